@@ -1,0 +1,16 @@
+"""ECF with the paper's setting: RoBERTa-base fine-tuned, text + audio + vision."""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(objective: str = "rpcl") -> ConfigDict:
+    """The data are looked for under data/ECF, the encoder on the hub."""
+    c = base.get_config(objective)
+    c.data.name = "ecf"
+    c.data.root = "data/ECF"
+    c.data.audio = "data/ECF/features/audio"
+    c.data.vision = "data/ECF/features/vision"
+    c.text.pretrained = "FacebookAI/roberta-base"
+    return c

@@ -1,0 +1,1 @@
+"""Robust Pair Confidence Learning for multimodal emotion-cause pair extraction."""

@@ -1,0 +1,124 @@
+"""A batch: fixed-shape arrays of several dialogues, and how they are filled."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
+from rpcl_jax.data.packing import PackedText, assign_rows, pack_rows
+from rpcl_jax.data.text import Segment
+
+
+class Batch(NamedTuple):
+    """b dialogues of at most n utterances; rows of packed word pieces.
+
+    Axis 0 of every array is split over the devices; a device's `text.utterance_ids` count the
+    utterance slots of that device alone. `audio` and `vision` are absent (None) where the model
+    does not read them.
+    """
+
+    text: PackedText  # int32 [rows, length] each
+    utterance_mask: np.ndarray  # bool [b, n]
+    speakers: np.ndarray  # int32 [b, n], numbered inside the dialogue
+    emotion_labels: np.ndarray  # int32 [b, n]
+    cause_labels: np.ndarray  # int32 [b, n]
+    pair_labels: np.ndarray  # bool [b, n, n], row = emotion, column = cause
+    candidate_mask: np.ndarray  # bool [b, n, n], V
+    audio: np.ndarray | None  # float32 [b, n, features]
+    vision: np.ndarray | None
+
+
+class BatchShape(NamedTuple):
+    """Sizes on one device: `dialogues` of `utterances` slots, `rows` of `row_length` pieces.
+
+    `audio` and `vision` are feature widths, 0 where the model does not read them.
+    """
+
+    dialogues: int
+    utterances: int
+    rows: int
+    row_length: int
+    audio: int = 0
+    vision: int = 0
+
+
+class Example(NamedTuple):
+    """A dialogue made ready: cut at the most utterances, its text as word pieces."""
+
+    dialogue: Dialogue  # whole; evaluation counts what the cut loses
+    length: int  # utterances that are kept
+    segments: list[Segment]
+    audio: np.ndarray | None  # float32 [length, features]
+    vision: np.ndarray | None
+
+    @property
+    def tokens(self) -> int:
+        """Word pieces of all segments, specials counted."""
+        return sum(len(segment.token_ids) for segment in self.segments)
+
+
+def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
+    """V, the cells that are scored, trained on and decoded.
+
+    Args:
+      utterance_mask: bool [..., n], real utterances.
+      candidates: "all" cells of real utterances, or only "past": causes j ≤ i.
+
+    Returns:
+      bool [..., n, n].
+    """
+    mask = utterance_mask[..., :, None] & utterance_mask[..., None, :]
+    return np.tril(mask) if candidates == "past" else mask
+
+
+def rows_needed(examples: Sequence[Example], row_length: int) -> int:
+    """Rows of `row_length` word pieces that the text of `examples` takes."""
+    lengths = [len(s.token_ids) for example in examples for s in example.segments]
+    return len(assign_rows(lengths, row_length))
+
+
+def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) -> Batch:
+    """Fills the batch of one device; `examples` are at most `shape.dialogues`."""
+    b, n = shape.dialogues, shape.utterances
+    utterance_mask = np.zeros((b, n), bool)
+    speakers, emotion_labels, cause_labels = np.zeros((3, b, n), np.int32)
+    pair_labels = np.zeros((b, n, n), bool)
+    for place, example in enumerate(examples):
+        kept = example.dialogue.utterances[: example.length]
+        utterance_mask[place, : len(kept)] = True
+        numbers: dict[str, int] = {}
+        for t, utterance in enumerate(kept):
+            speakers[place, t] = numbers.setdefault(utterance.speaker, len(numbers))
+            if utterance.emotion is not None:
+                emotion_labels[place, t] = EMOTIONS.index(utterance.emotion)
+        for i, j in example.dialogue.pairs or ():
+            # An utterance stays a cause even where the emotion it causes was cut off.
+            if j < len(kept):
+                cause_labels[place, j] = 1
+                if i < len(kept):
+                    pair_labels[place, i, j] = True
+    segments = [segment for example in examples for segment in example.segments]
+    first_slots = [place * n for place, e in enumerate(examples) for _ in e.segments]
+    return Batch(
+        text=pack_rows(segments, first_slots, shape.rows, shape.row_length, b * n),
+        utterance_mask=utterance_mask,
+        speakers=speakers,
+        emotion_labels=emotion_labels,
+        cause_labels=cause_labels,
+        pair_labels=pair_labels,
+        candidate_mask=candidate_mask(utterance_mask, candidates),
+        audio=_features([e.audio for e in examples if e.audio is not None], b, n, shape.audio),
+        vision=_features([e.vision for e in examples if e.vision is not None], b, n, shape.vision),
+    )
+
+
+def _features(
+    features: Sequence[np.ndarray], b: int, n: int, width: int
+) -> np.ndarray | None:
+    if not width:
+        return None
+    values = np.zeros((b, n, width), np.float32)
+    for place, rows in enumerate(features):
+        values[place, : len(rows)] = rows
+    return values

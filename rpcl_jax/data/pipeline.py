@@ -1,0 +1,162 @@
+"""From dialogues to the batches of an epoch: made ready once, batched by seed and epoch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from rpcl_jax.data.batch import Batch, BatchShape, Example, make_batch, rows_needed
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.packing import PackedText, balanced_batches
+from rpcl_jax.data.text import encode_dialogue
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def make_examples(
+    dialogues: Sequence[Dialogue],
+    tokenizer: "PreTrainedTokenizerFast",
+    tables: Mapping[str, FeatureTable],
+    config: ConfigDict,
+) -> list[Example]:
+    """Cuts and tokenizes every dialogue, and looks its features up.
+
+    Args:
+      dialogues: in any order, which is kept.
+      tokenizer: of the text encoder.
+      tables: feature tables by modality, "audio" and "vision" or fewer.
+      config: of the run.
+    """
+    examples = []
+    for dialogue in dialogues:
+        kept = Dialogue(dialogue.id, dialogue.utterances[: config.data.max_utterances])
+        segments = encode_dialogue(
+            kept,
+            tokenizer,
+            context=config.text.context,
+            speaker_names=config.text.speaker_names,
+            max_tokens=config.text.max_tokens,
+        )
+        ids = [utterance.id for utterance in kept.utterances]
+        features = {modality: table.rows(ids) for modality, table in tables.items()}
+        examples.append(
+            Example(dialogue, len(ids), segments, features.get("audio"), features.get("vision"))
+        )
+    return examples
+
+
+def make_batches(
+    dialogues: Sequence[Dialogue],
+    tokenizer: "PreTrainedTokenizerFast",
+    tables: Mapping[str, FeatureTable],
+    config: ConfigDict,
+    devices: int,
+) -> "Batches":
+    """Examples of `dialogues` and their batches as the config says; arguments as above."""
+    return Batches(
+        make_examples(dialogues, tokenizer, tables, config),
+        batch_size=config.batch_size,
+        row_length=config.text.row_length,
+        candidates=config.data.candidates,
+        devices=devices,
+    )
+
+
+class Batches:
+    """The batches of a split, for a number of devices.
+
+    Every batch of an epoch takes nearly the same number of word pieces
+    (`packing.balanced_batches`), and rows come in at most four numbers, so a jitted step compiles
+    at most four times.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        row_length: int,
+        candidates: str,
+        devices: int,
+    ):
+        """Batches of `batch_size` dialogues over `devices`, which must divide it."""
+        if batch_size % devices:
+            raise ValueError(f"batch size {batch_size} does not divide over {devices} devices")
+        self.examples = examples
+        self.batch_size = batch_size
+        self.devices = devices
+        self.candidates = candidates
+        self._sizes = np.array([example.tokens for example in examples])
+        share = batch_size // devices
+        features = [(0 if f is None else f.shape[1]) for f in (examples[0].audio, examples[0].vision)]
+        self._shape = BatchShape(
+            dialogues=share,
+            utterances=max(example.length for example in examples),
+            rows=0,
+            row_length=row_length,
+            audio=features[0],
+            vision=features[1],
+        )
+        # The mean load rounded up serves one device; more devices, or a last odd batch, need the
+        # next steps. No packing of a device's share needs more than twice its word pieces.
+        mean = -(-self._sizes.sum() // (len(self) * devices * row_length))
+        worst = 2 * -(-np.sort(self._sizes)[-share:].sum() // row_length) + 1
+        self._row_numbers = sorted({int(r) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)})
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.examples) // self.batch_size)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Yields an epoch's batches, made in a background thread.
+
+        The order is a function of `seed` and `epoch` and of nothing else.
+
+        Yields:
+          int [batch_size], which example lies in which place (-1: none), and the batch.
+        """
+        rng = np.random.default_rng([seed, epoch])
+        source = _Source(self, balanced_batches(self._sizes, self.batch_size, rng))
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        yield from grain.MapDataset.source(source).to_iter_dataset(options)
+
+    def make(self, members: np.ndarray) -> tuple[np.ndarray, Batch]:
+        """The batch of the examples `members`, at most `batch_size`, in this order."""
+        places = np.full(self.batch_size, -1)
+        places[: len(members)] = members
+        shares = [
+            [self.examples[index] for index in share if index >= 0]
+            for share in places.reshape(self.devices, -1)
+        ]
+        needed = max(rows_needed(share, self._shape.row_length) for share in shares)
+        rows = next(number for number in self._row_numbers if number >= needed)
+        shape = self._shape._replace(rows=rows)
+        return places, _concatenate([make_batch(s, shape, self.candidates) for s in shares])
+
+
+class _Source:
+    """A random-access source for Grain: number of a batch in the epoch -> batch."""
+
+    def __init__(self, batches: Batches, plan: Sequence[np.ndarray]):
+        self._batches = batches
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Batch]:
+        return self._batches.make(self._plan[index])
+
+
+def _concatenate(parts: Sequence[Batch]) -> Batch:
+    """Lays the devices' batches one after the other along axis 0."""
+    text = PackedText(*(np.concatenate(arrays) for arrays in zip(*(p.text for p in parts), strict=True)))
+    rest = [
+        None if arrays[0] is None else np.concatenate(arrays)
+        for arrays in zip(*(part[1:] for part in parts), strict=True)
+    ]
+    return Batch(text, *rest)

@@ -1,0 +1,335 @@
+"""A generated corpus: conversations whose emotions have causes one can find, with features.
+
+A conversation is made of threads. A thread has one topic: something happens (the cause), somebody
+reacts to it (the emotion), and bystanders say plain things about the same topic. Part of the
+evidence is left out of the words. Some reactions are worded like neutral remarks, and only the
+voice tells the emotion; some causes are worded like bystanders ("Look at the dog."), and only the
+picture tells that something happens. Some events meet no reaction and cause nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue, Utterance
+
+AUDIO_DIM = 32
+VISION_DIM = 48
+
+
+class Topic(NamedTuple):
+    """Two words for one thing, an event per emotion in the order of EMOTIONS, plain facts."""
+
+    nouns: tuple[str, str]
+    events: tuple[str, str, str, str, str, str]
+    facts: tuple[str, str, str, str]
+
+
+# fmt: off
+TOPICS = (
+    Topic(("exam", "test"),
+          ("They moved the {} without telling us", "Somebody threw up during the {}",
+           "I forgot to study for the {}", "I passed the {}", "I failed the {}",
+           "The professor tore up the {}"),
+          ("The {} is on Monday", "The {} takes two hours", "The {} is in room nine",
+           "Half of the {} is about history")),
+    Topic(("wedding", "ceremony"),
+          ("My cousin insulted the bride at the {}", "There were worms in the food at the {}",
+           "A fire broke out at the {}", "They asked me to sing at the {}",
+           "They called off the {}", "A stranger proposed to me at the {}"),
+          ("The {} is in June", "The {} is by the lake", "The {} is for sixty guests",
+           "The {} begins at noon")),
+    Topic(("dog", "puppy"),
+          ("Somebody kicked the {}", "The {} ate a dead rat", "The {} ran into the traffic",
+           "We found the missing {}", "The {} died last night", "The {} opened the door by itself"),
+          ("The {} is three years old", "The {} sleeps in the kitchen", "The {} is called Bruno",
+           "The {} eats twice a day")),
+    Topic(("train", "express"),
+          ("The {} left without us", "A man spat on my shoes on the {}",
+           "The {} nearly went off the rails", "They gave us free seats on the {}",
+           "I lost my ring on the {}", "I met the king on the {}"),
+          ("The {} leaves at six", "The {} stops in York", "The {} has eight coaches",
+           "The {} goes along the coast")),
+    Topic(("job", "post"),
+          ("They gave the {} to the nephew of the boss", "The boss asked for a bribe for the {}",
+           "They threatened to cut the {}", "I got the {}", "I lost the {}",
+           "They doubled the pay for the {}"),
+          ("The {} is in the city", "The {} starts in spring", "The {} is part time",
+           "The {} needs two languages")),
+    Topic(("flat", "apartment"),
+          ("The landlord sold the {} behind my back", "We found rats in the {}",
+           "A burglar broke into the {}", "We finally got the {}", "We had to give up the {}",
+           "They dug up gold under the {}"),
+          ("The {} has three rooms", "The {} is on the second floor", "The {} faces the park",
+           "The {} is near the school")),
+    Topic(("cake", "pie"),
+          ("My sister ate the whole {}", "I found a hair in the {}", "The baby choked on the {}",
+           "Grandmother baked me the {}", "I burned the {} for her birthday",
+           "A diamond fell out of the {}"),
+          ("The {} is in the fridge", "The {} is made with apples", "The {} is for eight people",
+           "The {} needs an hour in the oven")),
+    Topic(("match", "game"),
+          ("The referee stole the {} from us", "A player licked the ball before the {}",
+           "The roof collapsed during the {}", "We won the {}", "We lost the {}",
+           "Our goalkeeper scored in the {}"),
+          ("The {} is on Sunday", "The {} begins at eight", "The {} is on channel two",
+           "The {} lasts ninety minutes")),
+    Topic(("car", "van"),
+          ("Somebody scratched the {}", "A pigeon rotted inside the {}",
+           "The brakes of the {} failed", "I won the {} in a raffle", "We had to scrap the {}",
+           "The {} started after ten years"),
+          ("The {} is blue", "The {} has five seats", "The {} is parked outside",
+           "The {} runs on diesel")),
+    Topic(("concert", "show"),
+          ("They sold our seats for the {} twice", "The singer sneezed on us at the {}",
+           "The lights came down at the {}", "I got tickets for the {}", "I missed the {}",
+           "The singer called me on stage at the {}"),
+          ("The {} is at the town hall", "The {} starts at seven", "The {} has two parts",
+           "The {} is next week")),
+    Topic(("trip", "holiday"),
+          ("The agency kept our money for the {}", "They gave us dirty sheets on the {}",
+           "We got lost in the jungle on the {}", "My parents paid for the {}",
+           "I broke my leg before the {}", "I met my old teacher on the {}"),
+          ("The {} takes ten days", "The {} begins in Rome", "The {} is in August",
+           "The {} includes breakfast")),
+    Topic(("garden", "yard"),
+          ("The neighbours cut down the tree in the {}", "The sewer burst in the {}",
+           "A snake crawled through the {}", "The roses in the {} bloomed at last",
+           "The storm ruined the {}", "It snowed in the {} in July"),
+          ("The {} is behind the house", "The {} gets sun until noon", "The {} has a small pond",
+           "The {} is ten metres wide")),
+)
+REACTIONS = {  # worded: the emotion is in the words
+    "anger": ("I am furious about the {}!", "This {} makes me so angry!", "The {}, how dare they!"),
+    "disgust": ("Ugh, that is disgusting about the {}!", "The {} makes me sick.",
+                "How revolting, I will never think of the {} again."),
+    "fear": ("I am scared because of the {}.", "I am so worried about the {}.",
+             "The {} gives me nightmares!"),
+    "joy": ("I am so happy about the {}!", "Wonderful, the {} makes my day!",
+            "Hooray for the {}!"),
+    "sadness": ("I am so sad about the {}.", "The {} makes me want to cry.",
+                "What a pity about the {}."),
+    "surprise": ("Wow, I did not expect that of the {}!", "The {}, I cannot believe it!",
+                 "I am amazed at the {}!"),
+}
+TAILS = {  # what makes an event its own reaction
+    "anger": "and I am furious", "disgust": "and it makes me sick", "fear": "and I am so scared",
+    "joy": "and I am so happy", "sadness": "and I am so sad", "surprise": "and I am amazed",
+}
+REMARKS = (  # said with or without emotion: only the voice tells
+    "So that was the {}.", "Oh, the {}.", "You mean the {}.", "The {}, you say.",
+    "So much for the {}.", "Well, that is the {} for you.",
+)
+LOOKS = (  # shown while something happens, or not: only the picture tells
+    "Look at the {}.", "Have you seen the {}?", "This is the {}.", "Here, the {}.",
+    "Let me show you the {}.", "I have a picture of the {}.",
+)
+SMALL_TALK = (
+    "Good morning, everybody.", "How are you?", "Would you like some tea?", "It is getting late.",
+    "Sit down, please.", "Shall we go?", "What time is it?", "I have to make a call.",
+    "Thank you for coming.", "See you tomorrow.",
+)
+NAMES = ("Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack")
+# fmt: on
+
+EMOTION_RATES = (0.2, 0.1, 0.1, 0.25, 0.15, 0.2)  # in the order of EMOTIONS, neutral left out
+MIN_LENGTH, MAX_LENGTH = 5, 14
+VOICE_ONLY = 0.4  # of the reactions
+PICTURE_ONLY = 0.35  # of the causes
+SELF_CAUSED, CAUSED_LATER, TWO_CAUSES = 0.2, 0.05, 0.2  # of the reactions
+MISLEADING = 0.04  # of the voices, and of the pictures
+SIGNAL = 0.4  # standard deviation of a prototype; the noise brings the features to unit variance
+
+
+@dataclass(eq=False)
+class _Turn:
+    """An utterance in the making; compared by identity, so that pairs survive reordering."""
+
+    text: str
+    emotion: str = NEUTRAL
+    happens: bool = False
+    causes: list["_Turn"] = field(default_factory=list)
+
+
+def _pick(rng: np.random.Generator, options: Sequence):
+    return options[rng.integers(len(options))]
+
+
+def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]:
+    """The turns of one topic in order: causes, reaction, and one to three bystanders."""
+    decks = {
+        name: [lines[k] for k in rng.permutation(len(lines))]
+        for name, lines in (("facts", topic.facts), ("looks", LOOKS), ("remarks", REMARKS))
+    }
+
+    def say(name: str) -> str:  # each line at most once in a thread
+        text = decks[name].pop().format(_pick(rng, topic.nouns))
+        return text if text[-1] in ".?!" else text + "."
+
+    emotion = EMOTIONS[1 + rng.choice(6, p=EMOTION_RATES)]
+    event = topic.events[EMOTIONS.index(emotion) - 1].format(_pick(rng, topic.nouns))
+    voice_only = rng.random() < VOICE_ONLY
+    kind = rng.random()
+    turns = []
+    if not reacts:
+        turns = [_Turn(f"{event}.", happens=True), _Turn(say("remarks"))]
+    elif kind < SELF_CAUSED:
+        text = f"{event}." if voice_only else f"{event}, {TAILS[emotion]}!"
+        reaction = _Turn(text, emotion, happens=True)
+        reaction.causes.append(reaction)
+        turns = [reaction]
+    else:
+        told = say("looks") if rng.random() < PICTURE_ONLY else f"{event}."
+        turns = [_Turn(told, happens=True)]
+        if rng.random() < TWO_CAUSES:
+            told = f"{event}." if told != f"{event}." else say("looks")
+            turns.insert(rng.integers(2), _Turn(told, happens=True))
+        worded = _pick(rng, REACTIONS[emotion]).format(_pick(rng, topic.nouns))
+        reaction = _Turn(say("remarks") if voice_only else worded, emotion, causes=turns.copy())
+        later = kind < SELF_CAUSED + CAUSED_LATER
+        turns.insert(0 if later else len(turns), reaction)
+    for _ in range(rng.integers(1, 4)):
+        bystander = _Turn(say(_pick(rng, ("facts", "looks", "looks", "remarks"))))
+        place = rng.choice(["before", "inside", "after"], p=[0.4, 0.2, 0.4])
+        inside = rng.integers(1, len(turns)) if len(turns) > 1 else 0
+        turns.insert({"before": 0, "inside": inside, "after": len(turns)}[place], bystander)
+    return turns
+
+
+def _conversation(rng: np.random.Generator) -> list[_Turn]:
+    """One to three threads with a reaction, up to two without, and small talk."""
+    topics = [TOPICS[k] for k in rng.permutation(len(TOPICS))]
+    reacting = [True] * rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])
+    silent = [False] * rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2])
+    threads: list[list[_Turn]] = []
+    for reacts in reacting + silent:
+        thread = _thread(rng, topics.pop(), reacts)
+        if sum(map(len, threads)) + len(thread) <= MAX_LENGTH:
+            threads.append(thread)
+    turns: list[_Turn] = []
+    for k in rng.permutation(len(threads)):
+        # Now and then two topics overlap: the last turn of one comes after the first of the next.
+        cut = len(turns) - 1 if turns and rng.random() < 0.3 else len(turns)
+        turns = [*turns[:cut], threads[k][0], *turns[cut:], *threads[k][1:]]
+    small_talk = [SMALL_TALK[k] for k in rng.permutation(len(SMALL_TALK))]
+    wanted = max(MIN_LENGTH, min(MAX_LENGTH, len(turns) + int(rng.integers(3))))
+    while len(turns) < wanted:
+        turns.insert(rng.choice([0, len(turns)]), _Turn(small_talk.pop()))
+    return turns
+
+
+def _speakers(rng: np.random.Generator, n: int) -> list[str]:
+    """Two to four names, each of them speaking; mostly not the same one twice in a row."""
+    names = rng.permutation(NAMES)[: rng.integers(2, 5)].tolist()
+    order = names.copy()
+    while len(order) < n:
+        others = [name for name in names if name != order[-1]]
+        order.append(order[-1] if rng.random() < 0.1 else _pick(rng, others))
+    return order
+
+
+def _features(rng: np.random.Generator, turns: Sequence[_Turn]) -> tuple[np.ndarray, np.ndarray]:
+    """Audio [n, AUDIO_DIM] and vision [n, VISION_DIM]: a prototype per class, plus noise.
+
+    Audio has a prototype per emotion, vision one for a turn in which something happens and one for
+    a turn in which nothing does. A fraction MISLEADING shows a class drawn at random instead.
+    """
+    # The prototypes are the same whatever the seed of the corpus: a voice is angry in all of them.
+    world = np.random.default_rng(0)
+    rows = []
+    for labels, classes, dim in (
+        ([EMOTIONS.index(turn.emotion) for turn in turns], len(EMOTIONS), AUDIO_DIM),
+        ([int(turn.happens) for turn in turns], 2, VISION_DIM),
+    ):
+        prototypes = world.normal(0.0, SIGNAL, (classes, dim))
+        misled = rng.random(len(turns)) < MISLEADING
+        shown = np.where(misled, rng.integers(classes, size=len(turns)), labels)
+        noise = rng.normal(0.0, np.sqrt(1.0 - SIGNAL**2), (len(turns), dim))
+        rows.append((prototypes[shown] + noise).astype(np.float32))
+    return rows[0], rows[1]
+
+
+def generate_corpus(
+    seed: int, *, sizes: Mapping[str, int]
+) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:
+    """Generates labelled conversations and their audio and vision features.
+
+    The same seed gives the same corpus. What a split says depends on the seed and the split's name
+    alone: a larger split begins with the conversations of a smaller one, and no split changes with
+    the size of another but for its ids, which run on from split to split.
+
+    Args:
+      seed: a non-negative integer.
+      sizes: number of conversations per split, by the name of the split, e.g.
+        `{"train": 400, "dev": 100, "test": 100}`.
+
+    Returns:
+      The conversations by split, of 5 to 14 utterances each, and the tables `"audio"`
+      [utterances, AUDIO_DIM] and `"vision"` [utterances, VISION_DIM] over all splits, float32, of
+      about unit variance. Utterance ids are `dia<D>utt<U>`, both counted from 1.
+    """
+    corpus: dict[str, list[Dialogue]] = {}
+    ids: list[str] = []
+    audio: list[np.ndarray] = []
+    vision: list[np.ndarray] = []
+    for split, size in sizes.items():
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(split.encode())))
+        corpus[split] = []
+        for _ in range(size):
+            number = len(audio) + 1
+            turns = _conversation(rng)
+            speakers = _speakers(rng, len(turns))
+            utterances = tuple(
+                Utterance(f"dia{number}utt{t}", speaker, turn.text, turn.emotion)
+                for t, (turn, speaker) in enumerate(zip(turns, speakers, strict=True), 1)
+            )
+            pairs = sorted(
+                (i, turns.index(cause)) for i, turn in enumerate(turns) for cause in turn.causes
+            )
+            corpus[split].append(Dialogue(f"dia{number}", utterances, tuple(pairs)))
+            ids.extend(utterance.id for utterance in utterances)
+            heard, seen = _features(rng, turns)
+            audio.append(heard)
+            vision.append(seen)
+    row_of_id = {utterance_id: row for row, utterance_id in enumerate(ids)}
+    return corpus, {
+        "audio": (np.concatenate(audio), row_of_id),
+        "vision": (np.concatenate(vision), row_of_id),
+    }
+
+
+def word_tokenizer(dialogues: Iterable[Dialogue]) -> PreTrainedTokenizerFast:
+    """A lower-case word tokenizer over the words of `dialogues`, built in memory.
+
+    Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
+    The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
+    """
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    lower = normalizers.Lowercase()
+    split = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    )
+    words = {
+        word
+        for dialogue in dialogues
+        for utterance in dialogue.utterances
+        for word, _ in split.pre_tokenize_str(lower.normalize_str(utterance.text))
+    }
+    vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = lower
+    tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )

@@ -1,0 +1,115 @@
+"""Scores of a split, the threshold, and every number that is reported."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rpcl_jax import workdir as run_folder
+from rpcl_jax.data.batch import Batch
+from rpcl_jax.data.corpus import load_corpus
+from rpcl_jax.data.pipeline import Batches, make_batches
+from rpcl_jax.data.readers.semeval import conversation_object, with_pairs
+from rpcl_jax.decode import decode_pairs, pair_emotions
+from rpcl_jax.metrics import ScoredDialogue, confidence_diagnostics, evaluate_split
+from rpcl_jax.parallel import Scores, make_mesh, make_score, put_batch, replicate
+
+Score = Callable[[dict, Batch], Scores]
+
+
+def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> list[ScoredDialogue]:
+    """What the model says of every dialogue, in their order.
+
+    Args:
+      score: from `parallel.make_score`.
+      params: of the model, on the devices.
+      batches: the split.
+      mesh: the devices.
+    """
+    scored: dict[int, ScoredDialogue] = {}
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        scores = score(params, put_batch(batch, mesh))
+        confidence, emotions, causes = (np.asarray(array) for array in scores)
+        for place, index in enumerate(places):
+            if index >= 0:
+                example = batches.examples[index]
+                n = example.length
+                scored[index] = ScoredDialogue(
+                    dialogue=example.dialogue,
+                    pair_confidence=confidence[place, :n, :n],
+                    candidate_mask=batch.candidate_mask[place, :n, :n],
+                    emotion_probabilities=emotions[place, :n],
+                    cause_confidence=causes[place, :n],
+                )
+    return [scored[index] for index in range(len(batches.examples))]
+
+
+def report(dev: list[ScoredDialogue], test: list[ScoredDialogue], config: ConfigDict) -> dict:
+    """The threshold chosen on `dev`, frozen for `test`, and the numbers of both."""
+    dev_metrics = evaluate_split(dev, None)
+    test_metrics = evaluate_split(test, dev_metrics["threshold"])
+    settings = {"top_k": config.rpcl.top_k, "base_margin": config.rpcl.base_margin}
+    return {
+        "threshold": dev_metrics["threshold"],
+        "dev": dev_metrics | confidence_diagnostics(dev, **settings),
+        "test": test_metrics | confidence_diagnostics(test, **settings),
+    }
+
+
+def pair_objects(scored: list[ScoredDialogue], threshold: float) -> list[dict[str, Any]]:
+    """The decoded conversations in the form of SemEval-2024 Task 3."""
+    objects = []
+    for s in scored:
+        pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
+        objects.append(
+            with_pairs(
+                conversation_object(s.dialogue),
+                pairs,
+                pair_emotions(s.emotion_probabilities, pairs),
+                [float(s.pair_confidence[pair]) for pair in pairs],
+            )
+        )
+    return objects
+
+
+def write_predictions(
+    workdir: Path, dev: list[ScoredDialogue], test: list[ScoredDialogue], threshold: float
+) -> None:
+    """Writes `predictions/{dev,test}.json`."""
+    for split, scored in (("dev", dev), ("test", test)):
+        path = workdir / "predictions" / f"{split}.json"
+        run_folder.write_json(path, pair_objects(scored, threshold), indent=1)
+
+
+def evaluate_run(workdir: Path) -> dict:
+    """Computes a run's numbers and predictions anew from its best checkpoint.
+
+    Raises:
+      InputError: no trained run there, or its data are gone.
+    """
+    trained = run_folder.load_trained(workdir)
+    corpus = load_corpus(trained.config)
+    mesh = make_mesh()
+    score = make_score(trained.model, mesh)
+    params = replicate(trained.params, mesh)
+    dev, test = (
+        score_split(
+            score,
+            params,
+            make_batches(
+                corpus.splits[split],
+                trained.tokenizer,
+                corpus.tables,
+                trained.config,
+                mesh.size,
+            ),
+            mesh,
+        )
+        for split in ("dev", "test")
+    )
+    numbers = report(dev, test, trained.config)
+    write_predictions(workdir, dev, test, numbers["threshold"])
+    return numbers

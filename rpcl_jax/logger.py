@@ -1,0 +1,98 @@
+"""What a run says while it runs: a progress bar or plain lines, metrics.jsonl and TensorBoard."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import tensorboardX
+from tqdm import tqdm
+
+
+class RunLogger:
+    """Writes a run's progress.
+
+    Metrics of a step are read only when the next step has been dispatched, so that the host never
+    keeps the device waiting.
+    """
+
+    def __init__(self, workdir: Path, total_steps: int, step: int, dialogues_per_step: float):
+        """Goes on at `step`; what an interrupted run logged after it is dropped."""
+        path = workdir / "metrics.jsonl"
+        kept = [
+            line
+            for line in (path.read_text(encoding="utf-8").splitlines() if path.exists() else [])
+            if _step_of(line) <= step
+        ]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1)
+        self._dialogues_per_step = dialogues_per_step
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._shown: dict[str, str] = {}
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total_steps, initial=step, unit="step", disable=not self._terminal, leave=False
+        )
+        self._since = (time.perf_counter(), step)
+
+    def step(self, step: int, terms: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a step just dispatched; writes those of the one before."""
+        previous, self._pending = self._pending, (step, terms)
+        self._write_step(previous)
+        self._bar.update()
+
+    def _write_step(self, pending: tuple[int, dict[str, jax.Array]] | None) -> None:
+        if pending is not None:
+            step, terms = pending
+            values = {name: float(value) for name, value in jax.device_get(terms).items()}
+            self._write(step, {f"train/{name}": value for name, value in values.items()})
+            self._show(loss=f"{values['loss']:.3f}")
+
+    def epoch(self, epoch: int, epochs: int, step: int, metrics: dict[str, float]) -> None:
+        """Writes an epoch's validation metrics, and its line where there is no terminal."""
+        previous, self._pending = self._pending, None
+        self._write_step(previous)
+        now = time.perf_counter()
+        seconds, steps = now - self._since[0], step - self._since[1]
+        self._since = (now, step)
+        rate = steps * self._dialogues_per_step / seconds
+        numbers = {name: value for name, value in metrics.items()}
+        self._write(step, {f"dev/{name}": value for name, value in numbers.items()})
+        self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
+        self._file.flush()
+        self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
+        if not self._terminal:
+            left = (epochs - epoch) * seconds
+            print(
+                f"epoch {epoch}/{epochs}  loss {self._shown['loss']}  "
+                f"validation Pair F1 {100 * metrics['pair_f1']:.2f}  "
+                f"AUPRC {100 * metrics['pair_auprc']:.2f}  {rate:.1f} dialogues/s  "
+                f"at most {left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Ends the bar and the files."""
+        self._bar.close()
+        self._file.close()
+        self._events.close()
+
+    def _show(self, **values: str) -> None:
+        self._shown |= values
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinite for one that a kill cut short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")

@@ -1,0 +1,247 @@
+"""The losses of RPCL, equations 4-11 and 14-17 of the paper, as pure functions of arrays.
+
+b dialogues of at most n utterances; row i is the emotion utterance, column j the cause utterance,
+class 1 of a pair means "j causes i". V, the candidate set, is a mask. Labels and masks are bool or
+0/1. Logits of any float type are computed on in float32; every loss is a float32 scalar and a mean
+over the whole mini-batch, 0 with zero gradient where there is nothing to average.
+
+Where a mask is False, logits and labels may hold anything, NaN included: they change neither the
+value nor the gradient of a loss.
+
+Dialogues split over devices: with `axis_name`, sums and counts are `psum`med over that mesh axis
+before they are divided, so that the loss on eight devices is the loss on one. Two ways of taking
+its gradient with respect to replicated parameters (`in_specs=P()`) are right as they stand:
+
+- `jax.grad` inside `jax.shard_map` with `check_vma=True`, the default. JAX then knows that the
+  parameters are the same on every device and sums the devices' shares of the gradient. Do not
+  `psum` or `pmean` it again: a further `psum` multiplies it by the number of devices.
+- `jax.grad` of the `shard_map`ped loss, from outside, whatever `check_vma` is.
+
+Inside `shard_map` with `check_vma=False`, `jax.grad` returns on each device that device's share
+times the number of devices: there, and only there, `jax.lax.pmean` the gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def pair_confidence(pair_logits: jax.Array) -> jax.Array:
+    """p = softmax(s)[1], the confidence that j causes i (eq. 4).
+
+    Args:
+      pair_logits: [b, n, n, 2].
+
+    Returns:
+      float32 [b, n, n].
+
+    >>> p = pair_confidence(jnp.array([[[[0.0, 0.0]]], [[[0.0, 2.0]]]]))
+    >>> [f"{x:.4f}" for x in p.ravel()]
+    ['0.5000', '0.8808']
+    """
+    return jax.nn.softmax(pair_logits.astype(jnp.float32))[..., 1]
+
+
+def pair_cross_entropy(
+    pair_logits: jax.Array,
+    pair_labels: jax.Array,
+    candidate_mask: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """CE_V(s, y) = 1/|V| Σ_V -log softmax(s_ij)[y_ij], the last term of eq. 16.
+
+    Args:
+      pair_logits: s, [b, n, n, 2].
+      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      candidate_mask: V, [b, n, n].
+      axis_name: mesh axis over which dialogues are split.
+
+    Returns:
+      Scalar.
+
+    >>> logits = jnp.array([[[[0.0, 2.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 9.0]]]])
+    >>> labels = jnp.array([[[1, 0], [0, 0]]])
+    >>> candidates = jnp.array([[[1, 1], [1, 0]]])
+    >>> print(f"{pair_cross_entropy(logits, labels, candidates):.4f}")  # softplus of -2, 0, -1
+    0.3778
+    """
+    return _cross_entropy(pair_logits, pair_labels, candidate_mask, axis_name)
+
+
+def supervised_loss(
+    emotion_logits: jax.Array,
+    cause_logits: jax.Array,
+    pair_logits: jax.Array,
+    emotion_labels: jax.Array,
+    cause_labels: jax.Array,
+    pair_labels: jax.Array,
+    utterance_mask: jax.Array,
+    candidate_mask: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """L_sup = CE(z_emotion, y_emotion) + CE(z_cause, y_cause) + CE_V(s, y) (eq. 16).
+
+    The first two are means over the real utterances of the mini-batch, the last over V.
+
+    Args:
+      emotion_logits: [b, n, emotions].
+      cause_logits: [b, n, 2].
+      pair_logits: [b, n, n, 2].
+      emotion_labels: classes, [b, n], in range where `utterance_mask` is True.
+      cause_labels: [b, n].
+      pair_labels: [b, n, n]; gold outside V is ignored.
+      utterance_mask: real utterances, [b, n].
+      candidate_mask: V, [b, n, n].
+      axis_name: mesh axis over which dialogues are split.
+
+    Returns:
+      Scalar.
+
+    >>> loss = supervised_loss(
+    ...     jnp.zeros((1, 2, 7)), jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2, 2)),
+    ...     jnp.array([[4, -1]]), jnp.array([[1, -1]]), jnp.zeros((1, 2, 2)),
+    ...     jnp.array([[1, 0]]), jnp.array([[[1, 0], [0, 0]]]))
+    >>> print(f"{loss:.4f}")  # log 7 + log 2 + log 2
+    3.3322
+    """
+    return (
+        _cross_entropy(emotion_logits, emotion_labels, utterance_mask, axis_name)
+        + _cross_entropy(cause_logits, cause_labels, utterance_mask, axis_name)
+        + pair_cross_entropy(pair_logits, pair_labels, candidate_mask, axis_name=axis_name)
+    )
+
+
+def cdmr_loss(
+    pair_logits: jax.Array,
+    cause_logits: jax.Array,
+    pair_labels: jax.Array,
+    candidate_mask: jax.Array,
+    *,
+    top_k: int | None = 8,
+    base_margin: float = 0.05,
+    adaptive_margin: bool = True,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Confidence-difference margin ranking (eq. 5-11).
+
+    P_i and N_i are the gold and the non-gold candidates of row i, H_i the `top_k` of N_i with the
+    largest p (of equals, the earlier column), and Ω = {(i, j+, j-) : j+ ∈ P_i, j- ∈ H_i}. The loss
+    is 1/|Ω| Σ_Ω relu(m - (p[i, j+] - p[i, j-])) with m = m0 · exp(sg(q[j-] - q[j+])), where
+    q = softmax(z_cause)[1]. Neither the selection nor the margin passes a gradient on: that with
+    respect to `cause_logits` is exactly 0. Without any triple the loss is 0.
+
+    Args:
+      pair_logits: s, [b, n, n, 2].
+      cause_logits: z_cause, [b, n, 2].
+      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      candidate_mask: V, [b, n, n].
+      top_k: hard negatives of a row, all it has if fewer; None: all its negatives.
+      base_margin: m0.
+      adaptive_margin: False makes every margin m0.
+      axis_name: mesh axis over which dialogues are split.
+
+    Returns:
+      Scalar.
+
+    >>> pair_logits = jnp.zeros((1, 2, 2, 2))
+    >>> cause_logits = jnp.array([[[0.0, 0.0], [0.0, 2.0]]])
+    >>> labels = jnp.array([[[0, 0], [0, 1]]])
+    >>> candidates = jnp.array([[[1, 0], [1, 1]]])
+    >>> loss = cdmr_loss(pair_logits, cause_logits, labels, candidates)
+    >>> print(f"{loss:.4f}")  # 0.05 · exp(0.5 - 0.8808) - (0.5 - 0.5)
+    0.0342
+    """
+    candidates = candidate_mask.astype(bool)
+    gold = candidates & pair_labels.astype(bool)
+    hard = candidates & ~gold
+    p = pair_confidence(_fill(pair_logits, candidates))
+    # Of an utterance that is no candidate q may be NaN; it reaches none of the triples.
+    q = jax.nn.softmax(jax.lax.stop_gradient(cause_logits).astype(jnp.float32))[..., 1]
+    # [b, n, h], h = top_k: triples take n²·top_k numbers of a dialogue, not n³.
+    p_hard, q_hard = p, q[:, None, :]
+    if top_k is not None and top_k < p.shape[-1]:
+        _, columns = jax.lax.top_k(jnp.where(hard, jax.lax.stop_gradient(p), -jnp.inf), top_k)
+        hard, p_hard, q_hard = (
+            jnp.take_along_axis(x, columns, axis=-1) for x in (hard, p_hard, q_hard)
+        )
+
+    margin: float | jax.Array = base_margin
+    if adaptive_margin:
+        margin = base_margin * jnp.exp(q_hard[:, :, None, :] - q[:, None, :, None])
+    violation = margin - (p[..., None] - p_hard[:, :, None, :])  # [b, i, j+, j-]
+    triples = gold[..., None] & hard[:, :, None, :]
+    return _masked_mean(jax.nn.relu(violation), triples, axis_name)
+
+
+def ccps_loss(
+    corrupted_pair_logits: jax.Array,
+    clean_pair_logits: jax.Array,
+    pair_labels: jax.Array,
+    candidate_mask: jax.Array,
+    *,
+    corruption_weight: float = 0.75,
+    alignment_weight: float = 0.2,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Corrupted-context pair stability (eq. 14-15).
+
+    λ_cor · CE_V(s̃, y) + λ_ali · 1/|V| Σ_V ‖softmax(s̃) - sg(softmax(s))‖². The clean view is the
+    reference: the gradient with respect to `clean_pair_logits` is exactly 0.
+
+    Args:
+      corrupted_pair_logits: s̃, [b, n, n, 2].
+      clean_pair_logits: s, [b, n, n, 2].
+      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      candidate_mask: V, [b, n, n].
+      corruption_weight: λ_cor.
+      alignment_weight: λ_ali.
+      axis_name: mesh axis over which dialogues are split.
+
+    Returns:
+      Scalar.
+
+    >>> corrupted, clean = jnp.array([[[[0.0, 0.0]]]]), jnp.array([[[[0.0, 2.0]]]])
+    >>> loss = ccps_loss(corrupted, clean, jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1)))
+    >>> print(f"{loss:.4f}")  # 0.75 · log 2 + 0.2 · 2 · (0.8808 - 0.5)²
+    0.5779
+    """
+    candidates = candidate_mask.astype(bool)
+    corrupted = jax.nn.softmax(_fill(corrupted_pair_logits, candidates))
+    clean = jax.nn.softmax(_fill(jax.lax.stop_gradient(clean_pair_logits), candidates))
+    distance = jnp.square(corrupted - clean).sum(axis=-1)
+    cross_entropy = pair_cross_entropy(
+        corrupted_pair_logits, pair_labels, candidates, axis_name=axis_name
+    )
+    alignment = _masked_mean(distance, candidates, axis_name)
+    return corruption_weight * cross_entropy + alignment_weight * alignment
+
+
+def _cross_entropy(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, axis_name: str | None
+) -> jax.Array:
+    """Mean of -log softmax(logits)[label] over `mask`; logits [..., classes], the others [...]."""
+    mask = mask.astype(bool)
+    classes = jnp.where(mask, labels, 0).astype(jnp.int32)[..., None]
+    log_probabilities = jax.nn.log_softmax(_fill(logits, mask))
+    # A comparison rather than a gather, whose gradient would be a scatter.
+    chosen = jnp.where(classes == jnp.arange(logits.shape[-1]), log_probabilities, 0.0)
+    return _masked_mean(-chosen.sum(axis=-1), mask, axis_name)
+
+
+def _fill(logits: jax.Array, mask: jax.Array) -> jax.Array:
+    """Float32 logits [..., classes], 0 outside `mask` [...].
+
+    Garbage has to go before the softmax: masking only its result would leave 0 · NaN in the
+    gradient.
+    """
+    return jnp.where(mask[..., None], logits.astype(jnp.float32), 0.0)
+
+
+def _masked_mean(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
+    """Mean of `values` where `mask`, over the dialogues of all devices; 0 if there are none."""
+    total = jnp.where(mask, values, 0.0).sum()
+    count = mask.sum(dtype=jnp.int32)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)

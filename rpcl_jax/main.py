@@ -1,0 +1,103 @@
+"""The command line: `python -m rpcl_jax.main --config=configs/ecf.py`.
+
+--mode=train (the default) trains and evaluates, --mode=evaluate computes a run's numbers anew,
+--mode=predict finds the pairs of unlabelled conversations.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from rpcl_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Which job.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; default runs/<dataset>/<objective>-<modalities>-seed<seed>."
+)
+_INPUT = flags.DEFINE_string("input", None, "predict: conversations, SemEval-2024 Task 3 JSON.")
+_OUTPUT = flags.DEFINE_string("output", None, "predict: the file the pairs go to.")
+_FEATURES = flags.DEFINE_string(
+    "features", None, "predict: folder with the feature tables audio/ and vision/ of the input."
+)
+_DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks.")
+
+
+def main() -> None:
+    """Parses the command line and does the job; exits with 1 on bad input, 2 on bad usage."""
+    app.run(_main, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """absl's parser, but one line and status 2 where a flag or a config field does not exist."""
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
+        if _MODE.value == "train" and _CONFIG.value is None:
+            raise flags.Error("--config is needed, for example --config=configs/ecf.py")
+        if _MODE.value != "train" and _WORKDIR.value is None:
+            raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
+        if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
+            raise flags.Error("--mode=predict needs --input and --output")
+        return rest
+    # ml_collections reports a missing field, file or wrong type each in its own way.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        if "--debug" in argv:
+            raise
+        sys.exit(_complain(error, 2))
+
+
+def _main(argv: list[str]) -> None:
+    del argv
+    try:
+        _run()
+    except InputError as error:
+        if _DEBUG.value:
+            raise
+        sys.exit(_complain(error, 1))
+
+
+def _complain(error: BaseException, status: int) -> int:
+    message = " ".join(str(error).split())
+    print(f"rpcl_jax: {message}", file=sys.stderr)
+    return status
+
+
+def _run() -> None:
+    # Imported here, so that --help and bad flags answer at once.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    from rpcl_jax.workdir import default_workdir
+
+    config = _CONFIG.value
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config)
+    if _MODE.value == "predict":
+        from rpcl_jax.predict import predict_file
+
+        features = Path(_FEATURES.value) if _FEATURES.value else None
+        count = predict_file(workdir, Path(_INPUT.value), Path(_OUTPUT.value), features)
+        print(f"{_OUTPUT.value}: {count} pairs")
+        return
+    if _MODE.value == "evaluate":
+        from rpcl_jax.evaluate import evaluate_run
+
+        result = evaluate_run(workdir)
+    else:
+        from rpcl_jax.train import train_and_evaluate
+
+        result = train_and_evaluate(config, workdir)
+    test, dev = result["test"], result["dev"]
+    print(
+        f"test Pair F1 {100 * test['pair_f1']:.2f}  "
+        f"(precision {100 * test['pair_precision']:.2f}, recall {100 * test['pair_recall']:.2f})  "
+        f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
+        f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
+    )
+    print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Scored dialogues in, numbers out: the threshold, F1, average precision and the diagnostics."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue
+from rpcl_jax.decode import decode_pairs, pair_emotions
+from rpcl_jax.errors import InputError
+
+# A threshold no probability reaches, not even one that rounding pushed a little over 1.
+PREDICT_NOTHING = 2.0
+
+
+class ScoredDialogue(NamedTuple):
+    """A labelled dialogue and what the model says about its first `n` utterances.
+
+    `n` is smaller than `len(dialogue.utterances)` where the dialogue was cut; there is no padding.
+    """
+
+    dialogue: Dialogue
+    pair_confidence: np.ndarray  # [n, n]
+    candidate_mask: np.ndarray  # bool [n, n]
+    emotion_probabilities: np.ndarray  # [n, C]
+    cause_confidence: np.ndarray  # [n]
+
+
+def precision_recall_f1(
+    true_positive: int, predicted: int, gold: int
+) -> tuple[float, float, float]:
+    """Returns precision, recall and F1 = 2 TP / (predicted + gold); 0 / 0 is 0."""
+    precision = true_positive / predicted if predicted else 0.0
+    recall = true_positive / gold if gold else 0.0
+    f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
+    return precision, recall, f1
+
+
+def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> tuple[float, float]:
+    """Returns the threshold `τ` with the best F1 of the prediction `p >= τ`, and that F1.
+
+    Every confidence is tried, so the search is exact; equal confidences are predicted together. Of
+    several thresholds with the best F1, it is the largest: the fewest predictions. Where no
+    threshold finds a gold pair, it is `PREDICT_NOTHING` with F1 0.
+
+    Args:
+      confidences: `p` of every candidate, [m]. The threshold is one of these values, exactly: a
+        float32 loses nothing when it becomes a Python float.
+      labels: bool [m].
+      missed: gold pairs that are not among the candidates; they count as gold all the same.
+
+    Raises:
+      ValueError: a confidence is NaN.
+    """
+    thresholds, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    if not true_positive.any():
+        return PREDICT_NOTHING, 0.0
+    f1 = 2 * true_positive / (predicted + true_positive[-1] + missed)
+    best = np.argmax(f1)  # the first of equals; thresholds descend
+    return float(thresholds[best]), float(f1[best])
+
+
+def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) -> float:
+    """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 where there is no gold pair.
+
+    Equal confidences share a threshold. No interpolation, as in scikit-learn. `missed` gold pairs
+    stay in the denominator of recall and are never recalled.
+
+    Args:
+      confidences: `p` of every candidate, [m].
+      labels: bool [m].
+      missed: gold pairs that are not among the candidates.
+
+    Raises:
+      ValueError: a confidence is NaN.
+    """
+    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    if not true_positive.any():
+        return 0.0
+    recall_steps = np.diff(true_positive, prepend=0) / (true_positive[-1] + missed)
+    return float(np.sum(recall_steps * true_positive / predicted))
+
+
+def weighted_f1(
+    gold: set[tuple[int, int, int, str]], predicted: set[tuple[int, int, int, str]]
+) -> float:
+    """Returns the weighted average F1 of SemEval-2024 Task 3, Subtask 2.
+
+    F1 of each category but neutral, averaged with the category's number of gold pairs as weight. A
+    pair is right only with the right category. Gold pairs of a neutral utterance, should there be
+    any, belong to no category and weigh nothing.
+
+    Args:
+      gold: `(dialogue, emotion utterance, cause utterance, category of the emotion utterance)`.
+      predicted: the same.
+    """
+    true_positive, predicted_pairs, gold_pairs = (
+        Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
+    )
+    weight = total = 0.0
+    for category in EMOTIONS:
+        if category != NEUTRAL:
+            _, _, f1 = precision_recall_f1(
+                true_positive[category], predicted_pairs[category], gold_pairs[category]
+            )
+            total += gold_pairs[category] * f1
+            weight += gold_pairs[category]
+    return total / weight if weight else 0.0
+
+
+def evaluate_split(
+    scored: Sequence[ScoredDialogue], threshold: float | None
+) -> dict[str, float | int]:
+    """Returns every number that is reported for a split.
+
+    Pair F1 is micro, over `(dialogue, i, j)`. Emotion F1 is non-neutral or not, by the likeliest
+    class; cause F1 is the cause of any gold pair or not, by confidence at least 0.5. What was cut
+    is never predicted: gold pairs beyond the cut or outside the candidates are missed, an utterance
+    beyond the cut is predicted neutral and no cause.
+
+    Args:
+      scored: the dialogues of the split, at least one.
+      threshold: `τ`; None searches it on these dialogues.
+
+    Returns:
+      `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; `pair_auprc`; `weighted_f1`; and
+      the counts `gold_pairs`, of them `gold_pairs_cut` (with an utterance beyond the cut) and
+      `gold_pairs_outside_candidates` (the other gold pairs that are no candidates),
+      `predicted_pairs`, `dialogues`, `utterances` (the cut ones too).
+
+    Raises:
+      InputError: a dialogue has no labels.
+      ValueError: a confidence is NaN.
+    """
+    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
+    labels = np.concatenate([_pair_labels(s)[s.candidate_mask] for s in scored])
+    gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
+    missed = len(gold_pairs) - int(labels.sum())
+    if threshold is None:
+        threshold, _ = best_threshold(confidences, labels, missed)
+
+    categories = {
+        (d, t): utterance.emotion or NEUTRAL  # never None: a dialogue with pairs is labelled whole
+        for d, s in enumerate(scored)
+        for t, utterance in enumerate(s.dialogue.utterances)
+    }
+    predicted_categories: dict[tuple[int, int, int], str] = {}
+    predicted_emotions: set[tuple[int, int]] = set()
+    predicted_causes: set[tuple[int, int]] = set()
+    for d, s in enumerate(scored):
+        pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
+        for pair, category in zip(
+            pairs, pair_emotions(s.emotion_probabilities, pairs), strict=True
+        ):
+            predicted_categories[d, *pair] = category
+        classes = np.argmax(s.emotion_probabilities, axis=-1)
+        predicted_emotions |= {(d, t) for t, c in enumerate(classes) if EMOTIONS[c] != NEUTRAL}
+        predicted_causes |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
+    predicted_pairs = set(predicted_categories)
+    gold_emotions = {place for place, category in categories.items() if category != NEUTRAL}
+    gold_causes = {(d, j) for d, _, j in gold_pairs}
+
+    result: dict[str, float | int] = {"threshold": threshold}
+    for name, gold, predicted in (
+        ("pair", gold_pairs, predicted_pairs),
+        ("emotion", gold_emotions, predicted_emotions),
+        ("cause", gold_causes, predicted_causes),
+    ):
+        scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
+        for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
+            result[f"{name}_{kind}"] = value
+    cut = len(gold_pairs) - int(sum(_pair_labels(s).sum() for s in scored))
+    return result | {
+        "pair_auprc": average_precision(confidences, labels, missed),
+        "weighted_f1": weighted_f1(
+            {(d, i, j, categories[d, i]) for d, i, j in gold_pairs},
+            {(*pair, category) for pair, category in predicted_categories.items()},
+        ),
+        "gold_pairs": len(gold_pairs),
+        "gold_pairs_cut": cut,
+        "gold_pairs_outside_candidates": missed - cut,
+        "predicted_pairs": len(predicted_pairs),
+        "dialogues": len(scored),
+        "utterances": sum(len(s.dialogue.utterances) for s in scored),
+    }
+
+
+def confidence_diagnostics(
+    scored: Sequence[ScoredDialogue], *, top_k: int, base_margin: float
+) -> dict[str, float | int]:
+    """Returns how far the confidences of gold pairs stand above those of their row's negatives.
+
+    The gap of `(i, j+, j-)` is `p[i, j+] − p[i, j-]`, its margin
+    `base_margin · exp(q[j-] − q[j+])`, whatever the model was trained with. `j+` runs over the gold
+    candidates of row `i`, `j-` over its `top_k` most confident non-gold candidates (`hard`) or all
+    of them (`all`). Means are over the triples of the split; a mean over nothing is 0.
+
+    Returns:
+      `gold_confidence`, the mean over gold candidates; for hard and all: `gap_*`, the mean gap,
+      `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number;
+      `violation_rate_hard`, the fraction of hard triples with a gap under the margin.
+
+    Raises:
+      InputError: a dialogue has no labels.
+    """
+    gold_confidences, gaps, margins, hards = [], [], [], []
+    for s in scored:
+        # float64: differences of float32 confidences near 0 or 1 are rounded no further.
+        p = np.asarray(s.pair_confidence, np.float64)
+        q = np.asarray(s.cause_confidence, np.float64)
+        labels = _pair_labels(s)
+        negatives = s.candidate_mask & ~labels
+        # Stable, as jax.lax.top_k is: of equal confidences the earlier column comes first.
+        order = np.argsort(np.where(negatives, -p, np.inf), axis=1, kind="stable")
+        hard = np.zeros_like(negatives)
+        np.put_along_axis(hard, order[:, :top_k], True, axis=1)
+        rows, columns = np.nonzero(s.candidate_mask & labels)
+        triples = negatives[rows]  # [gold pairs, n]
+        gap = p[rows, columns, None] - p[rows]
+        margin = base_margin * np.exp(q - q[columns, None])
+        gold_confidences.append(p[rows, columns])
+        gaps.append(gap[triples])
+        margins.append(margin[triples])
+        hards.append(hard[rows][triples])
+
+    gap, margin, hard = np.concatenate(gaps), np.concatenate(margins), np.concatenate(hards)
+    severity = np.maximum(margin - gap, 0)
+    return {
+        "gold_confidence": _mean(np.concatenate(gold_confidences)),
+        "gap_hard": _mean(gap[hard]),
+        "gap_all": _mean(gap),
+        "severity_hard": _mean(severity[hard]),
+        "severity_all": _mean(severity),
+        "violation_rate_hard": _mean(severity[hard] > 0),
+        "triples_hard": int(hard.sum()),
+        "triples_all": len(gap),
+    }
+
+
+def _counts_at_thresholds(
+    confidences: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the distinct confidences, descending, with TP and predictions at `p >=` each."""
+    if np.isnan(confidences).any():
+        raise ValueError("pair confidences contain NaN: the model has diverged")
+    values, place = np.unique(confidences, return_inverse=True)
+    positives = place[np.asarray(labels, bool)]
+    true_positive, predicted = (
+        np.bincount(places, minlength=len(values))[::-1].cumsum() for places in (positives, place)
+    )
+    return values[::-1], true_positive, predicted
+
+
+def _gold_pairs(dialogue: Dialogue) -> tuple[tuple[int, int], ...]:
+    if dialogue.pairs is None:
+        raise InputError(
+            f"conversation {dialogue.id} has no labels to evaluate against; "
+            "use predict mode for unlabelled conversations"
+        )
+    return dialogue.pairs
+
+
+def _pair_labels(scored: ScoredDialogue) -> np.ndarray:
+    """Returns bool [n, n]: the gold pairs within the cut, candidates or not."""
+    n = len(scored.pair_confidence)
+    labels = np.zeros((n, n), bool)
+    for i, j in _gold_pairs(scored.dialogue):
+        if i < n and j < n:
+            labels[i, j] = True
+    return labels
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0

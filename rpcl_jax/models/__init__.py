@@ -1,0 +1,1 @@
+"""The backbone and the pair scorer. Nothing here knows of training objectives."""

@@ -1,0 +1,58 @@
+"""The pair scorer: the whole dialogue's {h_t} -> s[i, j], eq. 3."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from rpcl_jax.models.dropout import dropout
+from rpcl_jax.models.fusion import DialogueLayer, relative_positions
+
+
+class PairScorer(nn.Module):
+    """Scores every (emotion i, cause j) of a dialogue.
+
+    It first lets the utterances read each other (`layers` ≥ 1), so that a bystander has a say in
+    a pair's confidence and its corruption means something (METHOD.md, "Backbone"). Each cell then
+    sees its emotion's view, its cause's view, their product, how far apart they are and whether
+    one person speaks both.
+    """
+
+    width: int
+    heads: int
+    layers: int
+    pair_width: int
+    dropout: float
+    reach: int = 10
+
+    @nn.compact
+    def __call__(self, h, utterance_mask, speakers, *, deterministic: bool):
+        """[b, n, width], bool [b, n], int [b, n] -> pair logits [b, n, n, 2]."""
+        n = h.shape[1]
+        x = h
+        for layer in range(self.layers):
+            x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
+                x, utterance_mask, speakers, deterministic=deterministic
+            )
+        x = nn.LayerNorm(name="norm")(x)
+        emotion = nn.Dense(self.pair_width, name="emotion")(x)
+        cause = nn.Dense(self.pair_width, name="cause")(x)
+        factor = self.pair_width // 4
+        product = (
+            nn.Dense(factor, name="emotion_factor")(x)[:, :, None, :]
+            * nn.Dense(factor, name="cause_factor")(x)[:, None, :, :]
+        )
+        distance = self.param(
+            "distance", nn.initializers.normal(0.02), (2 * self.reach + 1, self.pair_width)
+        )
+        same_speaker = self.param("same_speaker", nn.initializers.normal(0.02), (2, self.pair_width))
+        same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
+        pairs = (
+            emotion[:, :, None, :]
+            + cause[:, None, :, :]
+            + nn.Dense(self.pair_width, use_bias=False, name="product")(product)
+            + distance[relative_positions(n, self.reach)]
+            + same_speaker[same]
+        )
+        pairs = nn.gelu(pairs)
+        if not deterministic and self.dropout:
+            pairs = dropout(pairs, self.dropout, self.make_rng("dropout"))
+        return nn.Dense(2, name="logits")(pairs)

@@ -1,0 +1,124 @@
+"""Which terms with which weights: one objective, of which every named variant is a setting."""
+
+from typing import NamedTuple
+
+import jax
+
+from rpcl_jax import corruption, losses
+from rpcl_jax.data.batch import Batch
+from rpcl_jax.models.ecpe import PairExtractor
+
+
+class Objective(NamedTuple):
+    """Weights and switches of L = L_sup + λ_row · CDMR + λ_cor · CE(s̃, y) + λ_ali · ‖π̃ - sg(π)‖²."""
+
+    row_weight: float = 0.3  # λ_row, 0: no ranking
+    base_margin: float = 0.05  # m0
+    adaptive_margin: bool = True  # eq. 9; False: every margin is m0
+    top_k: int | None = 8  # hard negatives of a row; None: all its negatives
+    corruption_rate: float = 0.30  # ρ
+    protect_gold: bool = True  # eq. 12; False: any utterance may be zeroed
+    corruption_weight: float = 0.75  # λ_cor
+    alignment_weight: float = 0.2  # λ_ali
+
+
+# What each variant of METHOD.md's table changes in the paper's setting.
+_NO_RANKING = {"row_weight": 0.0}
+_NO_CORRUPTION = {"corruption_weight": 0.0, "alignment_weight": 0.0}
+VARIANTS: dict[str, dict[str, float | bool | None]] = {
+    "base": _NO_RANKING | _NO_CORRUPTION,
+    "rpcl": {},
+    "fixed_margin": _NO_CORRUPTION | {"adaptive_margin": False},
+    "utterance_dropout": _NO_RANKING | {"protect_gold": False, "corruption_weight": 0.0},
+    "cdmr": _NO_CORRUPTION,
+    "ccps": _NO_RANKING,
+    "no_alignment": {"alignment_weight": 0.0},
+    "no_corrupted_ce": {"corruption_weight": 0.0},
+    "no_adaptive_margin": {"adaptive_margin": False},
+    "no_top_k": {"top_k": None},
+}
+
+
+def objective_loss(
+    objective: Objective,
+    model: PairExtractor,
+    params,
+    batch: Batch,
+    dropout_key: jax.Array | None,
+    corruption_key: jax.Array,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The training loss of a batch, eq. 17.
+
+    Args:
+      objective: weights and switches.
+      model: backbone and scorer.
+      params: of the model.
+      batch: the dialogues (of this device, with `axis_name`).
+      dropout_key: None for no dropout. The clean and the corrupted pass of the scorer share it,
+        so that the corruption is their only difference.
+      corruption_key: decides which bystanders are zeroed.
+      axis_name: mesh axis over which dialogues are split; the loss is that of all of them.
+
+    Returns:
+      The loss, and its terms before weighting by name.
+    """
+    deterministic = dropout_key is None
+    rngs = None if deterministic else {"dropout": dropout_key}
+    clean = model.apply({"params": params}, batch, deterministic=deterministic, rngs=rngs)
+    terms = {
+        "supervised": losses.supervised_loss(
+            clean.emotion_logits,
+            clean.cause_logits,
+            clean.pair_logits,
+            batch.emotion_labels,
+            batch.cause_labels,
+            batch.pair_labels,
+            batch.utterance_mask,
+            batch.candidate_mask,
+            axis_name=axis_name,
+        )
+    }
+    loss = terms["supervised"]
+    if objective.row_weight:
+        terms["ranking"] = losses.cdmr_loss(
+            clean.pair_logits,
+            clean.cause_logits,
+            batch.pair_labels,
+            batch.candidate_mask,
+            top_k=objective.top_k,
+            base_margin=objective.base_margin,
+            adaptive_margin=objective.adaptive_margin,
+            axis_name=axis_name,
+        )
+        loss += objective.row_weight * terms["ranking"]
+    if objective.corruption_weight or objective.alignment_weight:
+        protected = corruption.gold_utterances(batch.pair_labels)
+        if not objective.protect_gold:
+            protected = protected & False
+        corrupted = corruption.corrupt_context(
+            corruption_key,
+            clean.utterances,
+            protected,
+            rate=objective.corruption_rate,
+            axis_name=axis_name,
+        )
+        corrupted_logits = model.apply(
+            {"params": params},
+            corrupted,
+            batch,
+            deterministic=deterministic,
+            method="score_pairs",
+            rngs=rngs,
+        )
+        terms["stability"] = losses.ccps_loss(
+            corrupted_logits,
+            clean.pair_logits,
+            batch.pair_labels,
+            batch.candidate_mask,
+            corruption_weight=objective.corruption_weight,
+            alignment_weight=objective.alignment_weight,
+            axis_name=axis_name,
+        )
+        loss += terms["stability"]
+    return loss, terms | {"loss": loss}

@@ -1,0 +1,54 @@
+"""AdamW with two learning rates: one for the text encoder, one for everything else."""
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+ENCODER = "text_encoder"  # the top-level parameter group with a learning rate of its own
+
+
+def learning_rate_schedule(peak: float, steps: int, config: ConfigDict) -> optax.Schedule:
+    """Linear warm-up to `peak`, then constant or linear decay to 0 at `steps`.
+
+    `config.warmup` is a fraction of `steps`; `config.schedule` is "constant" or "linear".
+    """
+    warmup = round(config.warmup * steps)
+    end = peak if config.schedule == "constant" else 0.0
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, peak, warmup),
+            optax.linear_schedule(peak, end, max(steps - warmup, 1)),
+        ],
+        [warmup],
+    )
+
+
+def decayed(params) -> dict:
+    """Which parameters decay: matrices and tables do, biases and norms do not. Bools, by leaf."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and not path[-1].key.startswith("bias"), params
+    )
+
+
+def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Gradient clipping at a global norm, Adam, decoupled weight decay, two learning rates.
+
+    Args:
+      config: `config.optimizer`.
+      steps: of the whole run, the length of the schedule.
+    """
+    rates = {
+        "encoder": learning_rate_schedule(config.encoder_learning_rate, steps, config),
+        "rest": learning_rate_schedule(config.learning_rate, steps, config),
+    }
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.add_decayed_weights(config.weight_decay, mask=decayed),
+        optax.partition(
+            {group: optax.scale_by_learning_rate(rate) for group, rate in rates.items()},
+            lambda params: {
+                name: "encoder" if name == ENCODER else "rest" for name in params
+            },
+        ),
+    )

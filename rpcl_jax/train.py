@@ -1,0 +1,183 @@
+"""The story of a run: data, model, loop, result."""
+
+import importlib.metadata
+import platform
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from rpcl_jax import workdir as run_folder
+from rpcl_jax.checkpoint import Checkpoints
+from rpcl_jax.data import synthetic
+from rpcl_jax.data.corpus import Corpus, load_corpus
+from rpcl_jax.data.pipeline import make_batches
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import report, score_split, write_predictions
+from rpcl_jax.logger import RunLogger
+from rpcl_jax.metrics import evaluate_split
+from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.objective import VARIANTS, Objective
+from rpcl_jax.optimizer import make_optimizer
+from rpcl_jax.parallel import (
+    TrainState,
+    make_mesh,
+    make_score,
+    make_train_step,
+    put_batch,
+    replicate,
+)
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
+    """Trains, or goes on training, and evaluates the best epoch.
+
+    Args:
+      config: what the run is; see configs/base.py.
+      workdir: the run's folder. A finished run is not run again.
+
+    Returns:
+      What `result.json` holds.
+
+    Raises:
+      InputError: data, encoder or config are not as they should be, or `workdir` is another run's.
+    """
+    check_config(config)
+    run_folder.claim(workdir, config)
+    if (workdir / "result.json").exists():
+        return run_folder.read_json(workdir / "result.json")
+
+    started = time.perf_counter()
+    corpus = load_corpus(config)
+    encoder, pretrained, tokenizer = load_text_encoder(config, corpus)
+    mesh = make_mesh()
+    batches = {
+        split: make_batches(dialogues, tokenizer, corpus.tables, config, mesh.size)
+        for split, dialogues in corpus.splits.items()
+    }
+    model = run_folder.build_model(config, encoder)
+    widths = {modality: table.dimension for modality, table in corpus.tables.items()}
+    run_folder.save_description(workdir, encoder, tokenizer, widths)
+
+    root = jax.random.key(config.seed)
+    init_key, run_key = jax.random.split(root)
+    _, example_batch = batches["train"].make(np.arange(1))
+    params = dict(jax.jit(model.init)(init_key, example_batch)["params"])
+    if pretrained is not None:
+        params["text_encoder"] = pretrained
+    steps_per_epoch = len(batches["train"])
+    optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    state = replicate(state, mesh)
+    root_key = replicate(run_key, mesh)
+
+    checkpoints = Checkpoints(workdir)
+    progress = {"epoch": 0, "best_epoch": 0, "best_pair_f1": -1.0, "seconds": 0.0}
+    last = checkpoints.last()
+    if last is not None:
+        progress = checkpoints.progress(last)
+        state = checkpoints.restore(last, state)
+    seconds_before = progress["seconds"]
+
+    train_step = make_train_step(model, objective_of(config), optimizer, mesh)
+    score = make_score(model, mesh)
+    step = progress["epoch"] * steps_per_epoch
+    logger = RunLogger(
+        workdir,
+        config.epochs * steps_per_epoch,
+        step,
+        len(corpus.splits["train"]) / steps_per_epoch,
+    )
+    for epoch in range(progress["epoch"] + 1, config.epochs + 1):
+        if epoch - 1 - progress["best_epoch"] >= config.patience:
+            break
+        for _, batch in batches["train"].epoch(config.seed, epoch):
+            state, terms = train_step(state, root_key, put_batch(batch, mesh))
+            step += 1
+            logger.step(step, terms)
+        dev = evaluate_split(score_split(score, state.params, batches["dev"], mesh), None)
+        if dev["pair_f1"] > progress["best_pair_f1"]:
+            progress |= {"best_epoch": epoch, "best_pair_f1": dev["pair_f1"]}
+        seconds = seconds_before + time.perf_counter() - started
+        progress |= {"epoch": epoch, "seconds": seconds}
+        logger.epoch(epoch, config.epochs, step, dev)
+        checkpoints.save(epoch, state, progress, keep=progress["best_epoch"])
+    logger.close()
+
+    best = checkpoints.restore(progress["best_epoch"], state).params
+    dev_scores, test_scores = (
+        score_split(score, best, batches[split], mesh) for split in ("dev", "test")
+    )
+    numbers = report(dev_scores, test_scores, config)
+    write_predictions(workdir, dev_scores, test_scores, numbers["threshold"])
+    result = numbers | {
+        "objective": config.objective,
+        "modalities": config.modalities,
+        "seed": config.seed,
+        "best_epoch": progress["best_epoch"],
+        "epochs": progress["epoch"],
+        "seconds": seconds_before + time.perf_counter() - started,
+        "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")},
+    }
+    run_folder.write_json(workdir / "result.json", result)
+    return result
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises InputError where a field of the config has a value that cannot be."""
+    choices = {
+        "objective": tuple(VARIANTS),
+        "modalities": ("t", "ta", "tv", "tav"),
+        "data.candidates": ("past", "all"),
+        "text.context": ("utterance", "dialogue"),
+        "text.dtype": ("auto", "float32", "bfloat16"),
+        "optimizer.schedule": ("constant", "linear"),
+    }
+    for field, known in choices.items():
+        value = config
+        for name in field.split("."):
+            value = value[name]
+        if value not in known:
+            raise InputError(f"config.{field}: {value!r} is unknown; known: {', '.join(known)}")
+    if config.text.max_tokens > config.text.row_length:
+        raise InputError("config.text.row_length: must be at least config.text.max_tokens")
+    if config.model.scorer_layers < 1:
+        raise InputError(
+            "config.model.scorer_layers: must be at least 1, or corruption changes no gold pair"
+        )
+    if config.batch_size % jax.device_count():
+        raise InputError(
+            f"config.batch_size: {config.batch_size} does not divide over "
+            f"{jax.device_count()} devices; take a multiple"
+        )
+
+
+def objective_of(config: ConfigDict) -> Objective:
+    """The weights of `config.rpcl` with the switches of the variant `config.objective`."""
+    return Objective(**(config.rpcl.to_dict() | VARIANTS[config.objective]))
+
+
+def load_text_encoder(config: ConfigDict, corpus: Corpus):
+    """The text encoder's sizes, its pretrained parameters (None: start anew), its tokenizer."""
+    if config.text.pretrained:
+        folder = resolve_pretrained(config.text.pretrained)
+        encoder, params = load_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
+    else:
+        tokenizer = synthetic.word_tokenizer(corpus.splits["train"])
+        encoder = TextEncoderConfig(
+            vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
+        )
+        params = None
+    if encoder.max_positions < config.text.max_tokens:
+        raise InputError(
+            f"config.text.max_tokens: {config.text.max_tokens} is more than the "
+            f"{encoder.max_positions} positions of {config.text.pretrained}"
+        )
+    return encoder, params, tokenizer

@@ -1,0 +1,159 @@
+"""The folder of a run: whose it is, and everything that inference needs.
+
+    config.json          the run's config; another config is refused here
+    model.json           sizes of the text encoder and the feature tables
+    tokenizer/           the text encoder's tokenizer
+    checkpoints/         last and best epoch
+    metrics.jsonl        what was logged, and TensorBoard's events beside it
+    predictions/         dev.json and test.json
+    result.json          there when the run is finished
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerFast
+
+from rpcl_jax.checkpoint import Checkpoints
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+
+
+class TrainedModel(NamedTuple):
+    """A model with the parameters of its best epoch, and how its input is made."""
+
+    config: ConfigDict
+    model: PairExtractor
+    params: dict
+    tokenizer: PreTrainedTokenizerFast
+    feature_widths: dict[str, int]  # of the modalities beside text
+    epoch: int  # the best one
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """`runs/<dataset>/<objective>-<modalities>-seed<seed>`."""
+    name = f"{config.objective}-{config.modalities}-seed{config.seed}"
+    return Path("runs") / config.data.name / name
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Writes a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Makes `workdir` this config's, or checks that it already is.
+
+    Raises:
+      InputError: it belongs to another config, or holds something else.
+    """
+    path = workdir / "config.json"
+    wanted = json.loads(config.to_json())
+    if path.exists():
+        differences = _differences(read_json(path), wanted)
+        if differences:
+            raise InputError(
+                f"{path}: this folder belongs to a run with another config "
+                f"({'; '.join(differences[:3])}); choose another --workdir"
+            )
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise InputError(f"{workdir}: not empty and no run of ours; choose another --workdir")
+    else:
+        write_json(path, wanted)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run.
+
+    Raises:
+      InputError: it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not there; is {path.parent} the folder of a run?") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno} is not JSON; was it edited?") from error
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`field: old value there, new value asked for` of every field that differs."""
+    differences = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            differences += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            differences.append(f"{prefix}{key}: {a!r} there, {b!r} asked for")
+    return differences
+
+
+def build_model(
+    config: ConfigDict, encoder: TextEncoderConfig
+) -> PairExtractor:
+    """The model of a config around a text encoder."""
+    dtype = config.text.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return PairExtractor(
+        encoder=encoder,
+        modalities=config.modalities,
+        width=config.model.width,
+        heads=config.model.heads,
+        fusion_layers=config.model.fusion_layers,
+        scorer_layers=config.model.scorer_layers,
+        pair_width=config.model.pair_width,
+        dropout=config.model.dropout,
+        dtype=jnp.dtype(dtype),
+    )
+
+
+def save_description(
+    workdir: Path,
+    encoder: TextEncoderConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    feature_widths: dict[str, int],
+) -> None:
+    """Writes what `load_trained` needs beside the config and the checkpoints."""
+    tokenizer.save_pretrained(workdir / "tokenizer")
+    description = {"encoder": dataclasses.asdict(encoder), "feature_widths": feature_widths}
+    write_json(workdir / "model.json", description)
+
+
+def load_trained(workdir: Path) -> TrainedModel:
+    """The model of a run at its best epoch.
+
+    Raises:
+      InputError: no run there, or none with a checkpoint yet.
+    """
+    config = ConfigDict(read_json(workdir / "config.json"))
+    checkpoints = Checkpoints(workdir)
+    last = checkpoints.last()
+    if last is None:
+        raise InputError(f"{workdir}: no checkpoint yet; train the run first")
+    description = read_json(workdir / "model.json")
+    model = build_model(config, TextEncoderConfig(**description["encoder"]))
+    epoch = checkpoints.progress(last)["best_epoch"]
+    return TrainedModel(
+        config=config,
+        model=model,
+        params=checkpoints.restore_params(epoch),
+        tokenizer=load_tokenizer(workdir / "tokenizer"),
+        feature_widths=description["feature_widths"],
+        epoch=epoch,
+    )
