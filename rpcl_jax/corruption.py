@@ -1,4 +1,4 @@
-"""Protected context corruption, equations 12-13 of the paper, as pure functions of a key and arrays.
+"""Protected context corruption, equations 12-13 of the paper: pure functions of a key and arrays.
 
 The draw for an utterance depends on the key, the place of its dialogue in the batch and its own
 place in the dialogue, and on nothing else: neither padding nor the number of devices changes it.
@@ -50,6 +50,7 @@ def corrupt_context(
     >>> h = jnp.ones((1, 6, 1))
     >>> protected = jnp.array([[1, 1, 0, 0, 0, 0]])
     >>> print(corrupt_context(jax.random.key(0), h, protected, rate=0.5)[0, :, 0])
+    [1. 1. 0. 1. 1. 1.]
     """
     b, n, _ = utterances.shape
     places = jnp.arange(b)

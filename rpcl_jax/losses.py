@@ -13,8 +13,8 @@ before they are divided, so that the loss on eight devices is the loss on one. T
 its gradient with respect to replicated parameters (`in_specs=P()`) are right as they stand:
 
 - `jax.grad` inside `jax.shard_map` with `check_vma=True`, the default. JAX then knows that the
-  parameters are the same on every device and sums the devices' shares of the gradient. Do not
-  `psum` or `pmean` it again: a further `psum` multiplies it by the number of devices.
+  parameters are the same on every device and sums the devices' shares of the gradient; a further
+  `psum` would multiply it by the number of devices.
 - `jax.grad` of the `shard_map`ped loss, from outside, whatever `check_vma` is.
 
 Inside `shard_map` with `check_vma=False`, `jax.grad` returns on each device that device's share
@@ -222,10 +222,11 @@ def _cross_entropy(
 ) -> jax.Array:
     """Mean of -log softmax(logits)[label] over `mask`; logits [..., classes], the others [...]."""
     mask = mask.astype(bool)
-    classes = jnp.where(mask, labels, 0).astype(jnp.int32)[..., None]
     log_probabilities = jax.nn.log_softmax(_fill(logits, mask))
-    # A comparison rather than a gather, whose gradient would be a scatter.
-    chosen = jnp.where(classes == jnp.arange(logits.shape[-1]), log_probabilities, 0.0)
+    # A comparison rather than a gather, which would trip over labels that are no class where
+    # nothing is real, and whose gradient would be a scatter.
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.where(is_label, log_probabilities, 0.0)
     return _masked_mean(-chosen.sum(axis=-1), mask, axis_name)
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
@@ -70,6 +70,7 @@ def _complain(error: BaseException, status: int) -> int:
 def _run() -> None:
     # Imported here, so that --help and bad flags answer at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
     from rpcl_jax.workdir import default_workdir
 
     config = _CONFIG.value

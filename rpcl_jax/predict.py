@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from rpcl_jax import workdir as run_folder
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.data.readers.semeval import parse_conversations, with_pairs
+from rpcl_jax.data.readers.semeval import parse_conversations, read_objects, with_pairs
 from rpcl_jax.decode import decode_pairs, pair_emotions
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import Score, score_split
@@ -67,7 +67,7 @@ class Predictor:
         Raises:
           InputError: a conversation or a table is not as it should be.
         """
-        dialogues = parse_conversations(conversations, where)
+        dialogues = parse_conversations(conversations, where, labelled=False)
         tables = dict(tables or {})
         for modality, width in self._trained.feature_widths.items():
             if modality not in tables:
@@ -95,3 +95,30 @@ class Predictor:
             confidences = [float(s.pair_confidence[pair]) for pair in pairs]
             results.append(with_pairs(conversation, pairs, emotions, confidences))
         return results
+
+
+def predict_file(workdir: Path, source: Path, target: Path, features: Path | None) -> int:
+    """Predicts the conversations of the file `source` into the file `target`.
+
+    Args:
+      workdir: folder of a finished run.
+      source: JSON as SemEval-2024 Task 3 has it, a list or one object per line.
+      target: written as a JSON list, replaced if it is there.
+      features: folder with the tables `audio` and `vision` of these conversations, or None.
+
+    Returns:
+      The number of pairs found.
+
+    Raises:
+      InputError: a file is not as it should be.
+    """
+    conversations = read_objects(source)
+    predictor = Predictor.from_workdir(workdir)
+    tables = {
+        folder.name: FeatureTable.load(folder)
+        for folder in (features / "audio", features / "vision")
+        if folder.is_dir()
+    } if features else {}
+    results = predictor(conversations, tables, where=str(source))
+    run_folder.write_json(target, results)
+    return sum(len(result["emotion-cause_pairs"]) for result in results)

@@ -1,5 +1,6 @@
 """The story of a run: data, model, loop, result."""
 
+import dataclasses
 import importlib.metadata
 import platform
 import time
@@ -175,6 +176,9 @@ def load_text_encoder(config: ConfigDict, corpus: Corpus):
             vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
+    encoder = dataclasses.replace(
+        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
+    )
     if encoder.max_positions < config.text.max_tokens:
         raise InputError(
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "

@@ -63,7 +63,10 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
             f"{where}: conversation {dialogue.id} has pairs, but {len(emotions) - labelled} of its "
             f"{len(emotions)} utterances have no emotion; label all or none"
         )
-    for i, j in dialogue.pairs or ():
+    pairs = dialogue.pairs or ()
+    for i, j in pairs:
+        if pairs.count((i, j)) > 1:
+            raise InputError(f"{where}: pair ({i + 1},{j + 1}) is there twice; remove one")
         if not (0 <= i < len(ids) and 0 <= j < len(ids)):
             raise InputError(
                 f"{where}: pair ({i + 1},{j + 1}) points outside the conversation of "
@@ -77,5 +80,7 @@ def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:
     seen: set[str] = set()
     for dialogue in dialogues:
         if dialogue.id in seen:
-            raise InputError(f"{where}: conversation id {dialogue.id} is there twice; ids must differ")
+            raise InputError(
+                f"{where}: conversation id {dialogue.id} is there twice; ids must differ"
+            )
         seen.add(dialogue.id)

@@ -9,13 +9,18 @@ picture tells that something happens. Some events meet no reaction and cause not
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue, Utterance
+from rpcl_jax.data.features import FeatureTable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SIZES = {"train": 600, "dev": 100, "test": 150}
 
 AUDIO_DIM = 32
 VISION_DIM = 48
@@ -126,7 +131,7 @@ REMARKS = (  # said with or without emotion: only the voice tells
 )
 LOOKS = (  # shown while something happens, or not: only the picture tells
     "Look at the {}.", "Have you seen the {}?", "This is the {}.", "Here, the {}.",
-    "Let me show you the {}.", "I have a picture of the {}.",
+    "Let us look at the {}.", "I have a picture of the {}.",
 )
 SMALL_TALK = (
     "Good morning, everybody.", "How are you?", "Would you like some tea?", "It is getting late.",
@@ -155,8 +160,8 @@ class _Turn:
     causes: list["_Turn"] = field(default_factory=list)
 
 
-def _pick(rng: np.random.Generator, options: Sequence):
-    return options[rng.integers(len(options))]
+def _pick(rng: np.random.Generator, options: Sequence) -> Any:
+    return options[int(rng.integers(len(options)))]
 
 
 def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]:
@@ -174,7 +179,6 @@ def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]
     event = topic.events[EMOTIONS.index(emotion) - 1].format(_pick(rng, topic.nouns))
     voice_only = rng.random() < VOICE_ONLY
     kind = rng.random()
-    turns = []
     if not reacts:
         turns = [_Turn(f"{event}.", happens=True), _Turn(say("remarks"))]
     elif kind < SELF_CAUSED:
@@ -254,7 +258,7 @@ def _features(rng: np.random.Generator, turns: Sequence[_Turn]) -> tuple[np.ndar
 
 
 def generate_corpus(
-    seed: int, *, sizes: Mapping[str, int]
+    seed: int, *, sizes: Mapping[str, int] = SIZES
 ) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:
     """Generates labelled conversations and their audio and vision features.
 
@@ -264,8 +268,7 @@ def generate_corpus(
 
     Args:
       seed: a non-negative integer.
-      sizes: number of conversations per split, by the name of the split, e.g.
-        `{"train": 400, "dev": 100, "test": 100}`.
+      sizes: number of conversations per split, by the name of the split.
 
     Returns:
       The conversations by split, of 5 to 14 utterances each, and the tables `"audio"`
@@ -297,17 +300,19 @@ def generate_corpus(
             vision.append(seen)
     row_of_id = {utterance_id: row for row, utterance_id in enumerate(ids)}
     return corpus, {
-        "audio": (np.concatenate(audio), row_of_id),
-        "vision": (np.concatenate(vision), row_of_id),
+        name: FeatureTable(np.concatenate(rows), row_of_id, {"extractor": "generated"}, name)
+        for name, rows in (("audio", audio), ("vision", vision))
     }
 
 
-def word_tokenizer(dialogues: Iterable[Dialogue]) -> PreTrainedTokenizerFast:
-    """A lower-case word tokenizer over the words of `dialogues`, built in memory.
+def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
+    """A lower-case word tokenizer over the words and names of `dialogues`, built in memory.
 
     Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
     The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
     """
+    from transformers import PreTrainedTokenizerFast  # slow to import
+
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     lower = normalizers.Lowercase()
     split = pre_tokenizers.Sequence(
@@ -317,7 +322,9 @@ def word_tokenizer(dialogues: Iterable[Dialogue]) -> PreTrainedTokenizerFast:
         word
         for dialogue in dialogues
         for utterance in dialogue.utterances
-        for word, _ in split.pre_tokenize_str(lower.normalize_str(utterance.text))
+        for word, _ in split.pre_tokenize_str(
+            lower.normalize_str(f"{utterance.speaker}: {utterance.text}")
+        )
     }
     vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))

@@ -1,0 +1,246 @@
+"""From a Hugging Face folder or hub name to the text encoder's config, parameters, tokenizer."""
+
+import json
+import re
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
+
+BERT_LIKE = ("bert",)
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")  # positions begin after the padding index
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+HUB_FILES = (
+    *("config.json", "model*.safetensors", INDEX),
+    *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
+# What a checkpoint may hold beside the encoder: heads and, from older versions, a buffer.
+EXTRAS = re.compile(r"(pooler|cls|lm_head)\..*|embeddings\.position_ids")
+
+
+def resolve_pretrained(name_or_path: str | Path) -> Path:
+    """The local folder of an encoder, downloaded from the Hugging Face hub if it is a hub name.
+
+    Something that exists, or begins with "." or "/" or "~", or has more than one "/", is a path.
+
+    Raises:
+      InputError: no such folder; or a name that neither the hub nor its local cache has.
+    """
+    name = str(name_or_path)
+    folder = Path(name).expanduser()
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        if not folder.is_dir():
+            raise InputError(
+                f"{name}: no such folder; give a folder with config.json, {WEIGHTS} and a "
+                "tokenizer, or the name of a model on the Hugging Face hub"
+            )
+        return folder
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except (OSError, HFValidationError) as error:
+        raise InputError(
+            f"{name}: no such folder, and not to be had from the Hugging Face hub "
+            f"({str(error).splitlines()[0]}); check name and connection, or download it elsewhere "
+            f"(hf download {name} --local-dir FOLDER) and give FOLDER"
+        ) from error
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The fast tokenizer in a local folder.
+
+    Raises:
+      InputError: the folder has no tokenizer, or none with [CLS] and [SEP] or their like.
+    """
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(
+            f"{folder}: no tokenizer, none of {', '.join(TOKENIZER_FILES)}; "
+            "copy the files of the encoder's tokenizer there"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(
+            f"{folder}: unreadable tokenizer ({str(error).splitlines()[0]}); "
+            "copy the files of the encoder's tokenizer there again"
+        ) from error
+    if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+        raise InputError(
+            f"{folder}: not a fast tokenizer with [CLS] and [SEP] or their like; "
+            "convert it with transformers (AutoTokenizer, save_pretrained)"
+        )
+    return tokenizer
+
+
+def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict]:
+    """Config and parameters of `rpcl_jax.models.text_encoder.TextEncoder` from a checkpoint.
+
+    Args:
+      name_or_path: a folder with config.json and safetensors, whole or sharded, or a hub name.
+
+    Returns:
+      The config, and the parameters as nested dictionaries of float32 NumPy arrays.
+
+    Raises:
+      InputError: no folder, no config or no safetensors in it; a model that is neither BERT- nor
+        RoBERTa-like or not one this encoder computes; a parameter missing, left over (but for
+        `EXTRAS`) or of the wrong shape: all are named.
+    """
+    folder = resolve_pretrained(name_or_path)
+    config = read_config(folder)
+    return config, _convert(config, _read_tensors(folder), folder)
+
+
+def read_config(folder: Path) -> TextEncoderConfig:
+    """The sizes in a folder's config.json.
+
+    Raises:
+      InputError: see `load_pretrained`.
+    """
+    path = folder / "config.json"
+    written = _read_json(path)
+    family = written.get("model_type")
+    if family not in BERT_LIKE + ROBERTA_LIKE:
+        raise InputError(
+            f"{path}: model_type {family!r} cannot be loaded; "
+            f"take one of {', '.join(BERT_LIKE + ROBERTA_LIKE)}"
+        )
+    positions = written.get("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise InputError(
+            f"{path}: position_embedding_type {positions!r} cannot be loaded; "
+            "take a model with 'absolute'"
+        )
+    if written.get("is_decoder"):
+        raise InputError(f"{path}: is_decoder is true; take an encoder, it reads both ways")
+    # What the file leaves out is the default of its family.
+    read = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    if read.hidden_act not in ACTIVATIONS:
+        raise InputError(
+            f"{path}: hidden_act {read.hidden_act!r} cannot be loaded; "
+            f"take a model with one of {', '.join(ACTIVATIONS)}"
+        )
+    offset = read.pad_token_id + 1 if family in ROBERTA_LIKE else 0
+    return TextEncoderConfig(
+        vocab_size=read.vocab_size,
+        hidden_size=read.hidden_size,
+        num_layers=read.num_hidden_layers,
+        num_heads=read.num_attention_heads,
+        intermediate_size=read.intermediate_size,
+        max_positions=read.max_position_embeddings - offset,
+        position_offset=offset,
+        type_vocab_size=read.type_vocab_size,
+        layer_norm_eps=read.layer_norm_eps,
+        hidden_act=read.hidden_act,
+        dropout=read.hidden_dropout_prob,
+        attention_dropout=read.attention_probs_dropout_prob,
+    )
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the folder of a Hugging Face model")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object; download it again")
+    return content
+
+
+def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a folder's safetensors, float32, under their names without the prefix."""
+    if (folder / WEIGHTS).is_file():
+        files = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        files = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+    elif list(folder.glob("pytorch_model*.bin")):
+        raise InputError(
+            f"{folder}: has pytorch_model.bin, which is a pickle and is not read; write "
+            f"{WEIGHTS} with transformers (AutoModel.from_pretrained, save_pretrained)"
+        )
+    else:
+        raise InputError(f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards")
+    tensors = {}
+    for file in files:
+        path = folder / file
+        try:
+            with safe_open(path, framework="numpy") as opened:
+                names = opened.keys()  # no dictionary: it cannot be iterated
+                for name in names:
+                    key = re.sub(r"^(bert|roberta)\.", "", name)
+                    key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
+                    key = key.replace("LayerNorm.beta", "LayerNorm.bias")
+                    if not EXTRAS.fullmatch(key):
+                        tensors[key] = opened.get_tensor(name).astype(np.float32)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: unreadable ({error}); download it again") from error
+    return tensors
+
+
+def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: Path) -> dict:
+    """Renames and transposes; every tensor is taken once, and every parameter found."""
+    left, missing, misshapen = dict(tensors), [], []
+
+    def take(name, *shape):
+        tensor = left.pop(name, None)
+        if tensor is None:
+            missing.append(name)
+        elif tensor.shape != shape:
+            misshapen.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
+        else:
+            return tensor
+        return np.zeros(shape, np.float32)  # so that one message names all that is wrong
+
+    def norm(name):
+        return {"scale": take(f"{name}.weight", hidden), "bias": take(f"{name}.bias", hidden)}
+
+    def dense(names, size, out):
+        """One matrix product of what the checkpoint has as one or several, side by side."""
+        kernels = [take(f"{name}.weight", out, size).T for name in names]
+        biases = [take(f"{name}.bias", out) for name in names]
+        return {"kernel": np.concatenate(kernels, axis=1), "bias": np.concatenate(biases)}
+
+    hidden, wide = config.hidden_size, config.intermediate_size
+    params: dict = {"embeddings_norm": norm("embeddings.LayerNorm")}
+    for table, size in (
+        ("word_embeddings", config.vocab_size),
+        ("position_embeddings", config.max_positions + config.position_offset),
+        ("token_type_embeddings", config.type_vocab_size),
+    ):
+        params[table] = {"embedding": take(f"embeddings.{table}.weight", size, hidden)}
+    for layer in range(config.num_layers):
+        at = f"encoder.layer.{layer}"
+        heads = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
+        params[f"layer_{layer}"] = {
+            "query_key_value": dense(heads, hidden, hidden),
+            "attention_output": dense([f"{at}.attention.output.dense"], hidden, hidden),
+            "attention_norm": norm(f"{at}.attention.output.LayerNorm"),
+            "intermediate": dense([f"{at}.intermediate.dense"], hidden, wide),
+            "output": dense([f"{at}.output.dense"], wide, hidden),
+            "output_norm": norm(f"{at}.output.LayerNorm"),
+        }
+    problems = [
+        f"{what} {', '.join(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("left over", sorted(left)),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"{folder}: the weights are not those of its config.json: {'; '.join(problems)}; "
+            "download it again or correct config.json"
+        )
+    return params

@@ -1,0 +1,44 @@
+import pytest
+
+from rpcl_jax.data.dialogue import Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.errors import InputError
+
+TURNS = (
+    Utterance("dia7utt1", "Ann", "The kettle exploded .", "surprise"),
+    Utterance("dia7utt2", "Bo", "Again ?", "neutral"),
+)
+
+
+def test_a_sound_dialogue_comes_back_unchanged():
+    for pairs in (((0, 0), (0, 1)), (), None):
+        dialogue = Dialogue("7", TURNS, pairs)
+        assert check_dialogue(dialogue, "here") is dialogue
+    unlabelled = Dialogue("7", tuple(Utterance(u.id, u.speaker, u.text) for u in TURNS))
+    assert check_dialogue(unlabelled, "here") is unlabelled
+
+
+@pytest.mark.parametrize(
+    ("utterances", "pairs", "message"),
+    [
+        ((), (), "conversation 7 has no utterance"),
+        ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is there twice"),
+        (
+            (Utterance("a", "Ann", "Oh .", "glee"),),
+            (),
+            "utterance 1 has the unknown emotion 'glee'",
+        ),
+        ((TURNS[0], Utterance("b", "Bo", "Oh .")), (), "1 of its 2 utterances have no emotion"),
+        (TURNS, ((0, 2),), r"pair \(1,3\) points outside the conversation of 2 utterances"),
+        (TURNS, ((-1, 0),), r"pair \(0,1\) points outside"),
+        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is there twice"),
+    ],
+)
+def test_an_unusable_dialogue_is_refused_in_one_line(utterances, pairs, message):
+    with pytest.raises(InputError, match=f"^made.txt:3: .*{message}[^\n]*$"):
+        check_dialogue(Dialogue("7", utterances, pairs), "made.txt:3")
+
+
+def test_two_dialogues_of_one_id_are_refused():
+    check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS)], "made.txt")
+    with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is there twice"):
+        check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS), Dialogue("7", TURNS)], "made.txt")

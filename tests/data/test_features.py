@@ -1,0 +1,172 @@
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from rpcl_jax.data import features
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+
+IDS = ["dia1utt1", "dia1utt2", "dia2utt1"]
+
+
+def make_table(dtype=np.float32):
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype(dtype)
+    described = {"extractor": "made up", "model": "none", "revision": "0"}
+    return FeatureTable(values, {i: row for row, i in enumerate(IDS)}, described)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_table().save(tmp_path / "audio")
+    return tmp_path / "audio"
+
+
+def refused(folder):
+    with pytest.raises(InputError) as error:
+        FeatureTable.load(folder)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(folder))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_saved_table_loads_as_it_was(tmp_path, dtype):
+    table = make_table(dtype)
+    table.save(tmp_path / "deep" / "audio")
+    assert os.listdir(tmp_path / "deep") == ["audio"]
+    loaded = FeatureTable.load(tmp_path / "deep" / "audio")
+    assert isinstance(loaded.values, np.memmap)
+    assert loaded.values.dtype == dtype
+    assert (loaded.row_of_id, loaded.dimension) == (table.row_of_id, 4)
+    assert loaded.description == {**table.description, "dimension": 4}
+    rows = loaded.rows(["dia2utt1", "dia1utt1", "dia2utt1"])
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, table.values[[2, 0, 2]].astype(np.float32))
+    assert loaded.rows([]).shape == (0, 4)
+
+
+def test_the_order_of_ids_is_the_order_of_rows(tmp_path):
+    table = FeatureTable(np.eye(2, dtype=np.float32), {"b": 1, "a": 0})
+    table.save(tmp_path / "audio")
+    assert (tmp_path / "audio" / "ids.txt").read_text() == "a\nb\n"
+    np.testing.assert_array_equal(FeatureTable.load(tmp_path / "audio").rows(["b"]), [[0, 1]])
+
+
+def test_saving_never_overwrites_and_leaves_nothing_half_done(tmp_path, folder, monkeypatch):
+    with pytest.raises(InputError, match="audio: is there already"):
+        make_table().save(folder)
+
+    def fail(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(json, "dumps", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_table().save(tmp_path / "vision")
+    assert os.listdir(tmp_path) == ["audio"]
+
+
+def test_check_covers():
+    table = make_table()
+    turns = [Utterance(i, "Ann", "Oh .") for i in [*IDS, "dia3utt1", "dia3utt2"]]
+    table.check_covers([Dialogue("1", tuple(turns[:2])), Dialogue("2", (turns[2],))], "train")
+    with pytest.raises(InputError) as error:
+        table.check_covers(
+            [Dialogue("1", tuple(turns[:2])), Dialogue("3", tuple(turns[3:]))], "dev"
+        )
+    message = "no row for 2 of the 4 utterances of dev, the first being dia3utt1"
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "ids.txt", "table.json"])
+def test_a_missing_file_is_named_with_a_way_out(folder, name):
+    (folder / name).unlink()
+    message = refused(folder)
+    assert message.startswith(f"{folder / name}: not there")
+    assert "--config.modalities=t" in message
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    assert "audio" in refused(tmp_path / "audio")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((3, 4)), r"is float64 \[3, 4\]"),
+        (np.zeros((3, 4), np.int32), r"is int32 \[3, 4\]"),
+        (np.zeros((3, 4), ">f4"), r"is >f4 \[3, 4\]"),
+        (np.zeros(12, np.float32), r"is float32 \[12\]"),
+        (np.zeros((3, 2, 2), np.float32), r"is float32 \[3, 2, 2\]"),
+        (np.zeros((3, 5), np.float32), "has 5 numbers in a row, table.json says 4"),
+        (np.zeros((2, 4), np.float32), "has 3 ids, features.npy 2 rows"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(folder, values, message):
+    np.save(folder / "features.npy", values)
+    assert re.search(message, refused(folder))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize("at_once", [1, 8, 1 << 24])
+def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, bad, row, at_once):
+    monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
+    FeatureTable.load(folder)
+    values = np.ones((3, 4), np.float32)
+    values[row:, 2] = bad
+    np.save(folder / "features.npy", values)
+    assert f"row {row} ({IDS[row]}) holds NaN or infinity" in refused(folder)
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
+    sprung = str(tmp_path / "sprung")
+    trap = np.array([[Trap(sprung)]], object)
+    np.save(folder / "features.npy", trap, allow_pickle=True)
+    assert "nothing is ever unpickled" in refused(folder)
+    (folder / "features.npy").write_bytes(trap.dumps())
+    assert "nothing is ever unpickled" in refused(folder)
+    assert not os.path.exists(sprung)
+    np.load(folder / "features.npy", allow_pickle=True)
+    assert os.path.exists(sprung)  # it would have sprung
+
+
+def test_files_that_are_no_array_are_refused(folder):
+    whole = (folder / "features.npy").read_bytes()
+    for content in (b"", b"no array", whole[:50], whole[:-4]):
+        (folder / "features.npy").write_bytes(content)
+        assert "features.npy: cannot be read as a NumPy array" in refused(folder)
+    with (folder / "features.npy").open("wb") as file:
+        np.savez(file, np.zeros((3, 4), np.float32))
+    assert "features.npy: cannot be read as a NumPy array" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.json", b"{", r"table\.json: is not JSON"),
+        ("table.json", b"\xff", r"table\.json: is not JSON"),
+        ("table.json", b"[4]", 'must hold {"dimension"'),
+        ("table.json", b'{"model": "none"}', 'must hold {"dimension"'),
+        ("table.json", b'{"dimension": 0}', 'must hold {"dimension"'),
+        ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, features\.npy 3 rows"),
+        ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is on line 1 too"),
+        ("ids.txt", b"a\n\xff\nb\n", r"ids\.txt: byte 2 is not UTF-8"),
+    ],
+)
+def test_ids_and_description_that_do_not_fit_are_refused(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    assert re.search(message, refused(folder))
