@@ -30,7 +30,9 @@ def load_corpus(config: ConfigDict) -> Corpus:
     """
     wanted = [FEATURES[letter] for letter in "av" if letter in config.modalities]
     if config.data.name == "synthetic":
-        splits, tables = synthetic.generate_corpus(config.data.seed)
+        splits, tables = synthetic.generate_corpus(
+            config.data.seed, sizes=config.data.sizes.to_dict()
+        )
         return Corpus(splits, {modality: tables[modality] for modality in wanted})
     if config.data.name != "ecf":
         raise InputError(f"config.data.name: {config.data.name!r} is unknown; known: ecf, synthetic")
