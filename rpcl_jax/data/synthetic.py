@@ -293,7 +293,7 @@ def generate_corpus(
             pairs = sorted(
                 (i, turns.index(cause)) for i, turn in enumerate(turns) for cause in turn.causes
             )
-            corpus[split].append(Dialogue(f"dia{number}", utterances, tuple(pairs)))
+            corpus[split].append(Dialogue(str(number), utterances, tuple(pairs)))
             ids.extend(utterance.id for utterance in utterances)
             heard, seen = _features(rng, turns)
             audio.append(heard)

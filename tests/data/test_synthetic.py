@@ -80,7 +80,7 @@ def test_conversations_are_valid_and_have_the_promised_form(generated):
     assert [len(split) for split in corpus.values()] == [400, 20, 150]
     for number, dialogue in enumerate(everything, 1):
         check_dialogue(dialogue, "generated")
-        assert dialogue.id == f"dia{number}"
+        assert dialogue.id == str(number)
         assert [u.id for u in dialogue.utterances] == [
             f"dia{number}utt{t}" for t in range(1, len(dialogue.utterances) + 1)
         ]

@@ -1,0 +1,54 @@
+import numpy as np
+
+from rpcl_jax.data.batch import BatchShape, Example, candidate_mask, make_batch
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.text import Segment
+
+
+def example(speakers, emotions, pairs, length=None, audio=None):
+    utterances = tuple(
+        Utterance(f"u{t}", speaker, "x", emotion)
+        for t, (speaker, emotion) in enumerate(zip(speakers, emotions, strict=True))
+    )
+    length = length or len(utterances)
+    segments = [
+        Segment(np.array([2, 9, 3], np.int32), np.array([-1, t, -1], np.int32))
+        for t in range(length)
+    ]
+    return Example(Dialogue("1", utterances, pairs), length, segments, audio, None)
+
+
+def test_a_batch_by_hand():
+    joy = example("ABA", ["neutral", "joy", "anger"], ((1, 0), (1, 1)))
+    cut = example("CDC", ["neutral", "neutral", "sadness"], ((2, 1),), length=2)
+    batch = make_batch([joy, cut], BatchShape(3, 3, 4, 8), "past")
+    assert batch.utterance_mask.tolist() == [[True] * 3, [True, True, False], [False] * 3]
+    assert batch.speakers.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert batch.emotion_labels.tolist() == [[0, 4, 1], [0, 0, 0], [0, 0, 0]]
+    assert batch.cause_labels.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert np.argwhere(batch.pair_labels).tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert batch.candidate_mask.sum(axis=(1, 2)).tolist() == [6, 3, 0]
+    assert sorted(batch.text.utterance_ids[batch.text.utterance_ids < 9]) == [0, 1, 2, 3, 4]
+    assert batch.audio is None
+    assert batch.vision is None
+
+
+def test_features_lie_beside_their_utterances():
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    e = example("ABA", ["neutral"] * 3, (), audio=rows)
+    batch = make_batch([e], BatchShape(2, 4, 2, 8, audio=2), "all")
+    assert batch.audio.tolist() == [[[0, 1], [2, 3], [4, 5], [0, 0]], [[0, 0]] * 4]
+
+
+def test_candidates():
+    mask = np.array([True, True, False])
+    assert candidate_mask(mask, "past").tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [False, False, False],
+    ]
+    assert candidate_mask(mask, "all").tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, False],
+    ]
