@@ -55,7 +55,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(epoch, args=args)["state"]
 
-    def restore_params(self, epoch: int) -> dict:
-        """The parameters of an epoch's TrainState alone, on the first device."""
-        args = ocp.args.Composite(state=ocp.args.PyTreeRestore(partial_restore=True))
-        return self._manager.restore(epoch, args=args)["state"]["params"]
+    def restore_state(self, epoch: int) -> dict:
+        """An epoch's TrainState as nested dicts of arrays, whatever devices wrote it."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return self._manager.restore(epoch, args=args)["state"]

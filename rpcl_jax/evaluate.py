@@ -87,6 +87,9 @@ def write_predictions(
 def evaluate_run(workdir: Path) -> dict:
     """Computes a run's numbers and predictions anew from its best checkpoint.
 
+    A finished run's `result.json` and `predictions/` are written anew; an unfinished run's numbers
+    are only returned.
+
     Raises:
       InputError: no trained run there, or its data are gone.
     """
@@ -111,5 +114,8 @@ def evaluate_run(workdir: Path) -> dict:
         for split in ("dev", "test")
     )
     numbers = report(dev, test, trained.config)
-    write_predictions(workdir, dev, test, numbers["threshold"])
+    if (workdir / "result.json").exists():
+        write_predictions(workdir, dev, test, numbers["threshold"])
+        numbers = run_folder.read_json(workdir / "result.json") | numbers
+        run_folder.write_json(workdir / "result.json", numbers)
     return numbers

@@ -152,7 +152,7 @@ def load_trained(workdir: Path) -> TrainedModel:
     return TrainedModel(
         config=config,
         model=model,
-        params=checkpoints.restore_params(epoch),
+        params=checkpoints.restore_state(epoch)["params"],
         tokenizer=load_tokenizer(workdir / "tokenizer"),
         feature_widths=description["feature_widths"],
         epoch=epoch,

@@ -14,4 +14,5 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     threshold = round(rate * 65536)
     words = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-    return jnp.where(bits >= threshold, x * (65536 / (65536 - threshold)), 0).astype(x.dtype)
+    scale = jnp.float32(65536 / (65536 - threshold))  # in bfloat16 it would be off by up to 0.4 %
+    return jnp.where(bits >= threshold, x * scale, 0).astype(x.dtype)

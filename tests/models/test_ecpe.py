@@ -1,0 +1,155 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shared import tiny_config
+
+from rpcl_jax import workdir
+from rpcl_jax.data import synthetic
+from rpcl_jax.data.pipeline import make_batches
+from rpcl_jax.losses import pair_confidence
+from rpcl_jax.models.fusion import pool_utterances
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic.generate_corpus(2, sizes={"train": 12})
+
+
+def batches_and_model(corpus, modalities="tav", **text):
+    splits, tables = corpus
+    config = tiny_config()
+    config.modalities = modalities
+    config.text.update(text)
+    tables = {name: tables[name] for name in tables if name[0] in modalities}
+    tokenizer = synthetic.word_tokenizer(splits["train"])
+    encoder = TextEncoderConfig(
+        vocab_size=len(tokenizer), max_positions=64, **config.text.encoder
+    )
+    batches = make_batches(splits["train"], tokenizer, tables, config, 1)
+    return batches, workdir.build_model(config, encoder)
+
+
+@pytest.fixture(scope="module")
+def model_and_params(corpus):
+    batches, model = batches_and_model(corpus)
+    _, batch = batches.make(np.arange(12))
+    params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
+    # Biases and tables start at 0; away from it, what they do can be seen.
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return model, jax.tree.unflatten(tree, leaves), batches
+
+
+@pytest.mark.parametrize("context", ["utterance", "dialogue"])
+def test_packed_with_others_or_alone_a_dialogue_scores_the_same(corpus, model_and_params, context):
+    model, params, _ = model_and_params
+    batches, _ = batches_and_model(corpus, context=context)
+    apply = jax.jit(lambda batch: model.apply({"params": params}, batch))
+    _, together = batches.make(np.arange(12))
+    outputs = apply(together)
+    for place in range(12):
+        _, alone = batches.make(np.array([place]))
+        n = int(alone.utterance_mask[0].sum())
+        for a, b in zip(outputs[1:], apply(alone)[1:], strict=True):
+            a, b = (x[:, :n] if x.ndim < 4 else x[:, :n, :n] for x in (a, b))
+            np.testing.assert_allclose(a[place], b[0], atol=1e-5)
+
+
+def test_a_bystander_has_a_say_in_a_gold_pairs_confidence(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(12))
+    outputs = model.apply({"params": params}, batch)
+    gold = batch.pair_labels & batch.candidate_mask
+    taking_part = batch.pair_labels.any(1) | batch.pair_labels.any(2)
+    bystanders = batch.utterance_mask & ~taking_part
+    assert bystanders[:12].any(axis=1).all()
+    first = bystanders & (np.cumsum(bystanders, axis=1) == 1)
+    zeroed = jnp.where(first[..., None], 0.0, outputs.utterances)
+    corrupted = model.apply({"params": params}, zeroed, batch, method="score_pairs")
+    change = jnp.abs(pair_confidence(corrupted) - pair_confidence(outputs.pair_logits))
+    assert (change[gold] > 1e-4).all()
+
+
+def test_padding_and_other_dialogues_change_nothing(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(6))
+    outputs = model.apply({"params": params}, batch)
+    b, n = batch.utterance_mask.shape
+    garbage = np.where(batch.utterance_mask[..., None], batch.audio, 1e3)
+    other = np.where(batch.utterance_mask, batch.speakers, 7)
+    changed = model.apply({"params": params}, batch._replace(audio=garbage, speakers=other))
+    np.testing.assert_allclose(
+        np.where(batch.candidate_mask[..., None], outputs.pair_logits, 0),
+        np.where(batch.candidate_mask[..., None], changed.pair_logits, 0),
+        atol=1e-6,
+    )
+    assert (np.asarray(changed.utterances)[~batch.utterance_mask] == 0).all()
+    assert (b, n) == changed.cause_logits.shape[:2]
+
+
+def test_who_speaks_and_how_far_apart_matter(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(6))
+    outputs = model.apply({"params": params}, batch)
+    one_speaker = model.apply(
+        {"params": params}, batch._replace(speakers=np.zeros_like(batch.speakers))
+    )
+    assert np.abs(outputs.pair_logits - one_speaker.pair_logits).max() > 1e-3
+
+
+@pytest.mark.parametrize("modalities", ["t", "ta", "tv", "tav"])
+def test_a_dropped_modality_has_no_weights(corpus, modalities):
+    batches, model = batches_and_model(corpus, modalities)
+    _, batch = batches.make(np.arange(2))
+    params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    names = set(params["fusion"])
+    assert ("audio" in names) == ("audio_gate" in names) == ("a" in modalities)
+    assert ("vision" in names) == ("vision_gate" in names) == ("v" in modalities)
+    assert (batch.audio is None) == ("a" not in modalities)
+
+
+def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(6))
+    rngs = {"dropout": jax.random.key(3)}
+    clean = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
+    again = model.apply(
+        {"params": params},
+        clean.utterances,
+        batch,
+        deterministic=False,
+        rngs=rngs,
+        method="score_pairs",
+    )
+    np.testing.assert_array_equal(clean.pair_logits, again)
+    without = model.apply({"params": params}, clean.utterances, batch, method="score_pairs")
+    assert np.abs(without - again).max() > 1e-3, "or there was no dropout"
+
+
+def test_pooling_is_the_mean_of_an_utterances_own_pieces():
+    hidden = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    ids = np.array([[0, 0, 3, 1], [3, 0, 3, 3]])
+    pooled = pool_utterances(jnp.asarray(hidden), jnp.asarray(ids), 3)
+    expected = [
+        (hidden[0, 0] + hidden[0, 1] + hidden[1, 1]) / 3,
+        hidden[0, 3],
+        np.zeros(3),
+    ]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+def test_bfloat16_text_stays_near_float32(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(6))
+    low = dataclasses.replace(model, dtype=jnp.bfloat16)
+    a = model.apply({"params": params}, batch)
+    b = low.apply({"params": params}, batch)
+    assert b.pair_logits.dtype == jnp.float32
+    mask = batch.candidate_mask
+    difference = pair_confidence(a.pair_logits)[mask] - pair_confidence(b.pair_logits)[mask]
+    assert 0 < np.abs(difference).max() < 0.05

@@ -1,0 +1,236 @@
+"""Folders, weights and tokenizers: what is read, what is refused, and what the refusal says."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, BertModel, CamembertConfig, RobertaModel
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+
+SIZES = {
+    "vocab_size": 30,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 16,
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A small BERT as save_pretrained writes it."""
+    torch.manual_seed(0)
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite_weights(folder: Path, change) -> dict[str, np.ndarray]:
+    """Saves the weights as `change` returns them; returns those from before."""
+    before = load_file(folder / "model.safetensors")
+    save_file(change(dict(before)), folder / "model.safetensors")
+    return before
+
+
+def rewrite_config(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refusal(function, *args) -> str:
+    with pytest.raises(InputError) as caught:
+        function(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_config_and_parameters(folder):
+    config, params = load_pretrained(folder)
+    assert (config.vocab_size, config.hidden_size, config.num_layers) == (30, 8, 2)
+    assert (config.num_heads, config.intermediate_size) == (2, 12)
+    assert (config.max_positions, config.position_offset, config.type_vocab_size) == (16, 0, 2)
+    assert (config.hidden_act, config.layer_norm_eps) == ("gelu", 1e-12)
+    assert (config.dropout, config.attention_dropout) == (0.1, 0.1)
+    tensors = load_file(folder / "model.safetensors")
+    query = tensors["encoder.layer.1.attention.self.query.weight"]
+    np.testing.assert_array_equal(params["layer_1"]["query_key_value"]["kernel"][:, :8], query.T)
+
+
+def test_camembert_has_robertas_offset(tmp_path):
+    transformers.CamembertModel(CamembertConfig(**SIZES)).save_pretrained(tmp_path)
+    config, params = load_pretrained(tmp_path)
+    assert (config.max_positions, config.position_offset) == (14, 2)
+    assert params["position_embeddings"]["embedding"].shape == (16, 8)
+
+
+def test_prefix_old_names_heads_and_buffers(folder):
+    _, want = load_pretrained(folder)
+
+    def as_old_checkpoints_have_it(tensors):
+        old = {}
+        for name, tensor in tensors.items():
+            name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+            name = name.replace("LayerNorm.bias", "LayerNorm.beta")
+            old[f"bert.{name}"] = tensor
+        old["bert.embeddings.position_ids"] = np.arange(16)[None]
+        old["cls.predictions.bias"] = np.zeros(30, np.float32)
+        return old
+
+    rewrite_weights(folder, as_old_checkpoints_have_it)
+    jax.tree.map(np.testing.assert_array_equal, load_pretrained(folder)[1], want)
+
+
+def test_masked_language_model_of_transformers(tmp_path):
+    model = BertForMaskedLM(BertConfig(**SIZES))
+    model.save_pretrained(tmp_path)
+    table = load_pretrained(tmp_path)[1]["word_embeddings"]["embedding"]
+    np.testing.assert_array_equal(table, model.bert.embeddings.word_embeddings.weight.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(folder, tmp_path_factory, dtype):
+    model = BertModel.from_pretrained(folder).to(dtype)
+    half = tmp_path_factory.mktemp("half")
+    model.save_pretrained(half)
+    _, params = load_pretrained(half)
+    table = params["word_embeddings"]["embedding"]
+    assert table.dtype == np.float32
+    want = model.embeddings.word_embeddings.weight.detach().float().numpy()
+    np.testing.assert_array_equal(table, want)
+
+
+def test_missing_and_left_over_are_named(folder):
+    gone = "encoder.layer.1.attention.self.key.bias"
+    other = "encoder.layer.0.output.dense.weight"
+
+    def change(tensors):
+        del tensors[gone], tensors[other]
+        tensors["encoder.layer.2.output.dense.bias"] = np.zeros(8, np.float32)
+        tensors["classifier.weight"] = np.zeros((2, 8), np.float32)
+        return tensors
+
+    rewrite_weights(folder, change)
+    message = refusal(load_pretrained, folder)
+    assert str(folder) in message
+    assert f"missing {other}, {gone}" in message
+    assert "left over classifier.weight, encoder.layer.2.output.dense.bias" in message
+
+
+def test_wrong_shape_is_named(folder):
+    rewrite_config(folder, vocab_size=31)
+    message = refusal(load_pretrained, folder)
+    assert "embeddings.word_embeddings.weight [30, 8] instead of [31, 8]" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model_type", "deberta-v2", "'deberta-v2'"),
+        ("model_type", None, "None"),
+        ("position_embedding_type", "relative_key", "'relative_key'"),
+        ("hidden_act", "silu", "'silu'"),
+        ("is_decoder", True, "is_decoder"),
+    ],
+)
+def test_models_of_another_kind(folder, field, value, said):
+    rewrite_config(folder, **{field: value})
+    message = refusal(load_pretrained, folder)
+    assert str(folder / "config.json") in message
+    assert said in message
+
+
+def test_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    message = refusal(load_pretrained, folder)
+    assert f"{folder}: no weights" in message
+    (folder / "pytorch_model.bin").touch()
+    assert "pickle" in refusal(load_pretrained, folder)
+
+
+def test_folder_without_config(tmp_path):
+    assert str(tmp_path / "config.json") in refusal(load_pretrained, tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    assert "not JSON" in refusal(load_pretrained, tmp_path)
+
+
+def test_unreadable_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert f"{path}: unreadable" in refusal(load_pretrained, folder)
+
+
+def test_missing_shard(tmp_path):
+    model = RobertaModel(transformers.RobertaConfig(**SIZES))
+    model.save_pretrained(tmp_path, max_shard_size="2KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    shards[1].unlink()
+    assert str(shards[1]) in refusal(load_pretrained, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "models/some/where", "~/no-such"])
+def test_path_not_there(name):
+    assert f"{name}: no such folder" in refusal(resolve_pretrained, name)
+
+
+def test_file_is_no_folder(folder):
+    assert "no such folder" in refusal(resolve_pretrained, folder / "config.json")
+
+
+def test_hub_name(folder, monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, *, allow_patterns):
+        asked[name] = allow_patterns
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert resolve_pretrained("someone/small-bert") == folder
+    assert "config.json" in asked["someone/small-bert"]
+    assert not any(pattern.endswith((".bin", "*")) for pattern in asked["someone/small-bert"])
+
+
+def test_hub_out_of_reach(monkeypatch):
+    def snapshot_download(name, *, allow_patterns):
+        raise LocalEntryNotFoundError("Got: ConnectError\nAn error happened")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    message = refusal(resolve_pretrained, "someone/small-bert")
+    assert message.startswith("someone/small-bert: ")
+    assert "ConnectError" in message
+    assert "hf download someone/small-bert" in message
+
+
+def test_not_a_hub_name():
+    assert "no such folder" in refusal(resolve_pretrained, "no spaces, please")
+
+
+def test_tokenizer(folder):
+    words = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "rain"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    written = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    written.save_pretrained(folder)
+    assert "[CLS]" in refusal(load_tokenizer, folder)
+    written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    written.save_pretrained(folder)
+    assert load_tokenizer(folder)("rain fog")["input_ids"] == [2, 4, 1, 3]
+
+
+def test_no_tokenizer(folder):
+    assert f"{folder}: no tokenizer" in refusal(load_tokenizer, folder)
+    (folder / "tokenizer.json").write_text("{")
+    assert f"{folder}: unreadable tokenizer" in refusal(load_tokenizer, folder)

@@ -1,0 +1,276 @@
+"""The encoder against Transformers' own models, packed rows against single ones, and dropout."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.stats import binom
+
+from rpcl_jax.models.dropout import dropout
+from rpcl_jax.models.pretrained import load_pretrained
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig, segment_attention
+
+MINILM = (Path(__file__).parents[2] / "../shared/models/all-MiniLM-L6-v2").resolve()
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "initializer_range": 0.3,  # far from a model that passes its input through
+}
+MODELS = {
+    "bert": (transformers.BertConfig, {"max_position_embeddings": 32}),
+    "bert-tanh": (
+        transformers.BertConfig,
+        {"max_position_embeddings": 32, "hidden_act": "gelu_new", "type_vocab_size": 3},
+    ),
+    "roberta": (
+        transformers.RobertaConfig,
+        {"max_position_embeddings": 34, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    ),
+    "roberta-relu": (
+        transformers.RobertaConfig,
+        {"max_position_embeddings": 34, "type_vocab_size": 1, "hidden_act": "relu"},
+    ),
+}
+
+
+def random_model(kind: str) -> transformers.PreTrainedModel:
+    """A small random model, every parameter of it random: norms and biases too."""
+    config_class, options = MODELS[kind]
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(config_class(**SIZES, **options)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+            assert parameter.std() > 0.1, name
+    return model
+
+
+def reference(model, segments: list[np.ndarray]) -> list[np.ndarray]:
+    """Transformers' vectors, each segment by itself: no padding, no packing."""
+    with torch.no_grad():
+        return [
+            model(torch.tensor(ids[None]).long()).last_hidden_state[0].numpy() for ids in segments
+        ]
+
+
+def random_segments(seed: int, lengths: list[int], vocabulary: range) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(vocabulary.start, vocabulary.stop, n).astype(np.int32) for n in lengths]
+
+
+def lay_out(rows: list[list[np.ndarray]], length: int):
+    """Rows of segments -> token, segment and position ids, and where each segment lies."""
+    tokens, numbers, positions = np.zeros((3, len(rows), length), np.int32)
+    places = []
+    for r, segments in enumerate(rows):
+        start = 0
+        for number, ids in enumerate(segments, 1):
+            place = (r, slice(start, start + len(ids)))
+            tokens[place], numbers[place] = ids, number
+            positions[place] = np.arange(len(ids))
+            places.append(place)
+            start += len(ids)
+    return (tokens, numbers, positions), places
+
+
+@pytest.mark.parametrize("layout", ["packed", "unpacked"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_equals_transformers(kind, layout, tmp_path):
+    model = random_model(kind)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1  # sharded
+    config, params = load_pretrained(tmp_path)
+    # 32 pieces: the longest that the position table has room for. From 2: 1 pads in RoBERTa.
+    segments = random_segments(1, [7, 32, 12, 1, 9], range(2, 60))
+    a, b, c, d, e = segments
+    rows = [[a, c, e], [b], [d]] if layout == "packed" else [[s] for s in segments]
+    order = [0, 2, 4, 1, 3] if layout == "packed" else range(5)
+    inputs, places = lay_out(rows, 32)
+    got = TextEncoder(config).apply({"params": params}, *inputs)
+    want = reference(model, segments)
+    for place, index in zip(places, order, strict=True):
+        np.testing.assert_allclose(got[place], want[index], atol=1e-4, rtol=0)
+
+
+def test_equals_transformers_on_minilm():
+    if not MINILM.is_dir():
+        pytest.skip(f"{MINILM} is not there")
+    config, params = load_pretrained(MINILM)
+    model = transformers.AutoModel.from_pretrained(MINILM).eval()
+    segments = random_segments(2, [20, 64, 33], range(1000, 30000))
+    rows = [[segments[0], segments[2]], [segments[1]]]
+    inputs, places = lay_out(rows, 64)
+    got = TextEncoder(config).apply({"params": params}, *inputs)
+    want = reference(model, segments)
+    for place, index in zip(places, [0, 2, 1], strict=True):
+        np.testing.assert_allclose(got[place], want[index], atol=1e-4, rtol=0)
+
+
+def small_encoder(**changes):
+    config = TextEncoderConfig(
+        **{
+            "vocab_size": 50,
+            "hidden_size": 16,
+            "num_layers": 2,
+            "num_heads": 4,
+            "intermediate_size": 32,
+            "max_positions": 16,
+            **changes,
+        }
+    )
+    segments = random_segments(3, [6, 5, 9], range(50))
+    inputs, places = lay_out([segments[:2], segments[2:], []], 16)  # the last row is all padding
+    encoder = TextEncoder(config)
+    params = encoder.init(jax.random.key(0), *inputs)["params"]
+    # Larger than at the start of training, so that attention is not uniform.
+    params = jax.tree.map(lambda leaf: leaf * 10 if leaf.ndim > 1 else leaf, params)
+    return encoder, params, inputs, places
+
+
+def test_config_travels_as_json():
+    config = TextEncoderConfig(50, 16, 2, 4, 32, 16, hidden_act="relu", layer_norm_eps=1e-5)
+    back = TextEncoderConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert back == config
+    assert hash(back) == hash(config)
+
+
+def test_garbage_in_another_segment_changes_nothing():
+    encoder, params, (tokens, numbers, positions), places = small_encoder()
+
+    @jax.jit
+    def run(tokens):
+        return encoder.apply({"params": params}, tokens, numbers, positions)
+
+    row, piece = places[0][0], places[0][1]
+    other = tokens.copy()
+    inside = np.zeros_like(tokens, bool)
+    inside[row, piece] = True
+    other[~inside] = (other[~inside] + 17) % 50
+    before, after = run(tokens), run(other)
+    np.testing.assert_array_equal(before[row, piece], after[row, piece])
+    assert np.abs(before[places[1]] - after[places[1]]).max() > 0.1  # it would show
+
+    @jax.jit
+    @jax.grad
+    def first_segment(table):
+        changed = params | {"word_embeddings": {"embedding": table}}
+        out = encoder.apply({"params": changed}, tokens, numbers, positions)
+        return (out[row, piece] ** 2 * np.arange(16)).sum()
+
+    reached = jnp.abs(first_segment(params["word_embeddings"]["embedding"])).sum(-1) > 0
+    assert set(np.flatnonzero(reached)) == set(tokens[row, piece])
+
+
+def test_padding_gives_no_nan():
+    encoder, params, inputs, _ = small_encoder()
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params, key):
+        out = encoder.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
+        return (out**2).sum()
+
+    value, gradient = loss(params, jax.random.key(1))
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_bfloat16_is_close():
+    encoder, params, inputs, places = small_encoder()
+    half = TextEncoder(encoder.config, dtype=jnp.bfloat16)
+    exact = encoder.apply({"params": params}, *inputs)
+    rough = half.apply({"params": params}, *inputs)
+    assert rough.dtype == jnp.bfloat16
+    for place in places:
+        # The last layer norm brings every vector to unit variance; bfloat16 has 8 bits.
+        error = np.asarray(rough[place], np.float32) - exact[place]
+        assert np.sqrt((error**2).mean()) < 0.03
+    initial = half.init(jax.random.key(0), *inputs)["params"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
+
+
+def plain_attention(query, key, value, segment_ids, keep):
+    """The same by the book, derivative left to JAX."""
+    same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+    logits = jnp.where(same, jnp.einsum("rhid,rhjd->rhij", query, key), -jnp.inf)
+    weights = jax.nn.softmax(logits)
+    return jnp.einsum("rhij,rhjd->rhid", weights if keep is None else weights * keep, value)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_attention_and_its_derivative(dropped):
+    rng = np.random.default_rng(4)
+    query, key, value, outer = rng.normal(size=(4, 2, 3, 7, 5))
+    segment_ids = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 0, 0]])
+    keep = (rng.random((2, 3, 7, 7)) < 0.7) / 0.7 if dropped else None
+
+    def weighed(attention, *args):
+        return (attention(*args, segment_ids, keep) * outer).sum()
+
+    with jax.enable_x64(True):
+        got, want = (
+            jax.value_and_grad(weighed, argnums=(1, 2, 3))(f, query * 2, key, value)
+            for f in (segment_attention, plain_attention)
+        )
+        # Logits and sums are float32 whatever the input is.
+        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4), got, want)
+
+
+def test_attention_dropout_reaches_the_output():
+    encoder, params, inputs, places = small_encoder(dropout=0.0, attention_dropout=0.5)
+
+    def run(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return encoder.apply({"params": params}, *inputs, deterministic=False, rngs=rngs)
+
+    np.testing.assert_array_equal(run(1), run(1))
+    assert np.abs(run(1) - run(2))[places[0]].max() > 0.01
+    assert np.abs(run(1) - encoder.apply({"params": params}, *inputs))[places[0]].max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(301, 333), (7,), ()])
+def test_dropout_keeps_or_scales(shape):
+    x = jnp.full(shape, 3.0)
+    got = np.asarray(dropout(x, 0.3, jax.random.key(0)))
+    kept = 1 - round(0.3 * 65536) / 65536
+    assert got.shape == shape
+    assert got.dtype == np.float32
+    assert ((got == 0) | np.isclose(got, 3 / kept, rtol=1e-6)).all()
+
+
+def test_dropout_statistics():
+    n = 500_001
+    got = np.asarray(dropout(jnp.ones(n), 0.1, jax.random.key(5)))
+    zeros = got == 0
+    low, high = binom.interval(1 - 1e-9, n, 0.1)
+    assert low <= zeros.sum() <= high
+    # Both halves of a random word decide, and one does not follow from the other.
+    for half in (zeros[::2], zeros[1::2]):
+        low, high = binom.interval(1 - 1e-9, len(half), 0.1)
+        assert low <= half.sum() <= high
+    both = (zeros[:-1:2] & zeros[1::2]).sum()
+    low, high = binom.interval(1 - 1e-9, n // 2, 0.01)
+    assert low <= both <= high
+
+
+def test_dropout_follows_its_key():
+    x = jnp.ones((64, 64))
+    again, other = (dropout(x, 0.5, jax.random.key(seed)) for seed in (1, 2))
+    np.testing.assert_array_equal(dropout(x, 0.5, jax.random.key(1)), again)
+    assert 0.4 < (again != other).mean() < 0.6
+
+
+def test_dropout_in_bfloat16():
+    got = dropout(jnp.ones(1000, jnp.bfloat16), 0.5, jax.random.key(0))
+    assert got.dtype == jnp.bfloat16
+    assert set(np.asarray(got, np.float32)) == {0.0, 2.0}
