@@ -16,12 +16,14 @@ from rpcl_jax.errors import InputError
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Which job.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; default runs/<dataset>/<objective>-<modalities>-seed<seed>."
+    "workdir",
+    "",
+    "Folder of the run; default runs/<dataset>/<objective>-<modalities>-seed<seed>.",
 )
-_INPUT = flags.DEFINE_string("input", None, "predict: conversations, SemEval-2024 Task 3 JSON.")
-_OUTPUT = flags.DEFINE_string("output", None, "predict: the file the pairs go to.")
+_INPUT = flags.DEFINE_string("input", "", "predict: conversations, SemEval-2024 Task 3 JSON.")
+_OUTPUT = flags.DEFINE_string("output", "", "predict: the file the pairs go to.")
 _FEATURES = flags.DEFINE_string(
-    "features", None, "predict: folder with the feature tables audio/ and vision/ of the input."
+    "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
 )
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks.")
 
@@ -39,7 +41,7 @@ def _parse(argv: list[str]) -> list[str]:
             raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
         if _MODE.value == "train" and _CONFIG.value is None:
             raise flags.Error("--config is needed, for example --config=configs/ecf.py")
-        if _MODE.value != "train" and _WORKDIR.value is None:
+        if _MODE.value != "train" and not _WORKDIR.value:
             raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
         if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
             raise flags.Error("--mode=predict needs --input and --output")

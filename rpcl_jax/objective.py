@@ -1,6 +1,6 @@
 """Which terms with which weights: one objective, of which every named variant is a setting."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -10,7 +10,7 @@ from rpcl_jax.models.ecpe import PairExtractor
 
 
 class Objective(NamedTuple):
-    """Weights and switches of L = L_sup + λ_row · CDMR + λ_cor · CE(s̃, y) + λ_ali · ‖π̃ - sg(π)‖²."""
+    """L = L_sup + λ_row · CDMR + λ_cor · CE(s̃, y) + λ_ali · ‖π̃ - sg(π)‖²: weights, switches."""
 
     row_weight: float = 0.3  # λ_row, 0: no ranking
     base_margin: float = 0.05  # m0
@@ -23,9 +23,9 @@ class Objective(NamedTuple):
 
 
 # What each variant of METHOD.md's table changes in the paper's setting.
-_NO_RANKING = {"row_weight": 0.0}
-_NO_CORRUPTION = {"corruption_weight": 0.0, "alignment_weight": 0.0}
-VARIANTS: dict[str, dict[str, float | bool | None]] = {
+_NO_RANKING: dict[str, Any] = {"row_weight": 0.0}
+_NO_CORRUPTION: dict[str, Any] = {"corruption_weight": 0.0, "alignment_weight": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
     "base": _NO_RANKING | _NO_CORRUPTION,
     "rpcl": {},
     "fixed_margin": _NO_CORRUPTION | {"adaptive_margin": False},

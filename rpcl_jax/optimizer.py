@@ -47,8 +47,6 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
         optax.add_decayed_weights(config.weight_decay, mask=decayed),
         optax.partition(
             {group: optax.scale_by_learning_rate(rate) for group, rate in rates.items()},
-            lambda params: {
-                name: "encoder" if name == ENCODER else "rest" for name in params
-            },
+            lambda params: {name: "encoder" if name == ENCODER else "rest" for name in params},
         ),
     )

@@ -38,7 +38,10 @@ class Scores(NamedTuple):
 def make_mesh(devices: int | None = None) -> Mesh:
     """A mesh of the first `devices` local devices; None: all there are."""
     return jax.make_mesh(
-        (devices or jax.device_count(),), (AXIS,), devices=jax.devices()[:devices]
+        (devices or jax.device_count(),),
+        (AXIS,),
+        axis_types=(jax.sharding.AxisType.Auto,),  # arrays that say nothing are split as asked for
+        devices=jax.devices()[:devices],
     )
 
 
@@ -76,16 +79,12 @@ def make_train_step(
         # The loss is a psum and the parameters are the same on every device, so shard_map sums
         # the devices' shares of the gradient by itself.
         gradients, terms = jax.grad(loss, has_aux=True)(state.params)
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.params
-        )
-        terms["gradient_norm"] = optax.global_norm(gradients)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
+        terms["gradient_norm"] = optax.tree.norm(gradients)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, optimizer_state), terms
 
-    sharded = jax.shard_map(
-        step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P())
-    )
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0)
 
 
@@ -100,6 +99,4 @@ def make_score(model: PairExtractor, mesh: Mesh) -> Callable[[dict, Batch], Scor
             cause_confidence=jax.nn.softmax(outputs.cause_logits)[..., 1],
         )
 
-    return jax.jit(
-        jax.shard_map(score, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS))
-    )
+    return jax.jit(jax.shard_map(score, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))

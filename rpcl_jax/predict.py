@@ -19,9 +19,9 @@ from rpcl_jax.parallel import make_mesh, make_score, replicate
 class Predictor:
     """A trained run, ready for new conversations.
 
-        predictor = Predictor.from_workdir("runs/ecf/rpcl-t-seed42")
-        for conversation in predictor(conversations):
-            print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
+    predictor = Predictor.from_workdir("runs/ecf/rpcl-t-seed42")
+    for conversation in predictor(conversations):
+        print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
     """
 
     def __init__(
@@ -114,11 +114,15 @@ def predict_file(workdir: Path, source: Path, target: Path, features: Path | Non
     """
     conversations = read_objects(source)
     predictor = Predictor.from_workdir(workdir)
-    tables = {
-        folder.name: FeatureTable.load(folder)
-        for folder in (features / "audio", features / "vision")
-        if folder.is_dir()
-    } if features else {}
+    tables = (
+        {
+            folder.name: FeatureTable.load(folder)
+            for folder in (features / "audio", features / "vision")
+            if folder.is_dir()
+        }
+        if features
+        else {}
+    )
     results = predictor(conversations, tables, where=str(source))
     run_folder.write_json(target, results)
     return sum(len(result["emotion-cause_pairs"]) for result in results)

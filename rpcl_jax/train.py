@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +78,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     root_key = replicate(run_key, mesh)
 
     checkpoints = Checkpoints(workdir)
-    progress = {"epoch": 0, "best_epoch": 0, "best_pair_f1": -1.0, "seconds": 0.0}
+    progress: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_pair_f1": -1.0, "seconds": 0.0}
     last = checkpoints.last()
     if last is not None:
         progress = checkpoints.progress(last)

@@ -1,12 +1,12 @@
 """The folder of a run: whose it is, and everything that inference needs.
 
-    config.json          the run's config; another config is refused here
-    model.json           sizes of the text encoder and the feature tables
-    tokenizer/           the text encoder's tokenizer
-    checkpoints/         last and best epoch
-    metrics.jsonl        what was logged, and TensorBoard's events beside it
-    predictions/         dev.json and test.json
-    result.json          there when the run is finished
+config.json          the run's config; another config is refused here
+model.json           sizes of the text encoder and the feature tables
+tokenizer/           the text encoder's tokenizer
+checkpoints/         last and best epoch
+metrics.jsonl        what was logged, and TensorBoard's events beside it
+predictions/         dev.json and test.json
+result.json          there when the run is finished
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.errors import InputError
@@ -33,7 +33,7 @@ class TrainedModel(NamedTuple):
     config: ConfigDict
     model: PairExtractor
     params: dict
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerBase
     feature_widths: dict[str, int]  # of the modalities beside text
     epoch: int  # the best one
 
@@ -103,9 +103,7 @@ def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return differences
 
 
-def build_model(
-    config: ConfigDict, encoder: TextEncoderConfig
-) -> PairExtractor:
+def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
     """The model of a config around a text encoder."""
     dtype = config.text.dtype
     if dtype == "auto":
@@ -126,7 +124,7 @@ def build_model(
 def save_description(
     workdir: Path,
     encoder: TextEncoderConfig,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     feature_widths: dict[str, int],
 ) -> None:
     """Writes what `load_trained` needs beside the config and the checkpoints."""

@@ -76,7 +76,11 @@ def assert_same_run(one, other):
     assert results[0].pop("seconds") != results[1].pop("seconds")
     assert results[0] == results[1]
     lines = [
-        [line for line in (w / "metrics.jsonl").read_text().splitlines() if "per_second" not in line]
+        [
+            line
+            for line in (w / "metrics.jsonl").read_text().splitlines()
+            if "per_second" not in line
+        ]
         for w in (one, other)
     ]
     assert lines[0] == lines[1]
@@ -101,9 +105,20 @@ def test_a_run_leaves_what_is_promised(finished):
     result = json.loads((finished / "result.json").read_text())
     for split in ("dev", "test"):
         assert {
-            "pair_precision", "pair_recall", "pair_f1", "pair_auprc", "emotion_f1", "cause_f1",
-            "weighted_f1", "gold_pairs_cut", "gold_pairs_outside_candidates",
-            "gold_confidence", "gap_hard", "gap_all", "severity_hard", "severity_all",
+            "pair_precision",
+            "pair_recall",
+            "pair_f1",
+            "pair_auprc",
+            "emotion_f1",
+            "cause_f1",
+            "weighted_f1",
+            "gold_pairs_cut",
+            "gold_pairs_outside_candidates",
+            "gold_confidence",
+            "gap_hard",
+            "gap_all",
+            "severity_hard",
+            "severity_all",
         } <= result[split].keys()
         assert 0 <= result[split]["pair_f1"] <= 1
     assert {"threshold", "seed", "versions", "device", "seconds", "best_epoch"} <= result.keys()
@@ -167,7 +182,10 @@ def kill_when(condition, workdir):
     """Starts the run and kills it as soon as `condition()` holds."""
     with subprocess.Popen(
         command(*TINY, f"--workdir={workdir}"),
-        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         deadline = time.monotonic() + 300
         while not condition():
@@ -243,8 +261,11 @@ def test_predictor_in_three_lines(finished, unlabelled):
 
 def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlabelled, tmp_path):
     done = run(
-        "--mode=predict", f"--workdir={finished}", f"--input={unlabelled}",
-        f"--output={tmp_path / 'x.json'}", status=1,
+        "--mode=predict",
+        f"--workdir={finished}",
+        f"--input={unlabelled}",
+        f"--output={tmp_path / 'x.json'}",
+        status=1,
     )
     assert_one_line(done, "reads audio", "--features")
 
@@ -271,9 +292,13 @@ def test_real_ecf_from_file_to_result_and_to_new_pairs(tmp_path):
     for split, size in (("train", 16), ("dev", 8), ("test", 8)):
         (root / f"{split}.txt").write_text(cut_ecf(ECF / f"{split}.txt", size), encoding="utf-8")
     run(
-        "--config=configs/ecf.py", f"--config.data.root={root}",
-        f"--config.text.pretrained={MINILM}", "--config.modalities=t",
-        "--config.epochs=1", "--config.batch_size=8", f"--workdir={workdir}",
+        "--config=configs/ecf.py",
+        f"--config.data.root={root}",
+        f"--config.text.pretrained={MINILM}",
+        "--config.modalities=t",
+        "--config.epochs=1",
+        "--config.batch_size=8",
+        f"--workdir={workdir}",
     )
     result = json.loads((workdir / "result.json").read_text())
     assert result["test"]["dialogues"] == 8
@@ -373,7 +398,9 @@ def test_bad_feature_tables(tmp_path):
 
 
 def test_debug_brings_the_traceback_back(tmp_path):
-    done = run("--config=configs/demo.py:nosuch", "--debug", f"--workdir={tmp_path / 'r'}", status=1)
+    done = run(
+        "--config=configs/demo.py:nosuch", "--debug", f"--workdir={tmp_path / 'r'}", status=1
+    )
     assert "Traceback" in done.stderr
     assert "InputError" in done.stderr
 

@@ -51,9 +51,9 @@ def test_a_variant_is_its_row_of_the_table(setup, name):
     model, params, batch = setup
     objective = objective_of(tiny_config(name))
     key = jax.random.key(5)
-    loss, _ = jax.jit(
-        lambda params: objective_loss(objective, model, params, batch, None, key)
-    )(params)
+    loss, _ = jax.jit(lambda params: objective_loss(objective, model, params, batch, None, key))(
+        params
+    )
 
     clean = model.apply({"params": params}, batch)
     protected = gold_utterances(jnp.asarray(batch.pair_labels))
@@ -71,8 +71,10 @@ def test_a_variant_is_its_row_of_the_table(setup, name):
         "utterances": batch.utterance_mask,
         "candidates": batch.candidate_mask,
     }
-    reference = {k: np.asarray(x, np.float64 if k in ("emotion", "cause", "pair", "corrupted") else None)
-                 for k, x in as_reference.items()}
+    reference = {
+        k: np.asarray(x, np.float64 if k in ("emotion", "cause", "pair", "corrupted") else None)
+        for k, x in as_reference.items()
+    }
     expected = reference_supervised(reference)
     if ranking:
         top_k = 8 if negatives == "top-k" else None
@@ -93,7 +95,5 @@ def test_the_defaults_are_the_papers():
 def test_without_corruption_the_two_passes_agree_dropout_and_all(setup):
     model, params, batch = setup
     objective = Objective(row_weight=0, corruption_rate=0.0, corruption_weight=0.0)
-    _, terms = objective_loss(
-        objective, model, params, batch, jax.random.key(1), jax.random.key(2)
-    )
+    _, terms = objective_loss(objective, model, params, batch, jax.random.key(1), jax.random.key(2))
     assert terms["stability"] == 0.0

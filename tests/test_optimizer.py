@@ -46,7 +46,7 @@ def test_the_whole_gradient_is_clipped_at_its_norm():
     optimizer = make_optimizer(config, 10)
     size = sum(x.size for x in jax.tree.leaves(PARAMS))
     for value in (3.0, 300.0):  # clipped to the same gradient, so to the same second moment
-        gradients = jax.tree.map(lambda x: jnp.full_like(x, value), PARAMS)
+        gradients = jax.tree.map(lambda x, v=value: jnp.full_like(x, v), PARAMS)
         _, state = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
         mean = optax.tree_utils.tree_get(state, "mu")
         for leaf in jax.tree.leaves(mean):

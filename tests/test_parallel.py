@@ -64,15 +64,13 @@ def test_eight_devices_compute_what_one_does():
     assert terms.keys() == terms8.keys() >= {"supervised", "ranking", "stability", "loss"}
     for name in terms:
         np.testing.assert_allclose(terms8[name], terms[name], atol=1e-5, rtol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(b, a, atol=1e-5), gradient, gradient8
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, atol=1e-5), gradient, gradient8)
     assert terms["gradient_norm"] > 0.1
 
 
 def test_devices_drop_out_different_things():
     # 13 dialogues over 8 devices: with one key for all, device 0's masks would come again.
-    config, model, batch = setup(2, dropout=0.5)
+    _, model, batch = setup(2, dropout=0.5)
     first = jax.tree.map(lambda x: x[: x.shape[0] // 2], batch)
     doubled = jax.tree.map(lambda x: np.concatenate([x, x]), first)
     mesh = make_mesh(2)
@@ -89,7 +87,9 @@ def test_devices_drop_out_different_things():
         return float(terms["loss"])
 
     one = make_mesh(1)
-    alone = loss(first, one, make_train_step(model, objective_of(tiny_config("base")), optimizer, one))
+    alone = loss(
+        first, one, make_train_step(model, objective_of(tiny_config("base")), optimizer, one)
+    )
     assert abs(loss(doubled, mesh, step) - alone) > 1e-4
 
 
@@ -112,6 +112,8 @@ def test_scores_are_probabilities_of_the_clean_view(devices):
     scores = make_score(model, mesh)(replicate(params, mesh), put_batch(batch, mesh))
     outputs = model.apply({"params": params}, whole)
     exp = np.exp(np.asarray(outputs.pair_logits, np.float64))
-    np.testing.assert_allclose(scores.pair_confidence, (exp / exp.sum(-1, keepdims=True))[..., 1], atol=1e-5)
+    np.testing.assert_allclose(
+        scores.pair_confidence, (exp / exp.sum(-1, keepdims=True))[..., 1], atol=1e-5
+    )
     np.testing.assert_allclose(np.sum(scores.emotion_probabilities, -1), 1, atol=1e-5)
     assert scores.cause_confidence.shape == batch.utterance_mask.shape

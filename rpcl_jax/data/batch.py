@@ -1,13 +1,15 @@
 """A batch: fixed-shape arrays of several dialogues, and how they are filled."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
 from rpcl_jax.data.packing import PackedText, assign_rows, pack_rows
 from rpcl_jax.data.text import Segment
+
+Array = Any  # NumPy's on the host, JAX's on the devices
 
 
 class Batch(NamedTuple):
@@ -19,14 +21,14 @@ class Batch(NamedTuple):
     """
 
     text: PackedText  # int32 [rows, length] each
-    utterance_mask: np.ndarray  # bool [b, n]
-    speakers: np.ndarray  # int32 [b, n], numbered inside the dialogue
-    emotion_labels: np.ndarray  # int32 [b, n]
-    cause_labels: np.ndarray  # int32 [b, n]
-    pair_labels: np.ndarray  # bool [b, n, n], row = emotion, column = cause
-    candidate_mask: np.ndarray  # bool [b, n, n], V
-    audio: np.ndarray | None  # float32 [b, n, features]
-    vision: np.ndarray | None
+    utterance_mask: Array  # bool [b, n]
+    speakers: Array  # int32 [b, n], numbered inside the dialogue
+    emotion_labels: Array  # int32 [b, n]
+    cause_labels: Array  # int32 [b, n]
+    pair_labels: Array  # bool [b, n, n], row = emotion, column = cause
+    candidate_mask: Array  # bool [b, n, n], V
+    audio: Array | None  # float32 [b, n, features]
+    vision: Array | None
 
 
 class BatchShape(NamedTuple):
@@ -113,9 +115,7 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
     )
 
 
-def _features(
-    features: Sequence[np.ndarray], b: int, n: int, width: int
-) -> np.ndarray | None:
+def _features(features: Sequence[np.ndarray], b: int, n: int, width: int) -> np.ndarray | None:
     if not width:
         return None
     values = np.zeros((b, n, width), np.float32)

@@ -35,7 +35,9 @@ def load_corpus(config: ConfigDict) -> Corpus:
         )
         return Corpus(splits, {modality: tables[modality] for modality in wanted})
     if config.data.name != "ecf":
-        raise InputError(f"config.data.name: {config.data.name!r} is unknown; known: ecf, synthetic")
+        raise InputError(
+            f"config.data.name: {config.data.name!r} is unknown; known: ecf, synthetic"
+        )
     splits = {split: ecf.read_split(Path(config.data.root), split) for split in SPLITS}
     tables = {modality: FeatureTable.load(Path(config.data[modality])) for modality in wanted}
     for table in tables.values():

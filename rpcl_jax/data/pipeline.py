@@ -14,12 +14,12 @@ from rpcl_jax.data.packing import PackedText, balanced_batches
 from rpcl_jax.data.text import encode_dialogue
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
 
 def make_examples(
     dialogues: Sequence[Dialogue],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "PreTrainedTokenizerBase",
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
 ) -> list[Example]:
@@ -51,7 +51,7 @@ def make_examples(
 
 def make_batches(
     dialogues: Sequence[Dialogue],
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "PreTrainedTokenizerBase",
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
     devices: int,
@@ -92,7 +92,9 @@ class Batches:
         self.candidates = candidates
         self._sizes = np.array([example.tokens for example in examples])
         share = batch_size // devices
-        features = [(0 if f is None else f.shape[1]) for f in (examples[0].audio, examples[0].vision)]
+        features = [
+            (0 if f is None else f.shape[1]) for f in (examples[0].audio, examples[0].vision)
+        ]
         self._shape = BatchShape(
             dialogues=share,
             utterances=max(example.length for example in examples),
@@ -154,7 +156,9 @@ class _Source:
 
 def _concatenate(parts: Sequence[Batch]) -> Batch:
     """Lays the devices' batches one after the other along axis 0."""
-    text = PackedText(*(np.concatenate(arrays) for arrays in zip(*(p.text for p in parts), strict=True)))
+    text = PackedText(
+        *(np.concatenate(arrays) for arrays in zip(*(p.text for p in parts), strict=True))
+    )
     rest = [
         None if arrays[0] is None else np.concatenate(arrays)
         for arrays in zip(*(part[1:] for part in parts), strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 from rpcl_jax.data.dialogue import Dialogue
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
 
 class Segment(NamedTuple):
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
 
 def encode_dialogue(
     dialogue: Dialogue,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     context: str,
     speaker_names: bool,

@@ -43,7 +43,9 @@ class PairScorer(nn.Module):
         distance = self.param(
             "distance", nn.initializers.normal(0.02), (2 * self.reach + 1, self.pair_width)
         )
-        same_speaker = self.param("same_speaker", nn.initializers.normal(0.02), (2, self.pair_width))
+        same_speaker = self.param(
+            "same_speaker", nn.initializers.normal(0.02), (2, self.pair_width)
+        )
         same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
         pairs = (
             emotion[:, :, None, :]

@@ -38,7 +38,9 @@ def test_too_few_rows_are_refused():
         pack_rows([a, a], [0, 1], rows=1, length=4, slots=2)
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=80), st.integers(1, 16), st.integers(0, 9))
+@given(
+    st.lists(st.integers(1, 500), min_size=1, max_size=80), st.integers(1, 16), st.integers(0, 9)
+)
 def test_batches_are_a_partition_of_nearly_equal_parts(sizes, batch_size, seed):
     batches = balanced_batches(np.array(sizes), batch_size, np.random.default_rng(seed))
     assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
@@ -55,7 +57,9 @@ def test_batches_are_balanced_random_and_repeatable():
 
     loads = np.array([sizes[batch].sum() for batch in split(1)])
     assert np.ptp(loads) < 0.01 * loads.mean()
-    random_loads = [b.sum() for b in np.array_split(np.random.default_rng(1).permutation(sizes), 32)]
+    random_loads = [
+        b.sum() for b in np.array_split(np.random.default_rng(1).permutation(sizes), 32)
+    ]
     assert np.ptp(random_loads) > 0.2 * loads.mean(), "or there was nothing to balance"
     same, other = split(1), split(2)
     assert all((a == b).all() for a, b in zip(split(1), same, strict=True))

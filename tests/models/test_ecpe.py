@@ -26,9 +26,7 @@ def batches_and_model(corpus, modalities="tav", **text):
     config.text.update(text)
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     tokenizer = synthetic.word_tokenizer(splits["train"])
-    encoder = TextEncoderConfig(
-        vocab_size=len(tokenizer), max_positions=64, **config.text.encoder
-    )
+    encoder = TextEncoderConfig(vocab_size=len(tokenizer), max_positions=64, **config.text.encoder)
     batches = make_batches(splits["train"], tokenizer, tables, config, 1)
     return batches, workdir.build_model(config, encoder)
 
