@@ -39,8 +39,10 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
-        if _MODE.value == "train" and _CONFIG.value is None:
-            raise flags.Error("--config is needed, for example --config=configs/ecf.py")
+        if _MODE.value == "train":
+            if _CONFIG.value is None:
+                raise flags.Error("--config is needed, for example --config=configs/ecf.py")
+            _ = _CONFIG.value.seed  # a file that could not be read complains only when looked into
         if _MODE.value != "train" and not _WORKDIR.value:
             raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
         if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):

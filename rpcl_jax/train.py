@@ -49,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       InputError: data, encoder or config are not as they should be, or `workdir` is another run's.
     """
     check_config(config)
-    run_folder.claim(workdir, config)
+    run_folder.check_owner(workdir, config)
     if (workdir / "result.json").exists():
         return run_folder.read_json(workdir / "result.json")
 
@@ -63,7 +63,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     }
     model = run_folder.build_model(config, encoder)
     widths = {modality: table.dimension for modality, table in corpus.tables.items()}
-    run_folder.save_description(workdir, encoder, tokenizer, widths)
+    run_folder.save_description(workdir, config, encoder, tokenizer, widths)
 
     root = jax.random.key(config.seed)
     init_key, run_key = jax.random.split(root)

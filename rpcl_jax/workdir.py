@@ -56,16 +56,11 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     temporary.replace(path)
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes `workdir` this config's, or checks that it already is.
-
-    Raises:
-      InputError: it belongs to another config, or holds something else.
-    """
+def check_owner(workdir: Path, config: ConfigDict) -> None:
+    """Raises InputError where `workdir` belongs to another config or holds something else."""
     path = workdir / "config.json"
-    wanted = json.loads(config.to_json())
     if path.exists():
-        differences = _differences(read_json(path), wanted)
+        differences = _differences(read_json(path), json.loads(config.to_json()))
         if differences:
             raise InputError(
                 f"{path}: this folder belongs to a run with another config "
@@ -73,8 +68,6 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             )
     elif workdir.exists() and any(workdir.iterdir()):
         raise InputError(f"{workdir}: not empty and no run of ours; choose another --workdir")
-    else:
-        write_json(path, wanted)
 
 
 def read_json(path: Path) -> Any:
@@ -123,11 +116,13 @@ def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor
 
 def save_description(
     workdir: Path,
+    config: ConfigDict,
     encoder: TextEncoderConfig,
     tokenizer: PreTrainedTokenizerBase,
     feature_widths: dict[str, int],
 ) -> None:
-    """Writes what `load_trained` needs beside the config and the checkpoints."""
+    """Makes `workdir` this config's and writes what `load_trained` needs beside checkpoints."""
+    write_json(workdir / "config.json", json.loads(config.to_json()))
     tokenizer.save_pretrained(workdir / "tokenizer")
     description = {"encoder": dataclasses.asdict(encoder), "feature_widths": feature_widths}
     write_json(workdir / "model.json", description)
