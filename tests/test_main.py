@@ -330,7 +330,8 @@ def assert_one_line(done, *parts):
 def write_ecf(root, pairs="(1,1)", emotion="joy"):
     root.mkdir()
     for number, split in enumerate(("train", "dev", "test"), 1):
-        text = f"{number} 1\n{pairs}\n1 | Ann | {emotion} | hello | S1E1: 00:00:01.000 - 00:00:02.000\n"
+        clip = "S1E1: 00:00:01.000 - 00:00:02.000"
+        text = f"{number} 1\n{pairs}\n1 | Ann | {emotion} | hello | {clip}\n"
         (root / f"{split}.txt").write_text(text)
     return root
 
