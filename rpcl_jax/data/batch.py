@@ -6,21 +6,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
-from rpcl_jax.data.packing import PackedText, assign_rows, pack_rows
+from rpcl_jax.data.packing import DialogueRows, PackedText, assign_rows, pack_dialogues, pack_rows
 from rpcl_jax.data.text import Segment
 
 Array = Any  # NumPy's on the host, JAX's on the devices
 
 
 class Batch(NamedTuple):
-    """b dialogues of at most n utterances; rows of packed word pieces.
+    """b dialogues of at most n utterances; rows of packed word pieces, rows of packed utterances.
 
-    Axis 0 of every array is split over the devices; a device's `text.utterance_ids` count the
-    utterance slots of that device alone. `audio` and `vision` are absent (None) where the model
-    does not read them.
+    Axis 0 of every array is split over the devices; the slots and places of `text` and
+    `dialogue_rows` are numbered on each device alone. `audio` and `vision` are absent (None) where
+    the model does not read them.
     """
 
     text: PackedText  # int32 [rows, length] each
+    dialogue_rows: DialogueRows  # int32 [rows, n] and [b, n]
     utterance_mask: Array  # bool [b, n]
     speakers: Array  # int32 [b, n], numbered inside the dialogue
     emotion_labels: Array  # int32 [b, n]
@@ -32,14 +33,16 @@ class Batch(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """Sizes on one device: `dialogues` of `utterances` slots, `rows` of `row_length` pieces.
+    """Sizes on one device: `dialogues` of `utterances` slots, which are packed into
+    `dialogue_rows` of as many utterances, and `text_rows` of `row_length` word pieces.
 
     `audio` and `vision` are feature widths, 0 where the model does not read them.
     """
 
     dialogues: int
     utterances: int
-    rows: int
+    dialogue_rows: int
+    text_rows: int
     row_length: int
     audio: int = 0
     vision: int = 0
@@ -74,10 +77,13 @@ def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
     return np.tril(mask) if candidates == "past" else mask
 
 
-def rows_needed(examples: Sequence[Example], row_length: int) -> int:
-    """Rows of `row_length` word pieces that the text of `examples` takes."""
-    lengths = [len(s.token_ids) for example in examples for s in example.segments]
-    return len(assign_rows(lengths, row_length))
+def fits(examples: Sequence[Example], shape: BatchShape) -> bool:
+    """Whether the rows of `shape` hold the utterances and the word pieces of `examples`."""
+    pieces = [len(s.token_ids) for example in examples for s in example.segments]
+    return (
+        len(assign_rows(pieces, shape.row_length)) <= shape.text_rows
+        and len(assign_rows([e.length for e in examples], shape.utterances)) <= shape.dialogue_rows
+    )
 
 
 def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) -> Batch:
@@ -103,7 +109,8 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
     segments = [segment for example in examples for segment in example.segments]
     first_slots = [place * n for place, e in enumerate(examples) for _ in e.segments]
     return Batch(
-        text=pack_rows(segments, first_slots, shape.rows, shape.row_length, b * n),
+        text=pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n),
+        dialogue_rows=pack_dialogues([e.length for e in examples], b, shape.dialogue_rows, n),
         utterance_mask=utterance_mask,
         speakers=speakers,
         emotion_labels=emotion_labels,

@@ -1,4 +1,4 @@
-"""Word pieces end to end in rows of one length, and batches that all need as many rows."""
+"""Word pieces, and dialogues, end to end in rows of one length; batches that need as many rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,6 +20,18 @@ class PackedText(NamedTuple):
     segment_ids: np.ndarray
     position_ids: np.ndarray
     utterance_ids: np.ndarray
+
+
+class DialogueRows(NamedTuple):
+    """How the utterances of b dialogues lie end to end in rows of n, each int32.
+
+    Most dialogues are far shorter than the longest, so a batch takes fewer rows than dialogues.
+    `slots` [rows, n] is the utterance slot (dialogue · n + utterance) that lies at a place, b · n
+    for none; `places` [b, n] is its inverse: row · n + column of each slot, rows · n for none.
+    """
+
+    slots: np.ndarray
+    places: np.ndarray
 
 
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -78,6 +90,33 @@ def pack_rows(
             utterance_ids[place] = np.where(own, segment.utterances + first_slots[index], slots)
             start += len(segment.token_ids)
     return PackedText(token_ids, segment_ids, position_ids, utterance_ids)
+
+
+def pack_dialogues(lengths: Sequence[int], dialogues: int, rows: int, n: int) -> DialogueRows:
+    """Lays dialogues of `lengths` utterances into `rows` rows of `n`.
+
+    Args:
+      lengths: of at most `dialogues` dialogues, each at most `n`.
+      dialogues: b, of the batch.
+      rows, n: the fixed shape.
+
+    Raises:
+      ValueError: the dialogues need more rows.
+    """
+    assigned = assign_rows(lengths, n)
+    if len(assigned) > rows:
+        raise ValueError(f"{len(assigned)} rows needed, {rows} given")
+    slots = np.full(rows * n, dialogues * n, np.int32)
+    places = np.full(dialogues * n, rows * n, np.int32)
+    for row, members in enumerate(assigned):
+        start = row * n
+        for dialogue in members:
+            length = lengths[dialogue]
+            slot = np.arange(dialogue * n, dialogue * n + length)
+            place = np.arange(start, start + length)
+            slots[place], places[slot] = slot, place
+            start += length
+    return DialogueRows(slots.reshape(rows, n), places.reshape(dialogues, n))
 
 
 def balanced_batches(

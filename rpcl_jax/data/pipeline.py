@@ -1,16 +1,16 @@
 """From dialogues to the batches of an epoch: made ready once, batched by seed and epoch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.data.batch import Batch, BatchShape, Example, make_batch, rows_needed
+from rpcl_jax.data.batch import Batch, BatchShape, Example, fits, make_batch
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
-from rpcl_jax.data.packing import PackedText, balanced_batches
+from rpcl_jax.data.packing import balanced_batches
 from rpcl_jax.data.text import encode_dialogue
 
 if TYPE_CHECKING:
@@ -91,23 +91,40 @@ class Batches:
         self.devices = devices
         self.candidates = candidates
         self._sizes = np.array([example.tokens for example in examples])
-        share = batch_size // devices
-        features = [
-            (0 if f is None else f.shape[1]) for f in (examples[0].audio, examples[0].vision)
+        self._shapes = self._batch_shapes(row_length)
+
+    def _batch_shapes(self, row_length: int) -> list[BatchShape]:
+        """What a device's share of a batch may look like, from the tightest to one that holds any.
+
+        The mean load rounded up serves one device; more devices, or a last odd batch, need the
+        next steps.
+        """
+        share = self.batch_size // self.devices
+        lengths = np.array([example.length for example in self.examples])
+        n = int(lengths.max())
+
+        def row_numbers(sizes: np.ndarray, row: int) -> list[int]:
+            mean = -(-sizes.sum() // (len(self) * self.devices * row))
+            # No packing of a share needs more than twice the rows that its load fills.
+            worst = 2 * -(-np.sort(sizes)[-share:].sum() // row) + 1
+            return [int(min(r, worst)) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)]
+
+        first = self.examples[0]
+        audio, vision = (0 if f is None else f.shape[1] for f in (first.audio, first.vision))
+        return [
+            BatchShape(
+                dialogues=share,
+                utterances=n,
+                dialogue_rows=min(dialogue_rows, share),
+                text_rows=text_rows,
+                row_length=row_length,
+                audio=audio,
+                vision=vision,
+            )
+            for dialogue_rows, text_rows in zip(
+                row_numbers(lengths, n), row_numbers(self._sizes, row_length), strict=True
+            )
         ]
-        self._shape = BatchShape(
-            dialogues=share,
-            utterances=max(example.length for example in examples),
-            rows=0,
-            row_length=row_length,
-            audio=features[0],
-            vision=features[1],
-        )
-        # The mean load rounded up serves one device; more devices, or a last odd batch, need the
-        # next steps. No packing of a device's share needs more than twice its word pieces.
-        mean = -(-self._sizes.sum() // (len(self) * devices * row_length))
-        worst = 2 * -(-np.sort(self._sizes)[-share:].sum() // row_length) + 1
-        self._row_numbers = sorted({int(r) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)})
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -134,9 +151,7 @@ class Batches:
             [self.examples[index] for index in share if index >= 0]
             for share in places.reshape(self.devices, -1)
         ]
-        needed = max(rows_needed(share, self._shape.row_length) for share in shares)
-        rows = next(number for number in self._row_numbers if number >= needed)
-        shape = self._shape._replace(rows=rows)
+        shape = next(s for s in self._shapes if all(fits(share, s) for share in shares))
         return places, _concatenate([make_batch(s, shape, self.candidates) for s in shares])
 
 
@@ -154,13 +169,10 @@ class _Source:
         return self._batches.make(self._plan[index])
 
 
-def _concatenate(parts: Sequence[Batch]) -> Batch:
-    """Lays the devices' batches one after the other along axis 0."""
-    text = PackedText(
-        *(np.concatenate(arrays) for arrays in zip(*(p.text for p in parts), strict=True))
-    )
-    rest = [
-        None if arrays[0] is None else np.concatenate(arrays)
-        for arrays in zip(*(part[1:] for part in parts), strict=True)
-    ]
-    return Batch(text, *rest)
+def _concatenate(parts: Sequence[Any]) -> Any:
+    """Lays the devices' batches, or parts of them, one after the other along axis 0."""
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], tuple):
+        return type(parts[0])(*(_concatenate(part) for part in zip(*parts, strict=True)))
+    return np.concatenate(parts)

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.models.fusion import FusionBackbone, pool_utterances
+from rpcl_jax.models.fusion import (
+    FusionBackbone,
+    pack_utterances,
+    pool_utterances,
+    unpack_pairs,
+)
 from rpcl_jax.models.pair_scorer import PairScorer
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
@@ -15,7 +20,7 @@ from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 class Outputs(NamedTuple):
     """What the backbone and the scorer say of b dialogues of n utterances."""
 
-    utterances: jax.Array  # h, [b, n, width]
+    utterances: jax.Array  # h, [b, n, width], 0 where there is no utterance
     emotion_logits: jax.Array  # [b, n, emotions]
     cause_logits: jax.Array  # [b, n, 2]
     pair_logits: jax.Array  # [b, n, n, 2]
@@ -54,13 +59,16 @@ class PairExtractor(nn.Module):
             text.token_ids, text.segment_ids, text.position_ids, deterministic=deterministic
         )
         pooled = pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
-        h = self.fusion(
-            pooled,
-            {"audio": batch.audio, "vision": batch.vision},
-            batch.utterance_mask,
-            batch.speakers,
+        slots, places = batch.dialogue_rows
+        features = {"audio": batch.audio, "vision": batch.vision}
+        packed = self.fusion(
+            pack_utterances(pooled, slots),
+            {name: pack_utterances(x, slots) for name, x in features.items() if x is not None},
+            slots // n,
+            pack_utterances(batch.speakers, slots),
             deterministic=deterministic,
         )
+        h = pack_utterances(packed, places)
         return Outputs(
             utterances=h,
             emotion_logits=self.emotion_head(h),
@@ -70,6 +78,11 @@ class PairExtractor(nn.Module):
 
     def score_pairs(self, h, batch, *, deterministic: bool = True) -> jax.Array:
         """Pair logits [b, n, n, 2] of any utterance representations, clean or corrupted."""
-        return self.pair_scorer(
-            h, batch.utterance_mask, batch.speakers, deterministic=deterministic
+        slots, places = batch.dialogue_rows
+        logits = self.pair_scorer(
+            pack_utterances(h, slots),
+            slots // h.shape[1],
+            pack_utterances(batch.speakers, slots),
+            deterministic=deterministic,
         )
+        return unpack_pairs(logits, places)

@@ -27,6 +27,23 @@ def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> 
     return total / jnp.maximum(count, 1)[:, None]
 
 
+def pack_utterances(x: jax.Array, slots: jax.Array) -> jax.Array:
+    """[b, n, ...] -> [rows, n, ...], what lies at each place of the rows, 0 where nothing does.
+
+    `slots` is that of `rpcl_jax.data.packing.DialogueRows`; with its `places` for `slots` this
+    goes back from [rows, n, ...] to [b, n, ...].
+    """
+    return jnp.take(x.reshape(-1, *x.shape[2:]), slots, axis=0, mode="fill", fill_value=0)
+
+
+def unpack_pairs(pairs: jax.Array, places: jax.Array) -> jax.Array:
+    """[rows, n, n, ...] -> [b, n, n, ...], 0 where one of the two is no utterance."""
+    n = pairs.shape[1]
+    row, column = jnp.divmod(places, n)  # of no utterance, a row too many
+    row = jnp.maximum(row[:, :, None], row[:, None, :])
+    return pairs.at[row, column[:, :, None], column[:, None, :]].get(mode="fill", fill_value=0)
+
+
 def relative_positions(n: int, reach: int) -> jax.Array:
     """Int [n, n], the distance i - j clipped to ±reach and shifted to 0 … 2 · reach."""
     place = jnp.arange(n)
@@ -36,6 +53,7 @@ def relative_positions(n: int, reach: int) -> jax.Array:
 class DialogueLayer(nn.Module):
     """A pre-norm transformer layer over the utterances of a dialogue.
 
+    Dialogues may lie end to end in a row: an utterance attends to those with its `dialogue_ids`.
     A bias per head says how far apart two utterances are and whether one person speaks both.
     """
 
@@ -45,13 +63,15 @@ class DialogueLayer(nn.Module):
     reach: int = 10
 
     @nn.compact
-    def __call__(self, x, utterance_mask, speakers, *, deterministic: bool):
-        """[b, n, width], bool [b, n], int [b, n] -> [b, n, width]."""
+    def __call__(self, x, dialogue_ids, speakers, *, deterministic: bool):
+        """[rows, n, width], int [rows, n], int [rows, n] -> [rows, n, width]."""
         n, head_width = x.shape[1], self.width // self.heads
         distance = self.param("distance", nn.initializers.zeros, (2 * self.reach + 1, self.heads))
         same_speaker = self.param("same_speaker", nn.initializers.zeros, (2, self.heads))
         same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
-        bias = distance[relative_positions(n, self.reach)] + same_speaker[same]  # [b, n, n, heads]
+        bias = (
+            distance[relative_positions(n, self.reach)] + same_speaker[same]
+        )  # [rows, n, n, heads]
 
         y = nn.LayerNorm(name="attention_norm")(x)
         query, key, value = jnp.split(nn.Dense(3 * self.width, name="query_key_value")(y), 3, -1)
@@ -59,7 +79,8 @@ class DialogueLayer(nn.Module):
             part.reshape(*part.shape[:2], self.heads, head_width) for part in (query, key, value)
         )
         logits = jnp.einsum("bihd,bjhd->bijh", query, key) / jnp.sqrt(head_width) + bias
-        logits = jnp.where(utterance_mask[:, None, :, None], logits, -1e9)
+        together = dialogue_ids[:, :, None] == dialogue_ids[:, None, :]
+        logits = jnp.where(together[..., None], logits, -1e9)
         attention = nn.softmax(logits, axis=2)
         y = jnp.einsum("bijh,bjhd->bihd", attention, value).reshape(x.shape)
         y = nn.Dense(self.width, name="attention_out")(y)
@@ -89,18 +110,18 @@ class FusionBackbone(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, text, features, utterance_mask, speakers, *, deterministic: bool):
+    def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
         """Utterance representations.
 
         Args:
-          text: [b, n, d], pooled word vectors.
-          features: {"audio": [b, n, da], "vision": [b, n, dv]} or fewer.
-          utterance_mask: bool [b, n].
-          speakers: int [b, n].
+          text: [rows, n, d], pooled word vectors.
+          features: {"audio": [rows, n, da], "vision": [rows, n, dv]} or fewer.
+          dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
+          speakers: int [rows, n], numbered inside the dialogue.
           deterministic: no dropout.
 
         Returns:
-          h, [b, n, width], 0 where there is no utterance.
+          h, [rows, n, width].
         """
         x = nn.LayerNorm(name="text_norm")(nn.Dense(self.width, name="text")(text))
         for modality in (MODALITIES[letter] for letter in "av" if letter in self.modalities):
@@ -112,7 +133,6 @@ class FusionBackbone(nn.Module):
             x = dropout(x, self.dropout, self.make_rng("dropout"))
         for layer in range(self.layers):
             x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, utterance_mask, speakers, deterministic=deterministic
+                x, dialogue_ids, speakers, deterministic=deterministic
             )
-        x = nn.LayerNorm(name="norm")(x)
-        return jnp.where(utterance_mask[..., None], x, 0.0)
+        return nn.LayerNorm(name="norm")(x)

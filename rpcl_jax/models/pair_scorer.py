@@ -24,13 +24,13 @@ class PairScorer(nn.Module):
     reach: int = 10
 
     @nn.compact
-    def __call__(self, h, utterance_mask, speakers, *, deterministic: bool):
-        """[b, n, width], bool [b, n], int [b, n] -> pair logits [b, n, n, 2]."""
+    def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
+        """[rows, n, width], int [rows, n], int [rows, n] -> pair logits [rows, n, n, 2]."""
         n = h.shape[1]
         x = h
         for layer in range(self.layers):
             x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, utterance_mask, speakers, deterministic=deterministic
+                x, dialogue_ids, speakers, deterministic=deterministic
             )
         x = nn.LayerNorm(name="norm")(x)
         emotion = nn.Dense(self.pair_width, name="emotion")(x)

@@ -21,13 +21,16 @@ def example(speakers, emotions, pairs, length=None, audio=None):
 def test_a_batch_by_hand():
     joy = example("ABA", ["neutral", "joy", "anger"], ((1, 0), (1, 1)))
     cut = example("CDC", ["neutral", "neutral", "sadness"], ((2, 1),), length=2)
-    batch = make_batch([joy, cut], BatchShape(3, 3, 4, 8), "past")
+    batch = make_batch([joy, cut], BatchShape(3, 3, 2, 4, 8), "past")
     assert batch.utterance_mask.tolist() == [[True] * 3, [True, True, False], [False] * 3]
     assert batch.speakers.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert batch.emotion_labels.tolist() == [[0, 4, 1], [0, 0, 0], [0, 0, 0]]
     assert batch.cause_labels.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert np.argwhere(batch.pair_labels).tolist() == [[0, 1, 0], [0, 1, 1]]
     assert batch.candidate_mask.sum(axis=(1, 2)).tolist() == [6, 3, 0]
+    # The dialogue of three fills a row, that of two the next; 9 and 6 say "none".
+    assert batch.dialogue_rows.slots.tolist() == [[0, 1, 2], [3, 4, 9]]
+    assert batch.dialogue_rows.places.tolist() == [[0, 1, 2], [3, 4, 6], [6, 6, 6]]
     assert sorted(batch.text.utterance_ids[batch.text.utterance_ids < 9]) == [0, 1, 2, 3, 4]
     assert batch.audio is None
     assert batch.vision is None
@@ -36,7 +39,7 @@ def test_a_batch_by_hand():
 def test_features_lie_beside_their_utterances():
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     e = example("ABA", ["neutral"] * 3, (), audio=rows)
-    batch = make_batch([e], BatchShape(2, 4, 2, 8, audio=2), "all")
+    batch = make_batch([e], BatchShape(2, 4, 1, 2, 8, audio=2), "all")
     assert batch.audio.tolist() == [[[0, 1], [2, 3], [4, 5], [0, 0]], [[0, 0]] * 4]
 
 

@@ -79,7 +79,7 @@ def test_ecf_is_packed_with_little_padding_into_few_shapes(context):
     shapes, real, computed = set(), 0, 0
     for epoch in (1, 2, 3):
         for _, batch in batches.epoch(config.seed, epoch):
-            shapes.add(batch.text.token_ids.shape)
+            shapes.add((batch.text.token_ids.shape, batch.dialogue_rows.slots.shape))
             real += np.count_nonzero(batch.text.segment_ids)
             computed += batch.text.segment_ids.size
     assert len(shapes) <= 4

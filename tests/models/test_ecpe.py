@@ -8,9 +8,10 @@ from shared import tiny_config
 
 from rpcl_jax import workdir
 from rpcl_jax.data import synthetic
+from rpcl_jax.data.packing import pack_dialogues
 from rpcl_jax.data.pipeline import make_batches
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.models.fusion import pool_utterances
+from rpcl_jax.models.fusion import pack_utterances, pool_utterances, unpack_pairs
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 
 
@@ -151,3 +152,33 @@ def test_bfloat16_text_stays_near_float32(model_and_params):
     mask = batch.candidate_mask
     difference = pair_confidence(a.pair_logits)[mask] - pair_confidence(b.pair_logits)[mask]
     assert 0 < np.abs(difference).max() < 0.05
+
+
+def test_utterances_and_pairs_come_back_from_the_rows():
+    lengths, b, n = [3, 5, 2, 1], 5, 5
+    rows = pack_dialogues(lengths, b, 3, n)
+    x = np.random.default_rng(0).normal(size=(b, n, 2)).astype(np.float32)
+    mask = np.arange(n) < np.array([*lengths, 0])[:, None]
+    packed = pack_utterances(x, rows.slots)
+    assert packed.shape == (3, n, 2)
+    np.testing.assert_array_equal(
+        pack_utterances(packed, rows.places), np.where(mask[..., None], x, 0)
+    )
+    pairs = packed[:, :, None] - 2 * packed[:, None]
+    both = (mask[:, :, None] & mask[:, None, :])[..., None]
+    np.testing.assert_allclose(
+        unpack_pairs(pairs, rows.places), np.where(both, x[:, :, None] - 2 * x[:, None], 0)
+    )
+
+
+def test_a_row_is_shared_by_dialogues_that_do_not_see_each_other(model_and_params):
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(12))
+    slots, places = batch.dialogue_rows
+    row_of = places[:12, 0] // slots.shape[1]
+    one, other = np.flatnonzero(row_of == np.argmax(np.bincount(row_of)))[:2]
+    audio = np.where((np.arange(16) == other)[:, None, None], 9.0, batch.audio)
+    outputs = model.apply({"params": params}, batch)
+    changed = model.apply({"params": params}, batch._replace(audio=audio))
+    np.testing.assert_allclose(outputs.pair_logits[one], changed.pair_logits[one], atol=1e-5)
+    assert np.abs(outputs.pair_logits[other] - changed.pair_logits[other]).max() > 1e-2
