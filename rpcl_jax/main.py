@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rpcl_jax.allocator import restart_keeping_memory
 from rpcl_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
@@ -105,4 +106,5 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
+    restart_keeping_memory()
     main()

@@ -3,7 +3,6 @@
 Parameters are replicated, dialogues are split over the axis `data`. One device is a mesh of one.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -60,7 +59,7 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-) -> Callable[[TrainState, jax.Array, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> jax.stages.Wrapped:
     """The jitted step (state, root key, batch) -> (state, terms of the loss).
 
     The state is donated. The key of a step is `fold_in(root, step)`; from it come a corruption
@@ -88,7 +87,7 @@ def make_train_step(
     return jax.jit(sharded, donate_argnums=0)
 
 
-def make_score(model: PairExtractor, mesh: Mesh) -> Callable[[dict, Batch], Scores]:
+def make_score(model: PairExtractor, mesh: Mesh) -> jax.stages.Wrapped:
     """The jitted inference function (params, batch) -> scores: the clean view and nothing else."""
 
     def score(params, batch: Batch) -> Scores:

@@ -10,17 +10,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rpcl_jax import workdir as run_folder
 from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.corpus import Corpus, load_corpus
-from rpcl_jax.data.pipeline import make_batches
+from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import report, score_split, write_predictions
 from rpcl_jax.logger import RunLogger
 from rpcl_jax.metrics import evaluate_split
+from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import VARIANTS, Objective
@@ -65,16 +68,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     widths = {modality: table.dimension for modality, table in corpus.tables.items()}
     run_folder.save_description(workdir, config, encoder, tokenizer, widths)
 
-    root = jax.random.key(config.seed)
-    init_key, run_key = jax.random.split(root)
-    _, example_batch = batches["train"].make(np.arange(1))
-    params = dict(jax.jit(model.init)(init_key, example_batch)["params"])
-    if pretrained is not None:
-        params["text_encoder"] = pretrained
-    steps_per_epoch = len(batches["train"])
-    optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    state = replicate(state, mesh)
+    state, optimizer = initial_state(config, model, batches["train"], pretrained, mesh)
+    _, run_key = jax.random.split(jax.random.key(config.seed))
     root_key = replicate(run_key, mesh)
 
     checkpoints = Checkpoints(workdir)
@@ -85,6 +80,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         state = checkpoints.restore(last, state)
     seconds_before = progress["seconds"]
 
+    steps_per_epoch = len(batches["train"])
     train_step = make_train_step(model, objective_of(config), optimizer, mesh)
     score = make_score(model, mesh)
     step = progress["epoch"] * steps_per_epoch
@@ -129,6 +125,28 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     }
     run_folder.write_json(workdir / "result.json", result)
     return result
+
+
+def initial_state(
+    config: ConfigDict, model: PairExtractor, batches: Batches, pretrained: dict | None, mesh: Mesh
+) -> tuple[TrainState, optax.GradientTransformation]:
+    """The state before the first step, on the devices of `mesh`, and its optimizer.
+
+    Args:
+      config: of the run.
+      model: from `workdir.build_model`.
+      batches: of the training split.
+      pretrained: parameters of the text encoder, or None to draw them like the rest.
+      mesh: the devices.
+    """
+    key, _ = jax.random.split(jax.random.key(config.seed))
+    _, batch = batches.make(np.arange(1))
+    params = dict(jax.jit(model.init)(key, batch)["params"])
+    if pretrained is not None:
+        params["text_encoder"] = pretrained
+    optimizer = make_optimizer(config.optimizer, config.epochs * len(batches))
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return replicate(state, mesh), optimizer
 
 
 def check_config(config: ConfigDict) -> None:

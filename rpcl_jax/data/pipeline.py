@@ -97,7 +97,8 @@ class Batches:
         """What a device's share of a batch may look like, from the tightest to one that holds any.
 
         The mean load rounded up serves one device; more devices, or a last odd batch, need the
-        next steps.
+        next steps. Utterances, which batches are not balanced by, get a row to spare: it costs
+        little beside a row of word pieces.
         """
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])
@@ -122,7 +123,9 @@ class Batches:
                 vision=vision,
             )
             for dialogue_rows, text_rows in zip(
-                row_numbers(lengths, n), row_numbers(self._sizes, row_length), strict=True
+                [r + 1 for r in row_numbers(lengths, n)],
+                row_numbers(self._sizes, row_length),
+                strict=True,
             )
         ]
 

@@ -1,0 +1,1 @@
+"""What a speed claim rests on."""

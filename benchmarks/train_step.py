@@ -1,0 +1,131 @@
+"""How fast a config trains: `python -m benchmarks.train_step --config=configs/ecf_minilm.py`.
+
+Steps of `base` and of `rpcl` and large matrix products take turns, so that a machine that is busy
+with something else slows all of them; what is printed are medians over the rounds.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from rpcl_jax.allocator import restart_keeping_memory
+from rpcl_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "How often each is timed.", lower_bound=1)
+_OBJECTIVES = ("base", "rpcl")
+_MATRIX = 2048  # side of the matrices whose product says what the machine can do
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if _CONFIG.value is None:
+        sys.exit("train_step: --config is needed, for example --config=configs/ecf_minilm.py")
+    try:
+        _measure()
+    except InputError as error:
+        sys.exit(f"train_step: {error}")
+
+
+def encoder_operations(encoder, segment_lengths) -> float:
+    """Floating-point operations that training the text encoder on these segments takes.
+
+    Two for each multiplication of its matrices with a word piece and of attention between the
+    pieces of a segment; forward once, backward twice. Nothing that is computed on padding, and
+    nothing but products, is counted.
+    """
+    width = encoder.hidden_size
+    weights = 4 * width**2 + 2 * width * encoder.intermediate_size
+    pieces = sum(segment_lengths)
+    attention = 2 * width * sum(length**2 for length in segment_lengths)
+    return 3 * 2 * encoder.num_layers * (weights * pieces + attention)
+
+
+def _measure() -> None:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from rpcl_jax.data.corpus import load_corpus
+    from rpcl_jax.data.pipeline import make_batches
+    from rpcl_jax.parallel import make_mesh, make_train_step, put_batch, replicate
+    from rpcl_jax.train import check_config, initial_state, load_text_encoder, objective_of
+    from rpcl_jax.workdir import build_model
+
+    logging.set_verbosity(logging.WARNING)
+    config = _CONFIG.value
+    check_config(config)
+    corpus = load_corpus(config)
+    encoder, pretrained, tokenizer = load_text_encoder(config, corpus)
+    mesh = make_mesh()
+    batches = make_batches(corpus.splits["train"], tokenizer, corpus.tables, config, mesh.size)
+    model = build_model(config, encoder)
+    root = replicate(jax.random.key(config.seed), mesh)
+
+    # One batch throughout, that of the commonest shape: a shape is compiled once, not timed.
+    shapes: dict[tuple, list] = {}
+    for places, batch in batches.epoch(config.seed, 1):
+        shapes.setdefault(tuple(x.shape for x in jax.tree.leaves(batch)), []).append(
+            (places, batch)
+        )
+    places, batch = max(shapes.values(), key=len)[0]
+    examples = [batches.examples[index] for index in places if index >= 0]
+    lengths = [len(segment.token_ids) for example in examples for segment in example.segments]
+    on_device = put_batch(batch, mesh)
+
+    steps: dict[str, Callable] = {}
+    states, compile_seconds = {}, {}
+    for name in _OBJECTIVES:
+        config.objective = name
+        state, optimizer = initial_state(config, model, batches, pretrained, mesh)
+        step = make_train_step(model, objective_of(config), optimizer, mesh)
+        started = time.perf_counter()
+        steps[name] = step.lower(state, root, on_device).compile()
+        compile_seconds[name] = time.perf_counter() - started
+        states[name], _ = steps[name](state, root, on_device)
+
+    dtype = model.dtype
+    matrix = jnp.ones((_MATRIX, _MATRIX), dtype)
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready((product(matrix), states))
+    seconds: dict[str, list[float]] = {name: [] for name in (*_OBJECTIVES, "product")}
+    for _ in range(_ROUNDS.value):
+        for name in _OBJECTIVES:
+            started = time.perf_counter()
+            states[name], terms = steps[name](states[name], root, on_device)
+            jax.block_until_ready((states[name], terms))
+            seconds[name].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            jax.block_until_ready([product(matrix) for _ in range(3)])
+            seconds["product"].append((time.perf_counter() - started) / 3)
+
+    machine = mesh.size * 2 * _MATRIX**3 / np.median(seconds["product"])
+    operations = encoder_operations(encoder, lengths)
+    computed = batch.text.segment_ids.size
+    print(
+        f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {dtype}, "
+        f"medians of {_ROUNDS.value} rounds"
+    )
+    print(
+        f"batch: {len(examples)} dialogues, {sum(e.length for e in examples)} utterances, "
+        f"{sum(lengths)} word pieces, {1 - sum(lengths) / computed:.1%} padding among {computed}"
+    )
+    print(f"matrix product of {_MATRIX}: {machine / 1e9:.0f} GFLOP/s")
+    for name in _OBJECTIVES:
+        median = np.median(seconds[name])
+        rate = operations / median
+        print(
+            f"{name}: {median:.3f} s a step, {len(examples) / median:.1f} dialogues/s; "
+            f"text encoder {rate / 1e9:.0f} GFLOP/s, {rate / machine:.2f} of the matrix product; "
+            f"compiled in {compile_seconds[name]:.1f} s"
+        )
+    ratio = np.median(np.divide(seconds["rpcl"], seconds["base"]))
+    print(f"rpcl / base: {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    restart_keeping_memory()
+    app.run(main)
