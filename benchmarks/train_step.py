@@ -1,7 +1,7 @@
 """How fast a config trains: `python -m benchmarks.train_step --config=configs/ecf_minilm.py`.
 
-Steps of `base` and of `rpcl` and large matrix products take turns, so that a machine that is busy
-with something else slows all of them; what is printed are medians over the rounds.
+Steps of `base` and of `rpcl`, inference and large matrix products take turns, so that a machine
+that is busy with something else slows all of them; what is printed are medians over the rounds.
 """
 
 import sys
@@ -51,7 +51,7 @@ def _measure() -> None:
 
     from rpcl_jax.data.corpus import load_corpus
     from rpcl_jax.data.pipeline import make_batches
-    from rpcl_jax.parallel import make_mesh, make_train_step, put_batch, replicate
+    from rpcl_jax.parallel import make_mesh, make_score, make_train_step, put_batch, replicate
     from rpcl_jax.train import check_config, initial_state, load_text_encoder, objective_of
     from rpcl_jax.workdir import build_model
 
@@ -87,11 +87,12 @@ def _measure() -> None:
         compile_seconds[name] = time.perf_counter() - started
         states[name], _ = steps[name](state, root, on_device)
 
+    score = make_score(model, mesh)
     dtype = model.dtype
     matrix = jnp.ones((_MATRIX, _MATRIX), dtype)
     product = jax.jit(lambda a: a @ a)
-    jax.block_until_ready((product(matrix), states))
-    seconds: dict[str, list[float]] = {name: [] for name in (*_OBJECTIVES, "product")}
+    jax.block_until_ready((product(matrix), score(states["rpcl"].params, on_device)))
+    seconds: dict[str, list[float]] = {name: [] for name in (*_OBJECTIVES, "inference", "product")}
     for _ in range(_ROUNDS.value):
         for name in _OBJECTIVES:
             started = time.perf_counter()
@@ -101,6 +102,10 @@ def _measure() -> None:
             started = time.perf_counter()
             jax.block_until_ready([product(matrix) for _ in range(3)])
             seconds["product"].append((time.perf_counter() - started) / 3)
+
+        started = time.perf_counter()
+        jax.block_until_ready(score(states["rpcl"].params, on_device))
+        seconds["inference"].append(time.perf_counter() - started)
 
     machine = mesh.size * 2 * _MATRIX**3 / np.median(seconds["product"])
     operations = encoder_operations(encoder, lengths)
@@ -122,6 +127,8 @@ def _measure() -> None:
             f"text encoder {rate / 1e9:.0f} GFLOP/s, {rate / machine:.2f} of the matrix product; "
             f"compiled in {compile_seconds[name]:.1f} s"
         )
+    median = np.median(seconds["inference"])
+    print(f"inference: {median:.3f} s a batch, {len(examples) / median:.1f} dialogues/s")
     ratio = np.median(np.divide(seconds["rpcl"], seconds["base"]))
     print(f"rpcl / base: {ratio:.3f}")
 

@@ -26,7 +26,7 @@ class RunLogger:
             if _step_of(line) <= step
         ]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", buffering=1, encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1)
         self._dialogues_per_step = dialogues_per_step
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -58,10 +58,8 @@ class RunLogger:
         seconds, steps = now - self._since[0], step - self._since[1]
         self._since = (now, step)
         rate = steps * self._dialogues_per_step / seconds
-        numbers = {name: value for name, value in metrics.items()}
-        self._write(step, {f"dev/{name}": value for name, value in numbers.items()})
+        self._write(step, {f"dev/{name}": value for name, value in metrics.items()})
         self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
-        self._file.flush()
         self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
         if not self._terminal:
             left = (epochs - epoch) * seconds
