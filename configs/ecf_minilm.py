@@ -16,9 +16,11 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     c.text.max_tokens = 256
     c.text.row_length = 256
     c.text.attention_dropout = 0.0
-    c.epochs = 15
+    c.model.dropout = 0.3
+    c.batch_size = 16
+    c.epochs = 7
     c.optimizer.encoder_learning_rate = 5e-5
-    c.optimizer.learning_rate = 3e-4
+    c.optimizer.learning_rate = 5e-4
     c.optimizer.schedule = "linear"
     c.optimizer.warmup = 0.1
     return c

@@ -40,12 +40,12 @@ class PairScorer(nn.Module):
             nn.Dense(factor, name="emotion_factor")(x)[:, :, None, :]
             * nn.Dense(factor, name="cause_factor")(x)[:, None, :, :]
         )
+        # The tables begin as large as the projections beside them. Begun at BERT's 0.02, distance,
+        # the best single hint at a cause, takes most of a run to be heard at all.
         distance = self.param(
-            "distance", nn.initializers.normal(0.02), (2 * self.reach + 1, self.pair_width)
+            "distance", nn.initializers.normal(1.0), (2 * self.reach + 1, self.pair_width)
         )
-        same_speaker = self.param(
-            "same_speaker", nn.initializers.normal(0.02), (2, self.pair_width)
-        )
+        same_speaker = self.param("same_speaker", nn.initializers.normal(1.0), (2, self.pair_width))
         same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
         pairs = (
             emotion[:, :, None, :]
