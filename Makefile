@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m rpcl_jax.main --config=configs/demo.py
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

@@ -70,10 +70,10 @@ def test_devices_must_divide_the_batch(corpus):
 
 @needs_ecf
 @needs_minilm
-@pytest.mark.parametrize("context", ["utterance", "dialogue"])
-def test_ecf_is_packed_with_little_padding_into_few_shapes(context):
+@pytest.mark.parametrize(("context", "length"), [("utterance", 128), ("dialogue", 256)])
+def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length):
     config = ecf_minilm.get_config()
-    config.text.context = context
+    config.text.update({"context": context, "max_tokens": length, "row_length": length})
     dialogues = ecf.read_split(ECF, "train")
     batches = make_batches(dialogues, load_tokenizer(MINILM), {}, config, 1)
     shapes, real, computed = set(), 0, 0
