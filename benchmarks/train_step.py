@@ -51,15 +51,16 @@ def _measure() -> None:
 
     from rpcl_jax.data.corpus import load_corpus
     from rpcl_jax.data.pipeline import make_batches
+    from rpcl_jax.encoder import load_text_encoder
     from rpcl_jax.parallel import make_mesh, make_score, make_train_step, put_batch, replicate
-    from rpcl_jax.train import check_config, initial_state, load_text_encoder, objective_of
+    from rpcl_jax.train import check_config, initial_state, objective_of
     from rpcl_jax.workdir import build_model
 
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     check_config(config)
     corpus = load_corpus(config)
-    encoder, pretrained, tokenizer = load_text_encoder(config, corpus)
+    encoder, pretrained, tokenizer = load_text_encoder(config, corpus.splits["train"])
     mesh = make_mesh()
     batches = make_batches(corpus.splits["train"], tokenizer, corpus.tables, config, mesh.size)
     model = build_model(config, encoder)

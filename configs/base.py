@@ -29,6 +29,8 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     c.text.row_length = 512  # word pieces in a packed row, at least max_tokens
     c.text.dropout = 0.1  # on hidden states
     c.text.attention_dropout = 0.1  # on attention weights
+    c.text.finetune = True  # False: the encoder is frozen, its vectors are computed once
+    c.text.cache = "runs/text_vectors"  # where a frozen encoder's vectors are kept
     c.text.dtype = "auto"  # of activations: float32 on CPU, bfloat16 elsewhere
 
     c.model = ConfigDict()

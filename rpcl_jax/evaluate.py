@@ -14,6 +14,7 @@ from rpcl_jax.data.corpus import load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.data.readers.semeval import conversation_object, with_pairs
 from rpcl_jax.decode import decode_pairs, pair_emotions
+from rpcl_jax.encoder import with_text_vectors
 from rpcl_jax.metrics import ScoredDialogue, confidence_diagnostics, evaluate_split
 from rpcl_jax.parallel import Scores, make_mesh, make_score, put_batch, replicate
 
@@ -96,6 +97,8 @@ def evaluate_run(workdir: Path) -> dict:
     trained = run_folder.load_trained(workdir)
     corpus = load_corpus(trained.config)
     mesh = make_mesh()
+    if trained.frozen_encoder is not None:
+        corpus = with_text_vectors(corpus, trained.frozen_encoder, trained.config, mesh)
     score = make_score(trained.model, mesh)
     params = replicate(trained.params, mesh)
     dev, test = (

@@ -11,6 +11,7 @@ from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.pipeline import make_batches
 from rpcl_jax.data.readers.semeval import parse_conversations, read_objects, with_pairs
 from rpcl_jax.decode import decode_pairs, pair_emotions
+from rpcl_jax.encoder import utterance_vectors
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import Score, score_split
 from rpcl_jax.parallel import make_mesh, make_score, replicate
@@ -84,6 +85,10 @@ class Predictor:
         tables = {modality: tables[modality] for modality in self._trained.feature_widths}
         if not dialogues:
             return []
+        if self._trained.frozen_encoder is not None:
+            tables["text"] = utterance_vectors(
+                self._trained.frozen_encoder, dialogues, self._trained.config, self._mesh
+            )
         batches = make_batches(
             dialogues, self._trained.tokenizer, tables, self._trained.config, self._mesh.size
         )

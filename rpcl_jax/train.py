@@ -1,6 +1,5 @@
 """The story of a run: data, model, loop, result."""
 
-import dataclasses
 import importlib.metadata
 import platform
 import time
@@ -16,16 +15,14 @@ from ml_collections import ConfigDict
 
 from rpcl_jax import workdir as run_folder
 from rpcl_jax.checkpoint import Checkpoints
-from rpcl_jax.data import synthetic
-from rpcl_jax.data.corpus import Corpus, load_corpus
+from rpcl_jax.data.corpus import load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
+from rpcl_jax.encoder import load_text_encoder, with_text_vectors
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import report, score_split, write_predictions
 from rpcl_jax.logger import RunLogger
 from rpcl_jax.metrics import evaluate_split
 from rpcl_jax.models.ecpe import PairExtractor
-from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
-from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import VARIANTS, Objective
 from rpcl_jax.optimizer import make_optimizer
 from rpcl_jax.parallel import (
@@ -58,17 +55,18 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
 
     started = time.perf_counter()
     corpus = load_corpus(config)
-    encoder, pretrained, tokenizer = load_text_encoder(config, corpus)
     mesh = make_mesh()
+    encoder = load_text_encoder(config, corpus.splits["train"])
+    corpus = with_text_vectors(corpus, encoder, config, mesh)
     batches = {
-        split: make_batches(dialogues, tokenizer, corpus.tables, config, mesh.size)
+        split: make_batches(dialogues, encoder.tokenizer, corpus.tables, config, mesh.size)
         for split, dialogues in corpus.splits.items()
     }
-    model = run_folder.build_model(config, encoder)
-    widths = {modality: table.dimension for modality, table in corpus.tables.items()}
-    run_folder.save_description(workdir, config, encoder, tokenizer, widths)
+    model = run_folder.build_model(config, encoder.config)
+    widths = {m: table.dimension for m, table in corpus.tables.items() if m != "text"}
+    run_folder.save_description(workdir, config, encoder, widths)
 
-    state, optimizer = initial_state(config, model, batches["train"], pretrained, mesh)
+    state, optimizer = initial_state(config, model, batches["train"], encoder.params, mesh)
     _, run_key = jax.random.split(jax.random.key(config.seed))
     root_key = replicate(run_key, mesh)
 
@@ -142,7 +140,7 @@ def initial_state(
     key, _ = jax.random.split(jax.random.key(config.seed))
     _, batch = batches.make(np.arange(1))
     params = dict(jax.jit(model.init)(key, batch)["params"])
-    if pretrained is not None:
+    if pretrained is not None and model.encoder is not None:
         params["text_encoder"] = pretrained
     optimizer = make_optimizer(config.optimizer, config.epochs * len(batches))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
@@ -181,26 +179,3 @@ def check_config(config: ConfigDict) -> None:
 def objective_of(config: ConfigDict) -> Objective:
     """The weights of `config.rpcl` with the switches of the variant `config.objective`."""
     return Objective(**(config.rpcl.to_dict() | VARIANTS[config.objective]))
-
-
-def load_text_encoder(config: ConfigDict, corpus: Corpus):
-    """The text encoder's sizes, its pretrained parameters (None: start anew), its tokenizer."""
-    if config.text.pretrained:
-        folder = resolve_pretrained(config.text.pretrained)
-        encoder, params = load_pretrained(folder)
-        tokenizer = load_tokenizer(folder)
-    else:
-        tokenizer = synthetic.word_tokenizer(corpus.splits["train"])
-        encoder = TextEncoderConfig(
-            vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
-        )
-        params = None
-    encoder = dataclasses.replace(
-        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
-    )
-    if encoder.max_positions < config.text.max_tokens:
-        raise InputError(
-            f"config.text.max_tokens: {config.text.max_tokens} is more than the "
-            f"{encoder.max_positions} positions of {config.text.pretrained}"
-        )
-    return encoder, params, tokenizer

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.checkpoint import Checkpoints
+from rpcl_jax.encoder import LoadedEncoder, encoder_digest, load_text_encoder
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.pretrained import load_tokenizer
@@ -34,6 +35,7 @@ class TrainedModel(NamedTuple):
     model: PairExtractor
     params: dict
     tokenizer: PreTrainedTokenizerBase
+    frozen_encoder: LoadedEncoder | None
     feature_widths: dict[str, int]  # of the modalities beside text
     epoch: int  # the best one
 
@@ -96,13 +98,13 @@ def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return differences
 
 
-def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
-    """The model of a config around a text encoder."""
+def build_model(config: ConfigDict, encoder: TextEncoderConfig | None) -> PairExtractor:
+    """The model of a config around a text encoder, or without one where it is frozen."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return PairExtractor(
-        encoder=encoder,
+        encoder=encoder if config.text.finetune else None,
         modalities=config.modalities,
         width=config.model.width,
         heads=config.model.heads,
@@ -117,14 +119,17 @@ def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor
 def save_description(
     workdir: Path,
     config: ConfigDict,
-    encoder: TextEncoderConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: LoadedEncoder,
     feature_widths: dict[str, int],
 ) -> None:
     """Makes `workdir` this config's and writes what `load_trained` needs beside checkpoints."""
     write_json(workdir / "config.json", json.loads(config.to_json()))
-    tokenizer.save_pretrained(workdir / "tokenizer")
-    description = {"encoder": dataclasses.asdict(encoder), "feature_widths": feature_widths}
+    encoder.tokenizer.save_pretrained(workdir / "tokenizer")
+    description: dict[str, Any] = {"feature_widths": feature_widths}
+    if config.text.finetune:
+        description["encoder"] = dataclasses.asdict(encoder.config)
+    else:  # its parameters are in no checkpoint
+        description["frozen_encoder"] = encoder_digest(encoder)
     write_json(workdir / "model.json", description)
 
 
@@ -140,13 +145,24 @@ def load_trained(workdir: Path) -> TrainedModel:
     if last is None:
         raise InputError(f"{workdir}: no checkpoint yet; train the run first")
     description = read_json(workdir / "model.json")
-    model = build_model(config, TextEncoderConfig(**description["encoder"]))
+    encoder = None
+    if config.text.finetune:
+        model = build_model(config, TextEncoderConfig(**description["encoder"]))
+    else:
+        model = build_model(config, None)
+        encoder = load_text_encoder(config, ())
+        if encoder_digest(encoder) != description["frozen_encoder"]:
+            raise InputError(
+                f"{config.text.pretrained}: not the encoder that {workdir} was trained with; "
+                "put that one there"
+            )
     epoch = checkpoints.progress(last)["best_epoch"]
     return TrainedModel(
         config=config,
         model=model,
         params=checkpoints.restore_state(epoch)["params"],
         tokenizer=load_tokenizer(workdir / "tokenizer"),
+        frozen_encoder=encoder,
         feature_widths=description["feature_widths"],
         epoch=epoch,
     )

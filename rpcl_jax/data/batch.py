@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
-from rpcl_jax.data.packing import DialogueRows, PackedText, assign_rows, pack_dialogues, pack_rows
+from rpcl_jax.data.packing import DialogueRows, assign_rows, pack_dialogues, pack_rows
 from rpcl_jax.data.text import Segment
 
 Array = Any  # NumPy's on the host, JAX's on the devices
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     the model does not read them.
     """
 
-    text: PackedText  # int32 [rows, length] each
+    text: Any  # PackedText, int32 [rows, length] each; or vectors, float32 [b, n, features]
     dialogue_rows: DialogueRows  # int32 [rows, n] and [b, n]
     utterance_mask: Array  # bool [b, n]
     speakers: Array  # int32 [b, n], numbered inside the dialogue
@@ -36,7 +36,8 @@ class BatchShape(NamedTuple):
     """Sizes on one device: `dialogues` of `utterances` slots, which are packed into
     `dialogue_rows` of as many utterances, and `text_rows` of `row_length` word pieces.
 
-    `audio` and `vision` are feature widths, 0 where the model does not read them.
+    `text`, `audio` and `vision` are feature widths, 0 where the model does not read them; with
+    `text` there are no word pieces.
     """
 
     dialogues: int
@@ -44,6 +45,7 @@ class BatchShape(NamedTuple):
     dialogue_rows: int
     text_rows: int
     row_length: int
+    text: int = 0
     audio: int = 0
     vision: int = 0
 
@@ -56,6 +58,7 @@ class Example(NamedTuple):
     segments: list[Segment]
     audio: np.ndarray | None  # float32 [length, features]
     vision: np.ndarray | None
+    text: np.ndarray | None = None  # of a frozen encoder, instead of segments
 
     @property
     def tokens(self) -> int:
@@ -109,7 +112,9 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
     segments = [segment for example in examples for segment in example.segments]
     first_slots = [place * n for place, e in enumerate(examples) for _ in e.segments]
     return Batch(
-        text=pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n),
+        text=pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n)
+        if not shape.text
+        else _features([e.text for e in examples if e.text is not None], b, n, shape.text),
         dialogue_rows=pack_dialogues([e.length for e in examples], b, shape.dialogue_rows, n),
         utterance_mask=utterance_mask,
         speakers=speakers,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+FEATURES = ("text", "audio", "vision")  # what a table may hold; text, if its encoder is frozen
+
+
 def make_examples(
     dialogues: Sequence[Dialogue],
     tokenizer: "PreTrainedTokenizerBase",
@@ -28,23 +31,26 @@ def make_examples(
     Args:
       dialogues: in any order, which is kept.
       tokenizer: of the text encoder.
-      tables: feature tables by modality, "audio" and "vision" or fewer.
+      tables: feature tables by modality, "audio" and "vision" or fewer; and "text" where the
+        encoder is frozen, which takes the place of word pieces.
       config: of the run.
     """
     examples = []
     for dialogue in dialogues:
         kept = Dialogue(dialogue.id, dialogue.utterances[: config.data.max_utterances])
-        segments = encode_dialogue(
-            kept,
-            tokenizer,
-            context=config.text.context,
-            speaker_names=config.text.speaker_names,
-            max_tokens=config.text.max_tokens,
-        )
+        segments = []
+        if "text" not in tables:
+            segments = encode_dialogue(
+                kept,
+                tokenizer,
+                context=config.text.context,
+                speaker_names=config.text.speaker_names,
+                max_tokens=config.text.max_tokens,
+            )
         ids = [utterance.id for utterance in kept.utterances]
         features = {modality: table.rows(ids) for modality, table in tables.items()}
         examples.append(
-            Example(dialogue, len(ids), segments, features.get("audio"), features.get("vision"))
+            Example(dialogue, len(ids), segments, **{m: features.get(m) for m in FEATURES})
         )
     return examples
 
@@ -90,7 +96,7 @@ class Batches:
         self.batch_size = batch_size
         self.devices = devices
         self.candidates = candidates
-        self._sizes = np.array([example.tokens for example in examples])
+        self._sizes = np.array([example.tokens or example.length for example in examples])
         self._shapes = self._batch_shapes(row_length)
 
     def _batch_shapes(self, row_length: int) -> list[BatchShape]:
@@ -111,7 +117,8 @@ class Batches:
             return [int(min(r, worst)) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)]
 
         first = self.examples[0]
-        audio, vision = (0 if f is None else f.shape[1] for f in (first.audio, first.vision))
+        features = {name: getattr(first, name) for name in FEATURES}
+        widths = {name: 0 if f is None else f.shape[1] for name, f in features.items()}
         return [
             BatchShape(
                 dialogues=share,
@@ -119,8 +126,7 @@ class Batches:
                 dialogue_rows=min(dialogue_rows, share),
                 text_rows=text_rows,
                 row_length=row_length,
-                audio=audio,
-                vision=vision,
+                **widths,
             )
             for dialogue_rows, text_rows in zip(
                 [r + 1 for r in row_numbers(lengths, n)],

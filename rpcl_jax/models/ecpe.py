@@ -29,7 +29,7 @@ class Outputs(NamedTuple):
 class PairExtractor(nn.Module):
     """Backbone {x_t} -> {h_t}, utterance heads and pair scorer (METHOD.md, "Backbone")."""
 
-    encoder: TextEncoderConfig
+    encoder: TextEncoderConfig | None  # None: frozen, `batch.text` holds its utterance vectors
     modalities: str
     width: int
     heads: int
@@ -41,7 +41,8 @@ class PairExtractor(nn.Module):
 
     def setup(self):
         """Names the four parts; `text_encoder` is the group with a learning rate of its own."""
-        self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
+        if self.encoder is not None:
+            self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
         self.fusion = FusionBackbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )
@@ -54,11 +55,12 @@ class PairExtractor(nn.Module):
     def __call__(self, batch, *, deterministic: bool = True) -> Outputs:
         """Scores the dialogues of a `rpcl_jax.data.batch.Batch`."""
         b, n = batch.utterance_mask.shape
-        text = batch.text
-        words = self.text_encoder(
-            text.token_ids, text.segment_ids, text.position_ids, deterministic=deterministic
-        )
-        pooled = pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
+        pooled = text = batch.text
+        if self.encoder is not None:
+            words = self.text_encoder(
+                text.token_ids, text.segment_ids, text.position_ids, deterministic=deterministic
+            )
+            pooled = pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
         slots, places = batch.dialogue_rows
         features = {"audio": batch.audio, "vision": batch.vision}
         packed = self.fusion(

@@ -1,0 +1,170 @@
+"""The text encoder that a config names; if it is frozen, its vector of every utterance."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from rpcl_jax.data import synthetic
+from rpcl_jax.data.batch import Batch
+from rpcl_jax.data.corpus import Corpus
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.pipeline import make_batches
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.fusion import pool_utterances
+from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.parallel import AXIS, put_batch, replicate
+
+# Part of every key: to be raised by whoever changes what `utterance_vectors` computes.
+_VERSION = 1
+
+
+class LoadedEncoder(NamedTuple):
+    """A text encoder: sizes, pretrained parameters (None: start anew) and tokenizer."""
+
+    config: TextEncoderConfig
+    params: dict | None
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
+    """The encoder of `config.text`; without `pretrained`, one over the words of `train`.
+
+    Raises:
+      InputError: the pretrained encoder cannot be used, or not with this config.
+    """
+    if config.text.pretrained:
+        folder = resolve_pretrained(config.text.pretrained)
+        encoder, params = load_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
+    else:
+        if not config.text.finetune:
+            raise InputError(
+                "config.text.finetune: False needs an encoder that has learned something; "
+                "name one by config.text.pretrained"
+            )
+        tokenizer = synthetic.word_tokenizer(train)
+        encoder = TextEncoderConfig(
+            vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
+        )
+        params = None
+    encoder = dataclasses.replace(
+        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
+    )
+    if encoder.max_positions < config.text.max_tokens:
+        raise InputError(
+            f"config.text.max_tokens: {config.text.max_tokens} is more than the "
+            f"{encoder.max_positions} positions of {config.text.pretrained}"
+        )
+    return LoadedEncoder(encoder, params, tokenizer)
+
+
+def utterance_vectors(
+    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
+) -> FeatureTable:
+    """What a frozen encoder says of every utterance of `dialogues`, one row each.
+
+    Args:
+      encoder: with its parameters.
+      dialogues: utterances beyond `config.data.max_utterances` get no row.
+      config: of the run.
+      mesh: the devices.
+    """
+    module = TextEncoder(encoder.config)
+
+    def pool(params: dict, batch: Batch) -> jax.Array:
+        text = batch.text
+        words = module.apply(
+            {"params": params}, text.token_ids, text.segment_ids, text.position_ids
+        )
+        b, n = batch.utterance_mask.shape
+        return pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
+
+    pooled = jax.jit(jax.shard_map(pool, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))
+    params = replicate(jax.tree.map(jnp.asarray, encoder.params), mesh)
+    batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size)
+    vectors: dict[str, np.ndarray] = {}
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        values = np.asarray(pooled(params, put_batch(batch, mesh)))
+        for place, index in enumerate(places):
+            if index >= 0:
+                example = batches.examples[index]
+                ids = (u.id for u in example.dialogue.utterances[: example.length])
+                vectors.update(zip(ids, values[place], strict=False))
+    return FeatureTable(
+        np.stack(list(vectors.values())), {utterance: row for row, utterance in enumerate(vectors)}
+    )
+
+
+def cached_vectors(
+    encoder: LoadedEncoder,
+    splits: Mapping[str, Sequence[Dialogue]],
+    config: ConfigDict,
+    mesh: Mesh,
+) -> FeatureTable:
+    """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
+
+    They lie there under a key made of all they depend on, so that what is found is never stale.
+    """
+    dialogues = [dialogue for split in splits.values() for dialogue in split]
+    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
+    if not folder.exists():
+        table = utterance_vectors(encoder, dialogues, config, mesh)
+        description = {"extractor": "text encoder", "model": config.text.pretrained}
+        table = dataclasses.replace(table, description=description)
+        try:
+            table.save(folder)
+        except (InputError, OSError):
+            if not folder.exists():  # or another run was quicker
+                raise
+    return FeatureTable.load(folder)
+
+
+def with_text_vectors(
+    corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict, mesh: Mesh
+) -> Corpus:
+    """The corpus, with the table "text" if `config` freezes the encoder; arguments as above."""
+    if config.text.finetune:
+        return corpus
+    table = cached_vectors(encoder, corpus.splits, config, mesh)
+    return corpus._replace(tables={"text": table} | corpus.tables)
+
+
+def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:
+    """A digest of everything that `utterance_vectors` depends on."""
+    digest = hashlib.sha256(encoder_digest(encoder).encode())
+    settings = {
+        "version": _VERSION,
+        "context": config.text.context,
+        "speaker_names": config.text.speaker_names,
+        "max_tokens": config.text.max_tokens,
+        "max_utterances": config.data.max_utterances,
+        "dialogues": [
+            [(u.id, u.speaker, u.text) for u in dialogue.utterances] for dialogue in dialogues
+        ],
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def encoder_digest(encoder: LoadedEncoder) -> str:
+    """A digest of an encoder's sizes, parameters and tokenizer."""
+    frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0)
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(frozen)).encode())
+    digest.update(encoder.tokenizer.backend_tokenizer.to_str().encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder.params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
