@@ -17,6 +17,7 @@ from rpcl_jax.decode import decode_pairs, pair_emotions
 from rpcl_jax.encoder import with_text_vectors
 from rpcl_jax.metrics import ScoredDialogue, confidence_diagnostics, evaluate_split
 from rpcl_jax.parallel import Scores, make_mesh, make_score, put_batch, replicate
+from rpcl_jax.scores import save_scores
 
 Score = Callable[[dict, Batch], Scores]
 
@@ -79,10 +80,11 @@ def pair_objects(scored: list[ScoredDialogue], threshold: float) -> list[dict[st
 def write_predictions(
     workdir: Path, dev: list[ScoredDialogue], test: list[ScoredDialogue], threshold: float
 ) -> None:
-    """Writes `predictions/{dev,test}.json`."""
+    """Writes `predictions/{dev,test}.json`, the pairs, and `.npz`, all that they come from."""
     for split, scored in (("dev", dev), ("test", test)):
         path = workdir / "predictions" / f"{split}.json"
         run_folder.write_json(path, pair_objects(scored, threshold), indent=1)
+        save_scores(path.with_suffix(".npz"), scored)
 
 
 def evaluate_run(workdir: Path) -> dict:
@@ -96,6 +98,8 @@ def evaluate_run(workdir: Path) -> dict:
     """
     trained = run_folder.load_trained(workdir)
     corpus = load_corpus(trained.config)
+    for modality, table in corpus.tables.items():
+        table.check_same_extractor(trained.feature_tables[modality])
     mesh = make_mesh()
     if trained.frozen_encoder is not None:
         corpus = with_text_vectors(corpus, trained.frozen_encoder, trained.config, mesh)

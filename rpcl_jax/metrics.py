@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue
+from rpcl_jax.data.dialogue import (
+    EMOTIONAL,
+    EMOTIONS,
+    NEUTRAL,
+    Dialogue,
+    emotion_class,
+    emotion_classes,
+)
 from rpcl_jax.decode import decode_pairs, pair_emotions
 from rpcl_jax.errors import InputError
 
@@ -35,6 +42,31 @@ def precision_recall_f1(
     recall = true_positive / gold if gold else 0.0
     f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
     return precision, recall, f1
+
+
+def pair_labels(scored: ScoredDialogue) -> np.ndarray:
+    """Returns bool [n, n]: the gold pairs within the cut, candidates or not.
+
+    Raises:
+      InputError: the dialogue has no labels.
+    """
+    n = len(scored.pair_confidence)
+    labels = np.zeros((n, n), bool)
+    for i, j in _gold_pairs(scored.dialogue):
+        if i < n and j < n:
+            labels[i, j] = True
+    return labels
+
+
+def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
+    """Returns true positives, predicted pairs and gold pairs of a dialogue at `τ`.
+
+    Raises:
+      InputError: the dialogue has no labels.
+    """
+    predicted = decode_pairs(scored.pair_confidence, scored.candidate_mask, threshold)
+    gold = _gold_pairs(scored.dialogue)
+    return len(set(predicted) & set(gold)), len(predicted), len(gold)
 
 
 def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> tuple[float, float]:
@@ -82,6 +114,57 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     return float(np.sum(recall_steps * true_positive / predicted))
 
 
+def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns recall, ascending, and precision at every distinct confidence of a candidate.
+
+    Gold pairs that are no candidates are never recalled, so recall may end below 1.
+
+    Raises:
+      InputError: a dialogue has no labels.
+      ValueError: a confidence is NaN.
+    """
+    confidences, labels = _candidates(scored)
+    gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
+    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    return true_positive / max(gold, 1), true_positive / predicted
+
+
+class Reliability(NamedTuple):
+    """How far confidences can be taken as probabilities.
+
+    Of `bins` equal intervals of [0, 1], the m that hold a candidate: mean confidence, fraction of
+    gold pairs and number of candidates, [m] each.
+    """
+
+    confidence: np.ndarray
+    gold: np.ndarray
+    candidates: np.ndarray
+    ece: float  # expected calibration error: mean of |gold - confidence|, bins by candidates
+    brier: float  # mean squared distance of confidence and label
+
+
+def reliability(scored: Sequence[ScoredDialogue], bins: int = 10) -> Reliability:
+    """Returns the reliability of the pair confidences of a split's candidates.
+
+    Raises:
+      InputError: a dialogue has no labels.
+    """
+    p, y = _candidates(scored)
+    p = p.astype(np.float64)
+    # Rounding may push a confidence of 1 a little over it.
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    count, total, gold = (np.bincount(place, w, minlength=bins) for w in (None, p, y))
+    held = count > 0
+    confidence, fraction = total[held] / count[held], gold[held] / count[held]
+    return Reliability(
+        confidence,
+        fraction,
+        count[held],
+        ece=float(np.sum(count[held] * np.abs(fraction - confidence)) / len(p)),
+        brier=float(np.mean((p - y) ** 2)),
+    )
+
+
 def weighted_f1(
     gold: set[tuple[int, int, int, str]], predicted: set[tuple[int, int, int, str]]
 ) -> float:
@@ -99,7 +182,7 @@ def weighted_f1(
         Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
     )
     weight = total = 0.0
-    for category in EMOTIONS:
+    for category in (*EMOTIONS, EMOTIONAL):
         if category != NEUTRAL:
             _, _, f1 = precision_recall_f1(
                 true_positive[category], predicted_pairs[category], gold_pairs[category]
@@ -133,15 +216,16 @@ def evaluate_split(
       InputError: a dialogue has no labels.
       ValueError: a confidence is NaN.
     """
-    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
-    labels = np.concatenate([_pair_labels(s)[s.candidate_mask] for s in scored])
+    confidences, labels = _candidates(scored)
     gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
     missed = len(gold_pairs) - int(labels.sum())
     if threshold is None:
         threshold, _ = best_threshold(confidences, labels, missed)
 
+    classes = emotion_classes(scored[0].emotion_probabilities.shape[-1])
     categories = {
-        (d, t): utterance.emotion or NEUTRAL  # never None: a dialogue with pairs is labelled whole
+        # Never None: a dialogue with pairs is labelled whole.
+        (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
         for d, s in enumerate(scored)
         for t, utterance in enumerate(s.dialogue.utterances)
     }
@@ -154,8 +238,8 @@ def evaluate_split(
             pairs, pair_emotions(s.emotion_probabilities, pairs), strict=True
         ):
             predicted_categories[d, *pair] = category
-        classes = np.argmax(s.emotion_probabilities, axis=-1)
-        predicted_emotions |= {(d, t) for t, c in enumerate(classes) if EMOTIONS[c] != NEUTRAL}
+        likeliest = np.argmax(s.emotion_probabilities, axis=-1)
+        predicted_emotions |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
         predicted_causes |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
     predicted_pairs = set(predicted_categories)
     gold_emotions = {place for place, category in categories.items() if category != NEUTRAL}
@@ -170,7 +254,7 @@ def evaluate_split(
         scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
         for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
             result[f"{name}_{kind}"] = value
-    cut = len(gold_pairs) - int(sum(_pair_labels(s).sum() for s in scored))
+    cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
     return result | {
         "pair_auprc": average_precision(confidences, labels, missed),
         "weighted_f1": weighted_f1(
@@ -204,38 +288,49 @@ def confidence_diagnostics(
     Raises:
       InputError: a dialogue has no labels.
     """
-    gold_confidences, gaps, margins, hards = [], [], [], []
-    for s in scored:
-        # float64: differences of float32 confidences near 0 or 1 are rounded no further.
-        p = np.asarray(s.pair_confidence, np.float64)
-        q = np.asarray(s.cause_confidence, np.float64)
-        labels = _pair_labels(s)
-        negatives = s.candidate_mask & ~labels
-        # Stable, as jax.lax.top_k is: of equal confidences the earlier column comes first.
-        order = np.argsort(np.where(negatives, -p, np.inf), axis=1, kind="stable")
-        hard = np.zeros_like(negatives)
-        np.put_along_axis(hard, order[:, :top_k], True, axis=1)
-        rows, columns = np.nonzero(s.candidate_mask & labels)
-        triples = negatives[rows]  # [gold pairs, n]
-        gap = p[rows, columns, None] - p[rows]
-        margin = base_margin * np.exp(q - q[columns, None])
-        gold_confidences.append(p[rows, columns])
-        gaps.append(gap[triples])
-        margins.append(margin[triples])
-        hards.append(hard[rows][triples])
-
-    gap, margin, hard = np.concatenate(gaps), np.concatenate(margins), np.concatenate(hards)
-    severity = np.maximum(margin - gap, 0)
-    return {
-        "gold_confidence": _mean(np.concatenate(gold_confidences)),
-        "gap_hard": _mean(gap[hard]),
-        "gap_all": _mean(gap),
-        "severity_hard": _mean(severity[hard]),
-        "severity_all": _mean(severity),
-        "violation_rate_hard": _mean(severity[hard] > 0),
-        "triples_hard": int(hard.sum()),
-        "triples_all": len(gap),
+    sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
+    totals = {name: np.sum([s[name] for s in sums], axis=0) for name in sums[0]}
+    means = {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
+    return means | {
+        "triples_hard": int(totals["gap_hard"][1]),
+        "triples_all": int(totals["gap_all"][1]),
     }
+
+
+def diagnostic_sums(
+    scored: ScoredDialogue, *, top_k: int, base_margin: float
+) -> dict[str, tuple[float, int]]:
+    """Returns, for every mean of `confidence_diagnostics`, a dialogue's part: its sum and count."""
+    # float64: differences of float32 confidences near 0 or 1 are rounded no further.
+    p = np.asarray(scored.pair_confidence, np.float64)
+    q = np.asarray(scored.cause_confidence, np.float64)
+    labels = pair_labels(scored)
+    negatives = scored.candidate_mask & ~labels
+    # Stable, as jax.lax.top_k is: of equal confidences the earlier column comes first.
+    order = np.argsort(np.where(negatives, -p, np.inf), axis=1, kind="stable")
+    top = np.zeros_like(negatives)
+    np.put_along_axis(top, order[:, :top_k], True, axis=1)
+    rows, columns = np.nonzero(scored.candidate_mask & labels)
+    gap = p[rows, columns, None] - p[rows]  # [gold pairs, n]
+    margin = base_margin * np.exp(q - q[columns, None])
+    severity = np.maximum(margin - gap, 0)
+    every = negatives[rows]
+    hard = every & top[rows]
+    values = {
+        "gold_confidence": p[rows, columns],
+        "gap_hard": gap[hard],
+        "gap_all": gap[every],
+        "severity_hard": severity[hard],
+        "severity_all": severity[every],
+        "violation_rate_hard": severity[hard] > 0,
+    }
+    return {name: (float(value.sum()), len(value)) for name, value in values.items()}
+
+
+def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the confidences and labels of all candidates, [m] each."""
+    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
+    return confidences, np.concatenate([pair_labels(s)[s.candidate_mask] for s in scored])
 
 
 def _counts_at_thresholds(
@@ -259,17 +354,3 @@ def _gold_pairs(dialogue: Dialogue) -> tuple[tuple[int, int], ...]:
             "use predict mode for unlabelled conversations"
         )
     return dialogue.pairs
-
-
-def _pair_labels(scored: ScoredDialogue) -> np.ndarray:
-    """Returns bool [n, n]: the gold pairs within the cut, candidates or not."""
-    n = len(scored.pair_confidence)
-    labels = np.zeros((n, n), bool)
-    for i, j in _gold_pairs(scored.dialogue):
-        if i < n and j < n:
-            labels[i, j] = True
-    return labels
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue, Utterance
 from rpcl_jax.errors import InputError
@@ -16,7 +17,9 @@ from rpcl_jax.metrics import (
     best_threshold,
     confidence_diagnostics,
     evaluate_split,
+    precision_recall_curve,
     precision_recall_f1,
+    reliability,
     weighted_f1,
 )
 
@@ -298,6 +301,24 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
     assert evaluate_split(scored, threshold) == result
 
 
+def test_two_classes_of_emotion_by_hand():
+    """Categories count as emotional, so that ECF too can be scored by such a head."""
+    utterances = tuple(
+        Utterance(f"u{t}", "A", "x", e) for t, e in enumerate(("joy", "emotional", "neutral"))
+    )
+    scored = ScoredDialogue(
+        Dialogue("1", utterances, ((0, 0), (1, 0))),
+        np.array([[0.9, 0, 0], [0.2, 0, 0], [0.8, 0, 0]], np.float32),
+        np.tri(3, dtype=bool),
+        np.array([[0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]),
+        np.zeros(3),
+    )
+    numbers = evaluate_split([scored], 0.5)
+    # Two pairs are predicted, one of two gold ones among them; so in the only category there is.
+    assert numbers["pair_f1"] == numbers["weighted_f1"] == 0.5
+    assert (numbers["emotion_precision"], numbers["emotion_recall"]) == (1.0, 0.5)
+
+
 def test_a_split_without_gold_pairs_has_numbers_all_the_same():
     scored = [s._replace(dialogue=dialogue_of([NEUTRAL] * 25, ())) for s in random_split(0)]
     result = evaluate_split(scored, None)
@@ -374,3 +395,64 @@ def test_confidence_diagnostics_by_hand():
     assert result["gap_hard"] == result["gap_all"] == 0.25
     assert result["severity_hard"] == pytest.approx(math.exp(-1) - 0.25)
     assert result["violation_rate_hard"] == result["triples_all"] == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_recall_curve_is_scikit_learns_scaled_by_what_is_missed(seed):
+    scored = random_split(seed)
+    recall, precision = precision_recall_curve(scored)
+    confidences, labels = [], []
+    for s in scored:
+        for i, j in zip(*np.nonzero(s.candidate_mask), strict=True):
+            confidences.append(s.pair_confidence[i, j])
+            labels.append((i, j) in s.dialogue.pairs)
+    expected = sklearn_metrics.precision_recall_curve(labels, confidences)
+    gold = sum(len(s.dialogue.pairs) for s in scored)
+    assert gold > sum(labels)
+    # scikit-learn ascends in confidence and ends with a point of its own, (0, 1).
+    assert precision == pytest.approx(expected[0][-2::-1])
+    assert recall == pytest.approx(expected[1][-2::-1] * sum(labels) / gold)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reliability_is_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    # None on the edge of a bin, which scikit-learn gives to the bin below.
+    scored = [
+        s._replace(pair_confidence=rng.random(s.pair_confidence.shape)) for s in random_split(seed)
+    ]
+    result = reliability(scored)
+    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
+    labels = [
+        (i, j) in s.dialogue.pairs
+        for s in scored
+        for i, j in zip(*np.nonzero(s.candidate_mask), strict=True)
+    ]
+    gold, confidence = calibration_curve(labels, confidences, n_bins=10)
+    assert result.gold == pytest.approx(gold)
+    assert result.confidence == pytest.approx(confidence, rel=1e-6)
+    assert result.brier == pytest.approx(sklearn_metrics.brier_score_loss(labels, confidences))
+    assert result.candidates.sum() == len(labels)
+    bins = np.minimum(np.floor(confidences * 10), 9)
+    assert result.ece == pytest.approx(
+        sum(
+            abs(sum(y - p for y, p, b in zip(labels, confidences, bins, strict=True) if b == k))
+            for k in range(10)
+        )
+        / len(labels),
+        rel=1e-5,
+    )
+
+
+def test_reliability_by_hand():
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ((1, 1),)),
+        np.array([[0.0, 0.0], [0.5, 1.0]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.array([0.0, 1.0]),
+    )
+    result = reliability([scored])
+    assert result.ece == pytest.approx(0.5 / 3)
+    assert result.brier == pytest.approx(0.25 / 3)
+    assert result.candidates.tolist() == [1, 1, 1]

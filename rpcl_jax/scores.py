@@ -1,0 +1,70 @@
+"""Every confidence of a split, kept on disk: what intervals, curves and reports are made of."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.errors import InputError
+from rpcl_jax.metrics import ScoredDialogue
+
+
+def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
+    """Writes what the model says of every cell of every dialogue, whole or not at all.
+
+    The arrays of all dialogues lie one after the other: `ids` and `lengths [d]`;
+    `pair_confidence` and `candidate_mask`, n x n each; `emotion_probabilities`, n x emotions each;
+    `cause_confidence`, n each.
+    """
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(
+        temporary,
+        ids=np.array([s.dialogue.id for s in scored]),
+        lengths=np.array([len(s.cause_confidence) for s in scored]),
+        pair_confidence=np.concatenate([s.pair_confidence.ravel() for s in scored]),
+        candidate_mask=np.concatenate([s.candidate_mask.ravel() for s in scored]),
+        emotion_probabilities=np.concatenate([s.emotion_probabilities for s in scored]),
+        cause_confidence=np.concatenate([s.cause_confidence for s in scored]),
+    )
+    temporary.replace(path)
+
+
+def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogue]:
+    """What `save_scores` wrote.
+
+    Args:
+      path: the file.
+      dialogues: those that were scored, in their order.
+
+    Raises:
+      InputError: the file is not there, or is about other dialogues.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: not there; --mode=evaluate of a finished run writes it"
+        ) from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a scores file; --mode=evaluate writes it anew") from error
+    lengths = arrays["lengths"]
+    if arrays["ids"].tolist() != [dialogue.id for dialogue in dialogues] or any(
+        n > len(dialogue.utterances) for n, dialogue in zip(lengths, dialogues, strict=True)
+    ):
+        raise InputError(f"{path}: about other conversations than the run's data now hold")
+    cells, utterances = np.cumsum(lengths**2)[:-1], np.cumsum(lengths)[:-1]
+    return [
+        ScoredDialogue(dialogue, p.reshape(n, n), mask.reshape(n, n), emotions, causes)
+        for dialogue, n, p, mask, emotions, causes in zip(
+            dialogues,
+            lengths,
+            np.split(arrays["pair_confidence"], cells),
+            np.split(arrays["candidate_mask"], cells),
+            np.split(arrays["emotion_probabilities"], utterances),
+            np.split(arrays["cause_confidence"], utterances),
+            strict=True,
+        )
+    ]
