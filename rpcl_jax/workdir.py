@@ -1,17 +1,21 @@
 """The folder of a run: whose it is, and everything that inference needs.
 
 config.json          the run's config; another config is refused here
-model.json           sizes of the text encoder and the feature tables
+model.json           sizes of the text encoder, and whose features were read
 tokenizer/           the text encoder's tokenizer
 checkpoints/         last and best epoch
 metrics.jsonl        what was logged, and TensorBoard's events beside it
-predictions/         dev.json and test.json
+predictions/         {dev,test}.json the pairs, {dev,test}.npz every confidence
 result.json          there when the run is finished
+lock                 held by the process that trains here
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +25,8 @@ from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.checkpoint import Checkpoints
+from rpcl_jax.data.dialogue import EMOTION_CLASSES
+from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.encoder import LoadedEncoder, encoder_digest, load_text_encoder
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.ecpe import PairExtractor
@@ -36,7 +42,7 @@ class TrainedModel(NamedTuple):
     params: dict
     tokenizer: PreTrainedTokenizerBase
     frozen_encoder: LoadedEncoder | None
-    feature_widths: dict[str, int]  # of the modalities beside text
+    feature_tables: dict[str, dict]  # what `table.json` said, of the modalities beside text
     epoch: int  # the best one
 
 
@@ -68,8 +74,26 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
                 f"{path}: this folder belongs to a run with another config "
                 f"({'; '.join(differences[:3])}); choose another --workdir"
             )
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(path.name != "lock" for path in workdir.iterdir()):
         raise InputError(f"{workdir}: not empty and no run of ours; choose another --workdir")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """While this holds, no other process trains in `workdir`; a killed one holds it no longer.
+
+    Raises:
+      InputError: another process does.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"{workdir}: another process is training in it; wait for it, or stop it"
+            ) from error
+        yield
 
 
 def read_json(path: Path) -> Any:
@@ -98,14 +122,15 @@ def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return differences
 
 
-def build_model(config: ConfigDict, encoder: TextEncoderConfig | None) -> PairExtractor:
-    """The model of a config around a text encoder, or without one where it is frozen."""
+def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
+    """The model of a config around a text encoder, or without it where the config freezes it."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return PairExtractor(
         encoder=encoder if config.text.finetune else None,
         modalities=config.modalities,
+        emotions=len(EMOTION_CLASSES[config.data.emotions]),
         width=config.model.width,
         heads=config.model.heads,
         fusion_layers=config.model.fusion_layers,
@@ -120,15 +145,19 @@ def save_description(
     workdir: Path,
     config: ConfigDict,
     encoder: LoadedEncoder,
-    feature_widths: dict[str, int],
+    tables: Mapping[str, FeatureTable],
 ) -> None:
     """Makes `workdir` this config's and writes what `load_trained` needs beside checkpoints."""
     write_json(workdir / "config.json", json.loads(config.to_json()))
     encoder.tokenizer.save_pretrained(workdir / "tokenizer")
-    description: dict[str, Any] = {"feature_widths": feature_widths}
-    if config.text.finetune:
-        description["encoder"] = dataclasses.asdict(encoder.config)
-    else:  # its parameters are in no checkpoint
+    description: dict[str, Any] = {
+        "encoder": dataclasses.asdict(encoder.config),
+        "feature_tables": {
+            name: {**table.description, "dimension": table.dimension}
+            for name, table in tables.items()
+        },
+    }
+    if not config.text.finetune:  # its parameters are in no checkpoint
         description["frozen_encoder"] = encoder_digest(encoder)
     write_json(workdir / "model.json", description)
 
@@ -145,13 +174,11 @@ def load_trained(workdir: Path) -> TrainedModel:
     if last is None:
         raise InputError(f"{workdir}: no checkpoint yet; train the run first")
     description = read_json(workdir / "model.json")
-    encoder = None
-    if config.text.finetune:
-        model = build_model(config, TextEncoderConfig(**description["encoder"]))
-    else:
-        model = build_model(config, None)
-        encoder = load_text_encoder(config, ())
-        if encoder_digest(encoder) != description["frozen_encoder"]:
+    model = build_model(config, TextEncoderConfig(**description["encoder"]))
+    frozen_encoder = None
+    if not config.text.finetune:
+        frozen_encoder = load_text_encoder(config, ())
+        if encoder_digest(frozen_encoder) != description["frozen_encoder"]:
             raise InputError(
                 f"{config.text.pretrained}: not the encoder that {workdir} was trained with; "
                 "put that one there"
@@ -162,7 +189,7 @@ def load_trained(workdir: Path) -> TrainedModel:
         model=model,
         params=checkpoints.restore_state(epoch)["params"],
         tokenizer=load_tokenizer(workdir / "tokenizer"),
-        frozen_encoder=encoder,
-        feature_widths=description["feature_widths"],
+        frozen_encoder=frozen_encoder,
+        feature_tables=description["feature_tables"],
         epoch=epoch,
     )

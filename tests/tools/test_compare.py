@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import pytest
+from fake_runs import write_grid
+from shared import ENVIRONMENT, ROOT, tiny_config
+
+from tools.results import read_experiments
+
+
+def run(*arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, "tools/compare.py", *map(str, arguments)],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_settings_are_compared_over_their_common_seeds(tmp_path):
+    config = tiny_config()
+    one = write_grid(tmp_path / "one", {"base": 1.0, "rpcl": 2.0}, seeds=(1, 2, 3), config=config)
+    config.rpcl.corruption_rate = 0.5
+    other = write_grid(tmp_path / "other", {"rpcl": 3.0}, seeds=(2, 3, 4), config=config)
+    line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[1].split()
+    first, second = (read_experiments([grid])[0].runs["rpcl"] for grid in (one, other))
+    differences = [
+        second[seed].result["test"]["pair_f1"] - first[seed].result["test"]["pair_f1"]
+        for seed in (2, 3)
+    ]
+    assert line[0] == "pair_f1"
+    assert float(line[3]) == pytest.approx(50 * sum(differences), abs=0.006)
+    assert float(line[4]) < float(line[3]) < float(line[5])
+    same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[1]
+    assert same.endswith("contains 0")
+
+    assert "no 'ccps'; it has base, rpcl" in run(f"{one}:base", f"{one}:ccps", status=1).stderr
+    assert "GRID:OBJECTIVE" in run(one, other, status=1).stderr
+    config.data.sizes.test = 12
+    third = write_grid(tmp_path / "third", {"rpcl": 3.0}, seeds=(9,), config=config)
+    assert "other test dialogues" in run(f"{one}:rpcl", f"{third}:rpcl", status=1).stderr
+    config.data.sizes.test = 16
+    fourth = write_grid(tmp_path / "fourth", {"rpcl": 3.0}, seeds=(9,), config=config)
+    assert "no seed in common" in run(f"{one}:rpcl", f"{fourth}:rpcl", status=1).stderr

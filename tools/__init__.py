@@ -1,0 +1,1 @@
+"""What one runs by hand, beside training and prediction."""
