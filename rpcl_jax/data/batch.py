@@ -1,11 +1,13 @@
 """A batch: fixed-shape arrays of several dialogues, and how they are filled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
+from rpcl_jax.data.dialogue import Dialogue, emotion_class
+from rpcl_jax.data.features import Features, FeatureTable
 from rpcl_jax.data.packing import DialogueRows, assign_rows, pack_dialogues, pack_rows
 from rpcl_jax.data.text import Segment
 
@@ -28,8 +30,8 @@ class Batch(NamedTuple):
     cause_labels: Array  # int32 [b, n]
     pair_labels: Array  # bool [b, n, n], row = emotion, column = cause
     candidate_mask: Array  # bool [b, n, n], V
-    audio: Array | None  # float32 [b, n, features]
-    vision: Array | None
+    audio: Features | None  # [b, n, …]
+    vision: Features | None
 
 
 class BatchShape(NamedTuple):
@@ -51,14 +53,15 @@ class BatchShape(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A dialogue made ready: cut at the most utterances, its text as word pieces."""
+    """A dialogue made ready: cut at the most utterances, its text as word pieces.
+
+    Features stay in their tables, which may be larger than memory, until a batch asks for them.
+    """
 
     dialogue: Dialogue  # whole; evaluation counts what the cut loses
     length: int  # utterances that are kept
     segments: list[Segment]
-    audio: np.ndarray | None  # float32 [length, features]
-    vision: np.ndarray | None
-    text: np.ndarray | None = None  # of a frozen encoder, instead of segments
+    tables: Mapping[str, FeatureTable] = MappingProxyType({})  # by name of the Batch's field
 
     @property
     def tokens(self) -> int:
@@ -80,17 +83,26 @@ def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
     return np.tril(mask) if candidates == "past" else mask
 
 
-def fits(examples: Sequence[Example], shape: BatchShape) -> bool:
-    """Whether the rows of `shape` hold the utterances and the word pieces of `examples`."""
+def rows_needed(examples: Sequence[Example], utterances: int, row_length: int) -> tuple[int, int]:
+    """Rows of `utterances` utterances and rows of `row_length` word pieces that `examples` take."""
     pieces = [len(s.token_ids) for example in examples for s in example.segments]
     return (
-        len(assign_rows(pieces, shape.row_length)) <= shape.text_rows
-        and len(assign_rows([e.length for e in examples], shape.utterances)) <= shape.dialogue_rows
+        len(assign_rows([example.length for example in examples], utterances)),
+        len(assign_rows(pieces, row_length)),
     )
 
 
-def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) -> Batch:
-    """Fills the batch of one device; `examples` are at most `shape.dialogues`."""
+def make_batch(
+    examples: Sequence[Example], shape: BatchShape, candidates: str, emotions: tuple[str, ...]
+) -> Batch:
+    """Fills the batch of one device.
+
+    Args:
+      examples: at most `shape.dialogues`.
+      shape: sizes of the batch.
+      candidates: see `candidate_mask`.
+      emotions: names of the emotion classes, one of `EMOTION_CLASSES`.
+    """
     b, n = shape.dialogues, shape.utterances
     utterance_mask = np.zeros((b, n), bool)
     speakers, emotion_labels, cause_labels = np.zeros((3, b, n), np.int32)
@@ -102,7 +114,7 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
         for t, utterance in enumerate(kept):
             speakers[place, t] = numbers.setdefault(utterance.speaker, len(numbers))
             if utterance.emotion is not None:
-                emotion_labels[place, t] = EMOTIONS.index(utterance.emotion)
+                emotion_labels[place, t] = emotion_class(utterance.emotion, emotions)
         for i, j in example.dialogue.pairs or ():
             # An utterance stays a cause even where the emotion it causes was cut off.
             if j < len(kept):
@@ -111,10 +123,11 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
                     pair_labels[place, i, j] = True
     segments = [segment for example in examples for segment in example.segments]
     first_slots = [place * n for place, e in enumerate(examples) for _ in e.segments]
+    text = _features(examples, "text", shape)
     return Batch(
-        text=pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n)
-        if not shape.text
-        else _features([e.text for e in examples if e.text is not None], b, n, shape.text),
+        text=text.values
+        if text
+        else pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n),
         dialogue_rows=pack_dialogues([e.length for e in examples], b, shape.dialogue_rows, n),
         utterance_mask=utterance_mask,
         speakers=speakers,
@@ -122,15 +135,20 @@ def make_batch(examples: Sequence[Example], shape: BatchShape, candidates: str) 
         cause_labels=cause_labels,
         pair_labels=pair_labels,
         candidate_mask=candidate_mask(utterance_mask, candidates),
-        audio=_features([e.audio for e in examples if e.audio is not None], b, n, shape.audio),
-        vision=_features([e.vision for e in examples if e.vision is not None], b, n, shape.vision),
+        audio=_features(examples, "audio", shape),
+        vision=_features(examples, "vision", shape),
     )
 
 
-def _features(features: Sequence[np.ndarray], b: int, n: int, width: int) -> np.ndarray | None:
+def _features(examples: Sequence[Example], name: str, shape: BatchShape) -> Features | None:
+    width = getattr(shape, name)
     if not width:
         return None
-    values = np.zeros((b, n, width), np.float32)
-    for place, rows in enumerate(features):
-        values[place, : len(rows)] = rows
-    return values
+    b, n = shape.dialogues, shape.utterances
+    features = Features(np.zeros((b, n, width), np.float32), np.zeros((b, n), bool))
+    for place, example in enumerate(examples):
+        ids = [utterance.id for utterance in example.dialogue.utterances[: example.length]]
+        rows = example.tables[name].rows(ids)
+        features.values[place, : example.length] = rows.values
+        features.present[place, : example.length] = rows.present
+    return features

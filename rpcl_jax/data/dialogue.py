@@ -8,6 +8,25 @@ from rpcl_jax.errors import InputError
 NEUTRAL = "neutral"
 # The seven categories of ECF and of SemEval-2024 Task 3; the index of a name is its class.
 EMOTIONS = (NEUTRAL, "anger", "disgust", "fear", "joy", "sadness", "surprise")
+EMOTIONAL = "emotional"  # where a benchmark says that there is an emotion, but not which
+# What the emotion head may tell apart, by the name that `config.data.emotions` gives it.
+EMOTION_CLASSES = {"categories": EMOTIONS, "binary": (NEUTRAL, EMOTIONAL)}
+
+
+_LONGEST = 1e7  # seconds of a film, 16 weeks: more are milliseconds, or times since an epoch
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where an utterance is heard and seen.
+
+    `video` names a file without its ending; `start` and `end`, in seconds, are the stretch of it,
+    None where the whole file is the utterance.
+    """
+
+    video: str
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -18,6 +37,7 @@ class Utterance:
     speaker: str
     text: str
     emotion: str | None = None
+    clip: Clip | None = None
 
 
 @dataclass(frozen=True)
@@ -42,20 +62,35 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
 
     Raises:
       InputError: no utterance, a repeated utterance id, an unknown emotion, a pair that points
-        outside the dialogue, a repeated pair, or labels on some utterances only.
+        outside the dialogue, a repeated pair, labels on some utterances only, a clip that ends
+        before it starts, or an utterance id with characters that are not printable.
     """
     ids = [utterance.id for utterance in dialogue.utterances]
     if not ids:
         raise InputError(f"{where}: conversation {dialogue.id} has no utterance; remove it")
+    for utterance_id in ids:
+        if not utterance_id.isprintable():  # a tab or the end of a line would break tables
+            raise InputError(
+                f"{where}: utterance id {utterance_id!r} holds what is no letter, digit, mark or "
+                "blank; choose another id"
+            )
     if len(set(ids)) < len(ids):
         repeated = next(i for i in ids if ids.count(i) > 1)
         raise InputError(f"{where}: utterance id {repeated} is there twice; ids must differ")
     emotions = [utterance.emotion for utterance in dialogue.utterances]
     for t, emotion in enumerate(emotions, 1):
-        if emotion is not None and emotion not in EMOTIONS:
+        if emotion is not None and emotion not in (*EMOTIONS, EMOTIONAL):
             raise InputError(
                 f"{where}: utterance {t} has the unknown emotion {emotion!r}; "
-                f"known are {', '.join(EMOTIONS)}"
+                f"known are {', '.join(EMOTIONS)}, or {EMOTIONAL} where no category is"
+            )
+    for t, utterance in enumerate(dialogue.utterances, 1):
+        clip = utterance.clip or Clip("")
+        stretch = (clip.start, clip.end)
+        if stretch != (None, None) and not _is_stretch(*stretch):
+            raise InputError(
+                f"{where}: the clip of utterance {t} runs from {clip.start} to {clip.end}; give "
+                "a start of at least 0 and an end after it, in seconds, or neither"
             )
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
@@ -73,6 +108,26 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
                 f"{len(ids)} utterances; correct or remove it"
             )
     return dialogue
+
+
+def _is_stretch(start: float | None, end: float | None) -> bool:
+    return start is not None and end is not None and 0 <= start < end < _LONGEST
+
+
+def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:
+    """The index of an utterance's emotion in `classes`, one of `EMOTION_CLASSES`.
+
+    Raises:
+      ValueError: `emotion` is EMOTIONAL, and `classes` are categories.
+    """
+    if EMOTIONAL in classes:
+        return int(emotion != NEUTRAL)
+    return classes.index(emotion)
+
+
+def emotion_classes(count: int) -> tuple[str, ...]:
+    """The names of the classes of an emotion head that has `count` of them."""
+    return {len(classes): classes for classes in EMOTION_CLASSES.values()}[count]
 
 
 def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:

@@ -2,16 +2,17 @@
 
 A table is a folder with `features.npy` (float32 or float16 [rows, dimension]), `ids.txt` (the
 utterance id of every row, one per line) and `table.json` (`{"extractor": …, "model": …,
-"revision": …, "dimension": …}`; only the dimension is read back, the rest says where it is from).
+"revision": …, "dimension": …}`). `absent.txt`, where it is there, names the utterances that have no
+such modality, one `id<tab>reason` per line.
 """
 
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +20,20 @@ from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
 
 _GET_IT = (
-    "write the table with rpcl_jax.data.features.FeatureTable.save, name its folder by "
-    "--config.data.audio or --config.data.vision, or go without: --config.modalities=t"
+    "make the table with tools/extract_features.py, name its folder by --config.data.audio or "
+    "--config.data.vision, or go without: --config.modalities=t"
 )
 _CHECKED_AT_ONCE = 1 << 24  # numbers, so that a large table is never whole in memory
+
+
+class Features(NamedTuple):
+    """What a modality says of utterances: `values` float32 [..., dimension], bool `present` [...].
+
+    Where it says nothing, values are 0.
+    """
+
+    values: Any  # NumPy's array on the host, JAX's on the devices
+    present: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,39 +41,73 @@ class FeatureTable:
     """Rows of features by utterance id.
 
     Attributes:
-      values: float32 or float16 [rows, dimension], mapped from disk if loaded.
+      values: [rows, dimension], mapped from disk if loaded; float32 or float16 in our own tables.
       row_of_id: row of an utterance id.
       description: the contents of `table.json`.
       path: the folder it is from; what error messages call the table.
+      absent: why an utterance has no row, by its id.
     """
 
     values: np.ndarray
     row_of_id: Mapping[str, int]
     description: Mapping[str, Any] = field(default_factory=dict)
     path: Path | str = "feature table"
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
         """Numbers in a row."""
         return self.values.shape[1]
 
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """The rows of `ids` in that order, float32 [len(ids), dimension].
+    def rows(self, ids: Sequence[str]) -> Features:
+        """The features of `ids` in that order, [len(ids), dimension].
 
         Raises:
           KeyError: one is not in the table; `check_covers` is there to find out before.
         """
-        return np.asarray(self.values[[self.row_of_id[i] for i in ids]], np.float32)
+        present = np.array([i not in self.absent for i in ids], bool)
+        values = np.zeros((len(ids), self.dimension), np.float32)
+        rows = [self.row_of_id[i] for i in ids if i not in self.absent]
+        values[present] = self.values[rows]
+        return Features(values, present)
+
+    def statistics(self, dialogues: Iterable[Dialogue]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
+
+        Utterances without the modality do not count. A deviation that is nothing but rounding is
+        given as 1, so that one may divide by it. Without any row, 0 and 1.
+        """
+        ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
+        rows = np.array(sorted(self.row_of_id[i] for i in ids if i not in self.absent), int)
+        if not len(rows):
+            return np.zeros(self.dimension, np.float32), np.ones(self.dimension, np.float32)
+        step = max(1, _CHECKED_AT_ONCE // self.dimension)
+        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+        # Twice over the numbers: the sum of squares alone would lose small deviations to rounding.
+        mean = sum(self.values[part].sum(0, dtype=np.float64) for part in parts) / len(rows)
+        squares = sum(((self.values[part] - mean) ** 2).sum(0) for part in parts)
+        deviation = np.sqrt(squares / len(rows))
+        # The smallest normal float32: smaller ones count as 0 where numbers are fast.
+        varies = deviation > np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
+        return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
         """Raises InputError unless every utterance of `dialogues`, called `split`, has a row."""
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
-        missing = [i for i in ids if i not in self.row_of_id]
+        missing = [i for i in ids if i not in self.row_of_id and i not in self.absent]
         if missing:
             raise InputError(
                 f"{self.path}: no row for {len(missing)} of the {len(ids)} utterances of {split}, "
                 f"the first being {missing[0]}; extract their features too"
             )
+
+    def check_same_extractor(self, trained_with: Mapping[str, Any]) -> None:
+        """Raises InputError unless this is of the extractor that a run was trained with.
+
+        `trained_with` is what the run's `model.json` says of its table.
+        """
+        description = {**self.description, "dimension": self.dimension}
+        check_same_extractor(description, trained_with, str(self.path))
 
     @classmethod
     def load(cls, folder: Path) -> "FeatureTable":
@@ -79,7 +124,8 @@ class FeatureTable:
         values = _map_values(folder / "features.npy", description["dimension"])
         row_of_id = _read_ids(folder / "ids.txt", len(values))
         _check_finite(values, list(row_of_id), folder / "features.npy")
-        return cls(values, row_of_id, description, folder)
+        absent = _read_absent(folder / "absent.txt", row_of_id)
+        return cls(values, row_of_id, description, folder, absent)
 
     def save(self, folder: Path) -> None:
         """Writes the table as a new folder, whole or not at all.
@@ -90,17 +136,46 @@ class FeatureTable:
         if folder.exists():
             raise InputError(f"{folder}: is there already; remove it or write somewhere else")
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
+        rows = np.array([self.row_of_id[i] for i in ids], int)
         description = {**self.description, "dimension": self.dimension}
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+        unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
         unfinished.mkdir(parents=True)
         try:
-            np.save(unfinished / "features.npy", self.values, allow_pickle=False)
+            # Not all rows need have an id, and float64 is what ECF's official tables may be.
+            values = self.values
+            if not np.array_equal(rows, np.arange(len(values))):
+                values = values[rows]
+            if values.dtype != np.float16:
+                values = values.astype(np.float32, copy=False)
+            np.save(unfinished / "features.npy", values, allow_pickle=False)
             (unfinished / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+            if self.absent:
+                lines = [f"{i}\t{' '.join(reason.split())}\n" for i, reason in self.absent.items()]
+                (unfinished / "absent.txt").write_text("".join(lines), encoding="utf-8")
             (unfinished / "table.json").write_text(json.dumps(description), encoding="utf-8")
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished)
             raise
+
+
+def check_same_extractor(
+    description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
+) -> None:
+    """Raises InputError unless two descriptions are of one extractor.
+
+    Args:
+      description: of features that a run is to read.
+      trained_with: of those it was trained with.
+      where: what the error message calls the first.
+    """
+    # Not the model: a folder of it may have another path, and the revision is a digest of it.
+    for name in ("dimension", "extractor", "revision"):
+        if description.get(name) != trained_with.get(name):
+            raise InputError(
+                f"{where}: its {name} is {description.get(name)!r}, the run was trained with "
+                f"{trained_with.get(name)!r}; extract the features as for training"
+            )
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -139,7 +214,7 @@ def _map_values(path: Path, dimension: int) -> np.ndarray:
 
 def _read_ids(path: Path, rows: int) -> dict[str, int]:
     try:
-        ids = path.read_text(encoding="utf-8").splitlines()
+        ids = _read_lines(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     if len(ids) != rows:
@@ -155,6 +230,26 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
             )
         row_of_id[utterance_id] = row
     return row_of_id
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a file; unlike `splitlines`, only a line feed ends one."""
+    text = path.read_text(encoding="utf-8")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        lines = _read_lines(path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    absent = dict(line.partition("\t")[::2] for line in lines)
+    for utterance_id in absent:
+        if utterance_id in row_of_id:
+            raise InputError(f"{path}: {utterance_id!r} has a row too; remove one of the two")
+    return absent
 
 
 def _check_finite(values: np.ndarray, ids: Sequence[str], path: Path) -> None:

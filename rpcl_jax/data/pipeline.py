@@ -7,8 +7,8 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.data.batch import Batch, BatchShape, Example, fits, make_batch
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.batch import Batch, BatchShape, Example, make_batch, rows_needed
+from rpcl_jax.data.dialogue import EMOTION_CLASSES, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.packing import balanced_batches
 from rpcl_jax.data.text import encode_dialogue
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-FEATURES = ("text", "audio", "vision")  # what a table may hold; text, if its encoder is frozen
-
-
 def make_examples(
     dialogues: Sequence[Dialogue],
     tokenizer: "PreTrainedTokenizerBase",
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
 ) -> list[Example]:
-    """Cuts and tokenizes every dialogue, and looks its features up.
+    """Cuts and tokenizes every dialogue.
 
     Args:
       dialogues: in any order, which is kept.
@@ -47,11 +44,7 @@ def make_examples(
                 speaker_names=config.text.speaker_names,
                 max_tokens=config.text.max_tokens,
             )
-        ids = [utterance.id for utterance in kept.utterances]
-        features = {modality: table.rows(ids) for modality, table in tables.items()}
-        examples.append(
-            Example(dialogue, len(ids), segments, **{m: features.get(m) for m in FEATURES})
-        )
+        examples.append(Example(dialogue, len(kept.utterances), segments, tables))
     return examples
 
 
@@ -68,6 +61,7 @@ def make_batches(
         batch_size=config.batch_size,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
+        emotions=EMOTION_CLASSES[config.data.emotions],
         devices=devices,
     )
 
@@ -87,6 +81,7 @@ class Batches:
         batch_size: int,
         row_length: int,
         candidates: str,
+        emotions: tuple[str, ...],
         devices: int,
     ):
         """Batches of `batch_size` dialogues over `devices`, which must divide it."""
@@ -96,6 +91,7 @@ class Batches:
         self.batch_size = batch_size
         self.devices = devices
         self.candidates = candidates
+        self.emotions = emotions
         self._sizes = np.array([example.tokens or example.length for example in examples])
         self._shapes = self._batch_shapes(row_length)
 
@@ -116,9 +112,8 @@ class Batches:
             worst = 2 * -(-np.sort(sizes)[-share:].sum() // row) + 1
             return [int(min(r, worst)) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)]
 
-        first = self.examples[0]
-        features = {name: getattr(first, name) for name in FEATURES}
-        widths = {name: 0 if f is None else f.shape[1] for name, f in features.items()}
+        tables = self.examples[0].tables
+        widths = {name: table.dimension for name, table in tables.items()}
         return [
             BatchShape(
                 dialogues=share,
@@ -160,8 +155,12 @@ class Batches:
             [self.examples[index] for index in share if index >= 0]
             for share in places.reshape(self.devices, -1)
         ]
-        shape = next(s for s in self._shapes if all(fits(share, s) for share in shares))
-        return places, _concatenate([make_batch(s, shape, self.candidates) for s in shares])
+        n, row_length = self._shapes[0].utterances, self._shapes[0].row_length
+        needed = np.max([rows_needed(share, n, row_length) for share in shares], axis=0)
+        shape = next(s for s in self._shapes if (needed <= (s.dialogue_rows, s.text_rows)).all())
+        return places, _concatenate(
+            [make_batch(share, shape, self.candidates, self.emotions) for share in shares]
+        )
 
 
 class _Source:

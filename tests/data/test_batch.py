@@ -1,11 +1,13 @@
 import numpy as np
+import pytest
 
 from rpcl_jax.data.batch import BatchShape, Example, candidate_mask, make_batch
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import EMOTION_CLASSES, EMOTIONS, Dialogue, Utterance
+from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.text import Segment
 
 
-def example(speakers, emotions, pairs, length=None, audio=None):
+def example(speakers, emotions, pairs, length=None, **tables):
     utterances = tuple(
         Utterance(f"u{t}", speaker, "x", emotion)
         for t, (speaker, emotion) in enumerate(zip(speakers, emotions, strict=True))
@@ -15,13 +17,13 @@ def example(speakers, emotions, pairs, length=None, audio=None):
         Segment(np.array([2, 9, 3], np.int32), np.array([-1, t, -1], np.int32))
         for t in range(length)
     ]
-    return Example(Dialogue("1", utterances, pairs), length, segments, audio, None)
+    return Example(Dialogue("1", utterances, pairs), length, segments, tables)
 
 
 def test_a_batch_by_hand():
     joy = example("ABA", ["neutral", "joy", "anger"], ((1, 0), (1, 1)))
     cut = example("CDC", ["neutral", "neutral", "sadness"], ((2, 1),), length=2)
-    batch = make_batch([joy, cut], BatchShape(3, 3, 2, 4, 8), "past")
+    batch = make_batch([joy, cut], BatchShape(3, 3, 2, 4, 8), "past", EMOTIONS)
     assert batch.utterance_mask.tolist() == [[True] * 3, [True, True, False], [False] * 3]
     assert batch.speakers.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert batch.emotion_labels.tolist() == [[0, 4, 1], [0, 0, 0], [0, 0, 0]]
@@ -37,10 +39,24 @@ def test_a_batch_by_hand():
 
 
 def test_features_lie_beside_their_utterances():
-    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
-    e = example("ABA", ["neutral"] * 3, (), audio=rows)
-    batch = make_batch([e], BatchShape(2, 4, 1, 2, 8, audio=2), "all")
-    assert batch.audio.tolist() == [[[0, 1], [2, 3], [4, 5], [0, 0]], [[0, 0]] * 4]
+    table = FeatureTable(
+        np.arange(1, 5, dtype=np.float32).reshape(2, 2),
+        {"u2": 0, "u0": 1},
+        absent={"u1": "no sound"},
+    )
+    e = example("ABA", ["neutral"] * 3, (), audio=table)
+    batch = make_batch([e], BatchShape(2, 4, 1, 2, 8, audio=2), "all", EMOTIONS)
+    assert batch.audio.values.tolist() == [[[3, 4], [0, 0], [1, 2], [0, 0]], [[0, 0]] * 4]
+    assert batch.audio.present.tolist() == [[True, False, True, False], [False] * 4]
+
+
+def test_two_classes_of_emotion():
+    e = example("ABA", ["joy", "emotional", "neutral"], ())
+    shape = BatchShape(1, 3, 1, 2, 8)
+    batch = make_batch([e], shape, "all", EMOTION_CLASSES["binary"])
+    assert batch.emotion_labels.tolist() == [[1, 1, 0]]
+    with pytest.raises(ValueError, match="not in tuple"):
+        make_batch([e], shape, "all", EMOTIONS)
 
 
 def test_candidates():

@@ -1,12 +1,16 @@
 import pytest
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
 from rpcl_jax.errors import InputError
 
 TURNS = (
     Utterance("dia7utt1", "Ann", "The kettle exploded .", "surprise"),
     Utterance("dia7utt2", "Bo", "Again ?", "neutral"),
 )
+
+
+def clipped(start, end):
+    return (Utterance("a", "Ann", "Oh .", clip=Clip("film", start, end)),)
 
 
 def test_a_sound_dialogue_comes_back_unchanged():
@@ -28,6 +32,11 @@ def test_a_sound_dialogue_comes_back_unchanged():
             "utterance 1 has the unknown emotion 'glee'",
         ),
         ((TURNS[0], Utterance("b", "Bo", "Oh .")), (), "1 of its 2 utterances have no emotion"),
+        ((Utterance("a\tb", "Ann", "Oh ."),), None, r"utterance id 'a\\tb' holds what is no"),
+        (clipped(2.0, 1.0), None, r"the clip of utterance 1 runs from 2\.0 to 1\.0"),
+        (clipped(0.0, None), None, "the clip of utterance 1 runs"),
+        (clipped(-1.0, 2.0), None, "the clip of utterance 1 runs"),
+        (clipped(0.0, 1.7e12), None, "the clip of utterance 1 runs"),
         (TURNS, ((0, 2),), r"pair \(1,3\) points outside the conversation of 2 utterances"),
         (TURNS, ((-1, 0),), r"pair \(0,1\) points outside"),
         (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is there twice"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.data.readers.ecf import read_ecf_text, read_split
 from rpcl_jax.errors import InputError
 
@@ -45,14 +45,76 @@ def test_read_ecf_text(tmp_path, line_end, last):
         Dialogue(
             "12",
             (
-                Utterance("dia12utt1", "Ann", "The kettle exploded !", "surprise"),
-                Utterance("dia12utt2", "Bo", "Which | the red one or | the blue one ?", "neutral"),
-                Utterance("dia12utt3", "Ann", "Both .", "anger"),
+                Utterance(
+                    "dia12utt1",
+                    "Ann",
+                    "The kettle exploded !",
+                    "surprise",
+                    Clip("Show_S1E1", 3.42, 4.382),
+                ),
+                Utterance(
+                    "dia12utt2",
+                    "Bo",
+                    "Which | the red one or | the blue one ?",
+                    "neutral",
+                    Clip("Show_S1E1", 4.4, 5.29),
+                ),
+                Utterance("dia12utt3", "Ann", "Both .", "anger", Clip("Show_S1E1", 5.3, 6.0)),
             ),
             ((0, 0), (2, 0)),
         ),
-        Dialogue("9", (Utterance("dia9utt1", "Cy", "Nothing happened .", "neutral"),), ()),
+        Dialogue(
+            "9",
+            (
+                Utterance(
+                    "dia9utt1",
+                    "Cy",
+                    "Nothing happened .",
+                    "neutral",
+                    Clip("Show_S1E2", 605.3, 606.0),
+                ),
+            ),
+            (),
+        ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "clip"),
+    [
+        ("Show: S1: 00:21:16.441 - 00:21:17.858", Clip("Show: S1", 1276.441, 1277.858)),
+        ("Show: 01:59:59.999 - 102:00:00.5", Clip("Show", 7199.999, 367200.5)),
+        ("Show: 00:00:07.000 - 00:00:07.000", None),
+        ("Show: 00:00:08.000 - 00:00:07.000", None),
+        ("Show: 0:1.5 - 00:00:07.000", None),
+    ],
+)
+def test_clips(tmp_path, written, clip):
+    path = write(tmp_path, CONVERSATIONS.replace("Show_S1E1: 00:00:05.300 - 00:00:06.000", written))
+    assert read_ecf_text(path)[0].utterances[2].clip == clip
+
+
+@needs_ecf
+def test_clips_of_the_benchmark(ecf):
+    """Against a second parse of the lines, in whole milliseconds."""
+    for split in SPLITS:
+        lines = (ECF / f"{split}.txt").read_text(encoding="utf-8").split("\n")
+        written = [line.rsplit("|", 1)[1].strip() for line in lines if line.count("|") >= 4]
+        utterances = [u for dialogue in ecf[split] for u in dialogue.utterances]
+        without = 0
+        for text, utterance in zip(written, utterances, strict=True):
+            video, times = text.split(": ")
+            start, end = (
+                round(sum(float(x) * 60**k for k, x in enumerate(reversed(t.split(":")))) * 1000)
+                for t in times.split(" - ")
+            )
+            clip = utterance.clip
+            if start < end:
+                assert clip.video == video
+                assert (round(clip.start * 1000), round(clip.end * 1000)) == (start, end)
+            else:
+                without += clip is None
+        assert without == sum(u.clip is None for u in utterances) == (split == "test")
 
 
 def test_a_text_may_hold_what_other_readers_take_for_a_line_end(tmp_path):
@@ -104,7 +166,7 @@ def test_malformed_text_is_refused_in_one_line(tmp_path, old, new, message):
 
 def test_a_file_cut_anywhere_but_between_conversations_is_refused(tmp_path):
     between = CONVERSATIONS.index("9 1\n")
-    # What a cut inside the last time of a clip loses is not read.
+    # A cut inside the last time of a clip loses milliseconds, which some lines do not write either.
     whole = [between, len(CONVERSATIONS)]
     harmless = {end - cut for end in whole for cut in range(4)}
     for end in sorted(set(range(len(CONVERSATIONS))) - harmless):

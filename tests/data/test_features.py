@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -43,17 +44,77 @@ def test_a_saved_table_loads_as_it_was(tmp_path, dtype):
     assert loaded.values.dtype == dtype
     assert (loaded.row_of_id, loaded.dimension) == (table.row_of_id, 4)
     assert loaded.description == {**table.description, "dimension": 4}
-    rows = loaded.rows(["dia2utt1", "dia1utt1", "dia2utt1"])
+    rows, present = loaded.rows(["dia2utt1", "dia1utt1", "dia2utt1"])
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, table.values[[2, 0, 2]].astype(np.float32))
-    assert loaded.rows([]).shape == (0, 4)
+    assert present.tolist() == [True] * 3
+    assert loaded.rows([]).values.shape == (0, 4)
+    assert loaded.absent == {}
 
 
 def test_the_order_of_ids_is_the_order_of_rows(tmp_path):
     table = FeatureTable(np.eye(2, dtype=np.float32), {"b": 1, "a": 0})
     table.save(tmp_path / "audio")
     assert (tmp_path / "audio" / "ids.txt").read_text() == "a\nb\n"
-    np.testing.assert_array_equal(FeatureTable.load(tmp_path / "audio").rows(["b"]), [[0, 1]])
+    np.testing.assert_array_equal(
+        FeatureTable.load(tmp_path / "audio").rows(["b"]).values, [[0, 1]]
+    )
+
+
+def dialogue(*ids):
+    return Dialogue("1", tuple(Utterance(i, "A", "x") for i in ids))
+
+
+def test_absent_utterances_are_kept_with_the_reason_and_have_no_row(tmp_path):
+    absent = {"dia9utt1": "no sound in\nclip.mp4", "dia9utt2": ""}
+    dataclasses.replace(make_table(), absent=absent).save(tmp_path / "audio")
+    table = FeatureTable.load(tmp_path / "audio")
+    assert table.absent == {"dia9utt1": "no sound in clip.mp4", "dia9utt2": ""}
+    rows, present = table.rows(["dia9utt2", "dia1utt2"])
+    assert present.tolist() == [False, True]
+    assert rows[0].tolist() == [0] * 4
+    np.testing.assert_array_equal(rows[1], table.values[1])
+    table.check_covers([dialogue("dia1utt1", "dia9utt1")], "dev")
+    with pytest.raises(InputError, match="no row for 1 of the 2 utterances of dev"):
+        table.check_covers([dialogue("dia1utt1", "dia9utt3")], "dev")
+    (tmp_path / "audio" / "absent.txt").write_text("dia1utt2\tgone\n")
+    assert "'dia1utt2' has a row too" in refused(tmp_path / "audio")
+
+
+def test_what_is_saved_are_the_rows_that_have_ids(tmp_path):
+    """ECF's official tables have a row that no utterance has, and may be float64."""
+    values = np.arange(8.0).reshape(4, 2)
+    FeatureTable(values, {"b": 3, "a": 1}).save(tmp_path / "audio")
+    table = FeatureTable.load(tmp_path / "audio")
+    assert table.values.dtype == np.float32
+    assert table.rows(["a", "b"]).values.tolist() == [[2, 3], [6, 7]]
+
+
+def test_features_of_another_extractor_are_refused():
+    table = make_table()
+    same = {**table.description, "dimension": 4, "model": "/another/path"}
+    table.check_same_extractor(same)
+    for name, other in (("dimension", 5), ("extractor", "clip"), ("revision", "1")):
+        with pytest.raises(InputError, match=f"its {name} is .* trained with {other!r}"):
+            table.check_same_extractor(same | {name: other})
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 24])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_statistics_are_those_of_the_dialogues_rows(monkeypatch, at_once, dtype):
+    monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
+    values = np.random.default_rng(1).normal(300, 2, size=(40, 3)).astype(dtype)
+    values[:, 1] = 0.1  # a sum of which is not exact
+    ids = [f"u{k}" for k in range(40)]
+    table = FeatureTable(values, {i: k for k, i in enumerate(ids)}, absent={"u99": "gone"})
+    mean, scale = table.statistics([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
+    expected = values[:30].astype(np.float64)
+    np.testing.assert_allclose(mean, expected.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(scale, np.where([1, 0, 1], expected.std(0), 1), rtol=1e-5)
+    denormal = dataclasses.replace(table, values=(values[:, :1] * 1e-40).astype(np.float32))
+    assert denormal.statistics([dialogue(*ids)])[1].tolist() == [1]
+    mean, scale = table.statistics([dialogue("u99")])
+    assert (mean.tolist(), scale.tolist()) == ([0] * 3, [1] * 3)
 
 
 def test_saving_never_overwrites_and_leaves_nothing_half_done(tmp_path, folder, monkeypatch):

@@ -37,7 +37,9 @@ def test_an_epoch_has_every_dialogue_once_whole_and_in_its_place(corpus, devices
             dialogue = splits["train"][index]
             ids = [u.id for u in dialogue.utterances]
             assert batch.utterance_mask[place].sum() == len(ids)
-            np.testing.assert_array_equal(batch.audio[place, : len(ids)], tables["audio"].rows(ids))
+            heard = batch.audio.values[place, : len(ids)]
+            np.testing.assert_array_equal(heard, tables["audio"].rows(ids).values)
+            assert batch.audio.present[place].sum() == len(ids)
             assert set(map(tuple, np.argwhere(batch.pair_labels[place]))) == set(dialogue.pairs)
             # The word pieces of the dialogue are on its own device.
             first = place % share * n

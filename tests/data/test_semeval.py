@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.data.readers.ecf import read_split
 from rpcl_jax.data.readers.semeval import (
     conversation_object,
@@ -83,7 +83,18 @@ def labelled_object(dialogue):
 @pytest.mark.skipif(not ECF.is_dir(), reason=f"the ECF benchmark is not in {ECF}")
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_the_benchmark_in_json_is_the_benchmark_in_text(tmp_path, split):
-    dialogues = read_split(ECF, split)
+    # The same but for where an utterance is seen: a file of its own, or a stretch of an episode.
+    dialogues = [
+        Dialogue(
+            dialogue.id,
+            tuple(
+                Utterance(u.id, u.speaker, u.text, u.emotion, Clip(u.id))
+                for u in dialogue.utterances
+            ),
+            dialogue.pairs,
+        )
+        for dialogue in read_split(ECF, split)
+    ]
     objects = [labelled_object(dialogue) for dialogue in dialogues]
     (tmp_path / f"Subtask_2_{split}.json").write_text(json.dumps(objects, indent=1))
     assert read_split(tmp_path, split) == dialogues
@@ -135,6 +146,7 @@ def test_ids_may_be_strings_and_a_video_names_its_utterance():
     assert parse_conversations([spelt], "here") == [DIALOGUE]
     filmed = parse_conversations([changed_turn(1, video_name="clips/dia80utt4.mp4")], "here")
     assert [u.id for u in filmed[0].utterances] == ["dia5utt1", "dia80utt4", "dia5utt3"]
+    assert [u.clip for u in filmed[0].utterances] == [None, Clip("dia80utt4"), None]
 
 
 def without(key):

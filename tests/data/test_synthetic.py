@@ -31,7 +31,7 @@ def _contents(dialogues):
 
 
 def _features(table, dialogues):
-    return table.rows([u.id for dialogue in dialogues for u in dialogue.utterances])
+    return table.rows([u.id for dialogue in dialogues for u in dialogue.utterances]).values
 
 
 def _topic(text):

@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
 from rpcl_jax.data.readers.semeval import read_semeval
 from rpcl_jax.errors import InputError
 
 _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
 _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
 _PAIRS = re.compile(rf"({_PAIR.pattern}( *, *{_PAIR.pattern})*)?")
-_CLIP = re.compile(r".+: [0-9:.]+ - [0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+")
+_CLIP = re.compile(r"(.+): ([0-9:.]+) - ([0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)")
+_TIME = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}\.[0-9]+)")
 _GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
 
 
@@ -41,7 +42,8 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     A conversation is a line `id length`, a line of pairs `(emotion,cause),…` counted from 1 (empty
     where there is none) and `length` lines `number | speaker | emotion | text | clip: start - end`.
     Utterance U of conversation D gets the id `dia<D>utt<U>`, the key of the official feature
-    tables.
+    tables. Its clip is the stretch of the episode that its line names, or None if that stretch does
+    not end after it starts (one utterance of the test split) or its start is no time at all.
 
     Raises:
       InputError: the file is not of this form, ends too early, or a conversation is unusable.
@@ -98,7 +100,8 @@ def _read_utterance(line: str, expected: int, conversation: str, where: str) -> 
     fields = line.split("|", 3)
     fields[-1:] = fields[-1].rsplit("|", 1)
     fields = [field.strip() for field in fields]
-    if len(fields) != 5 or _CLIP.fullmatch(fields[4]) is None:
+    stretch = _CLIP.fullmatch(fields[-1])
+    if len(fields) != 5 or stretch is None:
         raise InputError(
             f"{where}: expected utterance {expected} of conversation {conversation} as 'number | "
             f"speaker | emotion | text | clip: start - end' but found {line[:40]!r}; correct the "
@@ -113,4 +116,18 @@ def _read_utterance(line: str, expected: int, conversation: str, where: str) -> 
     if not speaker or not text:
         missing = "text" if speaker else "speaker"
         raise InputError(f"{where}: utterance {expected} has no {missing}; write it there")
-    return Utterance(f"dia{conversation}utt{expected}", speaker, text, emotion)
+    return Utterance(
+        f"dia{conversation}utt{expected}", speaker, text, emotion, _make_clip(*stretch.groups())
+    )
+
+
+def _make_clip(video: str, start: str, end: str) -> Clip | None:
+    """The clip, or None if its times are of no use."""
+    times = [_TIME.fullmatch(time) for time in (start, end)]
+    # To microseconds: 21 minutes and 16.441 seconds are 1276.441, not 1276.4409999999999.
+    seconds = [
+        round(3600 * int(time[1]) + 60 * int(time[2]) + float(time[3]), 6) for time in times if time
+    ]
+    if len(seconds) < 2 or seconds[0] >= seconds[1]:
+        return None
+    return Clip(video, *seconds)

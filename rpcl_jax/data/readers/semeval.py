@@ -1,11 +1,11 @@
 """The JSON of SemEval-2024 Task 3: conversations in, with labels or without, and pairs out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.readers.objects import field, read_objects
 from rpcl_jax.errors import InputError
 
 PAIRS = "emotion-cause_pairs"
@@ -24,42 +24,6 @@ def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
     return dialogues
 
 
-def read_objects(path: Path) -> list[dict[str, Any]]:
-    """Reads a JSON file: a list of conversations, or one conversation per line.
-
-    Raises:
-      InputError: it is not there, not UTF-8 or not JSON.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
-    try:
-        parsed = json.loads(text)
-        return parsed if isinstance(parsed, list) else [parsed]
-    except json.JSONDecodeError as error:
-        # "Extra data": the first object is whole and another one follows it.
-        if not (error.msg == "Extra data" and text.lstrip().startswith("{")):
-            raise _not_json(path, error.lineno, error) from error
-    objects = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                objects.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise _not_json(path, number, error) from error
-    return objects
-
-
-def _not_json(path: Path, line: int, error: json.JSONDecodeError) -> InputError:
-    return InputError(
-        f"{path}: line {line}, column {error.colno} is not JSON ({error.msg}); give a list of "
-        "conversations or one conversation per line"
-    )
-
-
 def parse_conversations(
     objects: Sequence[Mapping[str, Any]], where: str, labelled: bool | None = None
 ) -> list[Dialogue]:
@@ -75,8 +39,8 @@ def parse_conversations(
         are taken where they are there.
 
     Returns:
-      The dialogues in the same order. An utterance's id is the stem of its video's name, or
-      `dia<conversation_ID>utt<utterance_ID>`.
+      The dialogues in the same order. An utterance's id is the stem of its video's name, and the
+      whole of that video its clip; or its id is `dia<conversation_ID>utt<utterance_ID>`.
 
     Raises:
       InputError: a conversation is not of this form or unusable, or two have one id.
@@ -90,16 +54,16 @@ def parse_conversations(
 
 
 def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool | None) -> Dialogue:
-    number = _field(item, "conversation_ID", (int, str), where)
+    number = field(item, "conversation_ID", (int, str), where)
     where = f"{where} (conversation_ID {number})"
-    turns = _field(item, "conversation", list, where)
+    turns = field(item, "conversation", list, where)
     utterances = tuple(
         _parse_utterance(turn, t, number, f"{where}, utterance number {t}", labelled)
         for t, turn in enumerate(turns, 1)
     )
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
         return check_dialogue(Dialogue(str(number), utterances), where)
-    entries = [_parse_pair(entry, where) for entry in _field(item, PAIRS, list, where)]
+    entries = [_parse_pair(entry, where) for entry in field(item, PAIRS, list, where)]
     for entry in entries:
         if entries.count(entry) > 1:
             raise InputError(f"{where}: a pair of utterance {entry[0]} is there twice; remove one")
@@ -121,19 +85,20 @@ def _parse_utterance(
     where: str,
     labelled: bool | None,
 ) -> Utterance:
-    number = _field(turn, "utterance_ID", (int, str), where)
+    number = field(turn, "utterance_ID", (int, str), where)
     if str(number) != str(expected):
         raise InputError(
             f"{where}: its utterance_ID is {number!r}; utterances are numbered 1, 2, 3, … in order"
         )
-    name = f"dia{conversation}utt{expected}"
+    clip = None
     if turn.get("video_name") is not None:
-        name = PurePath(_field(turn, "video_name", str, where)).stem
+        clip = Clip(PurePath(field(turn, "video_name", str, where)).stem)
+    name = clip.video if clip else f"dia{conversation}utt{expected}"
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = _field(turn, "emotion", str, where)
-    speaker = _field(turn, "speaker", str, where)
-    return Utterance(name, speaker, _field(turn, "text", str, where), emotion)
+        emotion = field(turn, "emotion", str, where)
+    speaker = field(turn, "speaker", str, where)
+    return Utterance(name, speaker, field(turn, "text", str, where), emotion, clip)
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:
@@ -146,20 +111,6 @@ def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:
         f'{where}: {str(entry)[:60]} is not a pair; write it as ["3_surprise", "1"], with numbers '
         "of utterances before the underscores"
     )
-
-
-def _field(item: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """`item[key]`, which must be there, of the kind, and not blank."""
-    if not isinstance(item, Mapping):
-        raise InputError(f"{where}: expected an object with {key!r} but found {str(item)[:40]!r}")
-    value = item.get(key)
-    if value is None:
-        raise InputError(f"{where}: it has no {key!r}; add it")
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{where}: {key!r} cannot be {str(value)[:40]!r}; correct it")
-    if isinstance(value, str) and not value.strip():
-        raise InputError(f"{where}: its {key!r} is blank; write what belongs there")
-    return value
 
 
 def conversation_object(dialogue: Dialogue) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""What a split holds: the paper's Table 1."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import NEUTRAL, Dialogue
+
+
+class Statistics(NamedTuple):
+    """Counts of a split, and the mean of |i − j| over its pairs, in utterances (0 without one)."""
+
+    conversations: int
+    utterances: int
+    emotional_utterances: int
+    pairs: int
+    mean_pair_distance: float
+
+
+def split_statistics(dialogues: Sequence[Dialogue]) -> Statistics:
+    """Counts whole dialogues, whatever a config would cut."""
+    emotions = [utterance.emotion for dialogue in dialogues for utterance in dialogue.utterances]
+    distances = [abs(i - j) for dialogue in dialogues for i, j in dialogue.pairs or ()]
+    return Statistics(
+        conversations=len(dialogues),
+        utterances=len(emotions),
+        emotional_utterances=sum(emotion not in (None, NEUTRAL) for emotion in emotions),
+        pairs=len(distances),
+        mean_pair_distance=float(np.mean(distances)) if distances else 0.0,
+    )

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+from shared import ECF, ENVIRONMENT, ROOT, needs_ecf
+
+from configs import demo
+from rpcl_jax.data.corpus import load_splits
+from rpcl_jax.data.readers import ecf
+from rpcl_jax.data.readers.conversations import read_split
+
+
+def run(*arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, "tools/convert.py", *map(str, arguments)],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_what_is_converted_reads_back(tmp_path):
+    config = demo.get_config()
+    config.data.sizes = {"train": 5, "dev": 4, "test": 3}
+    sizes = [f"--config.data.sizes.{split}={n}" for split, n in config.data.sizes.items()]
+    done = run("--config=configs/demo.py", *sizes, f"--out={tmp_path / 'out'}")
+    assert f"{tmp_path / 'out' / 'test.jsonl'}: 3 conversations" in done.stdout.splitlines()
+    splits = load_splits(config)
+    assert {split: len(of) for split, of in splits.items()} == {"train": 5, "dev": 4, "test": 3}
+    for split, dialogues in splits.items():
+        assert read_split(tmp_path / "out", split) == dialogues
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@needs_ecf
+def test_ecf(tmp_path):
+    run("--config=configs/ecf.py", f"--config.data.root={ECF}", f"--out={tmp_path}")
+    for split in ("train", "dev", "test"):
+        assert read_split(tmp_path, split) == ecf.read_split(ECF, split)
+
+
+def test_one_split_is_cut_into_three(tmp_path):
+    source = demo.get_config()
+    source.data.sizes = {"train": 4, "dev": 20, "test": 4}
+    sizes = [f"--config.data.sizes.{split}={n}" for split, n in source.data.sizes.items()]
+    run("--config=configs/demo.py", *sizes, "--splits=dev", "--cut=3,1,1", f"--out={tmp_path}")
+    splits = [read_split(tmp_path, split) for split in ("train", "dev", "test")]
+    assert [len(dialogues) for dialogues in splits] == [12, 4, 4]
+    dev = load_splits(source, ["dev"])["dev"]
+    assert sorted((d for of in splits for d in of), key=dev.index) == dev
+    assert splits[0] != dev[:12], "mixed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/demo.py", "--out=x", "--splits=all"], "convert: 'all' is no split"),
+        (["--config=configs/demo.py", "--out=x", "--cut=1,2"],
+         "convert: --cut=1,2: must be three positive numbers"),
+        (["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
+         "convert: --cut=1000,1,0.1: nothing is left for"),
+        (["--config=configs/ecf.py"], "convert: --config and --out are needed"),
+        (["--out=x"], "convert: --config and --out are needed"),
+        (["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
+         "convert: neither nowhere/train.txt"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_converted_is_refused_in_one_line(arguments, message):
+    refused = run(*arguments, status=1).stderr
+    assert refused.startswith(message)
+    assert refused.count("\n") == 1
+    assert not (ROOT / "x").exists()
