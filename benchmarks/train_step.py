@@ -64,7 +64,8 @@ def _measure() -> None:
     mesh = make_mesh()
     batches = make_batches(corpus.splits["train"], tokenizer, corpus.tables, config, mesh.size)
     model = build_model(config, encoder)
-    root = replicate(jax.random.key(config.seed), mesh)
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    root = replicate(run_key, mesh)
 
     # One batch throughout, that of the commonest shape: a shape is compiled once, not timed.
     shapes: dict[tuple, list] = {}
@@ -81,7 +82,7 @@ def _measure() -> None:
     states, compile_seconds = {}, {}
     for name in _OBJECTIVES:
         config.objective = name
-        state, optimizer = initial_state(config, model, batches, pretrained, mesh)
+        state, optimizer = initial_state(init_key, config, model, batches, pretrained, {}, mesh)
         step = make_train_step(model, objective_of(config), optimizer, mesh)
         started = time.perf_counter()
         steps[name] = step.lower(state, root, on_device).compile()

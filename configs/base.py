@@ -14,10 +14,12 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     c.batch_size = 32  # dialogues in a step, over all devices
 
     c.data = ConfigDict()
-    c.data.name = ""  # ecf or synthetic
+    c.data.name = ""  # of the benchmark; runs go to runs/<name>
+    c.data.format = ""  # ecf, mecad, mec4, conversations or synthetic; see rpcl_jax/data/corpus.py
     c.data.root = ""
-    c.data.audio = ""  # folders of the feature tables
+    c.data.audio = ""  # folders of the feature tables, or one of ECF's official .npy files
     c.data.vision = ""
+    c.data.emotions = "categories"  # or "binary": what the emotion head tells apart
     c.data.max_utterances = 35
     c.data.candidates = "past"  # V: "past" (causes j ≤ i) or "all" cells
 

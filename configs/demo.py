@@ -9,6 +9,7 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     """Text, audio and vision; nothing is read or downloaded."""
     c = base.get_config(objective)
     c.data.name = "synthetic"
+    c.data.format = "synthetic"
     c.data.seed = 0
     c.data.sizes = ConfigDict({"train": 600, "dev": 100, "test": 150})
     c.text.encoder = ConfigDict(  # sizes of rpcl_jax.models.text_encoder.TextEncoderConfig

@@ -9,6 +9,7 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     """The data are looked for under data/ECF, the encoder on the hub."""
     c = base.get_config(objective)
     c.data.name = "ecf"
+    c.data.format = "ecf"
     c.data.root = "data/ECF"
     c.data.audio = "data/ECF/features/audio"
     c.data.vision = "data/ECF/features/vision"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.data.dialogue import emotion_classes
 
 
 def decode_pairs(
@@ -30,8 +30,9 @@ def pair_emotions(emotion_probabilities: np.ndarray, pairs: Iterable[tuple[int, 
     has to say which one: the likeliest class but neutral.
 
     Args:
-      emotion_probabilities: [n, C], classes as in `EMOTIONS`, where neutral is class 0.
+      emotion_probabilities: [n, C], one of `EMOTION_CLASSES`, where neutral is class 0.
       pairs: `(emotion utterance, cause utterance)`, 0-based.
     """
-    classes = 1 + np.argmax(np.asarray(emotion_probabilities)[:, 1:], axis=-1)
-    return [EMOTIONS[classes[i]] for i, _ in pairs]
+    likeliest = 1 + np.argmax(np.asarray(emotion_probabilities)[:, 1:], axis=-1)
+    classes = emotion_classes(np.shape(emotion_probabilities)[-1])
+    return [classes[likeliest[i]] for i, _ in pairs]

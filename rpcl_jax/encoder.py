@@ -1,14 +1,15 @@
 """The text encoder that a config names; if it is frozen, its vector of every utterance."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -22,7 +23,7 @@ from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.pipeline import make_batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.models.fusion import pool_utterances
+from rpcl_jax.models.fusion import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.parallel import AXIS, put_batch, replicate
@@ -81,31 +82,41 @@ def utterance_vectors(
       dialogues: utterances beyond `config.data.max_utterances` get no row.
       config: of the run.
       mesh: the devices.
+
+    Raises:
+      InputError: two utterances have one id.
     """
-    module = TextEncoder(encoder.config)
-
-    def pool(params: dict, batch: Batch) -> jax.Array:
-        text = batch.text
-        words = module.apply(
-            {"params": params}, text.token_ids, text.segment_ids, text.position_ids
-        )
-        b, n = batch.utterance_mask.shape
-        return pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
-
-    pooled = jax.jit(jax.shard_map(pool, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))
-    params = replicate(jax.tree.map(jnp.asarray, encoder.params), mesh)
+    encode = _make_encode(encoder.config, mesh)
+    params = replicate(encoder.params, mesh)
     batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size)
     vectors: dict[str, np.ndarray] = {}
     for places, batch in batches.epoch(seed=0, epoch=0):
-        values = np.asarray(pooled(params, put_batch(batch, mesh)))
+        values = np.asarray(encode(params, put_batch(batch, mesh)))
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]
-                ids = (u.id for u in example.dialogue.utterances[: example.length])
-                vectors.update(zip(ids, values[place], strict=False))
+                utterances = example.dialogue.utterances[: example.length]
+                for utterance, vector in zip(utterances, values[place], strict=False):
+                    if utterance.id in vectors:
+                        raise InputError(
+                            f"utterance id {utterance.id} is there twice; the vectors of a frozen "
+                            "encoder are kept by id, so that ids must differ, in all splits"
+                        )
+                    vectors[utterance.id] = vector
     return FeatureTable(
         np.stack(list(vectors.values())), {utterance: row for row, utterance in enumerate(vectors)}
     )
+
+
+@functools.cache  # a predictor asks again and again, and each new function is compiled anew
+def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> jax.stages.Wrapped:
+    """The jitted function (params, batch) -> utterance vectors [b, n, d]."""
+    module = TextEncoder(config)
+
+    def encode(params: dict, batch: Batch) -> jax.Array:
+        return encode_utterances(partial(module.apply, {"params": params}), batch)
+
+    return jax.jit(jax.shard_map(encode, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))
 
 
 def cached_vectors(
@@ -163,8 +174,12 @@ def encoder_digest(encoder: LoadedEncoder) -> str:
     """A digest of an encoder's sizes, parameters and tokenizer."""
     frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0)
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(frozen)).encode())
-    digest.update(encoder.tokenizer.backend_tokenizer.to_str().encode())
+    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    # Its file may ask for truncation and padding; using it from Python takes both away.
+    tokenizer["truncation"] = tokenizer["padding"] = None
+    special = (encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id)
+    digest.update(json.dumps([tokenizer, special]).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder.params):
         digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()

@@ -21,10 +21,13 @@ _WORKDIR = flags.DEFINE_string(
     "",
     "Folder of the run; default runs/<dataset>/<objective>-<modalities>-seed<seed>.",
 )
-_INPUT = flags.DEFINE_string("input", "", "predict: conversations, SemEval-2024 Task 3 JSON.")
+_INPUT = flags.DEFINE_string("input", "", "predict: JSON, as SemEval-2024 Task 3 has it or ours.")
 _OUTPUT = flags.DEFINE_string("output", "", "predict: the file the pairs go to.")
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
+)
+_CLIPS = flags.DEFINE_string(
+    "clips", "", "predict: folder with the films or sounds of the input, to extract features of."
 )
 _DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks.")
 
@@ -48,6 +51,8 @@ def _parse(argv: list[str]) -> list[str]:
             raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
         if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
             raise flags.Error("--mode=predict needs --input and --output")
+        if _FEATURES.value and _CLIPS.value:
+            raise flags.Error("--features and --clips: give one of them")
         return rest
     # ml_collections reports a missing field, file or wrong type each in its own way.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -83,8 +88,8 @@ def _run() -> None:
     if _MODE.value == "predict":
         from rpcl_jax.predict import predict_file
 
-        features = Path(_FEATURES.value) if _FEATURES.value else None
-        count = predict_file(workdir, Path(_INPUT.value), Path(_OUTPUT.value), features)
+        features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
+        count = predict_file(workdir, Path(_INPUT.value), Path(_OUTPUT.value), features, clips)
         print(f"{_OUTPUT.value}: {count} pairs")
         return
     if _MODE.value == "evaluate":

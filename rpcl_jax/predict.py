@@ -1,15 +1,20 @@
 """Conversations nobody labelled in, emotion-cause pairs with confidences out."""
 
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 
 from rpcl_jax import workdir as run_folder
-from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.data.readers.semeval import parse_conversations, read_objects, with_pairs
+from rpcl_jax.data.readers import conversations as our_format
+from rpcl_jax.data.readers import semeval
+from rpcl_jax.data.readers.objects import read_objects
 from rpcl_jax.decode import decode_pairs, pair_emotions
 from rpcl_jax.encoder import utterance_vectors
 from rpcl_jax.errors import InputError
@@ -56,33 +61,32 @@ class Predictor:
         """The conversations with their pairs.
 
         Args:
-          conversations: in the form of SemEval-2024 Task 3; labels, if any, are not looked at.
+          conversations: all in the form of SemEval-2024 Task 3, or all in that of
+            `rpcl_jax.data.readers.conversations`. Labels, if any, are not looked at.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision".
           where: what error messages call the conversations.
 
         Returns:
-          A copy of each with "emotion-cause_pairs" ([["3_surprise", "1"], …], 1-based) and
-          "pair_confidences". Utterances beyond the run's most utterances are in no pair.
+          A copy of each with its pairs, 1-based, and "pair_confidences": SemEval's form says
+          "emotion-cause_pairs" ([["3_surprise", "1"], …]), ours "pairs" ([[3, 1], …]) and
+          "pair_emotions". Utterances beyond the run's most utterances are in no pair.
 
         Raises:
           InputError: a conversation or a table is not as it should be.
         """
-        dialogues = parse_conversations(conversations, where, labelled=False)
+        dialogues, with_pairs = _parse(conversations, where)
         tables = dict(tables or {})
-        for modality, width in self._trained.feature_widths.items():
+        for modality, trained_with in self._trained.feature_tables.items():
             if modality not in tables:
                 raise InputError(
                     f"{where}: this run reads {modality} too; give the features of these "
-                    "conversations (--features), or use a run with --config.modalities=t"
+                    "conversations (--features) or their clips (--clips), or use a run with "
+                    "--config.modalities=t"
                 )
             tables[modality].check_covers(dialogues, where)
-            if tables[modality].dimension != width:
-                raise InputError(
-                    f"{tables[modality].path}: {tables[modality].dimension} numbers a row, the run "
-                    f"was trained with {width}; extract {modality} as for training"
-                )
-        tables = {modality: tables[modality] for modality in self._trained.feature_widths}
+            tables[modality].check_same_extractor(trained_with)
+        tables = {modality: tables[modality] for modality in self._trained.feature_tables}
         if not dialogues:
             return []
         if self._trained.frozen_encoder is not None:
@@ -102,14 +106,73 @@ class Predictor:
         return results
 
 
-def predict_file(workdir: Path, source: Path, target: Path, features: Path | None) -> int:
+def extract_tables(
+    feature_tables: Mapping[str, Mapping[str, Any]],
+    conversations: Sequence[Mapping[str, Any]],
+    clips: Path,
+    folder: Path,
+    where: str,
+) -> dict[str, FeatureTable]:
+    """The features that a run reads, of new conversations' clips, by the run's own extractors.
+
+    Args:
+      feature_tables: of the run, from its `model.json`.
+      conversations: as `Predictor` takes them; `rpcl_jax.data.clips.find_clip` says how their
+        clips are found.
+      clips: folder of the films and sounds.
+      folder: where the tables are put.
+      where: what error messages call the conversations.
+
+    Raises:
+      InputError: PyTorch or an extractor is not there, or it is another revision than the run was
+        trained with.
+    """
+    # Here, because they import PyTorch, which nothing else needs.
+    from rpcl_jax.data.extraction import extract_table
+    from rpcl_jax.data.extractors import EXTRACTORS, load_extractor
+
+    dialogues, _ = _parse(conversations, where)
+    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    tables = {}
+    for modality, trained_with in feature_tables.items():
+        if trained_with.get("extractor") not in EXTRACTORS:
+            raise InputError(
+                f"--clips: the run was trained with {modality} of {trained_with.get('extractor')!r}"
+                ", which is no extractor of ours; give such features by --features"
+            )
+        extractor = load_extractor(trained_with["extractor"], trained_with["model"])
+        check_same_extractor(extractor.description, trained_with, trained_with["model"])
+        absent = extract_table(utterances, clips, extractor, folder / modality)
+        for utterance, reason in absent:
+            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
+        tables[modality] = FeatureTable.load(folder / modality)
+    return tables
+
+
+def _parse(
+    conversations: Sequence[Mapping[str, Any]], where: str
+) -> tuple[list[Dialogue], Callable[..., dict[str, Any]]]:
+    """The dialogues, and what writes pairs in the form of their conversations."""
+    if any(our_format.is_ours(conversation) for conversation in conversations):
+        return our_format.parse_objects(conversations, where, False), our_format.with_pairs
+    return semeval.parse_conversations(conversations, where, False), semeval.with_pairs
+
+
+def predict_file(
+    workdir: Path,
+    source: Path,
+    target: Path,
+    features: Path | None = None,
+    clips: Path | None = None,
+) -> int:
     """Predicts the conversations of the file `source` into the file `target`.
 
     Args:
       workdir: folder of a finished run.
-      source: JSON as SemEval-2024 Task 3 has it, a list or one object per line.
+      source: JSON, a list or one object per line, in either form that `Predictor` takes.
       target: written as a JSON list, replaced if it is there.
       features: folder with the tables `audio` and `vision` of these conversations, or None.
+      clips: folder of their films and sounds, to extract the features of on the way; or None.
 
     Returns:
       The number of pairs found.
@@ -118,16 +181,18 @@ def predict_file(workdir: Path, source: Path, target: Path, features: Path | Non
       InputError: a file is not as it should be.
     """
     conversations = read_objects(source)
-    predictor = Predictor.from_workdir(workdir)
-    tables = (
-        {
-            folder.name: FeatureTable.load(folder)
-            for folder in (features / "audio", features / "vision")
-            if folder.is_dir()
-        }
-        if features
-        else {}
-    )
-    results = predictor(conversations, tables, where=str(source))
+    with tempfile.TemporaryDirectory() as folder:
+        tables = {}
+        if clips:  # before the model is loaded: on a GPU, JAX takes most of the memory
+            read = run_folder.read_json(workdir / "model.json")["feature_tables"]
+            tables = extract_tables(read, conversations, clips, Path(folder), str(source))
+        elif features:
+            tables = {
+                path.name: FeatureTable.load(path)
+                for path in (features / "audio", features / "vision")
+                if path.is_dir()
+            }
+        predictor = Predictor.from_workdir(workdir)
+        results = predictor(conversations, tables, where=str(source))
     run_folder.write_json(target, results)
-    return sum(len(result["emotion-cause_pairs"]) for result in results)
+    return sum(len(result["pair_confidences"]) for result in results)

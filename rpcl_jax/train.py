@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from rpcl_jax import workdir as run_folder
 from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data.corpus import load_corpus
+from rpcl_jax.data.dialogue import EMOTION_CLASSES
 from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.encoder import load_text_encoder, with_text_vectors
 from rpcl_jax.errors import InputError
@@ -46,31 +48,45 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       What `result.json` holds.
 
     Raises:
-      InputError: data, encoder or config are not as they should be, or `workdir` is another run's.
+      InputError: data, encoder or config are not as they should be, `workdir` is another run's, or
+        another process is training in it.
     """
     check_config(config)
     run_folder.check_owner(workdir, config)
-    if (workdir / "result.json").exists():
-        return run_folder.read_json(workdir / "result.json")
+    with run_folder.locked(workdir):
+        if (workdir / "result.json").exists():
+            return run_folder.read_json(workdir / "result.json")
+        return _train_and_evaluate(config, workdir)
 
+
+def _train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     started = time.perf_counter()
     corpus = load_corpus(config)
     mesh = make_mesh()
     encoder = load_text_encoder(config, corpus.splits["train"])
+    checkpoints = Checkpoints(workdir)
+    if checkpoints.last() is not None:
+        read = run_folder.read_json(workdir / "model.json")["feature_tables"]
+        for modality, table in corpus.tables.items():
+            table.check_same_extractor(read[modality])
+    run_folder.save_description(workdir, config, encoder, corpus.tables)
+    statistics = {
+        modality: table.statistics(corpus.splits["train"])
+        for modality, table in corpus.tables.items()
+    }
     corpus = with_text_vectors(corpus, encoder, config, mesh)
     batches = {
         split: make_batches(dialogues, encoder.tokenizer, corpus.tables, config, mesh.size)
         for split, dialogues in corpus.splits.items()
     }
     model = run_folder.build_model(config, encoder.config)
-    widths = {m: table.dimension for m, table in corpus.tables.items() if m != "text"}
-    run_folder.save_description(workdir, config, encoder, widths)
 
-    state, optimizer = initial_state(config, model, batches["train"], encoder.params, mesh)
-    _, run_key = jax.random.split(jax.random.key(config.seed))
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    state, optimizer = initial_state(
+        init_key, config, model, batches["train"], encoder.params, statistics, mesh
+    )
     root_key = replicate(run_key, mesh)
 
-    checkpoints = Checkpoints(workdir)
     progress: dict[str, Any] = {"epoch": 0, "best_epoch": 0, "best_pair_f1": -1.0, "seconds": 0.0}
     last = checkpoints.last()
     if last is not None:
@@ -126,22 +142,31 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
 
 
 def initial_state(
-    config: ConfigDict, model: PairExtractor, batches: Batches, pretrained: dict | None, mesh: Mesh
+    key: jax.Array,
+    config: ConfigDict,
+    model: PairExtractor,
+    batches: Batches,
+    pretrained: dict | None,
+    statistics: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    mesh: Mesh,
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first step, on the devices of `mesh`, and its optimizer.
 
     Args:
+      key: decides the parameters.
       config: of the run.
       model: from `workdir.build_model`.
       batches: of the training split.
       pretrained: parameters of the text encoder, or None to draw them like the rest.
+      statistics: mean and deviation of the training split's features, by modality.
       mesh: the devices.
     """
-    key, _ = jax.random.split(jax.random.key(config.seed))
     _, batch = batches.make(np.arange(1))
     params = dict(jax.jit(model.init)(key, batch)["params"])
     if pretrained is not None and model.encoder is not None:
         params["text_encoder"] = pretrained
+    for modality, (mean, scale) in statistics.items():
+        params["fusion"][modality] |= {"mean": jnp.asarray(mean), "scale": jnp.asarray(scale)}
     optimizer = make_optimizer(config.optimizer, config.epochs * len(batches))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
     return replicate(state, mesh), optimizer
@@ -152,6 +177,7 @@ def check_config(config: ConfigDict) -> None:
     choices = {
         "objective": tuple(VARIANTS),
         "modalities": ("t", "ta", "tv", "tav"),
+        "data.emotions": tuple(EMOTION_CLASSES),
         "data.candidates": ("past", "all"),
         "text.context": ("utterance", "dialogue"),
         "text.dtype": ("auto", "float32", "bfloat16"),

@@ -1,12 +1,18 @@
 """Eight CPU devices throughout the suite, and the same examples in every run of it."""
 
 import os
+from pathlib import Path
 
-# Before the first import of JAX, which reads both.
+# Before the first import of JAX, which reads all of these.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
+# The commands that tests run compile the same few programs again and again, each for seconds.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 from hypothesis import settings
 

@@ -20,7 +20,8 @@ print(os.getpid(), sys.argv[1:], os.environ.get("MALLOC_MMAP_MAX_"))
 def run(**extra):
     environment = {k: v for k, v in os.environ.items() if k not in _SETTINGS} | extra
     command = [sys.executable, "-c", SCRIPT, "two words", "--flag=a"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     *starts, last = out.splitlines()

@@ -41,3 +41,7 @@ def test_pair_emotions_follow_the_emotion_utterance_and_are_never_neutral():
     pairs = [(2, 0), (1, 0), (0, 0), (1, 1)]
     assert pair_emotions(probabilities, pairs) == ["surprise", "fear", "joy", "fear"]
     assert pair_emotions(probabilities, []) == []
+
+
+def test_with_two_classes_a_pair_is_emotional():
+    assert pair_emotions(np.array([[0.9, 0.1], [0.2, 0.8]]), [(0, 0), (1, 0)]) == ["emotional"] * 2

@@ -9,15 +9,25 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from shared import tiny_config
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.corpus import load_corpus
-from rpcl_jax.encoder import cached_vectors, load_text_encoder, utterance_vectors, vectors_key
+from rpcl_jax.encoder import (
+    cached_vectors,
+    encoder_digest,
+    load_text_encoder,
+    utterance_vectors,
+    vectors_key,
+)
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
+from rpcl_jax.metrics import evaluate_split
+from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.parallel import make_mesh
 from rpcl_jax.predict import Predictor
+from rpcl_jax.scores import load_scores
 from rpcl_jax.train import train_and_evaluate
 
 
@@ -64,7 +74,7 @@ def test_vectors_are_the_mean_of_transformers_own(folder, tmp_path, devices):
         with torch.no_grad():
             hidden = model(**tokens).last_hidden_state[0]
         expected = hidden[1:-1].mean(0).numpy()  # without the tokenizer's specials
-        np.testing.assert_allclose(table.rows([utterance.id])[0], expected, atol=1e-5)
+        np.testing.assert_allclose(table.rows([utterance.id]).values[0], expected, atol=1e-5)
 
 
 def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
@@ -95,9 +105,42 @@ def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
     )
     keys.add(vectors_key(encoder, [other, *dialogues[1:]], config))
     keys.add(vectors_key(encoder, dialogues[1:], config))
+    swapped = shutil.copytree(folder, tmp_path / "swapped")
+    tokenizer = load_tokenizer(swapped)
+    tokenizer.cls_token, tokenizer.sep_token = tokenizer.sep_token, tokenizer.cls_token
+    tokenizer.save_pretrained(swapped)
+    keys.add(
+        vectors_key(load_text_encoder(frozen_config(swapped, tmp_path), ()), dialogues, config)
+    )
     nudged = nudge(shutil.copytree(folder, tmp_path / "nudged"))
     keys.add(vectors_key(load_text_encoder(frozen_config(nudged, tmp_path), ()), dialogues, config))
-    assert len(keys) == 8
+    assert len(keys) == 9
+
+
+def test_the_key_does_not_change_with_use(folder, tmp_path):
+    """A tokenizer whose file asks for truncation and padding forgets both when it is used."""
+    folder = shutil.copytree(folder, tmp_path / "bert")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(16)
+    tokenizer.enable_padding(length=16)
+    tokenizer.save(str(path))
+    config = frozen_config(folder, tmp_path)
+    dialogues = load_corpus(config).splits["dev"]
+    encoder = load_text_encoder(config, ())
+    state = encoder.tokenizer.backend_tokenizer.to_str()
+    before = vectors_key(encoder, dialogues, config), encoder_digest(encoder)
+    utterance_vectors(encoder, dialogues[:2], config, make_mesh(1))
+    assert encoder.tokenizer.backend_tokenizer.to_str() != state
+    assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
+
+
+def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
+    config = frozen_config(folder, tmp_path)
+    dialogue = load_corpus(config).splits["dev"][0]
+    twin = dataclasses.replace(dialogue, id="twin")
+    with pytest.raises(InputError, match="is there twice"):
+        utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
 
 
 def test_vectors_are_computed_once(folder, tmp_path, monkeypatch):
@@ -118,6 +161,10 @@ def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
     assert result["test"]["dialogues"] == 16
     numbers = evaluate_run(workdir)
     assert numbers["test"] == result["test"]
+    splits = load_corpus(config).splits
+    scored = load_scores(workdir / "predictions/test.npz", splits["test"])
+    expected = evaluate_split(scored, result["threshold"])
+    assert expected.items() <= (result["test"] | {"threshold": result["threshold"]}).items()
     # The test split again, as conversations nobody labelled.
     predictions = json.loads((workdir / "predictions/test.json").read_text())
     tables = load_corpus(config).tables

@@ -1,7 +1,7 @@
 """The command line, end to end: runs, kills, resumptions, predictions and bad input."""
 
+import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -10,12 +10,14 @@ import time
 
 import numpy as np
 import pytest
-from shared import ECF, MINILM, ROOT, needs_ecf, needs_minilm
+from shared import ECF, ENVIRONMENT, MINILM, ROOT, needs_ecf, needs_minilm
 
 from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.readers.conversations import dialogue_object
 from rpcl_jax.data.readers.semeval import conversation_object, parse_conversations
 from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.errors import InputError
 from rpcl_jax.predict import Predictor
 
 # tests/shared.py's tiny_config, said on the command line.
@@ -32,8 +34,6 @@ TINY = [
     "--config.model.pair_width=32",
     "--config.epochs=3",
 ]
-# One device, as a user has it; tests/conftest.py's eight are not passed on.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
 
 
 def command(*arguments):
@@ -258,6 +258,36 @@ def test_predictor_in_three_lines(finished, unlabelled):
     assert parse_conversations(results, "results", labelled=False)
     assert predictor([], tables) == []
 
+    # In our own form, labels and all, which are not looked at.
+    dialogues = parse_conversations(conversations, "conversations", labelled=False)
+    ours = [dialogue_object(dialogue) | {"note": "kept"} for dialogue in dialogues]
+    ours[0]["utterances"][0]["emotion"] = "unheard of"
+    for item, wanted in zip(predictor(ours, tables), results, strict=True):
+        assert item["note"] == "kept"
+        said = [
+            [f"{i}_{emotion}", str(j)]
+            for (i, j), emotion in zip(item["pairs"], item["pair_emotions"], strict=True)
+        ]
+        assert said == wanted["emotion-cause_pairs"]
+        assert item["pair_confidences"] == wanted["pair_confidences"]
+
+    # Features of another extractor are not what the run has learned to read.
+    described = {**tables["audio"].description, "extractor": "wav2vec2"}
+    tables["audio"] = dataclasses.replace(tables["audio"], description=described)
+    with pytest.raises(InputError, match="extractor is 'wav2vec2', the run was trained with 'gen"):
+        predictor(conversations, tables)
+
+
+def test_the_features_statistics_travel_in_the_checkpoint(finished):
+    splits, tables = generate_corpus(0, sizes={"train": 48, "dev": 16, "test": 16})
+    ids = [utterance.id for dialogue in splits["train"] for utterance in dialogue.utterances]
+    saved = parameters(finished)
+    for name, table in tables.items():
+        values = table.values[[table.row_of_id[i] for i in ids]].astype(np.float64)
+        for kind, expected in (("mean", values.mean(0)), ("scale", values.std(0))):
+            found = saved[f"/params/fusion/{name}/{kind}"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
 
 def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlabelled, tmp_path):
     done = run(
@@ -268,6 +298,47 @@ def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlab
         status=1,
     )
     assert_one_line(done, "reads audio", "--features")
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_says_no_categories(tmp_path):
+    """MEC4's form and two classes of emotion, from its files to pairs and to the report."""
+    splits, _ = generate_corpus(0, sizes={"train": 24, "dev": 8, "test": 8})
+    (tmp_path / "MEC4_text").mkdir()
+    for split, dialogues in splits.items():
+        rows = [
+            {
+                "dia_id": dialogue.id,
+                "dia_len": len(dialogue.utterances),
+                "text": " ".join(
+                    f"{t}.{u.speaker}：{u.text}" for t, u in enumerate(dialogue.utterances, 1)
+                ),
+                "pairs": ",".join(f"({i + 1},{j + 1})" for i, j in dialogue.pairs),
+            }
+            for dialogue in dialogues
+        ]
+        name = {"dev": "valid"}.get(split, split)
+        (tmp_path / f"MEC4_text/{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    arguments = [
+        *TINY, "--config.data.name=mec4", "--config.data.format=mec4", "--config.epochs=1",
+        f"--config.data.root={tmp_path}", "--config.modalities=t", f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    assert_one_line(run(*arguments, status=1), "--config.data.emotions=binary")
+    run(*arguments, "--config.data.emotions=binary")
+    result = json.loads((tmp_path / "run/result.json").read_text())["test"]
+    assert result["utterances"] == sum(len(d.utterances) for d in splits["test"])
+    assert result["gold_pairs"] == sum(len(d.pairs) for d in splits["test"])
+    assert result["weighted_f1"] == result["pair_f1"], "one category"
+    predicted = json.loads((tmp_path / "run/predictions/test.json").read_text())
+    said = [pair[0] for item in predicted for pair in item["emotion-cause_pairs"]]
+    assert said
+    assert {emotion.partition("_")[2] for emotion in said} == {"emotional"}
+    report = ["tools/make_report.py", tmp_path / "run", "--out", tmp_path / "report.html"]
+    done = subprocess.run(
+        [sys.executable, *map(str, report)], cwd=ROOT, env=ENVIRONMENT, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"emotions":["neutral","emotional"]' in (tmp_path / "report.html").read_text()
 
 
 # Real data, cut short: from file to result.json and to pairs for new conversations.

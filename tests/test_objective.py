@@ -9,7 +9,7 @@ from rpcl_jax import workdir
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.objective import VARIANTS, Objective, objective_loss
 from rpcl_jax.train import objective_of
 
@@ -32,10 +32,11 @@ TABLE = {
 def setup():
     splits, tables = synthetic.generate_corpus(3, sizes={"train": 16})
     config = tiny_config()
-    tokenizer = synthetic.word_tokenizer(splits["train"])
-    encoder = TextEncoderConfig(vocab_size=len(tokenizer), max_positions=64, **config.text.encoder)
-    model = workdir.build_model(config, encoder)
-    _, batch = make_batches(splits["train"], tokenizer, tables, config, 1).make(np.arange(16))
+    encoder = load_text_encoder(config, splits["train"])
+    model = workdir.build_model(config, encoder.config)
+    _, batch = make_batches(splits["train"], encoder.tokenizer, tables, config, 1).make(
+        np.arange(16)
+    )
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     params = jax.tree.map(lambda x: 1.5 * x, params)
     return model, params, batch

@@ -8,7 +8,7 @@ from shared import tiny_config
 from rpcl_jax import workdir
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.objective import VARIANTS
 from rpcl_jax.parallel import (
     TrainState,
@@ -26,18 +26,11 @@ CORPUS = synthetic.generate_corpus(4, sizes={"train": 13})
 def setup(devices, objective="rpcl", dropout=0.0):
     splits, tables = CORPUS
     config = tiny_config(objective)
-    config.model.dropout = dropout
-    tokenizer = synthetic.word_tokenizer(splits["train"])
-    encoder = TextEncoderConfig(
-        vocab_size=len(tokenizer),
-        max_positions=64,
-        dropout=dropout,
-        attention_dropout=dropout,
-        **config.text.encoder,
-    )
-    batches = make_batches(splits["train"], tokenizer, tables, config, devices)
+    config.model.dropout = config.text.dropout = config.text.attention_dropout = dropout
+    encoder = load_text_encoder(config, splits["train"])
+    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, devices)
     _, batch = batches.make(np.arange(13))
-    return config, workdir.build_model(config, encoder), batch
+    return config, workdir.build_model(config, encoder.config), batch
 
 
 def one_step(devices, dropout=0.0):

@@ -49,7 +49,7 @@ def test_the_losses_in_someone_elses_trainer():
 
 
 def test_its_commands_name_files_that_exist():
-    configs = set(re.findall(r"configs/\w+\.py", README))
-    assert len(configs) >= 3
-    for name in [*configs, *re.findall(r"rpcl_jax/\w+\.py", README), "docs/choices.md"]:
+    files = set(re.findall(r"(?:configs|rpcl_jax|tools|docs|results)/\w+\.\w+", README))
+    assert len(files) >= 12
+    for name in files:
         assert (ROOT / name).is_file(), name

@@ -6,11 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.models.fusion import (
     FusionBackbone,
+    encode_utterances,
     pack_utterances,
-    pool_utterances,
     unpack_pairs,
 )
 from rpcl_jax.models.pair_scorer import PairScorer
@@ -31,6 +30,7 @@ class PairExtractor(nn.Module):
 
     encoder: TextEncoderConfig | None  # None: frozen, `batch.text` holds its utterance vectors
     modalities: str
+    emotions: int  # classes of the emotion head
     width: int
     heads: int
     fusion_layers: int
@@ -46,7 +46,7 @@ class PairExtractor(nn.Module):
         self.fusion = FusionBackbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )
-        self.emotion_head = nn.Dense(len(EMOTIONS))
+        self.emotion_head = nn.Dense(self.emotions)
         self.cause_head = nn.Dense(2)
         self.pair_scorer = PairScorer(
             self.width, self.heads, self.scorer_layers, self.pair_width, self.dropout
@@ -54,19 +54,17 @@ class PairExtractor(nn.Module):
 
     def __call__(self, batch, *, deterministic: bool = True) -> Outputs:
         """Scores the dialogues of a `rpcl_jax.data.batch.Batch`."""
-        b, n = batch.utterance_mask.shape
-        pooled = text = batch.text
+        text = batch.text
         if self.encoder is not None:
-            words = self.text_encoder(
-                text.token_ids, text.segment_ids, text.position_ids, deterministic=deterministic
+            text = encode_utterances(
+                lambda *ids: self.text_encoder(*ids, deterministic=deterministic), batch
             )
-            pooled = pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
         slots, places = batch.dialogue_rows
         features = {"audio": batch.audio, "vision": batch.vision}
         packed = self.fusion(
-            pack_utterances(pooled, slots),
-            {name: pack_utterances(x, slots) for name, x in features.items() if x is not None},
-            slots // n,
+            pack_utterances(text, slots),
+            jax.tree.map(lambda x: pack_utterances(x, slots), features),
+            slots // text.shape[1],
             pack_utterances(batch.speakers, slots),
             deterministic=deterministic,
         )

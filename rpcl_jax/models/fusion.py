@@ -1,11 +1,15 @@
 """The fusion backbone: word vectors and features of a dialogue -> {h_t}, one per utterance."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.data.features import Features
 from rpcl_jax.models.dropout import dropout
 
+FURTHEST = 10.0  # standard deviations that a feature may be from its mean
 MODALITIES = {"a": "audio", "v": "vision"}  # beside text, "t", which every model reads
 
 
@@ -25,6 +29,17 @@ def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> 
     total = jax.ops.segment_sum(hidden, ids, num_segments=slots + 1)[:slots]
     count = jax.ops.segment_sum(jnp.ones_like(ids), ids, num_segments=slots + 1)[:slots]
     return total / jnp.maximum(count, 1)[:, None]
+
+
+def encode_utterances(encode: Callable[..., jax.Array], batch) -> jax.Array:
+    """Text vectors of the utterances of a `rpcl_jax.data.batch.Batch`, float32 [b, n, d].
+
+    `encode` is a text encoder: token, segment and position ids -> [rows, length, d].
+    """
+    text = batch.text
+    words = encode(text.token_ids, text.segment_ids, text.position_ids)
+    b, n = batch.utterance_mask.shape
+    return pool_utterances(words, text.utterance_ids, b * n).reshape(b, n, -1)
 
 
 def pack_utterances(x: jax.Array, slots: jax.Array) -> jax.Array:
@@ -69,9 +84,8 @@ class DialogueLayer(nn.Module):
         distance = self.param("distance", nn.initializers.zeros, (2 * self.reach + 1, self.heads))
         same_speaker = self.param("same_speaker", nn.initializers.zeros, (2, self.heads))
         same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
-        bias = (
-            distance[relative_positions(n, self.reach)] + same_speaker[same]
-        )  # [rows, n, n, heads]
+        # [rows, n, n, heads]
+        bias = distance[relative_positions(n, self.reach)] + same_speaker[same]
 
         y = nn.LayerNorm(name="attention_norm")(x)
         query, key, value = jnp.split(nn.Dense(3 * self.width, name="query_key_value")(y), 3, -1)
@@ -97,6 +111,32 @@ class DialogueLayer(nn.Module):
         return dropout(x, self.dropout, self.make_rng("dropout"))
 
 
+class FeatureProjection(nn.Module):
+    """Features of a modality -> vectors of the model's width; a learned vector where it is absent.
+
+    `mean` and `scale` standardise the features. They are not learned but set before the first step
+    (`rpcl_jax.train.initial_state`); as parameters they travel with every checkpoint. The vector
+    begins at 0, which adds nothing to the text, and stays there if no training utterance is without
+    the modality.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, features: Features):
+        """Values [rows, n, d] and bool present [rows, n] -> [rows, n, width]."""
+        values, present = features
+        mean = self.param("mean", nn.initializers.zeros, values.shape[-1:])
+        scale = self.param("scale", nn.initializers.ones, values.shape[-1:])
+        values = (values - jax.lax.stop_gradient(mean)) / jax.lax.stop_gradient(scale)
+        # openSMILE's functionals are now and then thousands of deviations away from their mean; and
+        # what is absent must not come through as a number, nor as the gradient of one.
+        values = jnp.clip(jnp.where(present[..., None], values, 0.0), -FURTHEST, FURTHEST)
+        y = nn.LayerNorm(name="norm")(nn.Dense(self.width, name="dense")(values))
+        absent = self.param("absent", nn.initializers.zeros, (self.width,))
+        return jnp.where(present[..., None], y, absent)
+
+
 class FusionBackbone(nn.Module):
     """Text, audio and vision of each utterance, gated together and read in the dialogue.
 
@@ -115,7 +155,7 @@ class FusionBackbone(nn.Module):
 
         Args:
           text: [rows, n, d], pooled word vectors.
-          features: {"audio": [rows, n, da], "vision": [rows, n, dv]} or fewer.
+          features: `Features` of "audio" and "vision", [rows, n, …] each; None where not read.
           dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
           speakers: int [rows, n], numbered inside the dialogue.
           deterministic: no dropout.
@@ -125,8 +165,7 @@ class FusionBackbone(nn.Module):
         """
         x = nn.LayerNorm(name="text_norm")(nn.Dense(self.width, name="text")(text))
         for modality in (MODALITIES[letter] for letter in "av" if letter in self.modalities):
-            y = nn.Dense(self.width, name=modality)(features[modality])
-            y = nn.LayerNorm(name=f"{modality}_norm")(y)
+            y = FeatureProjection(self.width, name=modality)(features[modality])
             gate = nn.Dense(self.width, name=f"{modality}_gate")(jnp.concatenate([x, y], -1))
             x = x + nn.sigmoid(gate) * y
         if not deterministic and self.dropout:

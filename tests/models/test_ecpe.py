@@ -8,11 +8,18 @@ from shared import tiny_config
 
 from rpcl_jax import workdir
 from rpcl_jax.data import synthetic
+from rpcl_jax.data.features import Features
 from rpcl_jax.data.packing import pack_dialogues
 from rpcl_jax.data.pipeline import make_batches
+from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.models.fusion import pack_utterances, pool_utterances, unpack_pairs
-from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.models.fusion import (
+    FURTHEST,
+    FeatureProjection,
+    pack_utterances,
+    pool_utterances,
+    unpack_pairs,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +33,9 @@ def batches_and_model(corpus, modalities="tav", **text):
     config.modalities = modalities
     config.text.update(text)
     tables = {name: tables[name] for name in tables if name[0] in modalities}
-    tokenizer = synthetic.word_tokenizer(splits["train"])
-    encoder = TextEncoderConfig(vocab_size=len(tokenizer), max_positions=64, **config.text.encoder)
-    batches = make_batches(splits["train"], tokenizer, tables, config, 1)
-    return batches, workdir.build_model(config, encoder)
+    encoder = load_text_encoder(config, splits["train"])
+    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, 1)
+    return batches, workdir.build_model(config, encoder.config)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,8 @@ def test_padding_and_other_dialogues_change_nothing(model_and_params):
     _, batch = batches.make(np.arange(6))
     outputs = model.apply({"params": params}, batch)
     b, n = batch.utterance_mask.shape
-    garbage = np.where(batch.utterance_mask[..., None], batch.audio, 1e3)
+    values = np.where(batch.utterance_mask[..., None], batch.audio.values, 1e3)
+    garbage = Features(values, np.ones_like(batch.utterance_mask))
     other = np.where(batch.utterance_mask, batch.speakers, 7)
     changed = model.apply({"params": params}, batch._replace(audio=garbage, speakers=other))
     np.testing.assert_allclose(
@@ -110,6 +117,35 @@ def test_a_dropped_modality_has_no_weights(corpus, modalities):
     assert ("audio" in names) == ("audio_gate" in names) == ("a" in modalities)
     assert ("vision" in names) == ("vision_gate" in names) == ("v" in modalities)
     assert (batch.audio is None) == ("a" not in modalities)
+
+
+def test_features_are_standardised_and_absent_ones_are_a_vector_of_their_own():
+    values = np.random.default_rng(0).normal(50, 3, size=(2, 4, 5)).astype(np.float32)
+    present = np.array([[True] * 4, [True, False, True, False]])
+    module = FeatureProjection(16)
+    params = module.init(jax.random.key(0), Features(values, present))["params"]
+    assert (params["absent"] == 0).all()
+    params = params | {"absent": jnp.linspace(-1, 1, 16)}
+    mean, scale = values.mean((0, 1)), values.std((0, 1))
+    apply = lambda p, v: module.apply({"params": p}, Features(v, present))  # noqa: E731
+    standardised = apply(params | {"mean": mean, "scale": scale}, values)
+    np.testing.assert_allclose(standardised, apply(params, (values - mean) / scale), atol=1e-5)
+    np.testing.assert_array_equal(standardised[~present], [params["absent"]] * 2)
+    assert not np.isclose(standardised[present], params["absent"]).all(-1).any()
+    # The statistics are never learned; the absent vector is.
+    gradient = jax.grad(lambda p: (apply(p, values) ** 2).sum())(params)
+    assert (gradient["mean"] == 0).all()
+    assert (gradient["scale"] == 0).all()
+    assert (gradient["absent"] != 0).all()
+    # What is absent reaches neither value nor gradient, whatever the statistics make of it.
+    huge = params | {"mean": np.full(5, 1e20, np.float32), "scale": np.full(5, 1e-20, np.float32)}
+    gradient = jax.grad(lambda p: (apply(p, values) ** 2).sum())(huge)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    # An outlier counts as FURTHEST deviations.
+    outlier, capped = values.copy(), values.copy()
+    outlier[0, 0, 0], capped[0, 0, 0] = 1e9, (mean + FURTHEST * scale)[0]
+    standard = params | {"mean": mean, "scale": scale}
+    np.testing.assert_allclose(apply(standard, outlier), apply(standard, capped), atol=1e-5)
 
 
 def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params):
@@ -177,7 +213,8 @@ def test_a_row_is_shared_by_dialogues_that_do_not_see_each_other(model_and_param
     slots, places = batch.dialogue_rows
     row_of = places[:12, 0] // slots.shape[1]
     one, other = np.flatnonzero(row_of == np.argmax(np.bincount(row_of)))[:2]
-    audio = np.where((np.arange(16) == other)[:, None, None], 9.0, batch.audio)
+    values = np.where((np.arange(16) == other)[:, None, None], 9.0, batch.audio.values)
+    audio = batch.audio._replace(values=values)
     outputs = model.apply({"params": params}, batch)
     changed = model.apply({"params": params}, batch._replace(audio=audio))
     np.testing.assert_allclose(outputs.pair_logits[one], changed.pair_logits[one], atol=1e-5)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,12 @@ import pytest
 import torch
 import transformers
 from scipy.stats import binom
+from shared import MINILM, needs_minilm
 
 from rpcl_jax.models.dropout import dropout
 from rpcl_jax.models.pretrained import load_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig, segment_attention
 
-MINILM = (Path(__file__).parents[2] / "../shared/models/all-MiniLM-L6-v2").resolve()
 SIZES = {
     "vocab_size": 60,
     "hidden_size": 24,
@@ -102,9 +101,8 @@ def test_equals_transformers(kind, layout, tmp_path):
         np.testing.assert_allclose(got[place], want[index], atol=1e-4, rtol=0)
 
 
+@needs_minilm
 def test_equals_transformers_on_minilm():
-    if not MINILM.is_dir():
-        pytest.skip(f"{MINILM} is not there")
     config, params = load_pretrained(MINILM)
     model = transformers.AutoModel.from_pretrained(MINILM).eval()
     segments = random_segments(2, [20, 64, 33], range(1000, 30000))

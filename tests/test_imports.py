@@ -1,0 +1,66 @@
+"""Training and prediction from tables need no package of requirements-features.txt."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from shared import ENVIRONMENT, ROOT
+
+FORBIDDEN = ("torch", "av", "opensmile", "PIL")
+CODE = f"""
+import json, sys
+from pathlib import Path
+
+for name in {FORBIDDEN}:
+    sys.modules[name] = None  # to import it is an ImportError now, and nobody can find it
+
+sys.path.insert(0, "tests")
+import rpcl_jax.main
+from rpcl_jax.data.readers.semeval import conversation_object
+from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.predict import predict_file
+from rpcl_jax.train import train_and_evaluate
+from shared import tiny_config
+
+folder = Path(sys.argv[1])
+config = tiny_config()
+assert config.modalities == "tav"
+config.epochs = 1
+config.data.sizes.update({{"train": 16, "dev": 8, "test": 8}})
+train_and_evaluate(config, folder / "run")
+splits, tables = generate_corpus(config.data.seed, sizes=config.data.sizes.to_dict())
+for modality, table in tables.items():
+    table.save(folder / "features" / modality)
+conversations = []
+for dialogue in splits["test"]:
+    conversations.append(conversation_object(dialogue))
+    for utterance, turn in zip(dialogue.utterances, conversations[-1]["conversation"]):
+        turn["video_name"] = utterance.id + ".mp4"
+(folder / "in.json").write_text(json.dumps(conversations))
+predict_file(folder / "run", folder / "in.json", folder / "out.json", folder / "features")
+assert len(json.loads((folder / "out.json").read_text())) == len(conversations) > 0
+assert all(sys.modules[name] is None for name in {FORBIDDEN})
+print("needs none of them")
+"""
+
+
+@pytest.mark.slow
+def test_training_and_prediction_from_tables(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path)],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # compiles faster
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "needs none of them" in done.stdout, done.stderr
+
+
+def test_the_list_is_that_of_the_requirements():
+    text = (ROOT / "requirements-features.txt").read_text()
+    packages = set(re.findall(r"^(\w+)>=", text, re.MULTILINE))
+    everywhere = (ROOT / "requirements.txt").read_text()
+    packages -= set(re.findall(r"^(\w+)>=", everywhere, re.MULTILINE))
+    assert {"PIL" if p == "pillow" else p for p in packages} == set(FORBIDDEN)

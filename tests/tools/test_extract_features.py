@@ -1,0 +1,169 @@
+"""The command as a user runs it, on speech: kills, shards, what is missing, bad flags."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import opensmile
+import pytest
+from media import STYLES, needs_espeak, write_clip
+from shared import ENVIRONMENT, ROOT
+
+from rpcl_jax.data.clips import read_audio
+from rpcl_jax.data.features import FeatureTable
+
+pytestmark = [needs_espeak, pytest.mark.slow]
+TEXTS = ("Oh no!", "You did it.", "I lost it.", "Look at that!", "Leave me alone.", "Well.")
+SIZES = {"train": 5, "dev": 1, "test": 1}  # conversations of six utterances
+MISSING, BROKEN = "dia3utt2", "dia7utt6"
+FILES = ("features.npy", "ids.txt", "table.json", "absent.txt")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """ECF's three files and its clips, in a folder for each conversation."""
+    root, number, said = tmp_path_factory.mktemp("ecf"), 0, []
+    for split, size in SIZES.items():
+        lines = []
+        for _ in range(size):
+            number += 1
+            lines += [f"{number} {len(TEXTS)}", "(1,1)"]
+            for t, text in enumerate(TEXTS, 1):
+                emotion = list(STYLES)[(number + t) % len(STYLES)] if t > 1 else "joy"
+                at = "0:00:01.000 - 0:00:02.000"
+                lines.append(f"{t} | Ann | {emotion} | {text} | clip: {at}")
+                said.append((number, t, text, emotion))
+        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    for number, t, text, emotion in said:
+        path = root / f"clips/{number}/dia{number}utt{t}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.stem == BROKEN:
+            path.write_bytes(b"no film")
+        elif path.stem != MISSING:
+            write_clip(path, text, emotion)
+    return root
+
+
+def command(root, out, *arguments):
+    return [
+        *(sys.executable, "tools/extract_features.py", "--config=configs/ecf.py"),
+        *(f"--config.data.root={root}", f"--clips={root / 'clips'}", "--extractor=opensmile"),
+        *(f"--out={out}", *arguments),
+    ]
+
+
+def run(*arguments, status=0):
+    done = subprocess.run(
+        command(*arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def contents(out):
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "audio"
+    return out, run(corpus, out)
+
+
+def test_what_is_said_at_the_end(whole):
+    out, done = whole
+    assert f"{out}: 40 of 42 utterances" in done.stdout
+    lines = done.stderr.strip().splitlines()
+    assert f"{MISSING}: no audio: no file named clip or {MISSING} " in lines[-2]
+    assert f"{BROKEN}: no audio: " in lines[-1]
+    assert "Invalid data found" in lines[-1]
+    assert "42/42" in done.stderr  # the bar, with its rate
+    assert "clip/s" in done.stderr
+
+
+def test_rows_are_those_of_opensmile(whole, corpus):
+    table = FeatureTable.load(whole[0])
+    assert table.dimension == 6373
+    assert (table.description["extractor"], table.description["model"]) == (
+        "opensmile",
+        "ComParE_2016",
+    )
+    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+    for name in ("dia1utt1", "dia4utt5", "dia7utt3"):
+        path = corpus / f"clips/{name[3]}/{name}.mp4"
+        expected = smile.process_signal(read_audio(path, 0.0, 60.0), 16_000).to_numpy()
+        np.testing.assert_allclose(table.rows([name]).values, expected, rtol=1e-5)
+    assert len(np.unique(table.values, axis=0)) > 20  # voices and words differ
+
+
+def test_killed_and_resumed_it_is_the_same(whole, corpus, tmp_path):
+    out = tmp_path / "audio"
+    process = subprocess.Popen(
+        command(corpus, out), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    first = tmp_path / "audio.partial/000000.npz"
+    ends = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < ends:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert first.exists()
+    assert not (tmp_path / "audio.partial/000002.npz").exists()  # it was in the middle
+    run(corpus, out)
+    assert contents(out) == contents(whole[0])
+    assert not (tmp_path / "audio.partial").exists()
+
+
+def test_shards_at_the_same_time_are_the_same(whole, corpus, tmp_path):
+    out = tmp_path / "audio"
+    processes = [
+        subprocess.Popen(
+            command(corpus, out, f"--shard={part}/2"),
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for part in (1, 2)
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "shard 2/2 is done; when all are, run it without --shard" in said[1][0]
+    assert MISSING in said[0][1] + said[1][1]
+    assert not out.exists()
+    run(corpus, out)
+    assert contents(out) == contents(whole[0])
+
+
+def test_strict_fails_and_makes_no_table(corpus, tmp_path):
+    done = run(corpus, tmp_path / "audio", "--strict", status=1)
+    assert done.stderr.strip().endswith("extract_features: 2 utterances have no audio")
+    assert MISSING in done.stderr
+    assert not (tmp_path / "audio").exists()
+
+
+def test_bad_flags_are_one_line(corpus, tmp_path):
+    def refused(message, *arguments):
+        done = run(corpus, tmp_path / "t", *arguments, status=1)
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    refused("extractor 'nosuch' is unknown", "--extractor=nosuch")
+    refused("--shard=0/2: must be i/n", "--shard=0/2")
+    refused("extract_features: --config, --clips, --extractor and --out are needed", "--clips=")
+    refused("neither", f"--config.data.root={tmp_path}")
+
+
+def test_the_table_says_where_it_is_from(whole):
+    description = json.loads((whole[0] / "table.json").read_text())
+    assert description == {
+        "extractor": "opensmile",
+        "model": "ComParE_2016",
+        "revision": opensmile.__version__,
+        "dimension": 6373,
+    }

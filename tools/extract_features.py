@@ -1,0 +1,67 @@
+"""Makes the feature table of a corpus from its clips.
+
+python tools/extract_features.py --config=configs/ecf.py --clips=data/ECF/clips \
+  --extractor=wav2vec2 --out=data/ECF/features/audio
+
+A clip is a file of its own, named like the utterance, or a stretch of an episode, where the
+corpus says which. The same command goes on where it was killed. On a cluster, run it with
+--shard=1/8 to --shard=8/8, at the same time or not, and then once without, which makes the table.
+Utterances whose clips are missing or broken get no row and are listed at the end; with --strict
+they make it fail before there is a table.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # a script: not tools/, whose statistics.py is not Python's, but the repository
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from rpcl_jax.data.corpus import SPLITS, load_splits
+from rpcl_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Which corpus; see configs/.")
+_CLIPS = flags.DEFINE_string("clips", "", "Folder of films and sounds, in folders or not.")
+_EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
+_MODEL = flags.DEFINE_string(
+    "model", "", "Folder or hub name; default: see rpcl_jax/data/extractors.py."
+)
+_OUT = flags.DEFINE_string("out", "", "Folder of the table.")
+_SPLITS = flags.DEFINE_list("splits", list(SPLITS), "Which; the others need not be there.")
+_SHARD = flags.DEFINE_string("shard", "", "i/n: only part i, from 1, of n.")
+_STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags, extracts, lists what is absent."""
+    del argv
+    if _CONFIG.value is None or not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
+        sys.exit("extract_features: --config, --clips, --extractor and --out are needed")
+    out = Path(_OUT.value)
+    try:
+        # Imported here, so that --help answers at once, and what is not installed is one line.
+        from rpcl_jax.data.extraction import extract_table, parse_shard
+        from rpcl_jax.data.extractors import load_extractor
+
+        shard = parse_shard(_SHARD.value)
+        splits = load_splits(_CONFIG.value, _SPLITS.value)
+        extractor = load_extractor(_EXTRACTOR.value, _MODEL.value)
+        utterances = [u for split in splits.values() for d in split for u in d.utterances]
+        absent = extract_table(utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value)
+    except InputError as error:
+        sys.exit(f"extract_features: {error}")
+    for identifier, reason in absent:
+        print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
+    if absent and _STRICT.value:
+        sys.exit(f"extract_features: {len(absent)} utterances have no {extractor.modality}")
+    if shard is None:
+        count = len(utterances) - len(absent)
+        print(f"{out}: {count} of {len(utterances)} utterances")
+    else:
+        print(f"{out}: shard {_SHARD.value} is done; when all are, run it without --shard")
+
+
+if __name__ == "__main__":
+    app.run(main)
