@@ -28,6 +28,7 @@ from rpcl_jax.metrics import ScoredDialogue, pair_labels, precision_recall_curve
 from tools.results import (
     METRICS,
     Run,
+    benchmark_name,
     read_run,
     resampled_metrics,
     training_curves,
@@ -53,7 +54,7 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     if any([s.dialogue for s in other] != dialogues for other in scores):
         raise InputError(f"{runs[1].folder}: on other test conversations than {runs[0].folder}")
     return {
-        "benchmark": runs[0].config.data.name,
+        "benchmark": benchmark_name(runs[0].config),
         "emotions": classes,
         "runs": [
             _run_data(run, scored) | {"name": name}

@@ -32,6 +32,11 @@ METRICS = (
 )
 
 
+def benchmark_name(config: ConfigDict) -> str:
+    """The name of a config's benchmark as one writes it."""
+    return BENCHMARKS.get(config.data.name, config.data.name)
+
+
 class Run(NamedTuple):
     """A finished run."""
 
@@ -57,8 +62,8 @@ class Experiment:
 
     @property
     def benchmark(self) -> str:
-        """The data's name as one writes it."""
-        return BENCHMARKS.get(self.config.data.name, self.config.data.name)
+        """The name of its benchmark."""
+        return benchmark_name(self.config)
 
     @property
     def modalities(self) -> str:

@@ -19,7 +19,7 @@ from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.data.statistics import split_statistics
 from rpcl_jax.errors import InputError
 from tools.make_tables import STATISTICS_COLUMNS, Table, markdown, statistics_rows, write_csv
-from tools.results import BENCHMARKS
+from tools.results import benchmark_name
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "Which; the others need not be there.")
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     except InputError as error:
         sys.exit(f"statistics: {error}")
     everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
-    name = BENCHMARKS.get(_CONFIG.value.data.name, _CONFIG.value.data.name)
+    name = benchmark_name(_CONFIG.value)
     rows = [*statistics_rows(name, splits), [name, "total", *split_statistics(everything)]]
     table = Table("statistics", list(STATISTICS_COLUMNS), rows)
     print(markdown(table), end="")

@@ -245,6 +245,12 @@ def test_a_row_shows_its_confidences_and_hard_negatives(tmp_path, open_page, neg
     # A cell of the heat map says the same of one pair.
     page.hover(f'.columns .card rect[data-i="{i}"][data-j="0"]')
     assert f"confidence {shown}" in page.inner_text("#readout")
+    frames = page.locator(".map .frame").evaluate_all(
+        "nodes => nodes.map(n => n.getAttribute('d'))"
+    )
+    assert set(frames) == {f"M0,{i}H1v1H0Z"}
+    page.hover(f'.turn[data-turn="{i}"]')
+    assert page.locator(".map .frame").first.get_attribute("d") == f"M0,{i}H{i + 1}v1H0Z"
 
 
 def test_the_heat_map_marks_gold_and_predicted_cells(report, runs, open_page):
