@@ -130,7 +130,7 @@ def cached_vectors(
     They lie there under a key made of all they depend on, so that what is found is never stale.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
-    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
+    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config, mesh)
     if not folder.exists():
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
@@ -153,8 +153,13 @@ def with_text_vectors(
     return corpus._replace(tables={"text": table} | corpus.tables)
 
 
-def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:
-    """A digest of everything that `utterance_vectors` depends on."""
+def vectors_key(
+    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
+) -> str:
+    """A digest of everything that `utterance_vectors` depends on, to the last bit.
+
+    How utterances share batches and rows, and on what devices, decides the order of sums.
+    """
     digest = hashlib.sha256(encoder_digest(encoder).encode())
     settings = {
         "version": _VERSION,
@@ -162,6 +167,9 @@ def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: C
         "speaker_names": config.text.speaker_names,
         "max_tokens": config.text.max_tokens,
         "max_utterances": config.data.max_utterances,
+        "batch_size": config.batch_size,
+        "row_length": config.text.row_length,
+        "devices": [str(device.device_kind) for device in mesh.devices.flat],
         "dialogues": [
             [(u.id, u.speaker, u.text) for u in dialogue.utterances] for dialogue in dialogues
         ],

@@ -15,7 +15,12 @@ from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.data.readers.semeval import conversation_object, with_pairs
 from rpcl_jax.decode import decode_pairs, pair_emotions
 from rpcl_jax.encoder import with_text_vectors
-from rpcl_jax.metrics import ScoredDialogue, confidence_diagnostics, evaluate_split
+from rpcl_jax.metrics import (
+    ScoredDialogue,
+    confidence_diagnostics,
+    evaluate_split,
+    reliability,
+)
 from rpcl_jax.parallel import Scores, make_mesh, make_score, put_batch, replicate
 from rpcl_jax.scores import save_scores
 
@@ -51,14 +56,17 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
 
 def report(dev: list[ScoredDialogue], test: list[ScoredDialogue], config: ConfigDict) -> dict:
     """The threshold chosen on `dev`, frozen for `test`, and the numbers of both."""
-    dev_metrics = evaluate_split(dev, None)
-    test_metrics = evaluate_split(test, dev_metrics["threshold"])
-    settings = {"top_k": config.rpcl.top_k, "base_margin": config.rpcl.base_margin}
-    return {
-        "threshold": dev_metrics["threshold"],
-        "dev": dev_metrics | confidence_diagnostics(dev, **settings),
-        "test": test_metrics | confidence_diagnostics(test, **settings),
-    }
+
+    def numbers(scored: list[ScoredDialogue], threshold: float | None) -> dict[str, float | int]:
+        *_, ece, brier = reliability(scored)
+        diagnostics = confidence_diagnostics(
+            scored, top_k=config.rpcl.top_k, base_margin=config.rpcl.base_margin
+        )
+        return evaluate_split(scored, threshold) | diagnostics | {"ece": ece, "brier": brier}
+
+    of_dev = numbers(dev, None)
+    threshold = of_dev["threshold"]
+    return {"threshold": threshold, "dev": of_dev, "test": numbers(test, threshold)}
 
 
 def pair_objects(scored: list[ScoredDialogue], threshold: float) -> list[dict[str, Any]]:

@@ -132,8 +132,8 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
 class Reliability(NamedTuple):
     """How far confidences can be taken as probabilities.
 
-    Of `bins` equal intervals of [0, 1], the m that hold a candidate: mean confidence, fraction of
-    gold pairs and number of candidates, [m] each.
+    Of ten equal intervals of [0, 1], the m that hold a candidate: mean confidence, fraction of gold
+    pairs and number of candidates, [m] each.
     """
 
     confidence: np.ndarray
@@ -143,7 +143,7 @@ class Reliability(NamedTuple):
     brier: float  # mean squared distance of confidence and label
 
 
-def reliability(scored: Sequence[ScoredDialogue], bins: int = 10) -> Reliability:
+def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     """Returns the reliability of the pair confidences of a split's candidates.
 
     Raises:
@@ -152,8 +152,8 @@ def reliability(scored: Sequence[ScoredDialogue], bins: int = 10) -> Reliability
     p, y = _candidates(scored)
     p = p.astype(np.float64)
     # Rounding may push a confidence of 1 a little over it.
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    count, total, gold = (np.bincount(place, w, minlength=bins) for w in (None, p, y))
+    place = np.minimum((p * 10).astype(int), 9)
+    count, total, gold = (np.bincount(place, w, minlength=10) for w in (None, p, y))
     held = count > 0
     confidence, fraction = total[held] / count[held], gold[held] / count[held]
     return Reliability(
@@ -283,7 +283,8 @@ def confidence_diagnostics(
     Returns:
       `gold_confidence`, the mean over gold candidates; for hard and all: `gap_*`, the mean gap,
       `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number;
-      `violation_rate_hard`, the fraction of hard triples with a gap under the margin.
+      `violation_rate_hard` and `inversion_rate_hard`, the fractions of hard triples with a gap
+      under the margin and under 0.
 
     Raises:
       InputError: a dialogue has no labels.
@@ -323,6 +324,7 @@ def diagnostic_sums(
         "severity_hard": severity[hard],
         "severity_all": severity[every],
         "violation_rate_hard": severity[hard] > 0,
+        "inversion_rate_hard": gap[hard] < 0,
     }
     return {name: (float(value.sum()), len(value)) for name, value in values.items()}
 

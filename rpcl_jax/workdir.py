@@ -79,8 +79,10 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path) -> Iterator[int]:
     """While this holds, no other process trains in `workdir`; a killed one holds it no longer.
+
+    Yields the lock's file descriptor: a process that inherits it holds the lock too.
 
     Raises:
       InputError: another process does.
@@ -93,7 +95,7 @@ def locked(workdir: Path) -> Iterator[None]:
             raise InputError(
                 f"{workdir}: another process is training in it; wait for it, or stop it"
             ) from error
-        yield
+        yield file.fileno()
 
 
 def read_json(path: Path) -> Any:

@@ -32,7 +32,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
     f1 = resampled_f1(scored, 0.6, draws)
     precision = resampled_average_precision(scored, draws)
     diagnostics = resampled_diagnostics(scored, draws, top_k=2, base_margin=0.05)
-    assert len(diagnostics) == 6
+    assert len(diagnostics) == 7
     for r, weights in enumerate(draws):
         drawn = [s for s, times in zip(scored, weights, strict=True) for _ in range(int(times))]
         expected = evaluate_split(drawn, 0.6)

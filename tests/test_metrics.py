@@ -373,6 +373,7 @@ def test_confidence_diagnostics_are_those_of_a_loop_over_triples(seed, top_k):
             "severity_hard": np.mean(severities["hard"]),
             "severity_all": np.mean(severities["all"]),
             "violation_rate_hard": np.mean(violations),
+            "inversion_rate_hard": np.mean([gap < 0 for gap in gaps["hard"]]),
             "triples_hard": len(gaps["hard"]),
             "triples_all": len(gaps["all"]),
         },

@@ -51,13 +51,15 @@ def main() -> None:
         if not seeds:
             raise InputError(f"{arguments.system}: no seed in common with {arguments.base}")
         print("seeds", *seeds)
+        names = (arguments.base, arguments.system, "difference", "low", "high")
+        print(f"{'test, in points':16s}", *(f"{name[-12:]:>12s}" for name in names))
         for metric in METRICS:
             delta = paired_delta(system, objective, other, base, metric, seeds)
             means = (
                 experiment.values(name, metric, seeds).mean()
                 for experiment, name in ((other, base), (system, objective))
             )
-            numbers = (f"{100 * value:8.2f}" for value in (*means, *delta[:3]))
+            numbers = (f"{100 * value:12.2f}" for value in (*means, *delta[:3]))
             note = "  contains 0" if delta.contains_zero else ""
             print(f"{metric:16s}", *numbers, note)
     except InputError as error:

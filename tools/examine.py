@@ -4,9 +4,10 @@ python tools/examine.py RUN… [--out=examined.csv]
 
 A row for every run and split, of the run's best epoch: how well the split is known (the test
 threshold's Pair F1; on the training split, what it has over the others is overfitting), how many
-hard negatives stand within the margin (equations 8 to 11), and what a corrupted view does
-(equations 12 to 14): the share of utterances that may be zeroed at all, how far zeroing them moves
-the confidence of gold and of other pairs, and how often it takes a gold pair across the threshold.
+hard negatives stand within the margin, how deep on average, and how many above the gold pair
+(equations 8 to 11), and what a corrupted view does (equations 12 to 14): the share of utterances
+that may be zeroed at all, how far zeroing them moves the confidence of gold and of other pairs, and
+how often it takes a gold pair across the threshold.
 """
 
 import sys
@@ -57,6 +58,8 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
         numbers = evaluate_split(scored, run.result["threshold"]) | confidence_diagnostics(
             scored, top_k=trained.config.rpcl.top_k, base_margin=trained.config.rpcl.base_margin
         )
+        violations = numbers["violation_rate_hard"]
+        numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(
             trained.model,
             params,
@@ -70,7 +73,7 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
 
 COLUMNS = (
     *("pair_f1", "pair_auprc", "gold_confidence", "gap_hard"),
-    *("violation_rate_hard", "severity_hard"),
+    *("violation_rate_hard", "severity_hard", "violation_depth_hard", "inversion_rate_hard"),
     *("bystanders", "shift_gold", "shift_other", "gold_flipped"),
 )
 

@@ -54,12 +54,18 @@ def diagnostics_figure(experiments: Sequence[Experiment]) -> Figure | None:
     if not experiments:
         return None
     figure, axes = plt.subplots(
-        len(experiments), 3, figsize=(11, 3.2 * len(experiments)), squeeze=False
+        len(experiments),
+        4,
+        figsize=(13, 3.2 * len(experiments)),
+        width_ratios=[3, 3, 2, 2],
+        squeeze=False,
     )
     for row, experiment in zip(axes, experiments, strict=True):
         _draw_gaps(row[0], experiment)
         _draw_operating_points(row[1], experiment)
-        _draw_changes(row[2], experiment)
+        # Severities are smaller by far: on one axis with confidences they would not be seen.
+        _draw_changes(row[2], experiment, ["gold_confidence"], "gold confidence")
+        _draw_changes(row[3], experiment, ["severity_hard", "severity_all"], "violation severity")
         row[0].set_ylabel(experiment.title, fontsize=8)
     return figure
 
@@ -117,21 +123,18 @@ def _draw_f1_lines(axes: Axes) -> None:
     axes.axis((left, right, bottom, top))
 
 
-def _draw_changes(axes: Axes, experiment: Experiment) -> None:
-    wanted = {
-        "gold_confidence": ("gold confidence ↑", 1),
-        "severity_hard": ("severity, hard ↓", -1),
-        "severity_all": ("severity, all ↓", -1),
-    }
+def _draw_changes(axes: Axes, experiment: Experiment, metrics: Sequence[str], title: str) -> None:
+    """Rpcl over base, turned so that up is what RPCL wants: more confidence, less severity."""
     seeds = experiment.common_seeds("base", "rpcl")
-    for place, (metric, (_, sign)) in enumerate(wanted.items()):
+    for place, metric in enumerate(metrics):
         delta = experiment.delta("rpcl", metric, seeds)
-        _draw_interval(axes, -place, delta, sign, horizontal=True)
-    axes.set_yticks([0, -1, -2], [name for name, _ in wanted.values()])
-    axes.set_ylim(-2.6, 0.6)
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_xlabel("points, to the right is what RPCL wants")
-    axes.set_title("rpcl − base, desired direction", pad=16)
+        _draw_interval(axes, place, delta, -1 if metric.startswith("severity") else 1)
+    names = {"gold_confidence": "gold pairs", "severity_hard": "hard", "severity_all": "all"}
+    axes.set_xticks(range(len(metrics)), [names[metric] for metric in metrics])
+    axes.set_xlim(-0.6, len(metrics) - 0.4)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_ylabel("points, desired direction up")
+    axes.set_title(f"change of {title}", pad=16)
 
 
 def _draw_interval(
@@ -140,7 +143,6 @@ def _draw_interval(
     delta: Interval,
     sign: int = 1,
     *,
-    horizontal: bool = False,
     colour: str = COLOURS["rpcl"],
     label: str | None = None,
 ) -> None:
@@ -150,9 +152,8 @@ def _draw_interval(
     # A percentile interval may leave out the difference itself; an error bar cannot point back.
     error = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
     axes.errorbar(
-        *((value, place) if horizontal else (place, value)),
-        xerr=error if horizontal else None,
-        yerr=None if horizontal else error,
+        *(place, value),
+        yerr=error,
         fmt="o",
         color=colour,
         mfc="white" if delta.contains_zero else colour,
@@ -164,7 +165,7 @@ def _draw_interval(
 def describe(delta: Interval) -> str:
     """A difference and its interval in points."""
     text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * value for value in delta[:3]))
-    return text.replace("-", "−")
+    return text.replace("-", "−") + "\ncontains 0" * delta.contains_zero
 
 
 def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:

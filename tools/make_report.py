@@ -46,8 +46,10 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
       runs: one or two, on the same test conversations.
 
     Raises:
-      InputError: they are on different ones, or a run has no scores.
+      InputError: they are on different ones, tell other emotions apart, or a run has no scores.
     """
+    if len({run.config.data.emotions for run in runs}) > 1:
+        raise InputError(f"{runs[1].folder}: tells other emotions apart than {runs[0].folder}")
     scores = [run.scores(load_splits(run.config)["test"], "test") for run in runs]
     dialogues = [s.dialogue for s in scores[0]]
     classes = EMOTION_CLASSES[runs[0].config.data.emotions]

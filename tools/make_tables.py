@@ -118,22 +118,28 @@ def main_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def controls_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 3: the two training-objective controls between base and rpcl, over the seeds of all."""
+    """Table 3: the two training-objective controls between base and rpcl.
+
+    A row is over the seeds that its objective has in common with both.
+    """
     columns = [*COLUMNS, "objective"]
     for name in NAMES.values():
         columns += [name, f"{name}, over base", f"{name}, rpcl over it"]
     rows: list[list[Value]] = []
     for e in experiments:
-        controls = [control for control in CONTROLS if control in e.runs]
-        objectives = ["base", *controls, "rpcl"]
-        seeds = e.common_seeds(*objectives)
-        for objective in objectives if controls and seeds else ():
+        if not e.runs.keys() & set(CONTROLS):
+            continue
+        ends = [end for end in ("base", "rpcl") if end in e.runs]
+        for objective in ("base", *CONTROLS, "rpcl"):
+            seeds = e.common_seeds(objective, *ends)
             row: list[Value] = [*_setting(e, seeds), objective]
-            for metric in NAMES:
+            for metric in NAMES if seeds else ():
                 row.append(e.values(objective, metric, seeds))
                 for system, base in ((objective, "base"), ("rpcl", objective)):
-                    row.append(None if system == base else e.delta(system, metric, seeds, base))
-            rows.append(row)
+                    there = system != base and {system, base} <= e.runs.keys()
+                    row.append(e.delta(system, metric, seeds, base) if there else None)
+            if seeds:
+                rows.append(row)
     return Table("table3_controls", columns, rows)
 
 
@@ -157,16 +163,15 @@ def published_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def ablations_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 5: what each part of RPCL gives over base, over the seeds of all."""
+    """Table 5: what each part of RPCL gives over base, over the seeds of both."""
     columns = [*COLUMNS, "objective", *(f"{name}, over base" for name in NAMES.values())]
     rows: list[list[Value]] = []
     for e in experiments:
-        ablations = [ablation for ablation in ABLATIONS if ablation in e.runs]
-        objectives = [*ablations, *(["rpcl"] if "rpcl" in e.runs else [])]
-        seeds = e.common_seeds("base", *objectives)
-        for objective in objectives if ablations and seeds else ():
-            deltas = [e.delta(objective, metric, seeds) for metric in NAMES]
-            rows.append([*_setting(e, seeds), objective, *deltas])
+        for objective in (*ABLATIONS, "rpcl") if e.runs.keys() & set(ABLATIONS) else ():
+            seeds = e.common_seeds("base", objective)
+            if seeds:
+                deltas = [e.delta(objective, metric, seeds) for metric in NAMES]
+                rows.append([*_setting(e, seeds), objective, *deltas])
     return Table("table5_ablations", columns, rows)
 
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.objective import VARIANTS
-from rpcl_jax.workdir import check_owner, read_json
+from rpcl_jax.workdir import check_owner, locked, read_json
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the runs have in common.")
 _OBJECTIVES = flags.DEFINE_list("objectives", list(VARIANTS), "Names of rpcl_jax/objective.py.")
@@ -131,9 +131,12 @@ def _is_of_grid(cell: Cell, common: ConfigDict, out: Path) -> bool:
 def write_results(common: ConfigDict, out: Path) -> int:
     """Writes `out/results.csv`, a row for every finished cell, and returns their number.
 
-    Columns: `run`, the cell's folder, and everything in its `result.json`.
+    Columns: `run`, the cell's folder, and everything in its `result.json`. Without a finished cell
+    of this config, a table that is there stays: it is another config's.
     """
     cells = finished_cells(common, out)
+    if not cells and (out / "results.csv").exists():
+        return 0
     rows = [
         {"run": cell.name} | flatten(read_json(out / cell.name / "result.json")) for cell in cells
     ]
@@ -163,7 +166,7 @@ def device_environments() -> list[dict[str, str]]:
 
 
 def run_grid(
-    cells: Sequence[Cell], common: ConfigDict, arguments: Sequence[str], out: Path
+    cells: Sequence[Cell], common: ConfigDict, arguments: Sequence[str], out: Path, lock: int
 ) -> list[Cell]:
     """Trains `cells`, in this order, and returns those that failed.
 
@@ -172,6 +175,7 @@ def run_grid(
       common: the config of all cells.
       arguments: the flags that make `common`.
       out: folder of the grid.
+      lock: on `out`, for the cells to hold too: should this process be killed, they go on.
     """
     failed, waiting = [], []
     for cell in cells:
@@ -190,7 +194,7 @@ def run_grid(
             for device, environment in enumerate(environments):
                 if waiting and device not in running:
                     cell = waiting.pop(0)
-                    running[device] = _start(cell, arguments, out, environment, device)
+                    running[device] = _start(cell, arguments, out, lock, environment, device)
             time.sleep(0.5)
             for device, training in list(running.items()):
                 ended = training.process.poll() is not None
@@ -208,7 +212,12 @@ def run_grid(
 
 
 def _start(
-    cell: Cell, arguments: Sequence[str], out: Path, environment: dict[str, str], device: int
+    cell: Cell,
+    arguments: Sequence[str],
+    out: Path,
+    lock: int,
+    environment: dict[str, str],
+    device: int,
 ) -> Training:
     command = [
         *(sys.executable, "-m", "rpcl_jax.main", *arguments, f"--workdir={out / cell.name}"),
@@ -219,7 +228,11 @@ def _start(
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": path} | environment, stdout=file, stderr=file
+            command,
+            env=os.environ | {"PYTHONPATH": path} | environment,
+            stdout=file,
+            stderr=file,
+            pass_fds=[lock],
         )
     line = tqdm(
         desc=f"{cell.name}: starting",
@@ -243,9 +256,11 @@ def main(argv: list[str]) -> None:
     product = itertools.product(_OBJECTIVES.value, _MODALITIES.value, seeds)
     cells = list(dict.fromkeys(Cell(*choice) for choice in product))
     out = Path(_OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
     config_flag = flags.FLAGS["config"]
     overrides = config_flags.get_override_values(config_flag)
+    for field, flag in (("objective", "objectives"), ("modalities",) * 2, ("seed", "seeds")):
+        if field in overrides:
+            sys.exit(f"run_grid: --config.{field}: the grid sets it; use --{flag}")
     arguments = [
         f"--config={config_flags.get_config_filename(config_flag)}",
         *(f"--config.{field}={value}" for field, value in overrides.items()),
@@ -254,10 +269,14 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed: list[Cell] = []
     try:
-        failed = run_grid(cells, _CONFIG.value, arguments, out)
-    finally:  # stopped halfway, there is a table all the same
-        finished = write_results(_CONFIG.value, out)
-        print(f"{finished} finished cells: {out / 'results.csv'}")
+        with locked(out) as lock:
+            try:
+                failed = run_grid(cells, _CONFIG.value, arguments, out, lock)
+            finally:  # stopped halfway, there is a table all the same
+                finished = write_results(_CONFIG.value, out)
+                print(f"{finished} finished cells: {out / 'results.csv'}")
+    except InputError as error:
+        sys.exit(f"run_grid: {error}")
     if failed:
         sys.exit(f"failed: {', '.join(cell.name for cell in failed)}")
 

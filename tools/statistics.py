@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.data.statistics import split_statistics
 from rpcl_jax.errors import InputError
-from tools.make_tables import STATISTICS_COLUMNS, Table, markdown, statistics_rows, write_csv
+from tools.make_tables import STATISTICS_COLUMNS, Table, Value, markdown, statistics_rows, write_csv
 from tools.results import benchmark_name
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
@@ -37,7 +37,10 @@ def main(argv: list[str]) -> None:
         sys.exit(f"statistics: {error}")
     everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
     name = benchmark_name(_CONFIG.value)
-    rows = [*statistics_rows(name, splits), [name, "total", *split_statistics(everything)]]
+    rows: list[list[Value]] = [
+        *statistics_rows(name, splits),
+        [name, "total", *split_statistics(everything)],
+    ]
     table = Table("statistics", list(STATISTICS_COLUMNS), rows)
     print(markdown(table), end="")
     if _CSV.value:

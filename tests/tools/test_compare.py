@@ -22,7 +22,16 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     one = write_grid(tmp_path / "one", {"base": 1.0, "rpcl": 2.0}, seeds=(1, 2, 3), config=config)
     config.rpcl.corruption_rate = 0.5
     other = write_grid(tmp_path / "other", {"rpcl": 3.0}, seeds=(2, 3, 4), config=config)
-    line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[1].split()
+    seeds, header, line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[:3]
+    assert seeds == "seeds 2 3"
+    assert header.split()[3:] == [
+        f"{one}:rpcl"[-12:],
+        f"{other}:rpcl"[-12:],
+        "difference",
+        "low",
+        "high",
+    ]
+    line = line.split()
     first, second = (read_experiments([grid])[0].runs["rpcl"] for grid in (one, other))
     differences = [
         second[seed].result["test"]["pair_f1"] - first[seed].result["test"]["pair_f1"]
@@ -31,7 +40,7 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     assert line[0] == "pair_f1"
     assert float(line[3]) == pytest.approx(50 * sum(differences), abs=0.006)
     assert float(line[4]) < float(line[3]) < float(line[5])
-    same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[1]
+    same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[2]
     assert same.endswith("contains 0")
 
     assert "no 'ccps'; it has base, rpcl" in run(f"{one}:base", f"{one}:ccps", status=1).stderr

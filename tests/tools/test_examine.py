@@ -31,6 +31,8 @@ def test_rows_are_those_of_the_run(finished):
         for metric in ("pair_auprc", "gold_confidence", "gap_hard", "violation_rate_hard"):
             expected = 100 * result[row["split"]][metric]
             assert row[metric] == pytest.approx(expected, rel=1e-4), metric
+        severity = row["violation_rate_hard"] / 100 * row["violation_depth_hard"]
+        assert severity == pytest.approx(row["severity_hard"])
 
 
 @pytest.mark.slow

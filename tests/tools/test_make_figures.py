@@ -10,10 +10,12 @@ from fake_runs import write_grid, write_run
 from matplotlib.colors import same_color
 from shared import ENVIRONMENT, ROOT, tiny_config
 
+from rpcl_jax.bootstrap import Interval
 from rpcl_jax.metrics import evaluate_split
 from tools.make_figures import (
     COLOURS,
     FIGURES,
+    describe,
     diagnostics_figure,
     modalities_figure,
     precision_recall_figure,
@@ -64,14 +66,20 @@ def test_figure_2_shows_the_gaps_of_the_runs(grids):
             for objective in ("base", "rpcl")
         ]
     )
-    # Gold confidence is larger, severities are smaller: all three to the right.
-    changes = [line.get_xdata()[0] for line in axes[2].lines if line.get_marker() == "o"]
+    # Gold confidence is larger, severities are smaller: all three upwards.
+    lines = [line for panel in axes[2:4] for line in panel.lines]
+    changes = [line.get_ydata()[0] for line in lines if line.get_marker() == "o"]
     expected = [
         sign * 100 * experiments[0].delta("rpcl", metric, seeds).difference
         for metric, sign in (("gold_confidence", 1), ("severity_hard", -1), ("severity_all", -1))
     ]
     assert changes == pytest.approx(expected)
     assert min(changes) > 0
+
+
+def test_a_gap_that_may_be_none_says_so():
+    assert describe(Interval(0.02, -0.01, 0.05, 3)) == "+2.00 [−1.00, +5.00]\ncontains 0"
+    assert describe(Interval(-0.02, -0.03, -0.01, 3)) == "−2.00 [−3.00, −1.00]"
 
 
 def test_figure_3_fills_only_what_leaves_zero_out(grids):

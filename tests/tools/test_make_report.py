@@ -291,6 +291,11 @@ def test_the_keyboard_suffices(report, open_page):
     assert "utterance 2 causes the emotion of 2" in page.inner_text("#readout")
     page.keyboard.press("Escape")
     assert page.locator(".turn.active").count() == 0
+    page.focus("input[name=disagree]")
+    page.keyboard.press("k")
+    assert heading.inner_text() == f"Conversation {ids[-3]}"
+    page.evaluate(f"location.hash = '#{ids[4]}'")
+    page.wait_for_function(f"document.querySelector('.viewhead h2').innerText.endsWith('{ids[4]}')")
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):

@@ -14,6 +14,8 @@ from rpcl_jax.bootstrap import Interval
 from rpcl_jax.data.corpus import load_corpus
 from tools.make_tables import (
     Table,
+    ablations_table,
+    controls_table,
     escape_latex,
     format_value,
     latex,
@@ -171,6 +173,21 @@ def test_what_is_compared_rests_on_the_same_seeds(tmp_path):
     assert (row[5].tolist(), row[6].tolist()) == ([one], [other])
     assert row[7].difference == pytest.approx(other - one)
     assert "one seed" in markdown(main_table(experiments))
+
+
+def test_a_missing_cell_costs_no_more_than_its_row(tmp_path):
+    write_grid(tmp_path, {"base": 1.0, "rpcl": 2.0, "cdmr": 1.5, "fixed_margin": 1.2}, seeds=(1, 2))
+    write_run(tmp_path / "no_top_k-tav-seed2", "no_top_k", 2, 2.0)
+    write_run(tmp_path / "ccps-tav-seed9", "ccps", 9, 2.0)
+    folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
+    experiments = read_experiments(folders)
+    rows = {row[5]: row[4] for row in ablations_table(experiments).rows}
+    assert rows == {"cdmr": "1, 2", "no_top_k": "2", "rpcl": "1, 2"}
+    experiments = read_experiments([f for f in folders if not f.name.startswith("rpcl")])
+    rows = {row[5]: row for row in controls_table(experiments).rows}
+    assert list(rows) == ["base", "fixed_margin"]
+    assert rows["fixed_margin"][7].difference > 0
+    assert rows["fixed_margin"][8] is None
 
 
 def test_settings_that_differ_in_anything_are_told_apart(tmp_path):

@@ -61,10 +61,12 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     # A finished cell of another config is no cell of this grid.
     done = run(tmp_path, "--config.epochs=2", "--objectives=base", "--modalities=t", status=1)
     assert "another config (epochs: 1 there, 2 asked for)" in done.stderr
-    assert rows(tmp_path) == []
+    assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1"]
     # A later command adds cells to the table and loses none.
     run(tmp_path, epochs, "--objectives=rpcl,rpcl", "--modalities=t")
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1", "rpcl-t-seed1"]
+    refused = run(tmp_path, epochs, "--config.seed=7", status=1)
+    assert "run_grid: --config.seed: the grid sets it; use --seeds" in refused.stderr
     assert "must be whole numbers" in run(tmp_path, epochs, "--seeds=x", status=1).stderr
 
 
@@ -101,6 +103,30 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path):
     assert numbers[0] == numbers[1]
 
 
+@pytest.mark.slow
+def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
+    flags = ["--config.epochs=50", "--config.patience=50", "--objectives=base", "--modalities=t"]
+    process = subprocess.Popen(
+        grid(tmp_path, *flags), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "epoch 1/50" in line:
+            break
+    process.kill()
+    process.wait()
+    log = (tmp_path / "base-t-seed1.log").read_text()
+    refused = run(tmp_path, *flags, status=1).stderr
+    assert refused == (
+        f"run_grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
+    )
+    assert (tmp_path / "base-t-seed1.log").read_text().startswith(log), "the cell goes on"
+    metrics = tmp_path / "base-t-seed1/metrics.jsonl"
+    size = metrics.stat().st_size
+    while metrics.stat().st_size == size:
+        time.sleep(0.05)
+    subprocess.run(["pkill", "-f", str(tmp_path / "base-t-seed1")], check=True)
+
+
 DEVICES = """
 import json, os, subprocess, sys, time
 from pathlib import Path
@@ -117,7 +143,8 @@ if len(sys.argv) > 2:
         return popen([sys.executable, "-c", code], env=env, **files)
     run_grid.subprocess.Popen = start
     cells = [run_grid.Cell("base", "t", seed) for seed in range(5)]
-    assert run_grid.run_grid(cells, None, [], Path(sys.argv[2])) == []
+    with run_grid.locked(Path(sys.argv[2])) as lock:
+        assert run_grid.run_grid(cells, None, [], Path(sys.argv[2]), lock) == []
     print(json.dumps(seen))
 """
 
