@@ -5,14 +5,13 @@
 """
 
 import os
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from rpcl_jax.allocator import restart_keeping_memory
-from rpcl_jax.errors import InputError
+from rpcl_jax.command_line import check_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Which job.")
@@ -29,52 +28,22 @@ _FEATURES = flags.DEFINE_string(
 _CLIPS = flags.DEFINE_string(
     "clips", "", "predict: folder with the films or sounds of the input, to extract features of."
 )
-_DEBUG = flags.DEFINE_bool("debug", False, "Show tracebacks.")
 
 
 def main() -> None:
     """Parses the command line and does the job; exits with 1 on bad input, 2 on bad usage."""
-    app.run(_main, flags_parser=_parse)
+    run_command("rpcl_jax", _run, _check_flags)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """absl's parser, but one line and status 2 where a flag or a config field does not exist."""
-    try:
-        rest = flags.FLAGS(argv)
-        if len(rest) > 1:
-            raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
-        if _MODE.value == "train":
-            if _CONFIG.value is None:
-                raise flags.Error("--config is needed, for example --config=configs/ecf.py")
-            _ = _CONFIG.value.seed  # a file that could not be read complains only when looked into
-        if _MODE.value != "train" and not _WORKDIR.value:
-            raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
-        if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
-            raise flags.Error("--mode=predict needs --input and --output")
-        if _FEATURES.value and _CLIPS.value:
-            raise flags.Error("--features and --clips: give one of them")
-        return rest
-    # ml_collections reports a missing field, file or wrong type each in its own way.
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        if "--debug" in argv:
-            raise
-        sys.exit(_complain(error, 2))
-
-
-def _main(argv: list[str]) -> None:
-    del argv
-    try:
-        _run()
-    except InputError as error:
-        if _DEBUG.value:
-            raise
-        sys.exit(_complain(error, 1))
-
-
-def _complain(error: BaseException, status: int) -> int:
-    message = " ".join(str(error).split())
-    print(f"rpcl_jax: {message}", file=sys.stderr)
-    return status
+def _check_flags() -> None:
+    if _MODE.value == "train":
+        check_config(_CONFIG)
+    elif not _WORKDIR.value:
+        raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
+    if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
+        raise flags.Error("--mode=predict needs --input and --output")
+    if _FEATURES.value and _CLIPS.value:
+        raise flags.Error("--features and --clips: give one of them")
 
 
 def _run() -> None:

@@ -135,13 +135,15 @@ def extract_tables(
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
-        if trained_with.get("extractor") not in EXTRACTORS:
+        if trained_with.get("extractor") not in EXTRACTORS or "revision" not in trained_with:
             raise InputError(
                 f"--clips: the run was trained with {modality} of {trained_with.get('extractor')!r}"
                 ", which is no extractor of ours; give such features by --features"
             )
-        extractor = load_extractor(trained_with["extractor"], trained_with["model"])
-        check_same_extractor(extractor.description, trained_with, trained_with["model"])
+        extractor = load_extractor(
+            trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
+        )
+        check_same_extractor(extractor.description, trained_with, extractor.description["model"])
         absent = extract_table(utterances, clips, extractor, folder / modality)
         for utterance, reason in absent:
             print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
@@ -181,17 +183,15 @@ def predict_file(
       InputError: a file is not as it should be.
     """
     conversations = read_objects(source)
+    target.parent.mkdir(parents=True, exist_ok=True)  # if it cannot be made, then now
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         if clips:  # before the model is loaded: on a GPU, JAX takes most of the memory
             read = run_folder.read_json(workdir / "model.json")["feature_tables"]
             tables = extract_tables(read, conversations, clips, Path(folder), str(source))
         elif features:
-            tables = {
-                path.name: FeatureTable.load(path)
-                for path in (features / "audio", features / "vision")
-                if path.is_dir()
-            }
+            read = run_folder.read_json(workdir / "model.json")["feature_tables"]
+            tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
         results = predictor(conversations, tables, where=str(source))
     run_folder.write_json(target, results)

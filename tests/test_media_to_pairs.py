@@ -23,6 +23,7 @@ from rpcl_jax.data.dialogue import NEUTRAL, Clip
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.data.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.data.synthetic import generate_corpus
+from tools.results import read_run, training_curves
 
 SIZES = {"train": 12, "dev": 3, "test": 4}
 SOUND = "alac"  # lossless, as a network of random weights takes the least noise for something else
@@ -33,7 +34,8 @@ SMALL = [
     "--config.model.width=32",
     "--config.model.fusion_layers=1",
     "--config.model.pair_width=32",
-    "--config.epochs=3",
+    "--config.batch_size=4",
+    "--config.epochs=8",
 ]
 
 
@@ -99,6 +101,10 @@ def test_from_films_to_pairs(tmp_path):
     result = json.loads((workdir / "result.json").read_text())
     assert result["modalities"] == "tav"
     assert result["test"]["gold_pairs"] == sum(len(d.pairs) for d in splits["test"])
+    # It has learned something.
+    losses, f1 = training_curves(read_run(workdir))
+    assert losses[-1] < 0.8 * losses[0]
+    assert f1.max() > f1[0]
     described = json.loads((workdir / "model.json").read_text())["feature_tables"]
     assert {m: d["extractor"] for m, d in described.items()} == {
         "audio": "wav2vec2",
@@ -129,6 +135,8 @@ def test_from_films_to_pairs(tmp_path):
         assert found["utterances"] == transcript["utterances"]
         return dict(zip(map(tuple, found["pairs"]), found["pair_confidences"], strict=True))
 
+    # With a threshold of 0, every candidate is a pair, so that all confidences can be seen.
+    (workdir / "result.json").write_text(json.dumps(result | {"threshold": 0.0}))
     # Cut from the film or from the tables, made of files of their own, the utterances are the same;
     # but for the pictures, which x264 coded in another order.
     cut = predicted(f"--clips={films}")
@@ -136,8 +144,8 @@ def test_from_films_to_pairs(tmp_path):
         (tmp_path / "features" / modality).parent.mkdir(exist_ok=True)
         (tmp_path / modality).rename(tmp_path / "features" / modality)
     own = predicted(f"--features={tmp_path / 'features'}")
-    assert cut
-    for pair in cut.keys() | own.keys():  # one that is not predicted is just below the threshold
-        below = result["threshold"]
-        assert abs(cut.get(pair, below) - own.get(pair, below)) < 0.01, pair
+    n = len(dialogue.utterances)
+    assert len(cut) == n * (n + 1) / 2
+    assert max(cut.values()) > 2 * min(cut.values())
+    assert cut == pytest.approx(own, abs=0.01)
     assert run(*predict, "--clips=x", "--features=y", status=2).stderr.count("\n") == 1

@@ -14,6 +14,7 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
 
 import argparse
 
+from rpcl_jax.command_line import one_line
 from rpcl_jax.errors import InputError
 from tools.results import METRICS, Experiment, paired_delta, read_experiments
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("base", metavar="GRID:OBJECTIVE", help="what is compared with")
     parser.add_argument("system", metavar="GRID:OBJECTIVE", help="what may be better")
     arguments = parser.parse_args()
-    try:
+    with one_line("compare"):
         other, base = read_setting(arguments.base)
         system, objective = read_setting(arguments.system)
         if other.splits["test"] != system.splits["test"]:
@@ -62,8 +63,6 @@ def main() -> None:
             numbers = (f"{100 * value:12.2f}" for value in (*means, *delta[:3]))
             note = "  contains 0" if delta.contains_zero else ""
             print(f"{metric:16s}", *numbers, note)
-    except InputError as error:
-        sys.exit(f"compare: {error}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.command_line import check_config, run_command
 from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.data.dialogue import Dialogue, check_unique
 from rpcl_jax.data.readers.conversations import write_conversations
@@ -61,24 +62,28 @@ def cut_anew(
     return splits
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Reads the flags and writes the files."""
-    del argv
-    if _CONFIG.value is None or not _OUT.value:
-        sys.exit("convert: --config and --out are needed")
-    try:
-        splits = load_splits(_CONFIG.value, _SPLITS.value)
-        if _CUT.value:
-            everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
-            check_unique(everything, ",".join(splits))
-            splits = cut_anew(everything, _CUT.value)
-        for split, dialogues in splits.items():
-            path = Path(_OUT.value) / f"{split}.jsonl"
-            write_conversations(path, dialogues)
-            print(f"{path}: {len(dialogues)} conversations")
-    except InputError as error:
-        sys.exit(f"convert: {error}")
+    run_command("convert", _convert, _check_flags)
+
+
+def _check_flags() -> None:
+    check_config(_CONFIG)
+    if not _OUT.value:
+        raise flags.Error("--out is needed, a folder for the files")
+
+
+def _convert() -> None:
+    splits = load_splits(_CONFIG.value, _SPLITS.value)
+    if _CUT.value:
+        everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
+        check_unique(everything, ",".join(splits))
+        splits = cut_anew(everything, _CUT.value)
+    for split, dialogues in splits.items():
+        path = Path(_OUT.value) / f"{split}.jsonl"
+        write_conversations(path, dialogues)
+        print(f"{path}: {len(dialogues)} conversations")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -22,11 +22,11 @@ import csv
 import jax
 import numpy as np
 
+from rpcl_jax.command_line import one_line
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data.corpus import SPLITS, load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.encoder import with_text_vectors
-from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import score_split
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.metrics import confidence_diagnostics, evaluate_split
@@ -133,19 +133,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
     arguments = parser.parse_args()
     rows = []
-    try:
+    with one_line("examine"):
+        print(f"{'in points':32s} split ", *(f"{name[:11]:>11s}" for name in COLUMNS))
         for folder in arguments.runs:
             for row in examine(folder):
                 rows.append(row)
                 texts = (f"{row[column]:.2f}" for column in COLUMNS)
-                print(f"{row['run']:32s} {row['split']:6s}", *(f"{text:>8s}" for text in texts))
-    except InputError as error:
-        sys.exit(f"examine: {error}")
-    if arguments.out:
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["run", "split", *COLUMNS])
-            writer.writeheader()
-            writer.writerows(rows)
+                print(f"{row['run']:32s} {row['split']:6s}", *(f"{text:>11s}" for text in texts))
+        if arguments.out:
+            with arguments.out.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, ["run", "split", *COLUMNS])
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 if __name__ == "__main__":

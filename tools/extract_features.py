@@ -16,9 +16,10 @@ from pathlib import Path
 if not __package__:  # a script: not tools/, whose statistics.py is not Python's, but the repository
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.command_line import check_config, run_command
 from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.errors import InputError
 
@@ -28,34 +29,39 @@ _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip."
 _MODEL = flags.DEFINE_string(
     "model", "", "Folder or hub name; default: see rpcl_jax/data/extractors.py."
 )
+_REVISION = flags.DEFINE_string("revision", "", "Of a hub's model: commit, branch or tag.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the table.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "Which; the others need not be there.")
 _SHARD = flags.DEFINE_string("shard", "", "i/n: only part i, from 1, of n.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Reads the flags, extracts, lists what is absent."""
-    del argv
-    if _CONFIG.value is None or not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
-        sys.exit("extract_features: --config, --clips, --extractor and --out are needed")
-    out = Path(_OUT.value)
-    try:
-        # Imported here, so that --help answers at once, and what is not installed is one line.
-        from rpcl_jax.data.extraction import extract_table, parse_shard
-        from rpcl_jax.data.extractors import load_extractor
+    run_command("extract_features", _extract, _check_flags)
 
-        shard = parse_shard(_SHARD.value)
-        splits = load_splits(_CONFIG.value, _SPLITS.value)
-        extractor = load_extractor(_EXTRACTOR.value, _MODEL.value)
-        utterances = [u for split in splits.values() for d in split for u in d.utterances]
-        absent = extract_table(utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value)
-    except InputError as error:
-        sys.exit(f"extract_features: {error}")
+
+def _check_flags() -> None:
+    check_config(_CONFIG)
+    if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
+        raise flags.Error("--clips, --extractor and --out are needed")
+
+
+def _extract() -> None:
+    # Imported here, so that --help answers at once, and what is not installed is one line.
+    from rpcl_jax.data.extraction import extract_table, parse_shard
+    from rpcl_jax.data.extractors import load_extractor
+
+    shard = parse_shard(_SHARD.value)
+    splits = load_splits(_CONFIG.value, _SPLITS.value)
+    extractor = load_extractor(_EXTRACTOR.value, _MODEL.value, _REVISION.value)
+    utterances = [u for split in splits.values() for d in split for u in d.utterances]
+    out = Path(_OUT.value)
+    absent = extract_table(utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value)
     for identifier, reason in absent:
         print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
     if absent and _STRICT.value:
-        sys.exit(f"extract_features: {len(absent)} utterances have no {extractor.modality}")
+        raise InputError(f"{len(absent)} utterances have no {extractor.modality}")
     if shard is None:
         count = len(utterances) - len(absent)
         print(f"{out}: {count} of {len(utterances)} utterances")
@@ -64,4 +70,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rpcl_jax.bootstrap import Interval
-from rpcl_jax.errors import InputError
+from rpcl_jax.command_line import one_line
 from rpcl_jax.metrics import precision_recall_curve, reliability
 from tools.results import Experiment, Run, read_experiments, training_curves
 
@@ -336,11 +336,9 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
     parser.add_argument("--out", required=True, type=Path, help="folder of the figures")
     arguments = parser.parse_args()
-    try:
+    with one_line("make_figures"):
         for path in write_figures(read_experiments(arguments.results), arguments.out):
             print(path)
-    except InputError as error:
-        sys.exit(f"make_figures: {error}")
 
 
 if __name__ == "__main__":

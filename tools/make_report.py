@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rpcl_jax.bootstrap import Interval, draw_weights, paired_interval
+from rpcl_jax.command_line import one_line
 from rpcl_jax.data.corpus import load_splits
 from rpcl_jax.data.dialogue import EMOTION_CLASSES, emotion_class
 from rpcl_jax.decode import decode_pairs
@@ -177,13 +178,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.runs) > 2:
         parser.error("one run or two")
-    try:
+    with one_line("make_report"):
         page = make_page(report_data([read_run(folder) for folder in arguments.runs]))
-    except InputError as error:
-        sys.exit(f"make_report: {error}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page, encoding="utf-8")
-    print(f"{arguments.out}: {len(page) / 1e6:.1f} MB")
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(page, encoding="utf-8")
+        print(f"{arguments.out}: {len(page) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rpcl_jax.bootstrap import Interval
+from rpcl_jax.command_line import one_line
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.statistics import split_statistics
-from rpcl_jax.errors import InputError
 from tools.results import Experiment, read_experiments
 
 CONTROLS = ("fixed_margin", "utterance_dropout")
@@ -264,11 +264,9 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
     parser.add_argument("--out", required=True, type=Path, help="folder of the tables")
     arguments = parser.parse_args()
-    try:
+    with one_line("make_tables"):
         for path in write_tables(read_experiments(arguments.results), arguments.out):
             print(path.with_suffix(".md").read_text(encoding="utf-8"))
-    except InputError as error:
-        sys.exit(f"make_tables: {error}")
 
 
 if __name__ == "__main__":

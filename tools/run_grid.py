@@ -28,10 +28,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
+from rpcl_jax.command_line import check_config, run_command
 from rpcl_jax.errors import InputError
 from rpcl_jax.objective import VARIANTS
 from rpcl_jax.workdir import check_owner, locked, read_json
@@ -244,42 +245,45 @@ def _start(
     return Training(cell, process, log, line)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Reads the flags, trains the grid, writes the table."""
-    del argv
-    if _CONFIG.value is None or not _OUT.value:
-        sys.exit("run_grid: --config and --out are needed")
-    try:
-        seeds = [int(seed) for seed in _SEEDS.value]
-    except ValueError:
-        sys.exit(f"run_grid: --seeds={','.join(_SEEDS.value)}: must be whole numbers")
-    product = itertools.product(_OBJECTIVES.value, _MODALITIES.value, seeds)
+    run_command("run_grid", _run, _check_flags)
+
+
+def _check_flags() -> None:
+    check_config(_CONFIG)
+    if not _OUT.value:
+        raise flags.Error("--out is needed, the folder of the grid")
+    for seed in _SEEDS.value:
+        if not seed.lstrip("-").isdecimal():
+            raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers")
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    for field, flag in (("objective", "objectives"), ("modalities",) * 2, ("seed", "seeds")):
+        if field in overrides:
+            raise flags.Error(f"--config.{field}: the grid sets it; use --{flag}")
+
+
+def _run() -> None:
+    product = itertools.product(_OBJECTIVES.value, _MODALITIES.value, map(int, _SEEDS.value))
     cells = list(dict.fromkeys(Cell(*choice) for choice in product))
     out = Path(_OUT.value)
     config_flag = flags.FLAGS["config"]
     overrides = config_flags.get_override_values(config_flag)
-    for field, flag in (("objective", "objectives"), ("modalities",) * 2, ("seed", "seeds")):
-        if field in overrides:
-            sys.exit(f"run_grid: --config.{field}: the grid sets it; use --{flag}")
     arguments = [
         f"--config={config_flags.get_config_filename(config_flag)}",
         *(f"--config.{field}={value}" for field, value in overrides.items()),
     ]
     # A cluster's way to say stop; the cells are stopped too, and go on when the grid does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    failed: list[Cell] = []
-    try:
-        with locked(out) as lock:
-            try:
-                failed = run_grid(cells, _CONFIG.value, arguments, out, lock)
-            finally:  # stopped halfway, there is a table all the same
-                finished = write_results(_CONFIG.value, out)
-                print(f"{finished} finished cells: {out / 'results.csv'}")
-    except InputError as error:
-        sys.exit(f"run_grid: {error}")
+    with locked(out) as lock:
+        try:
+            failed = run_grid(cells, _CONFIG.value, arguments, out, lock)
+        finally:  # stopped halfway, there is a table all the same
+            finished = write_results(_CONFIG.value, out)
+            print(f"{finished} finished cells: {out / 'results.csv'}")
     if failed:
-        sys.exit(f"failed: {', '.join(cell.name for cell in failed)}")
+        raise InputError(f"failed: {', '.join(cell.name for cell in failed)}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -12,12 +12,12 @@ from pathlib import Path
 if not __package__:  # a script: not tools/, whose statistics.py is not Python's, but the repository
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.command_line import check_config, run_command
 from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.data.statistics import split_statistics
-from rpcl_jax.errors import InputError
 from tools.make_tables import STATISTICS_COLUMNS, Table, Value, markdown, statistics_rows, write_csv
 from tools.results import benchmark_name
 
@@ -26,15 +26,13 @@ _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "Which; the others need not 
 _CSV = flags.DEFINE_string("csv", "", "A CSV file for the same rows.")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Reads the flags and prints the table."""
-    del argv
-    if _CONFIG.value is None:
-        sys.exit("statistics: --config is needed, for example --config=configs/ecf.py")
-    try:
-        splits = load_splits(_CONFIG.value, _SPLITS.value)
-    except InputError as error:
-        sys.exit(f"statistics: {error}")
+    run_command("statistics", _print_statistics, lambda: check_config(_CONFIG))
+
+
+def _print_statistics() -> None:
+    splits = load_splits(_CONFIG.value, _SPLITS.value)
     everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
     name = benchmark_name(_CONFIG.value)
     rows: list[list[Value]] = [
@@ -48,4 +46,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import Utterance
+from rpcl_jax.data.dialogue import CLIP_ENDINGS, Utterance, clip_name
 from rpcl_jax.errors import InputError
 
 try:
@@ -23,9 +23,6 @@ except ImportError as error:
         f"clips are decoded by PyAV ({error}); pip install -r requirements-features.txt"
     ) from error
 
-_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv")
-_SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
-ENDINGS = _FILMS + _SOUNDS
 # Formats with an index, where a jump lands on a key frame and the time stamps after it are right.
 # The others are read from their beginning: slower, and as exact.
 _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav")
@@ -61,11 +58,11 @@ def index_clips(folder: Path) -> dict[str, list[Path]]:
         folders.sort()
         for path in (Path(place, name) for name in sorted(names)):
             # A leading dot is what macOS leaves beside files in archives: no films.
-            if path.suffix.lower() in ENDINGS and path.name[0] != ".":
+            if path.suffix.lower() in CLIP_ENDINGS and path.name[0] != ".":
                 index.setdefault(path.stem, []).append(path)
     if not index:
         raise InputError(
-            f"{folder}: holds no clip, nothing that ends in {', '.join(ENDINGS)}; "
+            f"{folder}: holds no clip, nothing that ends in {', '.join(CLIP_ENDINGS)}; "
             "give the folder that does"
         )
     return index
@@ -88,8 +85,7 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
     stretches = [(utterance.id, 0.0, math.inf)]
     if utterance.clip is not None:
         start, end = utterance.clip.start, utterance.clip.end
-        path = Path(utterance.clip.video)
-        name = path.stem if path.suffix.lower() in ENDINGS else utterance.clip.video
+        name = clip_name(utterance.clip.video)
         stretches.insert(0, (name, start or 0.0, math.inf if end is None else end))
     for name, start, end in stretches:
         paths = index.get(name, [])

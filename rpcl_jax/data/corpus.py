@@ -9,12 +9,11 @@ from ml_collections import ConfigDict
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONAL, Dialogue
 from rpcl_jax.data.ecf_features import read_official
-from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.data.readers import conversations, ecf, mec4, mecad
 from rpcl_jax.errors import InputError
 
 SPLITS = ("train", "dev", "test")
-FEATURES = {"a": "audio", "v": "vision"}
 # Each reads a split: folder, name of the split -> dialogues.
 READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
     "ecf": ecf.read_split,
@@ -37,7 +36,7 @@ def load_corpus(config: ConfigDict) -> Corpus:
     Raises:
       InputError: something is not there or not as it should be; the message says what to do.
     """
-    wanted = [FEATURES[letter] for letter in "av" if letter in config.modalities]
+    wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
     if config.data.format == "synthetic":
         splits, generated = _generate(config)
         return Corpus(splits, {modality: generated[modality] for modality in wanted})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from rpcl_jax.errors import InputError
 
@@ -13,7 +14,10 @@ EMOTIONAL = "emotional"  # where a benchmark says that there is an emotion, but 
 EMOTION_CLASSES = {"categories": EMOTIONS, "binary": (NEUTRAL, EMOTIONAL)}
 
 
-_LONGEST = 1e7  # seconds of a film, 16 weeks: more are milliseconds, or times since an epoch
+LONGEST_FILM = 1e7  # seconds, 16 weeks: more are milliseconds, or times since an epoch
+_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv")
+_SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+CLIP_ENDINGS = _FILMS + _SOUNDS
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,12 @@ class Clip:
     video: str
     start: float | None = None
     end: float | None = None
+
+
+def clip_name(path: str) -> str:
+    """The name of a film or sound without its folder, and without its ending if it has one."""
+    name = PurePath(path)
+    return name.stem if name.suffix.lower() in CLIP_ENDINGS else name.name
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
 
 
 def _is_stretch(start: float | None, end: float | None) -> bool:
-    return start is not None and end is not None and 0 <= start < end < _LONGEST
+    return start is not None and end is not None and 0 <= start < end < LONGEST_FILM
 
 
 def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:

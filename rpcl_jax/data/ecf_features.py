@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.features import FeatureTable, map_array
 from rpcl_jax.errors import InputError
 
 _GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
@@ -69,7 +69,7 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
         number of a row that has an id is NaN, infinite, or too large for float32.
     """
     row_of_id = read_mapping(mapping_path)
-    values = _map_values(array_path)
+    values = map_array(array_path, ("float16", "float32", "float64"), _GET_IT)
     for utterance_id, row in row_of_id.items():
         if not 0 <= row < len(values):
             raise InputError(
@@ -243,22 +243,6 @@ def _build(target: Any, state: Any) -> None:
             pass
         case _:
             raise ValueError("a state")
-
-
-def _map_values(path: Path) -> np.ndarray:
-    try:
-        # Reads arrays of plain numbers only: neither archives nor pickles, which could run code.
-        values = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a NumPy array of numbers ({_line(error)}); {_GET_IT}"
-        ) from error
-    if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
-        raise InputError(
-            f"{path}: is {values.dtype} {list(values.shape)}; it must be float16, float32 or "
-            "float64 [rows, dimension]"
-        )
-    return values
 
 
 def _check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path) -> None:

@@ -119,8 +119,18 @@ def _clean_up(
     _check_header(partial / "header.json", header)
     table = FeatureTable.load(out)
     absent = [(u.id, table.absent[u.id]) for u in utterances if u.id in table.absent]
-    shutil.rmtree(partial)
+    _remove(partial)
     return absent
+
+
+def _remove(partial: Path) -> None:
+    """Removes the pieces, and last the header: pieces without one could pass for another's."""
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "header.json":
+            path.unlink()
+    shutil.rmtree(partial)
 
 
 def _check_ids(utterances: Sequence[Utterance]) -> None:
@@ -179,7 +189,8 @@ def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> I
 def _check_header(path: Path, header: dict[str, Any]) -> None:
     there = json.loads(path.read_text(encoding="utf-8"))
     for key, value in header.items():
-        if there.get(key) != value:
+        # A model may lie elsewhere on another machine; its revision says which it is.
+        if key != "model" and there.get(key) != value:
             raise InputError(
                 f"{path}: the extraction begun there has {key} {there.get(key)!r} instead of "
                 f"{value!r}; remove {path.parent} or write somewhere else"
@@ -299,4 +310,4 @@ def _make_table(
     rows_of_ids = {identifier: row for row, identifier in enumerate(ids)}
     FeatureTable(values, rows_of_ids, description, absent=dict(absent)).save(whole)
     whole.rename(out)
-    shutil.rmtree(partial)
+    _remove(partial)

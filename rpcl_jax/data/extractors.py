@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 
 from rpcl_jax.data.clips import ClipError, Stretch, read_audio, read_frames
 from rpcl_jax.errors import InputError
@@ -60,12 +61,13 @@ class Extractor:
     embed: Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-def load_extractor(name: str, model: str = "") -> Extractor:
+def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
     """Loads a model, onto the GPU if there is one.
 
     Args:
       name: one of `EXTRACTORS`.
       model: folder or hub name of weights in safetensors; empty: the one in `EXTRACTORS`.
+      revision: of a model on the hub, its commit, branch or tag; empty: the newest.
 
     Raises:
       InputError: unknown name; or no model of that kind there, or not all of its weights.
@@ -73,13 +75,18 @@ def load_extractor(name: str, model: str = "") -> Extractor:
     loaders = {"wav2vec2": _load_wav2vec2, "opensmile": _load_opensmile, "clip": _load_clip}
     if name not in loaders:
         raise InputError(f"extractor {name!r} is unknown; known: {', '.join(EXTRACTORS)}")
-    return loaders[name](model or EXTRACTORS[name])
+    return loaders[name](model or EXTRACTORS[name], revision)
 
 
-def _load_opensmile(name: str) -> Extractor:
+def _load_opensmile(name: str, revision: str) -> Extractor:
     """openSMILE's functionals of ComParE 2016, 6373 numbers: what ECF's own table holds."""
     if name != EXTRACTORS["opensmile"]:
         raise InputError(f"openSMILE's {name!r} is not used here; leave the model out")
+    if revision not in ("", opensmile.__version__):
+        raise InputError(
+            f"openSMILE is here in version {opensmile.__version__}; "
+            f"pip install opensmile=={revision}"
+        )
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
     def read(stretch: Stretch) -> np.ndarray:
@@ -99,14 +106,14 @@ def _load_opensmile(name: str) -> Extractor:
     return Extractor("audio", description, read, embed)
 
 
-def _load_wav2vec2(name: str) -> Extractor:
+def _load_wav2vec2(name: str, revision: str) -> Extractor:
     """wav2vec 2.0: the mean of the last hidden states.
 
     Models with `feat_extract_norm` "group" normalise over time, padding and all, and were trained
     without a mask: they get one clip at a time. The others get clips of like length together.
     """
-    model, revision = _load_model(transformers.Wav2Vec2Model, name, "wav2vec2")
-    prepare = _from_pretrained(transformers.AutoFeatureExtractor, name)
+    model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
+    prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
     if prepare.sampling_rate != _RATE:
         raise InputError(f"{name}: is for {prepare.sampling_rate} Hz; take a model for {_RATE}")
     config = model.config
@@ -137,7 +144,7 @@ def _load_wav2vec2(name: str) -> Extractor:
                 rows[i] = state[:count].mean(0).cpu().numpy()
         return rows
 
-    description = _describe("wav2vec2", name, revision, config.hidden_size)
+    description = _describe("wav2vec2", name, found, config.hidden_size)
     return Extractor("audio", description, read, embed)
 
 
@@ -153,11 +160,12 @@ def _of_like_length(sounds: Sequence[np.ndarray], alone: bool) -> Iterator[list[
         yield batch
 
 
-def _load_clip(name: str) -> Extractor:
+def _load_clip(name: str, revision: str) -> Extractor:
     """CLIP: the mean of the image embeddings of `FRAMES` evenly spaced frames."""
-    model, revision = _load_model(transformers.CLIPVisionModelWithProjection, name, "clip")
+    kind = transformers.CLIPVisionModelWithProjection
+    model, found = _load_model(kind, name, revision, "clip")
     # One of the two ways to resize, so that a table does not depend on what else is installed.
-    prepare = _from_pretrained(transformers.AutoImageProcessor, name, backend="pil")
+    prepare = _from_pretrained(transformers.AutoImageProcessor, name, revision, backend="pil")
 
     def read(stretch: Stretch) -> np.ndarray:
         frames = read_frames(*stretch, FRAMES)
@@ -169,14 +177,15 @@ def _load_clip(name: str) -> Extractor:
         embedded = [model(part.to(model.device)).image_embeds for part in pixels]
         return torch.cat(embedded).reshape(len(films), FRAMES, -1).mean(1).cpu().numpy()
 
-    description = _describe("clip", name, revision, model.config.projection_dim)
+    description = _describe("clip", name, found, model.config.projection_dim)
     return Extractor("vision", description, read, embed)
 
 
 def _describe(extractor: str, model: str, revision: str, dimension: int) -> dict[str, Any]:
+    folder = Path(model).expanduser()
     return {
         "extractor": extractor,
-        "model": model,
+        "model": str(folder.resolve()) if folder.is_dir() else model,
         "revision": revision,
         "dimension": dimension,
     }
@@ -187,14 +196,14 @@ def _listen(stretch: Stretch) -> np.ndarray:
     return read_audio(stretch.path, stretch.start, end, _RATE)
 
 
-def _load_model(kind: Any, name: str, family: str) -> tuple[Any, str]:
-    """A model that is ready to compute, and its revision."""
-    found = _from_pretrained(transformers.AutoConfig, name).model_type
+def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, str]:
+    """A model that is ready to compute, and its revision: its digest, or its commit on the hub."""
+    found = _from_pretrained(transformers.AutoConfig, name, revision).model_type
     if found not in (family, f"{family}_vision_model"):
         raise InputError(f"{name}: is of model_type {found!r}; give a model of {family!r}")
     # Safetensors alone: nothing is ever unpickled.
     model, loaded = _from_pretrained(
-        kind, name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        kind, name, revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
     )
     # Transformers draws what is not there at random. The mask's vector is for training only.
     missing = sorted({*loaded["missing_keys"]} - {"masked_spec_embed"})
@@ -209,15 +218,25 @@ def _load_model(kind: Any, name: str, family: str) -> tuple[Any, str]:
     if folder.is_dir():
         return model, _digest(folder)
     # In the hub's cache, where it is by now, a model's folder has the commit for a name.
-    return model, Path(str(try_to_load_from_cache(name, "config.json"))).parent.name
+    config = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    return model, Path(str(config)).parent.name
 
 
-def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any:
+    folder = Path(name).expanduser()
+    if folder.is_file():  # Transformers would take it for weights, pickled ones too
+        raise InputError(f"{name}: is a file; give the folder of the model")
+    if not folder.is_dir():
+        options["revision"] = revision or "main"
     level = logging.getLogger("transformers").level
     transformers.logging.set_verbosity_error()  # a missing weight is said below, in one line
     try:
-        return kind.from_pretrained(str(Path(name).expanduser()), **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        return kind.from_pretrained(str(folder), **options)
+    # The last three where a JSON file of the model holds something else than Transformers expects.
+    except (
+        *(OSError, ValueError, RuntimeError, SafetensorError),
+        *(AttributeError, TypeError, StrictDataclassError),
+    ) as error:
         reason = " ".join(str(error).split(".\n")[0].split())
         raise InputError(
             f"{name}: cannot be loaded ({reason}); give a folder with config.json, "

@@ -8,6 +8,7 @@ such modality, one `id<tab>reason` per line.
 
 import json
 import shutil
+import tokenize
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ import numpy as np
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
 
+# The modalities beside text, by the letter that `config.modalities` has for each.
+MODALITIES = {"a": "audio", "v": "vision"}
 _GET_IT = (
     "make the table with tools/extract_features.py, name its folder by --config.data.audio or "
     "--config.data.vision, or go without: --config.modalities=t"
@@ -189,21 +192,37 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _map_values(path: Path, dimension: int) -> np.ndarray:
+def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
+    """The array [rows, dimension] in a `.npy` file; its numbers stay on disk.
+
+    Args:
+      path: the file.
+      types: names of the types of number that it may have.
+      mend: what to do if it cannot be read, the end of the message.
+
+    Raises:
+      InputError: it is no such array.
+    """
     try:
         # Reads arrays of plain numbers only: neither archives nor pickles, which could run code.
         values = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
+    # The last two where the header, a dict as Python writes it, is damaged.
+    except (ValueError, OSError, SyntaxError, tokenize.TokenError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: cannot be read as a NumPy array of numbers ({reason}); nothing is ever "
-            "unpickled, write it with FeatureTable.save"
+            f"{path}: cannot be read as a NumPy array of numbers ({reason}); {mend}"
         ) from error
-    if values.ndim != 2 or values.dtype not in (np.float32, np.float16):
+    if values.ndim != 2 or values.dtype not in map(np.dtype, types):
         raise InputError(
-            f"{path}: is {values.dtype} {list(values.shape)}; it must be float32 or float16 "
+            f"{path}: is {values.dtype} {list(values.shape)}; it must be {' or '.join(types)} "
             "[rows, dimension]"
         )
+    return values
+
+
+def _map_values(path: Path, dimension: int) -> np.ndarray:
+    mend = "nothing is ever unpickled, write it with FeatureTable.save"
+    values = map_array(path, ("float32", "float16"), mend)
     if values.shape[1] != dimension:
         raise InputError(
             f"{path}: has {values.shape[1]} numbers in a row, table.json says {dimension}; "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
@@ -308,6 +308,8 @@ def generate_corpus(
 def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
     """A lower-case word tokenizer over the words and names of `dialogues`, built in memory.
 
+    A Chinese character counts as a word.
+
     Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
     The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
     """
@@ -316,7 +318,11 @@ def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     lower = normalizers.Lowercase()
     split = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),  # written without blanks
+        ]
     )
     words = {
         word

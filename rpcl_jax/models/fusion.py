@@ -6,11 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rpcl_jax.data.features import Features
+from rpcl_jax.data.features import MODALITIES, Features
 from rpcl_jax.models.dropout import dropout
 
 FURTHEST = 10.0  # standard deviations that a feature may be from its mean
-MODALITIES = {"a": "audio", "v": "vision"}  # beside text, "t", which every model reads
 
 
 def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> jax.Array:

@@ -43,9 +43,9 @@ class Killed(Exception):
 class Model:
     """An extractor that counts what it reads, and dies after some batches."""
 
-    def __init__(self, lives=math.inf, model="sum"):
+    def __init__(self, lives=math.inf, revision="0", model="sum"):
         self.lives, self.read_names = lives, []
-        described = {"extractor": "made up", "model": model, "revision": "0", "dimension": 2}
+        described = {"extractor": "made up", "model": model, "revision": revision, "dimension": 2}
         self.extractor = Extractor("audio", described, self.read, self.embed)
 
     def read(self, stretch):
@@ -163,8 +163,10 @@ def test_killed_before_the_pieces_are_removed(whole, clips, tmp_path, monkeypatc
         extract(out, clips)
     monkeypatch.undo()
     assert sorted(os.listdir(tmp_path)) == ["audio", "audio.partial"]
+    # Of the pieces only what says whose they were is left: nobody takes them for another's.
+    assert os.listdir(tmp_path / "audio.partial") == ["header.json"]
     with pytest.raises(InputError, match="instead of 'other'"):
-        extract(out, clips, Model(model="other"))
+        extract(out, clips, Model(revision="other"))
     assert [i for i, _ in extract(out, clips, Model(lives=0))] == list(ABSENT)
     assert os.listdir(tmp_path) == ["audio"]
     assert contents(out) == whole
@@ -205,8 +207,8 @@ def test_strict_makes_no_table_and_tries_again(whole, clips, tmp_path):
 def test_another_extraction_is_refused(clips, tmp_path):
     out = tmp_path / "audio"
     extract(out, clips, shard=(1, 2))
-    with pytest.raises(InputError, match=r"header.json: .* has model 'sum' instead of 'other'"):
-        extract(out, clips, Model(model="other"))
+    with pytest.raises(InputError, match=r"header.json: .* has revision '0' instead of 'other'"):
+        extract(out, clips, Model(revision="other"))
     with pytest.raises(InputError, match=r"header.json: .* has utterances "):
         extract_table(UTTERANCES[1:], clips, Model().extractor, out, progress=False)
     (tmp_path / "elsewhere").symlink_to(clips.parent)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -16,7 +17,7 @@ from PIL import Image
 from shared import ROOT
 from small_extractors import save_clip, save_wav2vec2
 
-from rpcl_jax.data.clips import ClipError, Stretch, read_audio, read_frames
+from rpcl_jax.data.clips import ClipError, Stretch, read_frames
 from rpcl_jax.data.extractors import FRAMES, LONGEST, load_extractor
 from rpcl_jax.errors import InputError
 
@@ -135,14 +136,18 @@ def test_the_revision_is_of_the_weights(tmp_path):
     assert load_extractor("clip", str(tmp_path / "b")).description["revision"] != first["revision"]
 
 
-def test_a_model_of_the_hub_has_its_commit(tmp_path):
-    save_clip(tmp_path / "hub/models--made--up/snapshots" / COMMIT)
+def test_a_model_of_the_hub_has_its_commit_and_can_be_asked_for_by_it(tmp_path):
+    snapshots = tmp_path / "hub/models--made--up/snapshots"
+    save_clip(snapshots / COMMIT)
+    older = "0" * 40
+    save_clip(snapshots / older)
     refs = tmp_path / "hub/models--made--up/refs/main"
     refs.parent.mkdir()
     refs.write_text(COMMIT)
     code = (
         "from rpcl_jax.data.extractors import load_extractor\n"
-        "print(load_extractor('clip', 'made/up').description)"
+        "print(load_extractor('clip', 'made/up').description)\n"
+        f"print(load_extractor('clip', 'made/up', '{older}').description)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -152,7 +157,9 @@ def test_a_model_of_the_hub_has_its_commit(tmp_path):
         text=True,
         timeout=300,
     )
-    assert f"'model': 'made/up', 'revision': '{COMMIT}'" in done.stdout, done.stderr
+    newest, asked = done.stdout.splitlines() or [done.stderr] * 2
+    assert f"'model': 'made/up', 'revision': '{COMMIT}'" in newest
+    assert f"'model': 'made/up', 'revision': '{older}'" in asked
 
 
 def test_models_that_cannot_be_used_are_refused(tmp_path):
@@ -166,6 +173,13 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
     refused("nosuch", "", "known: wav2vec2, opensmile, clip")
     refused("wav2vec2", clip, "model_type 'clip'; give a model of 'wav2vec2'")
     refused("clip", tmp_path / "none", "none: cannot be loaded")
+    refused("clip", tmp_path / "clip/config.json", "config.json: is a file; give the folder")
+    with pytest.raises(InputError, match="pip install opensmile==1"):
+        load_extractor("opensmile", revision="1")
+    for name, content in (("preprocessor_config.json", "[]"), ("config.json", "[]")):
+        damaged = shutil.copytree(clip, tmp_path / f"damaged {name}")
+        (damaged / name).write_text(content)
+        refused("clip", damaged, "cannot be loaded")
     weights = tmp_path / "clip/model.safetensors"
     import safetensors.torch
 
@@ -193,7 +207,3 @@ def test_without_the_packages_one_line_says_so(package):
     )
     assert done.stdout.count("\n") == 1, done.stderr
     assert "pip install -r requirements-features.txt" in done.stdout
-
-
-def test_audio_comes_at_the_models_rate(sounds):
-    assert len(read_audio(*sounds[0])) == 16_000

@@ -109,6 +109,8 @@ def test_categories_where_they_are_there(tmp_path, key):
         # The doubtful 2 would do, but a 3 without doubt stands before the one that is not.
         ("1.A：x，2.B：y 3.C：z 2.D：w", [("A", "x，"), ("B", "y"), ("C", "z 2.D：w")]),
         ("1.A：x 2.B：y 3.C：z 2.B：w", [("A", "x"), ("B", "y"), ("C", "z 2.B：w")]),
+        # A list in the last words: nobody of that name spoke.
+        ("1.A：x 2.B：y 3.第三：z", [("A", "x"), ("B", "y 3.第三：z")]),
     ],
 )  # fmt: skip
 def test_split_text(text, turns):
@@ -153,7 +155,11 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
     assert turns in [split for _, _, split in ways]
     best = min(ways)
     last = next(e for (s, e, _, _) in marks_of(count) if s == best[1][-1])
-    goes_on = any(start > last and not doubts for start, _, _, doubts in marks_of(count + 1))
+    spoke = {speaker for speaker, _ in best[2]}
+    goes_on = any(
+        start > last and not doubts and speaker in spoke
+        for start, _, speaker, doubts in marks_of(count + 1)
+    )
     if goes_on:
         with pytest.raises(InputError, match=f"goes on with '{count + 1}"):
             split_text(text, count, "here")
@@ -226,6 +232,7 @@ CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
         # No stretch, or none of use: only that clip is lost.
         ([[0.5, 2.25], [5, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], [-1, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], [2e7, 2.1e7], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], ["soon", 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], [10**400, True], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], {"from": 1}, [7, 8, 9]], (CLIPS[0], None, None)),

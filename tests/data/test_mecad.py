@@ -91,6 +91,7 @@ def test_splits_by_their_files(tmp_path):
     [
         ({}, "kettle_1_3", Clip("kettle_1_3")),
         ({"utterance_name": None, "video": "a/dia9utt3.mp4"}, "dia9utt3", Clip("dia9utt3")),
+        ({"utterance_name": None, "video": "S01.E02_3"}, "S01.E02_3", Clip("S01.E02_3")),
         ({"utterance_name": "other"}, "other", Clip("kettle_1_3")),
         ({"utterance_name": None, "video": None}, "kettle_1_3", None),
     ],
@@ -131,6 +132,7 @@ def test_emotions_of_the_family():
         ([1], ": must be one object of conversations by id"),
         ({"a": CONTENT["7"][0]}, ": conversation a: must be a list that holds one list"),
         ({"a": CONTENT["7"] * 2}, ": conversation a: must be a list that holds one list"),
+        ({" ": CONTENT["7"]}, ": a conversation's id is blank"),
         ({"a": []}, ": conversation a: must be a list that holds one list"),
         ({"a": [[]]}, ": conversation a: conversation a has no utterance"),
         ({"a": [["Hm ."]]}, ": conversation a, utterance number 1: expected an object with 'turn'"),

@@ -239,6 +239,14 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "empty.json").write_text("[]")
     with pytest.raises(InputError, match=r"empty\.json: holds no conversation"):
         read_semeval(tmp_path / "empty.json")
+    for text in (
+        '{"1": 5, "2": 6, "1": 7}',
+        '[{"a": {"1": 5, "1": 5}}]',
+        '{"a": 1}\n{"1": 2, "1": 3}',
+    ):
+        (tmp_path / "twice.json").write_text(text)
+        with pytest.raises(InputError, match=r"twice\.json:.* \('1' is there twice\)"):
+            read_objects(tmp_path / "twice.json")
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.json: byte 2 is not UTF-8"):
         read_semeval(tmp_path / "latin.json")

@@ -5,7 +5,14 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import (
+    EMOTIONS,
+    NEUTRAL,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    check_unique,
+)
 from rpcl_jax.data.synthetic import (
     AUDIO_DIM,
     LOOKS,
@@ -218,6 +225,14 @@ def test_tokenizer_reads_every_word_and_gives_it_back(generated):
             words = tokenizer.decode(ids, skip_special_tokens=True)
             assert words.replace(" ", "") == u.text.lower().replace(" ", "")
             assert 1 not in tokenizer(f"{u.speaker}: {u.text}")["input_ids"]
+
+
+def test_tokenizer_reads_chinese_by_the_character():
+    said = ("水壶炸了！", "谁的水壶？")
+    utterances = tuple(Utterance(str(t), "安", text) for t, text in enumerate(said))
+    tokenizer = word_tokenizer([Dialogue("1", utterances)])
+    assert tokenizer.tokenize("了谁，水 the") == ["了", "谁", "[UNK]", "水", "[UNK]"]
+    assert tokenizer.tokenize("安: 水壶！") == ["安", ":", "水", "壶", "！"]
 
 
 def test_tokenizer_is_laid_out_like_berts_and_its_vocabulary_is_sorted(generated):

@@ -52,21 +52,22 @@ def test_one_split_is_cut_into_three(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("status", "arguments", "message"),
     [
-        (["--config=configs/demo.py", "--out=x", "--splits=all"], "convert: 'all' is no split"),
-        (["--config=configs/demo.py", "--out=x", "--cut=1,2"],
+        (1, ["--config=configs/demo.py", "--out=x", "--splits=all"], "convert: 'all' is no split"),
+        (1, ["--config=configs/demo.py", "--out=x", "--cut=1,2"],
          "convert: --cut=1,2: must be three positive numbers"),
-        (["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
+        (1, ["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
          "convert: --cut=1000,1,0.1: nothing is left for"),
-        (["--config=configs/ecf.py"], "convert: --config and --out are needed"),
-        (["--out=x"], "convert: --config and --out are needed"),
-        (["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
+        (1, ["--config=configs/demo.py", "--out=README.md"], "convert: README.md: File exists"),
+        (2, ["--config=configs/ecf.py"], "convert: --out is needed"),
+        (2, ["--out=x"], "convert: --config is needed"),
+        (1, ["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
          "convert: neither nowhere/train.txt"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_converted_is_refused_in_one_line(arguments, message):
-    refused = run(*arguments, status=1).stderr
+def test_what_cannot_be_converted_is_refused_in_one_line(status, arguments, message):
+    refused = run(*arguments, status=status).stderr
     assert refused.startswith(message)
     assert refused.count("\n") == 1
     assert not (ROOT / "x").exists()

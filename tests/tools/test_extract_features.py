@@ -148,14 +148,16 @@ def test_strict_fails_and_makes_no_table(corpus, tmp_path):
 
 
 def test_bad_flags_are_one_line(corpus, tmp_path):
-    def refused(message, *arguments):
-        done = run(corpus, tmp_path / "t", *arguments, status=1)
+    def refused(message, *arguments, status=1):
+        done = run(corpus, tmp_path / "t", *arguments, status=status)
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
 
     refused("extractor 'nosuch' is unknown", "--extractor=nosuch")
     refused("--shard=0/2: must be i/n", "--shard=0/2")
-    refused("extract_features: --config, --clips, --extractor and --out are needed", "--clips=")
+    refused("extract_features: --clips, --extractor and --out are needed", "--clips=", status=2)
+    (tmp_path / "file").write_text("")
+    refused("file/t.partial: Not a directory", f"--out={tmp_path / 'file/t'}")
     refused("neither", f"--config.data.root={tmp_path}")
 
 

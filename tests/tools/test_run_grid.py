@@ -65,9 +65,9 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     # A later command adds cells to the table and loses none.
     run(tmp_path, epochs, "--objectives=rpcl,rpcl", "--modalities=t")
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1", "rpcl-t-seed1"]
-    refused = run(tmp_path, epochs, "--config.seed=7", status=1)
+    refused = run(tmp_path, epochs, "--config.seed=7", status=2)
     assert "run_grid: --config.seed: the grid sets it; use --seeds" in refused.stderr
-    assert "must be whole numbers" in run(tmp_path, epochs, "--seeds=x", status=1).stderr
+    assert "must be whole numbers" in run(tmp_path, epochs, "--seeds=x", status=2).stderr
 
 
 @pytest.mark.slow

@@ -90,14 +90,19 @@ def test_the_one_split_of_mecad_that_is_here():
     assert rows == [["MECAD", name, *map(str, counted)] for name in ("dev", "total")]
 
 
-def test_what_cannot_be_counted_is_refused_in_one_line():
-    for arguments, message in (
-        ([], "statistics: --config is needed"),
+def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    table = tmp_path / "file/table.csv"
+    for status, arguments, message in (
+        (2, [], "statistics: --config is needed"),
+        (2, ["--config=configs/nosuch.py"], "statistics: "),
+        (2, ["--config=configs/demo.py", "--config.sead=1"], "statistics: "),
+        (1, ["--config=configs/demo.py", f"--csv={table}"], f"statistics: {table}: Not a dir"),
         (
-            ["--config=configs/ecf.py", "--config.data.root=nowhere"],
+            *(1, ["--config=configs/ecf.py", "--config.data.root=nowhere"]),
             "statistics: neither nowhere/train.txt",
         ),
     ):
-        refused = run(*arguments, status=1).stderr
+        refused = run(*arguments, status=status).stderr
         assert refused.startswith(message)
         assert refused.count("\n") == 1

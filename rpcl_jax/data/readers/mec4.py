@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rpcl_jax.data.dialogue import (
     EMOTIONAL,
     EMOTIONS,
+    LONGEST_FILM,
     NEUTRAL,
     Clip,
     Dialogue,
@@ -115,7 +116,8 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
       where: file and place, the beginning of the message.
 
     Raises:
-      InputError: there is no such way, or an undoubted mark `count + 1` stands in the last words.
+      InputError: there is no such way, or an undoubted mark `count + 1` of someone who spoke before
+        stands in the last words.
     """
     text = text.strip()
     marks = _find_marks(text)
@@ -146,7 +148,8 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
         raise InputError(f"{where}: its text must begin with '1.speaker:'; correct it")
     (split,) = starts
     for mark in marks.get(count + 1, ()):
-        if mark.start > split[-1].end and not mark.doubts:
+        spoke_before = mark.speaker in {other.speaker for other in split}
+        if mark.start > split[-1].end and not mark.doubts and spoke_before:
             raise InputError(
                 f"{where}: its text goes on with '{text[mark.start : mark.end]}', but dia_len is "
                 f"{count}; correct one of them"
@@ -175,7 +178,7 @@ def _find_marks(text: str) -> dict[int, list[_Mark]]:
 
 def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> Dialogue:
     name = str(field(row, "dia_id", (int, str), where))
-    where = f"{where} (dia_id {name})"
+    where = f"{where} (dia_id {' '.join(name.split())})"
     length = str(field(row, "dia_len", (int, str), where))
     if not (length.isdecimal() and len(length) < 10 and int(length)):
         raise InputError(
@@ -241,7 +244,7 @@ def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
         )
         times = [_seconds(time) for time in ends] if isinstance(ends, list) else []
         match times:
-            case [float(start), float(end)] if 0 <= start < end:
+            case [float(start), float(end)] if 0 <= start < end < LONGEST_FILM:
                 clips.append(Clip(video, start, end))
             case _:
                 clips.append(None)

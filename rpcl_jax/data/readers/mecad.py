@@ -1,10 +1,18 @@
 """MECAD, and whatever else is written as MECAD is: RECCON's JSON, with a video per utterance."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Clip, Dialogue, Utterance, check_dialogue
+from rpcl_jax.data.dialogue import (
+    EMOTIONS,
+    NEUTRAL,
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    clip_name,
+)
 from rpcl_jax.data.readers.objects import field, read_objects
 from rpcl_jax.errors import InputError
 
@@ -45,7 +53,8 @@ def read_mecad(path: Path) -> list[Dialogue]:
     joy, Sad or sadness) and possibly "utterance_name", "video" and "expanded emotion cause
     evidence", the turns of its causes. The evidence of a neutral utterance makes no pair, nor does
     "b", which RECCON writes for a cause outside the conversation. An utterance's id is its
-    `utterance_name`, or the stem of `video`, or `<id>_<turn>`; its clip is the whole of `video`.
+    `utterance_name`, or `video` without its ending, or `<id>_<turn>`; its clip is the whole of
+    `video`.
 
     The public copy of ECF in https://github.com/redifinition/M3HG is of this form too.
 
@@ -57,6 +66,8 @@ def read_mecad(path: Path) -> list[Dialogue]:
         raise InputError(
             f"{path}: must be one object of conversations by id; is it the right file?"
         )
+    if any(not name.strip() for name in objects[0]):
+        raise InputError(f"{path}: a conversation's id is blank; write one")
     return [
         _parse_conversation(name, value, f"{path}: conversation {name}")
         for name, value in objects[0].items()
@@ -92,7 +103,7 @@ def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
 def _parse_utterance(turn: Mapping[str, Any], name: str, where: str) -> Utterance:
     clip = None
     if turn.get("video") is not None:
-        clip = Clip(PurePath(field(turn, "video", str, where)).stem)
+        clip = Clip(clip_name(field(turn, "video", str, where)))
         name = clip.video
     if turn.get("utterance_name") is not None:
         name = field(turn, "utterance_name", str, where)

@@ -12,7 +12,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     """Reads a JSON file: a list of conversations, or one conversation per line.
 
     Raises:
-      InputError: it is not there, not UTF-8 or not JSON.
+      InputError: it is not there, not UTF-8 or not JSON, or an object says something twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -21,7 +21,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     try:
-        parsed = json.loads(text)
+        parsed = _parse(text)
         return parsed if isinstance(parsed, list) else [parsed]
     except json.JSONDecodeError as error:
         # "Extra data": the first object is whole and another one follows it.
@@ -33,12 +33,25 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                objects.append(json.loads(line))
+                objects.append(_parse(line))
             except json.JSONDecodeError as error:
                 raise _not_json(path, number, error) from error
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}:{number}: cannot be read as JSON ({error})") from error
     return objects
+
+
+def _parse(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; JSON itself would silently keep the last of two values."""
+    keys = [key for key, _ in items]
+    if len(set(keys)) < len(keys):
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{repeated[:40]!r} is there twice")
+    return dict(items)
 
 
 def _not_json(path: Path, line: int, error: json.JSONDecodeError) -> InputError:

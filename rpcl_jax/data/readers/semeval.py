@@ -1,10 +1,17 @@
 """The JSON of SemEval-2024 Task 3: conversations in, with labels or without, and pairs out."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import (
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    check_unique,
+    clip_name,
+)
 from rpcl_jax.data.readers.objects import field, read_objects
 from rpcl_jax.errors import InputError
 
@@ -39,8 +46,8 @@ def parse_conversations(
         are taken where they are there.
 
     Returns:
-      The dialogues in the same order. An utterance's id is the stem of its video's name, and the
-      whole of that video its clip; or its id is `dia<conversation_ID>utt<utterance_ID>`.
+      The dialogues in the same order. An utterance's id is its video's name without its ending, and
+      the whole of that video its clip; or its id is `dia<conversation_ID>utt<utterance_ID>`.
 
     Raises:
       InputError: a conversation is not of this form or unusable, or two have one id.
@@ -92,7 +99,7 @@ def _parse_utterance(
         )
     clip = None
     if turn.get("video_name") is not None:
-        clip = Clip(PurePath(field(turn, "video_name", str, where)).stem)
+        clip = Clip(clip_name(field(turn, "video_name", str, where)))
     name = clip.video if clip else f"dia{conversation}utt{expected}"
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
