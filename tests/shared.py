@@ -1,6 +1,8 @@
 """What several tests use: the real inputs where they are, and a run small enough to repeat."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,14 @@ def tiny_config(objective: str = "rpcl") -> ConfigDict:
     c.model.update({"width": 32, "fusion_layers": 1, "pair_width": 32})
     c.epochs = 3
     return c
+
+
+def run_python(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs Python from the repository as a user does; it must end with `status`, no traceback."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from shared import ECF, ENVIRONMENT, MINILM, ROOT, needs_ecf, needs_minilm
+from shared import ECF, ENVIRONMENT, MINILM, ROOT, needs_ecf, needs_minilm, run_python
 
 from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data.features import FeatureTable
@@ -41,11 +41,7 @@ def command(*arguments):
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        command(*arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python(*command(*arguments)[1:], status=status)
 
 
 def parameters(workdir):
@@ -339,11 +335,7 @@ def test_a_benchmark_that_says_no_categories(tmp_path):
     said = [pair[0] for item in predicted for pair in item["emotion-cause_pairs"]]
     assert said
     assert {emotion.partition("_")[2] for emotion in said} == {"emotional"}
-    report = ["tools/make_report.py", tmp_path / "run", "--out", tmp_path / "report.html"]
-    done = subprocess.run(
-        [sys.executable, *map(str, report)], cwd=ROOT, env=ENVIRONMENT, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_python("tools/make_report.py", tmp_path / "run", "--out", tmp_path / "report.html")
     assert '"emotions":["neutral","emotional"]' in (tmp_path / "report.html").read_text()
 
 

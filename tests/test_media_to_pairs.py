@@ -6,13 +6,11 @@ emotion. The extractors are a small wav2vec 2.0 and a small CLIP of random weigh
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from media import needs_espeak, write_clip, write_episode
-from shared import ENVIRONMENT, ROOT
+from shared import run_python
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -37,15 +35,6 @@ SMALL = [
     "--config.batch_size=4",
     "--config.epochs=8",
 ]
-
-
-def run(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def features_and_emotional(table, dialogues):
@@ -81,7 +70,7 @@ def test_from_films_to_pairs(tmp_path):
     }
     tables = {}
     for modality, (extractor, model) in models.items():
-        done = run(
+        done = run_python(
             "tools/extract_features.py", *corpus, f"--clips={clips}", f"--extractor={extractor}",
             f"--model={model}", f"--out={tmp_path / modality}",
         )  # fmt: skip
@@ -97,7 +86,7 @@ def test_from_films_to_pairs(tmp_path):
 
     workdir = tmp_path / "run"
     folders = [f"--config.data.{modality}={tmp_path / modality}" for modality in models]
-    run("-m", "rpcl_jax.main", *corpus, *folders, *SMALL, f"--workdir={workdir}")
+    run_python("-m", "rpcl_jax.main", *corpus, *folders, *SMALL, f"--workdir={workdir}")
     result = json.loads((workdir / "result.json").read_text())
     assert result["modalities"] == "tav"
     assert result["test"]["gold_pairs"] == sum(len(d.pairs) for d in splits["test"])
@@ -130,7 +119,7 @@ def test_from_films_to_pairs(tmp_path):
     ]  # fmt: skip
 
     def predicted(source):
-        run(*predict, source)
+        run_python(*predict, source)
         (found,) = json.loads((tmp_path / "pairs.json").read_text())
         assert found["utterances"] == transcript["utterances"]
         return dict(zip(map(tuple, found["pairs"]), found["pair_confidences"], strict=True))
@@ -148,4 +137,4 @@ def test_from_films_to_pairs(tmp_path):
     assert len(cut) == n * (n + 1) / 2
     assert max(cut.values()) > 2 * min(cut.values())
     assert cut == pytest.approx(own, abs=0.01)
-    assert run(*predict, "--clips=x", "--features=y", status=2).stderr.count("\n") == 1
+    assert run_python(*predict, "--clips=x", "--features=y", status=2).stderr.count("\n") == 1

@@ -1,20 +1,12 @@
-import subprocess
-import sys
-
 import pytest
 from fake_runs import write_grid
-from shared import ENVIRONMENT, ROOT, tiny_config
+from shared import run_python, tiny_config
 
 from tools.results import read_experiments
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, "tools/compare.py", *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python("tools/compare.py", *arguments, status=status)
 
 
 def test_settings_are_compared_over_their_common_seeds(tmp_path):

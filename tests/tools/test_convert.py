@@ -1,8 +1,5 @@
-import subprocess
-import sys
-
 import pytest
-from shared import ECF, ENVIRONMENT, ROOT, needs_ecf
+from shared import ECF, ROOT, needs_ecf, run_python
 
 from configs import demo
 from rpcl_jax.data.corpus import load_splits
@@ -11,12 +8,7 @@ from rpcl_jax.data.readers.conversations import read_split
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, "tools/convert.py", *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python("tools/convert.py", *arguments, status=status)
 
 
 def test_what_is_converted_reads_back(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import opensmile
 import pytest
 from media import STYLES, needs_espeak, write_clip
-from shared import ENVIRONMENT, ROOT
+from shared import ENVIRONMENT, ROOT, run_python
 
 from rpcl_jax.data.clips import read_audio
 from rpcl_jax.data.features import FeatureTable
@@ -56,12 +56,7 @@ def command(root, out, *arguments):
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        command(*arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return run_python(*command(*arguments)[1:], status=status)
 
 
 def contents(out):

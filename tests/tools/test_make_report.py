@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from fake_runs import write_run
 from playwright.sync_api import sync_playwright
-from shared import ENVIRONMENT, ROOT, tiny_config
+from shared import run_python, tiny_config
 
 from rpcl_jax.data.corpus import load_splits
 from tools.results import read_run
@@ -29,12 +27,7 @@ HOSTILE = [
 
 
 def make_report(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, "tools/make_report.py", *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python("tools/make_report.py", *arguments, status=status)
 
 
 def synthetic_config(test=40):

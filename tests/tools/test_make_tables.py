@@ -1,13 +1,11 @@
 """Tables of grids whose order is known: what is bold, what is not, what is refused."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from fake_runs import write_grid, write_run
-from shared import ECF, ENVIRONMENT, ROOT, needs_ecf, tiny_config
+from shared import ECF, needs_ecf, run_python, tiny_config
 
 from configs import ecf_frozen
 from rpcl_jax.bootstrap import Interval
@@ -35,12 +33,7 @@ def grid(tmp_path_factory):
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, "tools/make_tables.py", *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python("tools/make_tables.py", *arguments, status=status)
 
 
 def read_csv(path):

@@ -3,13 +3,14 @@
 import csv
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from shared import ENVIRONMENT, ROOT
+from shared import ENVIRONMENT, ROOT, run_python
 
 TINY = [
     "--config=configs/demo.py",
@@ -27,11 +28,7 @@ def grid(out, *flags):
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        grid(*arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python(*grid(*arguments)[1:], status=status)
 
 
 def rows(out):
@@ -105,26 +102,27 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
-    flags = ["--config.epochs=50", "--config.patience=50", "--objectives=base", "--modalities=t"]
+    flags = ["--config.epochs=2000", "--config.patience=2000", "--objectives=base"]
     process = subprocess.Popen(
-        grid(tmp_path, *flags), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stderr:
-        if "epoch 1/50" in line:
-            break
-    process.kill()
-    process.wait()
-    log = (tmp_path / "base-t-seed1.log").read_text()
-    refused = run(tmp_path, *flags, status=1).stderr
-    assert refused == (
-        f"run_grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
-    )
-    assert (tmp_path / "base-t-seed1.log").read_text().startswith(log), "the cell goes on"
-    metrics = tmp_path / "base-t-seed1/metrics.jsonl"
-    size = metrics.stat().st_size
-    while metrics.stat().st_size == size:
-        time.sleep(0.05)
-    subprocess.run(["pkill", "-f", str(tmp_path / "base-t-seed1")], check=True)
+        grid(tmp_path, *flags, "--modalities=t"),
+        cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        for line in process.stderr:
+            if "epoch 1/2000" in line:
+                break
+        process.kill()
+        process.wait()
+        log = tmp_path / "base-t-seed1.log"
+        before = log.read_text()
+        refused = run(tmp_path, *flags, status=1).stderr
+        assert refused == (
+            f"run_grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
+        )
+        assert log.read_text().startswith(before)
+        assert len(log.read_text()) > len(before), "the cell goes on"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 DEVICES = """

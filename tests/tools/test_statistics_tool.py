@@ -2,10 +2,8 @@
 
 import csv
 import json
-import subprocess
-import sys
 
-from shared import ECF, ENVIRONMENT, MECAD, ROOT, needs_ecf, needs_mecad
+from shared import ECF, MECAD, needs_ecf, needs_mecad, run_python
 
 from configs import demo
 from rpcl_jax.data.corpus import load_splits
@@ -17,12 +15,7 @@ HEADER = [
 
 
 def run(*arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, "tools/statistics.py", *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+    return run_python("tools/statistics.py", *arguments, status=status)
 
 
 def cells(markdown):
