@@ -90,7 +90,7 @@ def _draw_gaps(axes: Axes, experiment: Experiment) -> None:
             fontsize=7,
         )
     axes.set_xticks([0, 1], ["hard negatives", "all negatives"])
-    axes.set_title("gold-negative gap (points, ± sd over seeds)", pad=16)
+    axes.set_title("gold-negative gap (points, ± sd over seeds)", pad=24)
 
 
 def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
@@ -107,7 +107,7 @@ def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
     _draw_f1_lines(axes)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_title("operating points, means large (lines: equal F1)", pad=16)
+    axes.set_title("operating points, means large (lines: equal F1)", pad=24)
     axes.legend(loc="best")
 
 
@@ -134,7 +134,7 @@ def _draw_changes(axes: Axes, experiment: Experiment, metrics: Sequence[str], ti
     axes.set_xlim(-0.6, len(metrics) - 0.4)
     axes.axhline(0, color="black", lw=0.8)
     axes.set_ylabel("points, desired direction up")
-    axes.set_title(f"change of {title}", pad=16)
+    axes.set_title(f"change of {title}", pad=24)
 
 
 def _draw_interval(
