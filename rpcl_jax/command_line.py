@@ -21,6 +21,8 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
       check_flags: raises flags.Error where flags do not go together.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    debug = flags.FLAGS["debug"]  # its value can be read where other flags could not
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], debug)  # --help shows it
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -31,14 +33,14 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
             return rest
         # ml_collections reports a missing field, file or wrong type each in its own way.
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            if "--debug" in argv:
+            if debug.value:
                 raise
             _complain(name, error)
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
         del argv
-        with one_line(name, unless=flags.FLAGS.debug):
+        with one_line(name, unless=bool(debug.value)):
             job()
 
     app.run(main, flags_parser=parse)
@@ -62,7 +64,7 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     try:
         yield
     except (InputError, OSError) as error:
-        if unless:
+        if unless or (isinstance(error, OSError) and not error.filename):
             raise
         _complain(name, error)
         sys.exit(1)

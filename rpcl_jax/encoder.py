@@ -156,9 +156,10 @@ def with_text_vectors(
 def vectors_key(
     encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
 ) -> str:
-    """A digest of everything that `utterance_vectors` depends on, to the last bit.
+    """A digest of everything that `utterance_vectors` depends on.
 
-    How utterances share batches and rows, and on what devices, decides the order of sums.
+    That is also how utterances share batches and rows, and on what devices, which decides the order
+    of sums, and so the last bits.
     """
     digest = hashlib.sha256(encoder_digest(encoder).encode())
     settings = {

@@ -135,9 +135,14 @@ def extract_tables(
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
-        if trained_with.get("extractor") not in EXTRACTORS or "revision" not in trained_with:
+        if not {"extractor", "revision"} <= trained_with.keys():
             raise InputError(
-                f"--clips: the run was trained with {modality} of {trained_with.get('extractor')!r}"
+                f"--clips: the table of {modality} that the run was trained with does not say its "
+                "extractor and revision; give such features by --features"
+            )
+        if trained_with["extractor"] not in EXTRACTORS:
+            raise InputError(
+                f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
                 ", which is no extractor of ours; give such features by --features"
             )
         extractor = load_extractor(

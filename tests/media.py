@@ -1,8 +1,6 @@
 """Films for the tests: speech by espeak-ng, pictures by NumPy, put together by PyAV."""
 
 import io
-import os
-import shutil
 import subprocess
 import wave
 from collections.abc import Iterable, Sequence
@@ -11,7 +9,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 
 FPS = 25
 RATE = 16_000  # what models of speech take
@@ -27,9 +24,6 @@ STYLES = {
     "sadness": ("en-us+m1", 30, 100, (30, 60, 150), 1),
     "surprise": ("en-us+f4", 95, 180, (40, 220, 220), 12),
 }
-needs_espeak = pytest.mark.skipif(
-    shutil.which("espeak-ng") is None and "CI" not in os.environ, reason="no espeak-ng"
-)
 
 
 def speak(text: str, emotion: str) -> np.ndarray:

@@ -9,8 +9,8 @@ import json
 
 import numpy as np
 import pytest
-from media import needs_espeak, write_clip, write_episode
-from shared import run_python
+from media import write_clip, write_episode
+from shared import needs_espeak, run_python
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline

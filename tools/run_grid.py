@@ -21,6 +21,7 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
 import csv
 import itertools
 import os
+import re
 import signal
 import subprocess
 import time
@@ -255,7 +256,7 @@ def _check_flags() -> None:
     if not _OUT.value:
         raise flags.Error("--out is needed, the folder of the grid")
     for seed in _SEEDS.value:
-        if not seed.lstrip("-").isdecimal():
+        if not re.fullmatch(r"-?[0-9]{1,9}", seed):
             raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers")
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     for field, flag in (("objective", "objectives"), ("modalities",) * 2, ("seed", "seeds")):
@@ -280,7 +281,8 @@ def _run() -> None:
             failed = run_grid(cells, _CONFIG.value, arguments, out, lock)
         finally:  # stopped halfway, there is a table all the same
             finished = write_results(_CONFIG.value, out)
-            print(f"{finished} finished cells: {out / 'results.csv'}")
+            table = out / "results.csv" if finished else "no table"
+            print(f"{finished} finished cells: {table}")
     if failed:
         raise InputError(f"failed: {', '.join(cell.name for cell in failed)}")
 

@@ -67,7 +67,8 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
     Args:
       name: one of `EXTRACTORS`.
       model: folder or hub name of weights in safetensors; empty: the one in `EXTRACTORS`.
-      revision: of a model on the hub, its commit, branch or tag; empty: the newest.
+      revision: of a model on the hub, its commit, branch or tag, or empty for the newest; of a
+        folder, the digest that its files must have.
 
     Raises:
       InputError: unknown name; or no model of that kind there, or not all of its weights.
@@ -216,10 +217,15 @@ def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, 
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return model, _digest(folder)
+        digest = _digest(folder)
+        if revision not in ("", digest):
+            raise InputError(f"{name}: its files have the digest {digest}, not {revision}")
+        return model, digest
     # In the hub's cache, where it is by now, a model's folder has the commit for a name.
     config = try_to_load_from_cache(name, "config.json", revision=revision or None)
-    return model, Path(str(config)).parent.name
+    if not isinstance(config, str):
+        raise InputError(f"{name}: its commit cannot be found in the cache of the hub")
+    return model, Path(config).parent.name
 
 
 def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any:

@@ -206,8 +206,11 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
     try:
         # Reads arrays of plain numbers only: neither archives nor pickles, which could run code.
         values = np.lib.format.open_memmap(path, mode="r")
-    # The last two where the header, a dict as Python writes it, is damaged.
-    except (ValueError, OSError, SyntaxError, tokenize.TokenError) as error:
+    # Beside the first two, what NumPy trips over in damaged headers, dicts as Python writes them.
+    except (
+        *(ValueError, OSError),
+        *(SyntaxError, tokenize.TokenError, TypeError, OverflowError),
+    ) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: cannot be read as a NumPy array of numbers ({reason}); {mend}"

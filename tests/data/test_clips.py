@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import FPS, draw, needs_espeak, speak, write_clip, write_episode, write_media
+from media import FPS, draw, speak, write_clip, write_episode, write_media
 from media import RATE as SPEECH_RATE
+from shared import needs_espeak
 
 from rpcl_jax.data import clips
 from rpcl_jax.data.clips import ClipError, find_clip, index_clips, read_audio, read_frames

@@ -208,7 +208,9 @@ def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
 def test_files_that_are_no_array_are_refused(folder):
     whole = (folder / "features.npy").read_bytes()
     unclosed = whole.replace(b"}", b" ", 1)  # what NumPy does not expect itself
-    for content in (b"", b"no array", whole[:50], whole[:-4], unclosed):
+    true = whole.replace(b"(3, 4), }  ", b"(True, 4),}", 1)
+    assert len({whole, unclosed, true}) == 3
+    for content in (b"", b"no array", whole[:50], whole[:-4], unclosed, true):
         (folder / "features.npy").write_bytes(content)
         assert "features.npy: cannot be read as a NumPy array" in refused(folder)
     with (folder / "features.npy").open("wb") as file:

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import opensmile
 import pytest
-from media import STYLES, needs_espeak, write_clip
-from shared import ENVIRONMENT, ROOT, run_python
+from media import STYLES, write_clip
+from shared import ENVIRONMENT, ROOT, needs_espeak, run_python
 
 from rpcl_jax.data.clips import read_audio
 from rpcl_jax.data.features import FeatureTable

@@ -1,6 +1,5 @@
 """The report in a real browser: that it shows what the runs say, filters it, and runs nothing."""
 
-import os
 import shutil
 import time
 
@@ -8,15 +7,13 @@ import numpy as np
 import pytest
 from fake_runs import write_run
 from playwright.sync_api import sync_playwright
-from shared import run_python, tiny_config
+from shared import needs, run_python, tiny_config
 
 from rpcl_jax.data.corpus import load_splits
 from tools.results import read_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ, reason="needs Chromium (Debian: chromium)"
-)
+pytestmark = needs(CHROMIUM is not None, "needs Chromium (Debian: chromium)")
 HOSTILE = [
     "<script>window.ran = 1</script>",
     "</script><script>window.ran = 2</script>",
@@ -287,8 +284,13 @@ def test_the_keyboard_suffices(report, open_page):
     page.focus("input[name=disagree]")
     page.keyboard.press("k")
     assert heading.inner_text() == f"Conversation {ids[-3]}"
+    # A link to a conversation leads there, past any filter.
+    page.fill("input[name=words]", "no such words")
+    assert listed(page) == []
     page.evaluate(f"location.hash = '#{ids[4]}'")
     page.wait_for_function(f"document.querySelector('.viewhead h2').innerText.endsWith('{ids[4]}')")
+    assert listed(page) == ids
+    assert page.locator("#list [aria-selected=true] .id").inner_text() == ids[4]
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):

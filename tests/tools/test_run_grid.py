@@ -1,5 +1,6 @@
 """Grids: what is trained, skipped, resumed and reported. Each in processes of its own."""
 
+import contextlib
 import csv
 import itertools
 import json
@@ -111,6 +112,8 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
         for line in process.stderr:
             if "epoch 1/2000" in line:
                 break
+        else:
+            pytest.fail("the cell has not got through an epoch")
         process.kill()
         process.wait()
         log = tmp_path / "base-t-seed1.log"
@@ -122,7 +125,8 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
         assert log.read_text().startswith(before)
         assert len(log.read_text()) > len(before), "the cell goes on"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 DEVICES = """

@@ -28,7 +28,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         if not (error.msg == "Extra data" and text.lstrip().startswith("{")):
             raise _not_json(path, error.lineno, error) from error
     except (ValueError, RecursionError) as error:  # a number too long, lists too deep
-        raise InputError(f"{path}: cannot be read as JSON ({error}); correct it") from error
+        raise InputError(f"{path}: cannot be read ({error}); correct it") from error
     objects = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -37,7 +37,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError as error:
                 raise _not_json(path, number, error) from error
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}:{number}: cannot be read as JSON ({error})") from error
+                raise InputError(f"{path}:{number}: cannot be read ({error})") from error
     return objects
 
 
