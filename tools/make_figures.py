@@ -16,7 +16,10 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
 import argparse
 from collections.abc import Sequence
 
-import matplotlib
+try:
+    import matplotlib
+except ImportError as error:
+    sys.exit(f"make_figures: {error}; pip install -r requirements-tools.txt")
 
 matplotlib.use("Agg")  # before pyplot: no screen is needed
 
