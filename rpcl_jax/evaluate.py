@@ -56,17 +56,30 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
 
 def report(dev: list[ScoredDialogue], test: list[ScoredDialogue], config: ConfigDict) -> dict:
     """The threshold chosen on `dev`, frozen for `test`, and the numbers of both."""
-
-    def numbers(scored: list[ScoredDialogue], threshold: float | None) -> dict[str, float | int]:
-        *_, ece, brier = reliability(scored)
-        diagnostics = confidence_diagnostics(
-            scored, top_k=config.rpcl.top_k, base_margin=config.rpcl.base_margin
-        )
-        return evaluate_split(scored, threshold) | diagnostics | {"ece": ece, "brier": brier}
-
-    of_dev = numbers(dev, None)
+    of_dev = split_numbers(dev, None, config)
     threshold = of_dev["threshold"]
-    return {"threshold": threshold, "dev": of_dev, "test": numbers(test, threshold)}
+    return {
+        "threshold": threshold,
+        "dev": of_dev,
+        "test": split_numbers(test, threshold, config),
+    }
+
+
+def split_numbers(
+    scored: list[ScoredDialogue], threshold: float | None, config: ConfigDict
+) -> dict[str, float | int]:
+    """Metrics, diagnostics and calibration of a split; see `rpcl_jax.metrics`.
+
+    Args:
+      scored: its dialogues.
+      threshold: `τ`; None searches it on these dialogues.
+      config: of the run.
+    """
+    *_, ece, brier = reliability(scored)
+    diagnostics = confidence_diagnostics(
+        scored, top_k=config.rpcl.top_k, base_margin=config.rpcl.base_margin
+    )
+    return evaluate_split(scored, threshold) | diagnostics | {"ece": ece, "brier": brier}
 
 
 def pair_objects(scored: list[ScoredDialogue], threshold: float) -> list[dict[str, Any]]:

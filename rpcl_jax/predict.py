@@ -191,11 +191,10 @@ def predict_file(
     target.parent.mkdir(parents=True, exist_ok=True)  # if it cannot be made, then now
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
+        read = run_folder.read_json(workdir / "model.json")["feature_tables"]
         if clips:  # before the model is loaded: on a GPU, JAX takes most of the memory
-            read = run_folder.read_json(workdir / "model.json")["feature_tables"]
             tables = extract_tables(read, conversations, clips, Path(folder), str(source))
         elif features:
-            read = run_folder.read_json(workdir / "model.json")["feature_tables"]
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
         results = predictor(conversations, tables, where=str(source))

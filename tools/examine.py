@@ -27,9 +27,8 @@ from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data.corpus import SPLITS, load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
 from rpcl_jax.encoder import with_text_vectors
-from rpcl_jax.evaluate import score_split
+from rpcl_jax.evaluate import score_split, split_numbers
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.metrics import confidence_diagnostics, evaluate_split
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.parallel import make_mesh, make_score, replicate
 from rpcl_jax.workdir import load_trained
@@ -55,9 +54,7 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
             corpus.splits[split], trained.tokenizer, corpus.tables, trained.config, 1
         )
         scored = score_split(score, params, batches, mesh)
-        numbers = evaluate_split(scored, run.result["threshold"]) | confidence_diagnostics(
-            scored, top_k=trained.config.rpcl.top_k, base_margin=trained.config.rpcl.base_margin
-        )
+        numbers = split_numbers(scored, run.result["threshold"], trained.config)
         violations = numbers["violation_rate_hard"]
         numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(
