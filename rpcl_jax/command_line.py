@@ -1,12 +1,19 @@
 """What the commands share: a mistake of the user's ends in one line, not in a traceback."""
 
 import contextlib
+import errno
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
-from absl import app, flags
+from absl import app, flags, logging
+from ml_collections import ConfigDict
 
+from rpcl_jax.compilation import use_compilation_cache
 from rpcl_jax.errors import InputError
+
+_INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shells report it
 
 
 def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], None]) -> None:
@@ -21,8 +28,12 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
       check_flags: raises flags.Error where flags do not go together.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    flags.DEFINE_bool(
+        "compilation_cache", True, "Keep compiled programs on disk for the next command."
+    )
     debug = flags.FLAGS["debug"]  # its value can be read where other flags could not
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], debug)  # --help shows it
+    for flag in (debug, flags.FLAGS["compilation_cache"]):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -31,6 +42,9 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
                 raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
             check_flags()
             return rest
+        except flags.UnrecognizedFlagError as error:
+            _complain(name, error, _field_named(error.flagname))
+            sys.exit(2)
         # ml_collections reports a missing field, file or wrong type each in its own way.
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             if debug.value:
@@ -41,9 +55,39 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
     def main(argv: list[str]) -> None:
         del argv
         with one_line(name, unless=bool(debug.value)):
+            prepare(flags.FLAGS.compilation_cache)
             job()
 
     app.run(main, flags_parser=parse)
+
+
+def prepare(compilation_cache: bool = True) -> None:
+    """Silences notes of the libraries that concern no user, and turns on the compilation cache.
+
+    Call it before JAX and Transformers are imported.
+    """
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
+    logging.set_verbosity(logging.ERROR)  # absl's, through which Orbax reports every save
+    # A cache that fails (a full disk, say) costs time and nothing else.
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
+    if compilation_cache:
+        use_compilation_cache()
+
+
+def _field_named(flag: str) -> str:
+    """What to say of an unknown flag that is named like a field of the config."""
+    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
+        return ""
+
+    def fields(config: ConfigDict, prefix: str) -> Iterator[str]:
+        for name, value in config.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, ConfigDict):
+                yield from fields(value, f"{prefix}{name}.")
+
+    named = [f for f in fields(flags.FLAGS["config"].value, "") if f"--.{f}".endswith(f".{flag}")]
+    return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
 
 
 def check_config(config: flags.FlagHolder) -> None:
@@ -55,7 +99,9 @@ def check_config(config: flags.FlagHolder) -> None:
 
 @contextlib.contextmanager
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
-    """Makes bad input, or a file that cannot be read or written, a line and exit status 1.
+    """Turns bad input and file errors into a one-line message and exit status 1.
+
+    Ctrl-C and a full disk end in a line too, which says how to continue.
 
     Args:
       name: of the command, the beginning of the line.
@@ -63,16 +109,23 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, OSError) as error:
-        if unless or (isinstance(error, OSError) and not error.filename):
+    except KeyboardInterrupt:
+        if unless:
             raise
-        _complain(name, error)
+        _complain(name, "interrupted; run the same command again to continue")
+        sys.exit(_INTERRUPTED)
+    except (InputError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if unless or (isinstance(error, OSError) and not error.filename and not full):
+            raise
+        advice = "; free some space and run the same command again to continue" if full else ""
+        _complain(name, error, advice)
         sys.exit(1)
 
 
-def _complain(name: str, error: BaseException) -> None:
-    if isinstance(error, OSError) and error.filename:
-        message = f"{error.filename}: {error.strerror}"
+def _complain(name: str, error: BaseException | str, advice: str = "") -> None:
+    if isinstance(error, OSError):
+        message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     else:
         message = str(error)
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{name}: {' '.join(message.split())}{advice}", file=sys.stderr)

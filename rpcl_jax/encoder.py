@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
+from rpcl_jax.compilation import Compiled
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.batch import Batch
 from rpcl_jax.data.corpus import Corpus
@@ -109,14 +110,15 @@ def utterance_vectors(
 
 
 @functools.cache  # a predictor asks again and again, and each new function is compiled anew
-def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> jax.stages.Wrapped:
-    """The jitted function (params, batch) -> utterance vectors [b, n, d]."""
+def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> Compiled:
+    """The compiled function (params, batch) -> utterance vectors [b, n, d]."""
     module = TextEncoder(config)
 
     def encode(params: dict, batch: Batch) -> jax.Array:
         return encode_utterances(partial(module.apply, {"params": params}), batch)
 
-    return jax.jit(jax.shard_map(encode, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))
+    sharded = jax.shard_map(encode, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS))
+    return Compiled(jax.jit(sharded), "the text encoder")
 
 
 def cached_vectors(

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rpcl_jax import workdir as run_folder
+from rpcl_jax.compilation import Compiled
 from rpcl_jax.data.batch import Batch
 from rpcl_jax.data.corpus import load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
@@ -124,7 +125,7 @@ def evaluate_run(workdir: Path) -> dict:
     mesh = make_mesh()
     if trained.frozen_encoder is not None:
         corpus = with_text_vectors(corpus, trained.frozen_encoder, trained.config, mesh)
-    score = make_score(trained.model, mesh)
+    score = Compiled(make_score(trained.model, mesh), "the scoring function")
     params = replicate(trained.params, mesh)
     dev, test = (
         score_split(

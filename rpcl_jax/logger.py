@@ -3,11 +3,14 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import tensorboardX
 from tqdm import tqdm
+
+from rpcl_jax.compilation import Compiled
 
 
 class RunLogger:
@@ -17,8 +20,23 @@ class RunLogger:
     keeps the device waiting.
     """
 
-    def __init__(self, workdir: Path, total_steps: int, step: int, dialogues_per_step: float):
-        """Goes on at `step`; what an interrupted run logged after it is dropped."""
+    def __init__(
+        self,
+        workdir: Path,
+        total_steps: int,
+        step: int,
+        dialogues_per_step: float,
+        functions: Sequence[Compiled],
+    ):
+        """Continues at `step`, and drops what an interrupted run logged after it.
+
+        Args:
+          workdir: the run's folder.
+          total_steps: of the whole run.
+          step: steps done before.
+          dialogues_per_step: on average.
+          functions: those of the loop, whose compilation is left out of rate and time left.
+        """
         path = workdir / "metrics.jsonl"
         kept = [
             line
@@ -35,7 +53,12 @@ class RunLogger:
         self._bar = tqdm(
             total=total_steps, initial=step, unit="step", disable=not self._terminal, leave=False
         )
-        self._since = (time.perf_counter(), step)
+        self._functions = functions
+        self._since = (self._clock(), step)
+
+    def _clock(self) -> float:
+        """Seconds, which stand still during compilation."""
+        return time.perf_counter() - sum(function.seconds for function in self._functions)
 
     def step(self, step: int, terms: dict[str, jax.Array]) -> None:
         """Takes the metrics of a step just dispatched; writes those of the one before."""
@@ -54,7 +77,7 @@ class RunLogger:
         """Writes an epoch's validation metrics, and its line where there is no terminal."""
         previous, self._pending = self._pending, None
         self._write_step(previous)
-        now = time.perf_counter()
+        now = self._clock()
         seconds, steps = now - self._since[0], step - self._since[1]
         self._since = (now, step)
         rate = steps * self._dialogues_per_step / seconds

@@ -4,10 +4,9 @@
 --mode=predict finds the pairs of unlabelled conversations.
 """
 
-import os
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from rpcl_jax.allocator import restart_keeping_memory
@@ -18,7 +17,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Wh
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "Folder of the run; default runs/<dataset>/<objective>-<modalities>-seed<seed>.",
+    "Folder of the run; default runs/<config file>/<objective>-<modalities>-seed<seed>.",
 )
 _INPUT = flags.DEFINE_string("input", "", "predict: JSON, as SemEval-2024 Task 3 has it or ours.")
 _OUTPUT = flags.DEFINE_string("output", "", "predict: the file the pairs go to.")
@@ -48,12 +47,14 @@ def _check_flags() -> None:
 
 def _run() -> None:
     # Imported here, so that --help and bad flags answer at once.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
     from rpcl_jax.workdir import default_workdir
 
     config = _CONFIG.value
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config)
+    if _WORKDIR.value:
+        workdir = Path(_WORKDIR.value)
+    else:
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        workdir = default_workdir(Path(file).stem, config)
     if _MODE.value == "predict":
         from rpcl_jax.predict import predict_file
 

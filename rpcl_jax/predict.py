@@ -9,6 +9,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from rpcl_jax import workdir as run_folder
+from rpcl_jax.compilation import Compiled
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.data.pipeline import make_batches
@@ -50,7 +51,12 @@ class Predictor:
         trained = run_folder.load_trained(workdir)
         threshold = run_folder.read_json(workdir / "result.json")["threshold"]
         mesh = make_mesh()
-        return cls(trained, threshold, mesh, make_score(trained.model, mesh))
+        return cls(
+            trained,
+            threshold,
+            mesh,
+            Compiled(make_score(trained.model, mesh), "the scoring function"),
+        )
 
     def __call__(
         self,

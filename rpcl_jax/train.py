@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from rpcl_jax import workdir as run_folder
 from rpcl_jax.checkpoint import Checkpoints
+from rpcl_jax.compilation import Compiled
 from rpcl_jax.data.corpus import load_corpus
 from rpcl_jax.data.dialogue import EMOTION_CLASSES
 from rpcl_jax.data.pipeline import Batches, make_batches
@@ -92,17 +94,21 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     if last is not None:
         progress = checkpoints.progress(last)
         state = checkpoints.restore(last, state)
+        print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
     seconds_before = progress["seconds"]
 
     steps_per_epoch = len(batches["train"])
-    train_step = make_train_step(model, objective_of(config), optimizer, mesh)
-    score = make_score(model, mesh)
+    train_step = Compiled(
+        make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
+    )
+    score = Compiled(make_score(model, mesh), "the scoring function")
     step = progress["epoch"] * steps_per_epoch
     logger = RunLogger(
         workdir,
         config.epochs * steps_per_epoch,
         step,
         len(corpus.splits["train"]) / steps_per_epoch,
+        functions=(train_step, score),
     )
     for epoch in range(progress["epoch"] + 1, config.epochs + 1):
         if epoch - 1 - progress["best_epoch"] >= config.patience:
@@ -162,7 +168,7 @@ def initial_state(
       mesh: the devices.
     """
     _, batch = batches.make(np.arange(1))
-    params = dict(jax.jit(model.init)(key, batch)["params"])
+    params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])
     if pretrained is not None and model.encoder is not None:
         params["text_encoder"] = pretrained
     for modality, (mean, scale) in statistics.items():

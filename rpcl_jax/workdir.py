@@ -46,10 +46,9 @@ class TrainedModel(NamedTuple):
     epoch: int  # the best one
 
 
-def default_workdir(config: ConfigDict) -> Path:
-    """`runs/<dataset>/<objective>-<modalities>-seed<seed>`."""
-    name = f"{config.objective}-{config.modalities}-seed{config.seed}"
-    return Path("runs") / config.data.name / name
+def default_workdir(name: str, config: ConfigDict) -> Path:
+    """`runs/<name>/<objective>-<modalities>-seed<seed>`; `name` is that of the config's file."""
+    return Path("runs") / name / f"{config.objective}-{config.modalities}-seed{config.seed}"
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:

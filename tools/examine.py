@@ -22,7 +22,8 @@ import csv
 import jax
 import numpy as np
 
-from rpcl_jax.command_line import one_line
+from rpcl_jax.command_line import one_line, prepare
+from rpcl_jax.compilation import Compiled
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data.corpus import SPLITS, load_corpus
 from rpcl_jax.data.pipeline import Batches, make_batches
@@ -47,7 +48,8 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
     mesh = make_mesh(1)
     if trained.frozen_encoder is not None:
         corpus = with_text_vectors(corpus, trained.frozen_encoder, trained.config, mesh)
-    score, params = make_score(trained.model, mesh), replicate(trained.params, mesh)
+    score = Compiled(make_score(trained.model, mesh), "the scoring function")
+    params = replicate(trained.params, mesh)
     rows = []
     for split in SPLITS:
         batches = make_batches(
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
     arguments = parser.parse_args()
     rows = []
+    prepare()
     with one_line("examine"):
         print(f"{'in points':32s} split ", *(f"{name[:11]:>11s}" for name in COLUMNS))
         for folder in arguments.runs:
