@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from rpcl_jax.errors import file_errors
+
 
 class Checkpoints:
     """The folder `workdir/checkpoints`, one numbered checkpoint per kept epoch.
@@ -32,14 +34,18 @@ class Checkpoints:
           state: pytree of arrays.
           progress: what the loop must know to go on; JSON.
           keep: epoch of the best checkpoint, which may be this one.
+
+        Raises:
+          OSError: the checkpoint cannot be written, as on a full disk.
         """
-        self._manager.save(
-            epoch,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
-            ),
-            force=True,
-        )
+        with file_errors(self._manager.directory):
+            self._manager.save(
+                epoch,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                ),
+                force=True,
+            )
         for other in self._manager.all_steps():
             if other not in (epoch, keep):
                 self._manager.delete(other)

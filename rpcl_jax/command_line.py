@@ -68,7 +68,8 @@ def prepare(compilation_cache: bool = True) -> None:
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
-    logging.set_verbosity(logging.ERROR)  # absl's, through which Orbax reports every save
+    # absl's: through it Orbax reports every save, and every failure, which it raises as well.
+    logging.set_verbosity(logging.FATAL)
     # A cache that fails (a full disk, say) costs time and nothing else.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
     if compilation_cache:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from rpcl_jax.compilation import Compiled
@@ -45,7 +47,10 @@ class RunLogger:
         ]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", buffering=1, encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1)
+        # Not a SummaryWriter: its thread dies on a full disk, and its queue then blocks for ever.
+        self._events = EventsWriter(str(workdir / "events"))
+        start = SessionLog(status=SessionLog.START)  # hides what was logged after `step`
+        self._events.write_event(Event(step=step + 1, session_log=start))
         self._dialogues_per_step = dialogues_per_step
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._shown: dict[str, str] = {}
@@ -83,6 +88,7 @@ class RunLogger:
         rate = steps * self._dialogues_per_step / seconds
         self._write(step, {f"dev/{name}": value for name, value in metrics.items()})
         self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
+        self._events.flush()
         self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
         if not self._terminal:
             left = (epochs - epoch) * seconds
@@ -108,7 +114,8 @@ class RunLogger:
     def _write(self, step: int, values: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step} | values) + "\n")
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+            self._events.write_event(event)
 
 
 def _step_of(line: str) -> float:

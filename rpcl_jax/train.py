@@ -1,5 +1,6 @@
 """The story of a run: data, model, loop, result."""
 
+import contextlib
 import importlib.metadata
 import platform
 import sys
@@ -110,21 +111,21 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         len(corpus.splits["train"]) / steps_per_epoch,
         functions=(train_step, score),
     )
-    for epoch in range(progress["epoch"] + 1, config.epochs + 1):
-        if epoch - 1 - progress["best_epoch"] >= config.patience:
-            break
-        for _, batch in batches["train"].epoch(config.seed, epoch):
-            state, terms = train_step(state, root_key, put_batch(batch, mesh))
-            step += 1
-            logger.step(step, terms)
-        dev = evaluate_split(score_split(score, state.params, batches["dev"], mesh), None)
-        if dev["pair_f1"] > progress["best_pair_f1"]:
-            progress |= {"best_epoch": epoch, "best_pair_f1": dev["pair_f1"]}
-        seconds = seconds_before + time.perf_counter() - started
-        progress |= {"epoch": epoch, "seconds": seconds}
-        logger.epoch(epoch, config.epochs, step, dev)
-        checkpoints.save(epoch, state, progress, keep=progress["best_epoch"])
-    logger.close()
+    with contextlib.closing(logger):
+        for epoch in range(progress["epoch"] + 1, config.epochs + 1):
+            if epoch - 1 - progress["best_epoch"] >= config.patience:
+                break
+            for _, batch in batches["train"].epoch(config.seed, epoch):
+                state, terms = train_step(state, root_key, put_batch(batch, mesh))
+                step += 1
+                logger.step(step, terms)
+            dev = evaluate_split(score_split(score, state.params, batches["dev"], mesh), None)
+            if dev["pair_f1"] > progress["best_pair_f1"]:
+                progress |= {"best_epoch": epoch, "best_pair_f1": dev["pair_f1"]}
+            seconds = seconds_before + time.perf_counter() - started
+            progress |= {"epoch": epoch, "seconds": seconds}
+            logger.epoch(epoch, config.epochs, step, dev)
+            checkpoints.save(epoch, state, progress, keep=progress["best_epoch"])
 
     best = checkpoints.restore(progress["best_epoch"], state).params
     dev_scores, test_scores = (

@@ -28,7 +28,7 @@ from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data.dialogue import EMOTION_CLASSES
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.encoder import LoadedEncoder, encoder_digest, load_text_encoder
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
@@ -150,7 +150,8 @@ def save_description(
 ) -> None:
     """Makes `workdir` this config's and writes what `load_trained` needs beside checkpoints."""
     write_json(workdir / "config.json", json.loads(config.to_json()))
-    encoder.tokenizer.save_pretrained(workdir / "tokenizer")
+    with file_errors(workdir / "tokenizer"):
+        encoder.tokenizer.save_pretrained(workdir / "tokenizer")
     description: dict[str, Any] = {
         "encoder": dataclasses.asdict(encoder.config),
         "feature_tables": {
