@@ -22,7 +22,7 @@ class Objective(NamedTuple):
     alignment_weight: float = 0.2  # λ_ali
 
 
-# What each variant of METHOD.md's table changes in the paper's setting.
+# What each variant in the table of docs/method.md, "Objectives", changes in the paper's setting.
 _NO_RANKING: dict[str, Any] = {"row_weight": 0.0}
 _NO_CORRUPTION: dict[str, Any] = {"corruption_weight": 0.0, "alignment_weight": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {

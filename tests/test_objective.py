@@ -13,7 +13,8 @@ from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.objective import VARIANTS, Objective, objective_loss
 from rpcl_jax.train import objective_of
 
-# METHOD.md's table: ranking, margin, negatives, corruption, corrupted CE, alignment.
+# The table of docs/method.md, "Objectives": ranking, margin, negatives, corruption, corrupted CE,
+# alignment.
 TABLE = {
     "base": (False, None, None, None, False, False),
     "rpcl": (True, "adaptive", "top-k", "protected", True, True),

@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
 
 
 class PairExtractor(nn.Module):
-    """Backbone {x_t} -> {h_t}, utterance heads and pair scorer (METHOD.md, "Backbone")."""
+    """Backbone {x_t} -> {h_t}, utterance heads and pair scorer (docs/method.md, "Backbone")."""
 
     encoder: TextEncoderConfig | None  # None: frozen, `batch.text` holds its utterance vectors
     modalities: str

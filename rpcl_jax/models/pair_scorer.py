@@ -11,9 +11,9 @@ class PairScorer(nn.Module):
     """Scores every (emotion i, cause j) of a dialogue.
 
     It first lets the utterances read each other (`layers` ≥ 1), so that a bystander has a say in
-    a pair's confidence and its corruption means something (METHOD.md, "Backbone"). Each cell then
-    sees its emotion's view, its cause's view, their product, how far apart they are and whether
-    one person speaks both.
+    a pair's confidence and its corruption means something (docs/method.md, "Backbone"). Each cell
+    then sees its emotion's view, its cause's view, their product, how far apart they are and
+    whether one person speaks both.
     """
 
     width: int
