@@ -1,17 +1,24 @@
 # make demo   install, train RPCL on a generated corpus with text, audio and vision, show results
 # make test   install, run all tests
+# make quick  install without PyTorch, run the tests that take less than a second each
 # make check  formatting, lint and types
 
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13)' 2>/dev/null && echo $$p && break; done)
+# The newest supported Python there is; PYTHON=/path/to/python3.13 chooses another.
+NAMES := python3.14 python3.13 python3.12 python3.11 python3 python
+SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for name in $(NAMES); do \
+	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 
-.PHONY: demo test check
+.PHONY: demo test quick check
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m rpcl_jax.main --config=configs/demo.py
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+quick: $(VENV)/installed-quick
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow" tests
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
@@ -19,12 +26,19 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 
 $(VENV)/installed: requirements.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 with venv is needed; found: $$(for name in \
+	$(NAMES); do $$name -V 2>/dev/null; done | sort -u | paste -sd, -); make PYTHON=/path/to/python"; \
+	exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-tools.txt requirements-features.txt
+$(VENV)/installed-quick: $(VENV)/installed requirements-test.txt
+	$(VENV)/bin/python -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-test.txt \
+		requirements-tools.txt requirements-features.txt
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@

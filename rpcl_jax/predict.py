@@ -26,7 +26,7 @@ from rpcl_jax.parallel import make_mesh, make_score, replicate
 class Predictor:
     """A trained run, ready for new conversations.
 
-    predictor = Predictor.from_workdir("runs/ecf/rpcl-t-seed42")
+    predictor = Predictor.from_workdir("runs/ecf_minilm/rpcl-t-seed42")
     for conversation in predictor(conversations):
         print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
     """

@@ -8,13 +8,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
-# The commands that tests run compile the same few programs again and again, each for seconds.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax")
-)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 from hypothesis import settings
+
+from rpcl_jax.compilation import use_compilation_cache
+
+# The commands that tests run compile the same few programs again and again, each for seconds.
+use_compilation_cache(Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled")
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+from shared import import_or_skip
+
+av = import_or_skip("av")
 
 FPS = 25
 RATE = 16_000  # what models of speech take

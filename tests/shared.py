@@ -1,10 +1,12 @@
 """What several tests use: the real inputs where they are, and a run small enough to repeat."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from ml_collections import ConfigDict
@@ -23,6 +25,13 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_
 def needs(there: bool, what: str) -> pytest.MarkDecorator:
     """Skips a test where something it needs is not there; .ci/run wants it to fail instead."""
     return pytest.mark.skipif(not there and "RPCL_RUN_ALL_TESTS" not in os.environ, reason=what)
+
+
+def import_or_skip(package: str) -> ModuleType:
+    """Imports an optional package, or skips the test file; .ci/run wants it to fail instead."""
+    if "RPCL_RUN_ALL_TESTS" in os.environ:
+        return importlib.import_module(package)
+    return pytest.importorskip(package)
 
 
 needs_ecf = needs(ECF.is_dir(), f"no ECF at {ECF}")

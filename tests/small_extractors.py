@@ -1,7 +1,9 @@
 """Extractors of random weights, small enough to make on the spot."""
 
-import torch
 import transformers
+from shared import import_or_skip
+
+torch = import_or_skip("torch")
 
 
 def save_wav2vec2(folder, norm="group"):

@@ -6,9 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
-from shared import tiny_config
+from shared import import_or_skip, tiny_config
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
@@ -29,6 +28,8 @@ from rpcl_jax.parallel import make_mesh
 from rpcl_jax.predict import Predictor
 from rpcl_jax.scores import load_scores
 from rpcl_jax.train import train_and_evaluate
+
+torch = import_or_skip("torch")
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,8 @@ def finished(tmp_path_factory):
     done = run(*TINY, f"--workdir={workdir}")
     assert "test Pair F1" in done.stdout
     assert done.stderr.count("validation Pair F1") == 3, "plain lines, one an epoch"
+    # No note of a library's stands among them.
+    assert {line.split()[0] for line in done.stderr.splitlines()} <= {"epoch", "compiling"}
     return workdir
 
 
@@ -208,8 +210,26 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path, moment):
     if moment == "during":
         assert not (checkpoints / "2").exists()
     done = run(*TINY, f"--workdir={workdir}")
-    assert done.stderr.count("validation Pair F1") == 2, "went on with epoch 2"
+    assert "continuing after epoch 1 of 3\n" in done.stderr
+    assert done.stderr.count("validation Pair F1") == 2
     assert_same_run(finished, workdir)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_continue(tmp_path):
+    process = subprocess.Popen(
+        command(*TINY, "--config.epochs=1000", f"--workdir={tmp_path}"),
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    *epochs, last = errors.splitlines()
+    assert all(line.startswith("epoch ") for line in epochs)
+    assert last == "rpcl_jax: interrupted; run the same command again to continue"
 
 
 # What a user does with a run.
@@ -415,6 +435,9 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         (["--config=configs/nosuch.py"], 2, ["nosuch.py"]),
         ([], 2, ["--config"]),
         (["--config=configs/demo.py", "--nosuch"], 2, ["nosuch"]),
+        (["--config=configs/demo.py", "--epochs=3"], 2, ["write --config.epochs"]),
+        (["--data.root=x", "--config=configs/demo.py"], 2, ["write --config.data.root"]),
+        (["--config=configs/demo.py", "--name=x"], 2, ["write --config.data.name"]),
         (["--config=configs/demo.py", "train"], 2, ["train"]),
         (["--mode=evaluate"], 2, ["--workdir"]),
         (["--mode=evaluate", "--workdir=/nosuch/run"], 1, ["/nosuch/run"]),

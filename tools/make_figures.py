@@ -244,7 +244,7 @@ def training_figure(experiments: Sequence[Experiment]) -> Figure:
                 losses, scores = training_curves(run)
                 loss.plot(range(1, len(losses) + 1), losses, **style)
                 f1.plot(range(1, len(scores) + 1), 100 * scores, **style)
-                best = int(scores.argmax())
+                best = int(np.argmax(scores))
                 f1.plot(best + 1, 100 * scores[best], "o", color=COLOURS[objective], ms=4)
         loss.set_title(f"{experiment.title}: training loss", fontsize=9)
         f1.set_title("validation Pair F1 (dot: the epoch that is kept)", fontsize=9)

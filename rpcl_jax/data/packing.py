@@ -138,7 +138,7 @@ def balanced_batches(
     batches = np.array_split(rng.permutation(len(sizes)), -(-len(sizes) // batch_size))
     loads = np.array([sizes[batch].sum() for batch in batches])
     while True:
-        heavy, light = int(loads.argmax()), int(loads.argmin())
+        heavy, light = int(np.argmax(loads)), int(np.argmin(loads))
         gap = loads[heavy] - loads[light]
         difference = sizes[batches[heavy]][:, None] - sizes[batches[light]]
         # Swapping moves `difference` pieces over; the best swap comes nearest to half the gap.

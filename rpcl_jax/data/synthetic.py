@@ -200,7 +200,7 @@ def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]
         bystander = _Turn(say(_pick(rng, ("facts", "looks", "looks", "remarks"))))
         place = rng.choice(["before", "inside", "after"], p=[0.4, 0.2, 0.4])
         inside = rng.integers(1, len(turns)) if len(turns) > 1 else 0
-        turns.insert({"before": 0, "inside": inside, "after": len(turns)}[place], bystander)
+        turns.insert({"before": 0, "inside": inside, "after": len(turns)}[str(place)], bystander)
     return turns
 
 

@@ -37,7 +37,7 @@ class PairExtractor(nn.Module):
     scorer_layers: int
     pair_width: int
     dropout: float
-    dtype: jnp.dtype = jnp.float32  # of the text encoder's activations
+    dtype: jax.typing.DTypeLike = jnp.float32  # of the text encoder's activations
 
     def setup(self):
         """Names the four parts; `text_encoder` is the group with a learning rate of its own."""

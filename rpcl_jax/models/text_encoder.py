@@ -167,7 +167,7 @@ class TextEncoder(nn.Module):
     """
 
     config: TextEncoderConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, token_ids, segment_ids, position_ids, *, deterministic: bool = True):

@@ -6,6 +6,9 @@ import wave
 
 import numpy as np
 import pytest
+from shared import import_or_skip
+
+import_or_skip("av")
 
 from rpcl_jax.data import extraction, features
 from rpcl_jax.data.clips import ClipError, read_audio

@@ -8,18 +8,21 @@ import sys
 import wave
 
 import numpy as np
-import opensmile
 import pytest
-import torch
 import transformers
 from media import draw, write_media
-from PIL import Image
-from shared import ROOT
+from shared import ROOT, import_or_skip
 from small_extractors import save_clip, save_wav2vec2
 
 from rpcl_jax.data.clips import ClipError, Stretch, read_frames
 from rpcl_jax.data.extractors import FRAMES, LONGEST, load_extractor
 from rpcl_jax.errors import InputError
+
+Image = import_or_skip("PIL.Image")
+
+opensmile = import_or_skip("opensmile")
+
+torch = import_or_skip("torch")
 
 DURATIONS = (1.0, 2.3, 0.7, 1.7, 0.01)  # seconds of the clips; the last is less than one frame
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

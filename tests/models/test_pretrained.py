@@ -7,15 +7,17 @@ import huggingface_hub
 import jax
 import numpy as np
 import pytest
-import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
+from shared import import_or_skip
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertModel, CamembertConfig, RobertaModel
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+
+torch = import_or_skip("torch")
 
 SIZES = {
     "vocab_size": 30,

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 import transformers
 from scipy.stats import binom
-from shared import MINILM, needs_minilm
+from shared import MINILM, import_or_skip, needs_minilm
 
 from rpcl_jax.models.dropout import dropout
 from rpcl_jax.models.pretrained import load_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig, segment_attention
+
+torch = import_or_skip("torch")
 
 SIZES = {
     "vocab_size": 60,

@@ -7,13 +7,14 @@ import sys
 import time
 
 import numpy as np
-import opensmile
 import pytest
 from media import STYLES, write_clip
-from shared import ENVIRONMENT, ROOT, needs_espeak, run_python
+from shared import ENVIRONMENT, ROOT, import_or_skip, needs_espeak, run_python
 
 from rpcl_jax.data.clips import read_audio
 from rpcl_jax.data.features import FeatureTable
+
+opensmile = import_or_skip("opensmile")
 
 pytestmark = [needs_espeak, pytest.mark.slow]
 TEXTS = ("Oh no!", "You did it.", "I lost it.", "Look at that!", "Leave me alone.", "Well.")

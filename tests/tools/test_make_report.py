@@ -6,11 +6,12 @@ import time
 import numpy as np
 import pytest
 from fake_runs import write_run
-from playwright.sync_api import sync_playwright
-from shared import needs, run_python, tiny_config
+from shared import import_or_skip, needs, run_python, tiny_config
 
 from rpcl_jax.data.corpus import load_splits
 from tools.results import read_run
+
+sync_playwright = import_or_skip("playwright.sync_api").sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = needs(CHROMIUM is not None, "needs Chromium (Debian: chromium)")
