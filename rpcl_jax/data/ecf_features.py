@@ -7,17 +7,13 @@ three names of NumPy as the shape of an array, and calls nothing.
 
 import pickletools
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rpcl_jax.data.features import FeatureTable, map_array
+from rpcl_jax.data.features import FeatureTable, check_finite, map_array
 from rpcl_jax.errors import InputError
 
 _GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
-_CHECKED_AT_ONCE = 1 << 24  # numbers, so that a large table is never whole in memory
 _MOST_BYTES = 1 << 22  # of the map; the real one has a tenth
 # How np.save begins the file of an object that is no array.
 _HEADER = re.compile(
@@ -76,7 +72,7 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
                 f"{mapping_path}: {utterance_id[:40]!r} has row {row}, but {array_path} has "
                 f"{len(values)} rows; they do not belong together, {_GET_IT}"
             )
-    _check_finite(values, row_of_id, array_path)
+    check_finite(values, row_of_id, array_path, _GET_IT)
     description = {
         "extractor": "official features of ECF",
         "model": array_path.name,
@@ -243,20 +239,3 @@ def _build(target: Any, state: Any) -> None:
             pass
         case _:
             raise ValueError("a state")
-
-
-def _check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path) -> None:
-    """Refuses a number that is not finite in float32, in a row that has an id."""
-    named = {row: utterance_id for utterance_id, row in row_of_id.items()}
-    rows = np.array(sorted(named), int)
-    step = max(1, _CHECKED_AT_ONCE // max(1, values.shape[1]))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(values[some].astype(np.float32)).all(axis=1)
-        if not finite.all():
-            row = int(some[np.argmin(finite)])
-            raise InputError(
-                f"{path}: row {row} ({named[row]}) holds NaN, infinity, or a number too large for "
-                f"float32; {_GET_IT}"
-            )

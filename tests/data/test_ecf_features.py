@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import ECF, needs_ecf
 
-from rpcl_jax.data import ecf_features
+from rpcl_jax.data import ecf_features, features
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.data.ecf_features import read_mapping, read_official
 from rpcl_jax.data.readers.ecf import read_split
@@ -268,6 +268,7 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path, mapping, monkeypatch):
     assert "No such file" in message()
     for values, reason in (
         (np.ones(5), r"is float64 \[5\]; it must be"),
+        (np.ones((5, 0)), r"is float64 \[5, 0\]; it must be"),
         (np.ones((5, 2), int), r"is int64 \[5, 2\]; it must be"),
     ):
         np.save(path, values)
@@ -278,9 +279,14 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path, mapping, monkeypatch):
         values = np.ones((5, 2))
         values[4, 1] = bad
         for checked_at_once in (1 << 24, 2):
-            monkeypatch.setattr(ecf_features, "_CHECKED_AT_ONCE", checked_at_once)
+            monkeypatch.setattr(features, "_CHECKED_AT_ONCE", checked_at_once)
             np.save(path, values)
-            assert "row 4 (dia2utt1) holds NaN, infinity, or a number too large" in message()
+            assert "row 4 ('dia2utt1') holds NaN, infinity, or a number too large" in message()
+            assert message().endswith("NUSTM/MECPE again")
+    whole = mapping.read_bytes()
+    np.save(mapping, {"dia\n" * 1000: 4}, allow_pickle=True)
+    assert len(message()) < len(str(path)) + 250
+    mapping.write_bytes(whole)
     np.save(path, np.ones((4, 2)))
     with pytest.raises(InputError, match=r"mapping\.npy: 'dia2utt1' has row 4, but .* has 4 rows"):
         read_official(path, mapping)
