@@ -64,9 +64,8 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
 def prepare(compilation_cache: bool = True) -> None:
     """Silences notes of the libraries that concern no user, and turns on the compilation cache.
 
-    Call it before JAX and Transformers are imported.
+    Call it before JAX is imported.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
     # absl's: through it Orbax reports every save, and every failure, which it raises as well.
     logging.set_verbosity(logging.FATAL)
@@ -125,8 +124,7 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
 
 
 def _complain(name: str, error: BaseException | str, advice: str = "") -> None:
-    if isinstance(error, OSError):
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:  # str() would show the number too
         message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-    else:
-        message = str(error)
     print(f"{name}: {' '.join(message.split())}{advice}", file=sys.stderr)

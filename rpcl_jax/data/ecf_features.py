@@ -1,55 +1,37 @@
 """ECF's official feature tables (GitHub NUSTM/MECPE), whose map of rows is a pickle.
 
-A pickle is a program that may call anything. This one is not run: its instructions are listed by
-`pickletools` and followed by a machine that has numbers, strings, tuples, lists and dicts, knows
-three names of NumPy as the shape of an array, and calls nothing.
+A pickle is a program that may call anything, so this one is never run. `pickletools` lists its
+instructions, which must be exactly those that write an array of one dict; the items are read off.
 """
 
 import pickletools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rpcl_jax.data.features import FeatureTable, map_array
+from rpcl_jax.data.features import FeatureTable, check_finite, map_array
 from rpcl_jax.errors import InputError
 
 _GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
-_CHECKED_AT_ONCE = 1 << 24  # numbers, so that a large table is never whole in memory
-_MOST_BYTES = 1 << 22  # of the map; the real one has a tenth
+_MOST_BYTES = 1 << 20  # of the map; the real one has a third
 # How np.save begins the file of an object that is no array.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '\|O', 'fortran_order': (False|True), 'shape': \(\), \} *\n",
     re.DOTALL,
 )
 
-_MARK = object()  # on the stack, where a tuple or the items of a dict or list begin
-# What NumPy's objects are to the machine: words, which its rules look for and nobody calls.
-_RECONSTRUCT, _NDARRAY, _DTYPE = object(), object(), object()
-_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _DTYPE,
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_VALUES = {
-    *("BININT", "BININT1", "BININT2"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES"),
-}
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-class _Array:
-    """The array of the file before (None) and after it is told its one element."""
-
-    element: Any = None
-
-
-class _ObjectDtype:
-    """The dtype of that array."""
+# What the pickle of an array has before the items of its dict: instructions by name, strings and
+# numbers as Python writes them. Anything that neither this nor the code below names is refused.
+_BEFORE_ITEMS = """
+    'numpy.core.multiarray' '_reconstruct' STACK_GLOBAL
+    'numpy' 'ndarray' STACK_GLOBAL 0 TUPLE1 b'b' TUPLE3 REDUCE
+    MARK 1 EMPTY_TUPLE
+    'numpy' 'dtype' STACK_GLOBAL 'O8' NEWFALSE NEWTRUE TUPLE3 REDUCE
+    MARK 3 '|' NONE NONE NONE -1 -1 63 TUPLE BUILD
+    NEWFALSE EMPTY_LIST EMPTY_DICT
+"""
+_VALUES = {"BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINBYTES"}
 
 
 def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
@@ -76,7 +58,7 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
                 f"{mapping_path}: {utterance_id[:40]!r} has row {row}, but {array_path} has "
                 f"{len(values)} rows; they do not belong together, {_GET_IT}"
             )
-    _check_finite(values, row_of_id, array_path)
+    check_finite(values, row_of_id, array_path, _GET_IT)
     description = {
         "extractor": "official features of ECF",
         "model": array_path.name,
@@ -104,159 +86,71 @@ def read_mapping(path: Path) -> dict[str, int]:
     if header is None:
         raise InputError(f"{path}: is no NumPy array of one object; {_GET_IT}")
     try:
-        mapping = _follow(content[header.end() :])
-    except (ValueError, LookupError) as error:
+        return _read_items(_instructions(content[header.end() :]))
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path}: holds something other than a dict of rows by utterance id "
-            f"({_line(error)}); nothing was run, {_GET_IT}"
+            f"{path}: holds something other than a dict of rows by utterance id ({reason}); "
+            f"nothing was run, {_GET_IT}"
         ) from error
-    for key, row in mapping.items():
-        if type(row) is not int:
-            raise InputError(f"{path}: the row of {key[:40]!r} is no whole number; {_GET_IT}")
-    return mapping
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:100]
-
-
-def _follow(program: bytes) -> dict[str, Any]:
-    """The one dict with string keys of the array that a pickle makes.
+def _read_items(instructions: Iterator[tuple[str, Any]]) -> dict[str, int]:
+    """The items of the dict in a pickled array: key, row, SETITEM, or many from MARK to SETITEMS.
 
     Raises:
-      ValueError: an instruction, a name or an operand is none that such an array needs.
-      LookupError: an operand is not on the stack or in the memo.
+      ValueError: an instruction is not one that has its place there.
     """
-    stack: list[Any] = []
+    rows: dict[str, int] = {}
+    many = False
+    _expect(instructions, _BEFORE_ITEMS)
+    for name, key in instructions:
+        if name == "MARK" and not many:
+            many = True
+        elif name == "SETITEMS" and many:
+            many = False
+        elif name == "APPEND" and not many:
+            break
+        elif type(key) is str:
+            row_name, row = next(instructions)
+            if type(row) is not int:
+                raise ValueError(f"{row_name} for the row of {key[:40]!r}")
+            rows[key] = row
+            if not many:
+                _expect(instructions, "SETITEM")
+        else:
+            raise ValueError(f"{name} for an id")
+    _expect(instructions, "TUPLE BUILD STOP")
+    return rows
+
+
+def _expect(instructions: Iterator[tuple[str, Any]], expected: str) -> None:
+    for text in expected.split():
+        name, value = next(instructions)
+        found = name if value is None else repr(value)
+        if found.replace("numpy._core", "numpy.core") != text:  # NumPy 2 renamed it
+            raise ValueError(f"{found} instead of {text}")
+
+
+def _instructions(program: bytes) -> Iterator[tuple[str, Any]]:
+    """Every instruction of a pickle by name, with the string or number that it puts on the stack.
+
+    The second is None for one that does anything else. Those that only fill the memo are left out:
+    a string that a pickle has twice is there the second time too, under the name BINGET.
+    """
     memo: dict[int, Any] = {}
+    value: Any = None
     argument: Any
     for instruction, argument, _ in pickletools.genops(program):
         name = instruction.name
-        if name in _VALUES:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in ("PROTO", "FRAME"):
-            pass
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name in _TUPLES:
-            stack.append(tuple(_take(stack, _TUPLES[name])))
-        elif name == "TUPLE":
-            stack.append(tuple(_take_to_mark(stack)))
-        elif name == "APPEND":
-            (element,) = _take(stack, 1)
-            _expect(stack[-1], list).append(element)
-        elif name == "APPENDS":
-            elements = _take_to_mark(stack)
-            _expect(stack[-1], list).extend(elements)
-        elif name == "SETITEM":
-            items = _take(stack, 2)
-            _set_items(_expect(stack[-1], dict), items)
-        elif name == "SETITEMS":
-            items = _take_to_mark(stack)
-            _set_items(_expect(stack[-1], dict), items)
-        elif name == "GLOBAL":
-            stack.append(_name(*argument.split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            stack.append(_name(*_take(stack, 2)))
-        elif name == "REDUCE":
-            stack.append(_reduced(*_take(stack, 2)))
-        elif name == "BUILD":
-            (state,) = _take(stack, 1)
-            _build(stack[-1], state)
-        elif name == "STOP":
-            (array,) = stack
-            return _expect(_expect(array, _Array).element, dict)
-        else:
-            raise ValueError(f"the instruction {name}")
-    raise ValueError("no end")
-
-
-def _take(stack: list[Any], count: int) -> list[Any]:
-    """Takes the last `count` values off the stack."""
-    if len(stack) < count or any(value is _MARK for value in stack[len(stack) - count :]):
-        raise LookupError("too few operands")
-    taken = stack[len(stack) - count :]
-    del stack[len(stack) - count :]
-    return taken
-
-
-def _take_to_mark(stack: list[Any]) -> list[Any]:
-    """Takes off the stack what lies over the last mark, and the mark."""
-    taken: list[Any] = []
-    while stack:
-        value = stack.pop()
-        if value is _MARK:
-            return taken[::-1]
-        taken.append(value)
-    raise LookupError("no mark")
-
-
-def _expect(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"{type(value).__name__} instead of {kind.__name__.strip('_')}")
-    return value
-
-
-def _set_items(target: dict[str, Any], items: list[Any]) -> None:
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        # Strings only: to hash a tuple of tuples can take for ever.
-        target[_expect(key, str)] = value
-
-
-def _name(module: Any, name: Any) -> object:
-    found = _NAMES.get((_expect(module, str), _expect(name, str)))
-    if found is None:
-        raise ValueError(f"the name {module}.{name}")
-    return found
-
-
-def _reduced(function: Any, arguments: Any) -> _Array | _ObjectDtype:
-    """What NumPy would return for one of the two calls that an array of objects is pickled with."""
-    match arguments:
-        case (array, (0,), b"b") if function is _RECONSTRUCT and array is _NDARRAY:
-            return _Array()
-        case ("O8", False, True) if function is _DTYPE:
-            return _ObjectDtype()
-    raise ValueError("a call")
-
-
-def _build(target: Any, state: Any) -> None:
-    """Sets the state of one of the two objects of `_reduced`."""
-    match state:
-        # An array's: version, shape, dtype, order, elements.
-        case (1, (), _ObjectDtype(), False, [element]) if type(target) is _Array:
-            target.element = element
-        # A dtype's: version, byte order, and nothing that matters to objects.
-        case (3, "|", None, None, None, -1, -1, 63) if type(target) is _ObjectDtype:
-            pass
-        case _:
-            raise ValueError("a state")
-
-
-def _check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path) -> None:
-    """Refuses a number that is not finite in float32, in a row that has an id."""
-    named = {row: utterance_id for utterance_id, row in row_of_id.items()}
-    rows = np.array(sorted(named), int)
-    step = max(1, _CHECKED_AT_ONCE // max(1, values.shape[1]))
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(values[some].astype(np.float32)).all(axis=1)
-        if not finite.all():
-            row = int(some[np.argmin(finite)])
-            raise InputError(
-                f"{path}: row {row} ({named[row]}) holds NaN, infinity, or a number too large for "
-                f"float32; {_GET_IT}"
-            )
+        if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = value
+        elif name not in ("PROTO", "FRAME"):
+            if name == "GLOBAL":  # from protocol 4 on: two strings and STACK_GLOBAL
+                yield from ((name, part) for part in argument.split(" ", 1))
+                name = "STACK_GLOBAL"
+            if name == "BINGET":
+                value = memo.get(argument)
+            else:
+                value = argument if name in _VALUES else None
+            yield name, value

@@ -84,8 +84,7 @@ class FeatureTable:
         rows = np.array(sorted(self.row_of_id[i] for i in ids if i not in self.absent), int)
         if not len(rows):
             return np.zeros(self.dimension, np.float32), np.ones(self.dimension, np.float32)
-        step = max(1, _CHECKED_AT_ONCE // self.dimension)
-        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+        parts = _in_parts(rows, self.dimension)
         # Twice over the numbers: the sum of squares alone would lose small deviations to rounding.
         mean = sum(self.values[part].sum(0, dtype=np.float64) for part in parts) / len(rows)
         squares = sum(((self.values[part] - mean) ** 2).sum(0) for part in parts)
@@ -126,7 +125,7 @@ class FeatureTable:
         description = _read_description(folder / "table.json")
         values = _map_values(folder / "features.npy", description["dimension"])
         row_of_id = _read_ids(folder / "ids.txt", len(values))
-        _check_finite(values, list(row_of_id), folder / "features.npy")
+        check_finite(values, row_of_id, folder / "features.npy", "extract it again")
         absent = _read_absent(folder / "absent.txt", row_of_id)
         return cls(values, row_of_id, description, folder, absent)
 
@@ -215,12 +214,38 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
         raise InputError(
             f"{path}: cannot be read as a NumPy array of numbers ({reason}); {mend}"
         ) from error
-    if values.ndim != 2 or values.dtype not in map(np.dtype, types):
+    if values.ndim != 2 or not values.shape[1] or values.dtype not in map(np.dtype, types):
         raise InputError(
             f"{path}: is {values.dtype} {list(values.shape)}; it must be {' or '.join(types)} "
             "[rows, dimension]"
         )
     return values
+
+
+def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, mend: str) -> None:
+    """Raises InputError if a row that has an id holds a number that is not finite in float32.
+
+    Args:
+      values: [rows, dimension].
+      row_of_id: row of an utterance id.
+      path: the file that they are from.
+      mend: what to do about it, the end of the message.
+    """
+    id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}
+    for rows in _in_parts(np.array(sorted(id_of_row), int), values.shape[1]):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values[rows].astype(np.float32, copy=False)).all(axis=1)
+        if not finite.all():
+            row = int(rows[np.argmin(finite)])
+            raise InputError(
+                f"{path}: row {row} ({id_of_row[row][:40]!r}) holds NaN, infinity, or a number too "
+                f"large for float32; {mend}"
+            )
+
+
+def _in_parts(rows: np.ndarray, dimension: int) -> list[np.ndarray]:
+    step = max(1, _CHECKED_AT_ONCE // dimension)
+    return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
 def _map_values(path: Path, dimension: int) -> np.ndarray:
@@ -272,14 +297,3 @@ def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
         if utterance_id in row_of_id:
             raise InputError(f"{path}: {utterance_id!r} has a row too; remove one of the two")
     return absent
-
-
-def _check_finite(values: np.ndarray, ids: Sequence[str], path: Path) -> None:
-    step = max(1, _CHECKED_AT_ONCE // values.shape[1])
-    for start in range(0, len(values), step):
-        bad = ~np.isfinite(values[start : start + step]).all(axis=1)
-        if bad.any():
-            row = start + int(np.argmax(bad))
-            raise InputError(
-                f"{path}: row {row} ({ids[row]}) holds NaN or infinity; extract it again"
-            )

@@ -180,7 +180,9 @@ def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, 
     values = np.ones((3, 4), np.float32)
     values[row:, 2] = bad
     np.save(folder / "features.npy", values)
-    assert f"row {row} ({IDS[row]}) holds NaN or infinity" in refused(folder)
+    message = refused(folder)
+    assert f"row {row} ({IDS[row]!r}) holds NaN, infinity" in message
+    assert message.endswith("; extract it again")
 
 
 class Trap:
