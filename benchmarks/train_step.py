@@ -11,8 +11,8 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rpcl_jax.allocator import restart_keeping_memory
 from rpcl_jax.errors import InputError
+from rpcl_jax.run.allocator import restart_keeping_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "How often each is timed.", lower_bound=1)
@@ -49,12 +49,12 @@ def _measure() -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from rpcl_jax.data.corpus import load_corpus
-    from rpcl_jax.data.pipeline import make_batches
-    from rpcl_jax.encoder import load_text_encoder
-    from rpcl_jax.parallel import make_mesh, make_score, make_train_step, put_batch, replicate
+    from rpcl_jax.batching.pipeline import make_batches
+    from rpcl_jax.readers.corpus import load_corpus
+    from rpcl_jax.run.text_vectors import load_text_encoder
+    from rpcl_jax.run.workdir import build_model
     from rpcl_jax.train import check_config, initial_state, objective_of
-    from rpcl_jax.workdir import build_model
+    from rpcl_jax.training.step import make_mesh, make_score, make_train_step, put_batch, replicate
 
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value

@@ -2,19 +2,18 @@
 
 from ml_collections import ConfigDict
 
-from configs import base
+from rpcl_jax.run.base_config import base_config
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
     """Text, audio and vision; nothing is read or downloaded."""
-    c = base.get_config(objective)
+    c = base_config(objective)
     c.data.name = "synthetic"
     c.data.format = "synthetic"
-    c.data.seed = 0
-    c.data.sizes = ConfigDict({"train": 600, "dev": 100, "test": 150})
-    c.text.encoder = ConfigDict(  # sizes of rpcl_jax.models.text_encoder.TextEncoderConfig
-        {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 256}
-    )
+    c.text.encoder.hidden_size = 64
+    c.text.encoder.num_layers = 2
+    c.text.encoder.num_heads = 4
+    c.text.encoder.intermediate_size = 256
     c.text.max_tokens = 64
     c.text.row_length = 64
     c.model.width = 64

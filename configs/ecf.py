@@ -2,12 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from configs import base
+from rpcl_jax.run.base_config import base_config
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
     """The data are looked for under data/ECF, the encoder on the hub."""
-    c = base.get_config(objective)
+    c = base_config(objective)
     c.data.name = "ecf"
     c.data.format = "ecf"
     c.data.root = "data/ECF"

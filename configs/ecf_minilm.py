@@ -9,8 +9,7 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     """Learning rates, schedule, context and candidates were chosen by validation Pair F1."""
     c = ecf.get_config(objective)
     c.modalities = "t"
-    c.data.root = "../shared/data/ECF"
-    c.text.pretrained = "../shared/models/all-MiniLM-L6-v2"
+    c.text.pretrained = "sentence-transformers/all-MiniLM-L6-v2"
     c.text.speaker_names = True
     c.text.max_tokens = 128
     c.text.row_length = 128

@@ -9,8 +9,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from rpcl_jax.allocator import restart_keeping_memory
-from rpcl_jax.command_line import check_config, run_command
+from rpcl_jax.run.allocator import restart_keeping_memory
+from rpcl_jax.run.command_line import require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Which job.")
@@ -36,7 +36,10 @@ def main() -> None:
 
 def _check_flags() -> None:
     if _MODE.value == "train":
-        check_config(_CONFIG)
+        require_config(_CONFIG)
+        from rpcl_jax.run.config import check_config
+
+        check_config(_CONFIG.value)
     elif not _WORKDIR.value:
         raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
@@ -47,14 +50,14 @@ def _check_flags() -> None:
 
 def _run() -> None:
     # Imported here, so that --help and bad flags answer at once.
-    from rpcl_jax.workdir import default_workdir
+    from rpcl_jax.run.workdir import run_name
 
     config = _CONFIG.value
     if _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     else:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
-        workdir = default_workdir(Path(file).stem, config)
+        workdir = Path("runs") / Path(file).stem / run_name(config)
     if _MODE.value == "predict":
         from rpcl_jax.predict import predict_file
 

@@ -1,42 +1,25 @@
 """Which terms with which weights: one objective, of which every named variant is a setting."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from rpcl_jax import corruption, losses
-from rpcl_jax.data.batch import Batch
+from rpcl_jax.batching.batch import Batch
 from rpcl_jax.models.ecpe import PairExtractor
 
 
 class Objective(NamedTuple):
     """L = L_sup + λ_row · CDMR + λ_cor · CE(s̃, y) + λ_ali · ‖π̃ - sg(π)‖²: weights, switches."""
 
-    row_weight: float = 0.3  # λ_row, 0: no ranking
-    base_margin: float = 0.05  # m0
-    adaptive_margin: bool = True  # eq. 9; False: every margin is m0
-    top_k: int | None = 8  # hard negatives of a row; None: all its negatives
-    corruption_rate: float = 0.30  # ρ
-    protect_gold: bool = True  # eq. 12; False: any utterance may be zeroed
-    corruption_weight: float = 0.75  # λ_cor
-    alignment_weight: float = 0.2  # λ_ali
-
-
-# What each variant in the table of docs/method.md, "Objectives", changes in the paper's setting.
-_NO_RANKING: dict[str, Any] = {"row_weight": 0.0}
-_NO_CORRUPTION: dict[str, Any] = {"corruption_weight": 0.0, "alignment_weight": 0.0}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "base": _NO_RANKING | _NO_CORRUPTION,
-    "rpcl": {},
-    "fixed_margin": _NO_CORRUPTION | {"adaptive_margin": False},
-    "utterance_dropout": _NO_RANKING | {"protect_gold": False, "corruption_weight": 0.0},
-    "cdmr": _NO_CORRUPTION,
-    "ccps": _NO_RANKING,
-    "no_alignment": {"alignment_weight": 0.0},
-    "no_corrupted_ce": {"corruption_weight": 0.0},
-    "no_adaptive_margin": {"adaptive_margin": False},
-    "no_top_k": {"top_k": None},
-}
+    row_weight: float  # λ_row; 0: no ranking
+    base_margin: float  # m0
+    adaptive_margin: bool  # eq. 9; False: every margin is m0
+    top_k: int | None  # hard negatives of a row; None: all its negatives
+    corruption_rate: float  # ρ
+    protect_gold: bool  # eq. 12; False: any utterance may be zeroed
+    corruption_weight: float  # λ_cor
+    alignment_weight: float  # λ_ali
 
 
 def objective_loss(

@@ -6,21 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
-from rpcl_jax import workdir as run_folder
-from rpcl_jax.compilation import Compiled
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
-from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.data.readers import conversations as our_format
-from rpcl_jax.data.readers import semeval
-from rpcl_jax.data.readers.objects import read_objects
-from rpcl_jax.decode import decode_pairs, pair_emotions
-from rpcl_jax.encoder import utterance_vectors
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import Score, score_split
-from rpcl_jax.parallel import make_mesh, make_score, replicate
+from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.files import read_json, write_json
+from rpcl_jax.readers import conversations as our_format
+from rpcl_jax.readers import semeval
+from rpcl_jax.readers.objects import read_objects
+from rpcl_jax.run.workdir import TrainedRun
 
 
 class Predictor:
@@ -31,32 +25,20 @@ class Predictor:
         print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
     """
 
-    def __init__(
-        self, trained: run_folder.TrainedModel, threshold: float, mesh: Mesh, score: Score
-    ):
-        self._trained = trained
+    def __init__(self, run: TrainedRun, threshold: float):
+        self._run = run
         self._threshold = threshold
-        self._mesh = mesh
-        self._score = score
-        self._params = replicate(trained.params, mesh)
 
     @classmethod
     def from_workdir(cls, workdir: str | Path) -> "Predictor":
-        """The best epoch of a finished run, with its validation threshold.
+        """Loads the best epoch of a finished run, with its validation threshold.
 
         Raises:
-          InputError: no finished run there.
+          InputError: there is no finished run.
         """
         workdir = Path(workdir)
-        trained = run_folder.load_trained(workdir)
-        threshold = run_folder.read_json(workdir / "result.json")["threshold"]
-        mesh = make_mesh()
-        return cls(
-            trained,
-            threshold,
-            mesh,
-            Compiled(make_score(trained.model, mesh), "the scoring function"),
-        )
+        run = TrainedRun(workdir)
+        return cls(run, read_json(workdir / "result.json")["threshold"])
 
     def __call__(
         self,
@@ -68,7 +50,7 @@ class Predictor:
 
         Args:
           conversations: all in the form of SemEval-2024 Task 3, or all in that of
-            `rpcl_jax.data.readers.conversations`. Labels, if any, are not looked at.
+            `rpcl_jax.readers.conversations`. Labels, if any, are not looked at.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision".
           where: what error messages call the conversations.
@@ -83,7 +65,8 @@ class Predictor:
         """
         dialogues, with_pairs = _parse(conversations, where)
         tables = dict(tables or {})
-        for modality, trained_with in self._trained.feature_tables.items():
+        read = self._run.feature_tables
+        for modality in read:
             if modality not in tables:
                 raise InputError(
                     f"{where}: this run reads {modality} too; give the features of these "
@@ -91,22 +74,13 @@ class Predictor:
                     "--config.modalities=t"
                 )
             tables[modality].check_covers(dialogues, where)
-            tables[modality].check_same_extractor(trained_with)
-        tables = {modality: tables[modality] for modality in self._trained.feature_tables}
         if not dialogues:
             return []
-        if self._trained.frozen_encoder is not None:
-            tables["text"] = utterance_vectors(
-                self._trained.frozen_encoder, dialogues, self._trained.config, self._mesh
-            )
-        batches = make_batches(
-            dialogues, self._trained.tokenizer, tables, self._trained.config, self._mesh.size
-        )
+        scored = self._run.score(dialogues, {modality: tables[modality] for modality in read})
         results = []
-        scored = score_split(self._score, self._params, batches, self._mesh)
         for conversation, s in zip(conversations, scored, strict=True):
             pairs = decode_pairs(s.pair_confidence, s.candidate_mask, self._threshold)
-            emotions = pair_emotions(s.emotion_probabilities, pairs)
+            emotions = pair_emotions(s.emotion_probabilities, pairs, self._run.emotions)
             confidences = [float(s.pair_confidence[pair]) for pair in pairs]
             results.append(with_pairs(conversation, pairs, emotions, confidences))
         return results
@@ -123,7 +97,7 @@ def extract_tables(
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      conversations: as `Predictor` takes them; `rpcl_jax.data.clips.find_clip` says how their
+      conversations: as `Predictor` takes them; `rpcl_jax.extraction.clips.find_clip` says how their
         clips are found.
       clips: folder of the films and sounds.
       folder: where the tables are put.
@@ -134,8 +108,8 @@ def extract_tables(
         trained with.
     """
     # Here, because they import PyTorch, which nothing else needs.
-    from rpcl_jax.data.extraction import extract_table
-    from rpcl_jax.data.extractors import EXTRACTORS, load_extractor
+    from rpcl_jax.extraction.extract import extract_table
+    from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
     dialogues, _ = _parse(conversations, where)
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
@@ -197,12 +171,12 @@ def predict_file(
     target.parent.mkdir(parents=True, exist_ok=True)  # if it cannot be made, then now
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
-        read = run_folder.read_json(workdir / "model.json")["feature_tables"]
+        read = read_json(workdir / "model.json")["feature_tables"]
         if clips:  # before the model is loaded: on a GPU, JAX takes most of the memory
             tables = extract_tables(read, conversations, clips, Path(folder), str(source))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
         results = predictor(conversations, tables, where=str(source))
-    run_folder.write_json(target, results)
+    write_json(target, results)
     return sum(len(result["pair_confidences"]) for result in results)

@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
 
 from hypothesis import settings
 
-from rpcl_jax.compilation import use_compilation_cache
+from rpcl_jax.run.compilation import use_compilation_cache
 
 # The commands that tests run compile the same few programs again and again, each for seconds.
 use_compilation_cache(Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled")

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from rpcl_jax.data.ecf_features import read_mapping
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers.ecf_features import read_mapping
 
 
 def write(path, program):

@@ -17,7 +17,7 @@ for name in {FORBIDDEN}:
 
 sys.path.insert(0, "tests")
 import rpcl_jax.main
-from rpcl_jax.data.readers.semeval import conversation_object
+from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.predict import predict_file
 from rpcl_jax.train import train_and_evaluate

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from shared import ECF, ENVIRONMENT, MINILM, ROOT, needs_ecf, needs_minilm, run_python
 
-from rpcl_jax.checkpoint import Checkpoints
 from rpcl_jax.data.features import FeatureTable
-from rpcl_jax.data.readers.conversations import dialogue_object
-from rpcl_jax.data.readers.semeval import conversation_object, parse_conversations
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.conversations import dialogue_object
+from rpcl_jax.readers.semeval import conversation_object, parse_conversations
+from rpcl_jax.training.checkpoint import Checkpoints
 
 # tests/shared.py's tiny_config, said on the command line.
 TINY = [

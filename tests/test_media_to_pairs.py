@@ -19,9 +19,9 @@ from small_extractors import save_clip, save_wav2vec2
 
 from rpcl_jax.data.dialogue import NEUTRAL, Clip
 from rpcl_jax.data.features import FeatureTable
-from rpcl_jax.data.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.data.synthetic import generate_corpus
-from tools.results import read_run, training_curves
+from rpcl_jax.readers.conversations import dialogue_object, write_conversations
+from rpcl_jax.reporting.experiments import read_run, training_curves
 
 SIZES = {"train": 12, "dev": 3, "test": 4}
 SOUND = "alac"  # lossless, as a network of random weights takes the least noise for something else

@@ -5,12 +5,12 @@ import pytest
 from shared import tiny_config
 from test_losses import reference_ccps, reference_cdmr, reference_supervised, reference_triples
 
-from rpcl_jax import workdir
+from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data import synthetic
-from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.objective import VARIANTS, Objective, objective_loss
+from rpcl_jax.run import workdir
+from rpcl_jax.run.text_vectors import load_text_encoder
 from rpcl_jax.train import objective_of
 
 # The table of docs/method.md, "Objectives": ranking, margin, negatives, corruption, corrupted CE,

@@ -3,7 +3,7 @@
 python tools/compare.py runs/one_grid:rpcl runs/other_grid:rpcl
 
 Each is a grid (or a run) and one of its objectives. Prints the second over the first in every
-metric, in points, with the 95 % interval of the paired bootstrap (rpcl_jax/bootstrap.py).
+metric, in points, with the 95 % interval of the paired bootstrap (rpcl_jax/evaluation/bootstrap.py).
 """
 
 import sys
@@ -14,9 +14,9 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
 
 import argparse
 
-from rpcl_jax.command_line import one_line
 from rpcl_jax.errors import InputError
-from tools.results import METRICS, Experiment, paired_delta, read_experiments
+from rpcl_jax.reporting.experiments import METRICS, Experiment, paired_delta, read_experiments
+from rpcl_jax.run.command_line import one_line
 
 
 def read_setting(argument: str) -> tuple[Experiment, str]:

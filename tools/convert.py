@@ -1,4 +1,4 @@
-"""Writes a benchmark in our own format (rpcl_jax/data/readers/conversations.py), lossless.
+"""Writes a benchmark in our own format (rpcl_jax/readers/conversations.py), lossless.
 
 python tools/convert.py --config=configs/ecf.py --out=runs/ecf [--splits=dev] [--cut=60,20,20]
 
@@ -20,11 +20,11 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from rpcl_jax.command_line import check_config, run_command
-from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.data.dialogue import Dialogue, check_unique
-from rpcl_jax.data.readers.conversations import write_conversations
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers.conversations import write_conversations
+from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.run.command_line import check_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the files.")

@@ -19,15 +19,15 @@ if not __package__:  # a script: not tools/, whose statistics.py is not Python's
 from absl import flags
 from ml_collections import config_flags
 
-from rpcl_jax.command_line import check_config, run_command
-from rpcl_jax.data.corpus import SPLITS, load_splits
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.run.command_line import check_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Which corpus; see configs/.")
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of films and sounds, in folders or not.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
-    "model", "", "Folder or hub name; default: see rpcl_jax/data/extractors.py."
+    "model", "", "Folder or hub name; default: see rpcl_jax/extraction/extractors.py."
 )
 _REVISION = flags.DEFINE_string("revision", "", "Of a hub's model: commit, branch or tag.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the table.")
@@ -49,8 +49,8 @@ def _check_flags() -> None:
 
 def _extract() -> None:
     # Imported here, so that --help answers at once, and what is not installed is one line.
-    from rpcl_jax.data.extraction import extract_table, parse_shard
-    from rpcl_jax.data.extractors import load_extractor
+    from rpcl_jax.extraction.extract import extract_table, parse_shard
+    from rpcl_jax.extraction.extractors import load_extractor
 
     shard = parse_shard(_SHARD.value)
     splits = load_splits(_CONFIG.value, _SPLITS.value)

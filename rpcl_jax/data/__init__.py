@@ -1,1 +1,1 @@
-"""From files to batches of NumPy arrays. Nothing here imports JAX."""
+"""Dialogues, their features and corpus statistics. Nothing here imports JAX."""

@@ -135,11 +135,6 @@ def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:
     return classes.index(emotion)
 
 
-def emotion_classes(count: int) -> tuple[str, ...]:
-    """The names of the classes of an emotion head that has `count` of them."""
-    return {len(classes): classes for classes in EMOTION_CLASSES.values()}[count]
-
-
 def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:
     """Raises InputError if two of `dialogues` have one id; `where` is the file they are from."""
     seen: set[str] = set()

@@ -74,7 +74,7 @@ class FeatureTable:
         values[present] = self.values[rows]
         return Features(values, present)
 
-    def statistics(self, dialogues: Iterable[Dialogue]) -> tuple[np.ndarray, np.ndarray]:
+    def normalisation(self, dialogues: Iterable[Dialogue]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
 
         Utterances without the modality do not count. A deviation that is nothing but rounding is
@@ -89,7 +89,7 @@ class FeatureTable:
         mean = sum(self.values[part].sum(0, dtype=np.float64) for part in parts) / len(rows)
         squares = sum(((self.values[part] - mean) ** 2).sum(0) for part in parts)
         deviation = np.sqrt(squares / len(rows))
-        # The smallest normal float32: smaller ones count as 0 where numbers are fast.
+        # The smallest normal float32: subnormal numbers may be flushed to zero.
         varies = deviation > np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 

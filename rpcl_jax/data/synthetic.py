@@ -7,18 +7,14 @@ voice tells the emotion; some causes are worded like bystanders ("Look at the do
 picture tells that something happens. Some events meet no reaction and cause nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 SIZES = {"train": 600, "dev": 100, "test": 150}
 
@@ -303,46 +299,3 @@ def generate_corpus(
         name: FeatureTable(np.concatenate(rows), row_of_id, {"extractor": "generated"}, name)
         for name, rows in (("audio", audio), ("vision", vision))
     }
-
-
-def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
-    """A lower-case word tokenizer over the words and names of `dialogues`, built in memory.
-
-    A Chinese character counts as a word.
-
-    Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
-    The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
-    """
-    from transformers import PreTrainedTokenizerFast  # slow to import
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    lower = normalizers.Lowercase()
-    split = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),  # written without blanks
-        ]
-    )
-    words = {
-        word
-        for dialogue in dialogues
-        for utterance in dialogue.utterances
-        for word, _ in split.pre_tokenize_str(
-            lower.normalize_str(f"{utterance.speaker}: {utterance.text}")
-        )
-    }
-    vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = lower
-    tokenizer.pre_tokenizer = split
-    tokenizer.post_processor = processors.BertProcessing(
-        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.batching.batch import Batch, TextVectors
 from rpcl_jax.models.fusion import (
     FusionBackbone,
     encode_utterances,
@@ -28,7 +29,7 @@ class Outputs(NamedTuple):
 class PairExtractor(nn.Module):
     """Backbone {x_t} -> {h_t}, utterance heads and pair scorer (docs/method.md, "Backbone")."""
 
-    encoder: TextEncoderConfig | None  # None: frozen, `batch.text` holds its utterance vectors
+    encoder: TextEncoderConfig  # has no parameters where batches hold a frozen encoder's vectors
     modalities: str
     emotions: int  # classes of the emotion head
     width: int
@@ -41,8 +42,7 @@ class PairExtractor(nn.Module):
 
     def setup(self):
         """Names the four parts; `text_encoder` is the group with a learning rate of its own."""
-        if self.encoder is not None:
-            self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
+        self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
         self.fusion = FusionBackbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )
@@ -52,10 +52,11 @@ class PairExtractor(nn.Module):
             self.width, self.heads, self.scorer_layers, self.pair_width, self.dropout
         )
 
-    def __call__(self, batch, *, deterministic: bool = True) -> Outputs:
-        """Scores the dialogues of a `rpcl_jax.data.batch.Batch`."""
-        text = batch.text
-        if self.encoder is not None:
+    def __call__(self, batch: Batch, *, deterministic: bool = True) -> Outputs:
+        """Scores the dialogues of a batch."""
+        if isinstance(batch.text, TextVectors):
+            text = batch.text.vectors
+        else:
             text = encode_utterances(
                 lambda *ids: self.text_encoder(*ids, deterministic=deterministic), batch
             )
@@ -76,7 +77,7 @@ class PairExtractor(nn.Module):
             pair_logits=self.score_pairs(h, batch, deterministic=deterministic),
         )
 
-    def score_pairs(self, h, batch, *, deterministic: bool = True) -> jax.Array:
+    def score_pairs(self, h, batch: Batch, *, deterministic: bool = True) -> jax.Array:
         """Pair logits [b, n, n, 2] of any utterance representations, clean or corrupted."""
         slots, places = batch.dialogue_rows
         logits = self.pair_scorer(

@@ -31,7 +31,7 @@ def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> 
 
 
 def encode_utterances(encode: Callable[..., jax.Array], batch) -> jax.Array:
-    """Text vectors of the utterances of a `rpcl_jax.data.batch.Batch`, float32 [b, n, d].
+    """Text vectors of the utterances of a `rpcl_jax.batching.batch.Batch`, float32 [b, n, d].
 
     `encode` is a text encoder: token, segment and position ids -> [rows, length, d].
     """
@@ -44,7 +44,7 @@ def encode_utterances(encode: Callable[..., jax.Array], batch) -> jax.Array:
 def pack_utterances(x: jax.Array, slots: jax.Array) -> jax.Array:
     """[b, n, ...] -> [rows, n, ...], what lies at each place of the rows, 0 where nothing does.
 
-    `slots` is that of `rpcl_jax.data.packing.DialogueRows`; with its `places` for `slots` this
+    `slots` is that of `rpcl_jax.batching.packing.DialogueRows`; with its `places` for `slots` this
     goes back from [rows, n, ...] to [b, n, ...].
     """
     return jnp.take(x.reshape(-1, *x.shape[2:]), slots, axis=0, mode="fill", fill_value=0)

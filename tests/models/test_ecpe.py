@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax import workdir
+from rpcl_jax.batching.packing import pack_dialogues
+from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.features import Features
-from rpcl_jax.data.packing import pack_dialogues
-from rpcl_jax.data.pipeline import make_batches
-from rpcl_jax.encoder import load_text_encoder
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.fusion import (
     FURTHEST,
@@ -20,6 +18,8 @@ from rpcl_jax.models.fusion import (
     pool_utterances,
     unpack_pairs,
 )
+from rpcl_jax.run import workdir
+from rpcl_jax.run.text_vectors import load_text_encoder
 
 
 @pytest.fixture(scope="module")

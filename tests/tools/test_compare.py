@@ -2,7 +2,7 @@ import pytest
 from fake_runs import write_grid
 from shared import run_python, tiny_config
 
-from tools.results import read_experiments
+from rpcl_jax.reporting.experiments import read_experiments
 
 
 def run(*arguments, status=0):

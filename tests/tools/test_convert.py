@@ -2,9 +2,9 @@ import pytest
 from shared import ECF, ROOT, needs_ecf, run_python
 
 from configs import demo
-from rpcl_jax.data.corpus import load_splits
-from rpcl_jax.data.readers import ecf
-from rpcl_jax.data.readers.conversations import read_split
+from rpcl_jax.readers import ecf
+from rpcl_jax.readers.conversations import read_split
+from rpcl_jax.readers.corpus import load_splits
 
 
 def run(*arguments, status=0):

@@ -11,8 +11,8 @@ import pytest
 from media import STYLES, write_clip
 from shared import ENVIRONMENT, ROOT, import_or_skip, needs_espeak, run_python
 
-from rpcl_jax.data.clips import read_audio
 from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.extraction.clips import read_audio
 
 opensmile = import_or_skip("opensmile")
 

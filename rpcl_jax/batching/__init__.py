@@ -1,0 +1,1 @@
+"""From dialogues to arrays of fixed shape. Nothing here imports JAX."""

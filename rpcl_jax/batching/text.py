@@ -1,0 +1,105 @@
+"""From utterances to word pieces: what one segment of the text encoder's input holds."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from rpcl_jax.data.dialogue import Dialogue
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+
+class Segment(NamedTuple):
+    """A stretch of word pieces that attend to each other.
+
+    `token_ids` is int32 [length]; `utterances` is int32 [length]: which utterance of the dialogue
+    a piece belongs to, -1 for the tokenizer's special tokens.
+    """
+
+    token_ids: np.ndarray
+    utterances: np.ndarray
+
+
+def encode_dialogue(
+    dialogue: Dialogue,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    context: str,
+    speaker_names: bool,
+    max_tokens: int,
+) -> list[Segment]:
+    """Cuts a dialogue into segments of word pieces.
+
+    Args:
+      dialogue: utterances in order.
+      tokenizer: a fast tokenizer with [CLS]/[SEP] or their like.
+      context: "utterance", one segment each; or "dialogue", as many whole consecutive utterances
+        per segment as fit, each closed by the separator, so that every word reads its neighbours.
+      speaker_names: put "name:" before every utterance.
+      max_tokens: the longest segment, specials counted. A longer utterance loses its end.
+    """
+    texts = [f"{u.speaker}: {u.text}" if speaker_names else u.text for u in dialogue.utterances]
+    pieces = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    segments: list[Segment] = []
+    tokens, owners = [start], [-1]
+    for t, ids in enumerate(pieces):
+        ids = ids[: max_tokens - 2]
+        full = len(tokens) + len(ids) + 1 > max_tokens
+        if len(tokens) > 1 and (context == "utterance" or full):
+            segments.append(_segment(tokens, owners))
+            tokens, owners = [start], [-1]
+        tokens += [*ids, end]
+        owners += [t] * len(ids) + [-1]
+    segments.append(_segment(tokens, owners))
+    return segments
+
+
+def _segment(tokens: Sequence[int], owners: Sequence[int]) -> Segment:
+    return Segment(np.asarray(tokens, np.int32), np.asarray(owners, np.int32))
+
+
+def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
+    """A lower-case word tokenizer over the words and names of `dialogues`, built in memory.
+
+    A Chinese character counts as a word.
+
+    Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
+    The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
+    """
+    from transformers import PreTrainedTokenizerFast  # slow to import
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    lower = normalizers.Lowercase()
+    split = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),  # written without blanks
+        ]
+    )
+    words = {
+        word
+        for dialogue in dialogues
+        for utterance in dialogue.utterances
+        for word, _ in split.pre_tokenize_str(
+            lower.normalize_str(f"{utterance.speaker}: {utterance.text}")
+        )
+    }
+    vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = lower
+    tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )

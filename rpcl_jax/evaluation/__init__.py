@@ -1,0 +1,1 @@
+"""From scored dialogues to pairs, numbers and intervals."""

@@ -1,0 +1,119 @@
+"""The paired bootstrap: how far a difference between two systems rests on this very test set.
+
+A resample draws as many dialogues as there are, with replacement: it is a row of weights, how
+often each dialogue was drawn. All systems and all seeds are evaluated on the same resamples. Seeds
+are nested in them: each resample draws, with replacement, the seeds it averages over. Of few seeds
+that says little: of three, it shows two thirds of their variance. All metrics are products of
+matrices with the weights, so ten thousand resamples take moments.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.evaluation.metrics import ScoredDialogue, diagnostic_sums, pair_counts, pair_labels
+
+# Resamples whose counts at every threshold are in memory at a time.
+_CHUNK = 1000
+
+
+class Interval(NamedTuple):
+    """A difference and the percentile interval around it."""
+
+    difference: float
+    low: float
+    high: float
+    seeds: int  # that it rests on; with one, it is about the test dialogues alone
+
+    @property
+    def contains_zero(self) -> bool:
+        """That the difference may be none."""
+        return self.low <= 0 <= self.high
+
+
+def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
+    """How often each of `resamples` resamples draws each dialogue, float32 [R, D]; always alike."""
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=resamples)
+    return weights.astype(np.float32)
+
+
+def resampled_f1(
+    scored: Sequence[ScoredDialogue], threshold: float, weights: np.ndarray
+) -> np.ndarray:
+    """Pair F1 of every resample, [R], as `metrics.evaluate_split` defines it.
+
+    Args:
+      scored: a run's D dialogues.
+      threshold: `τ` of the run.
+      weights: of the dialogues, [R, D].
+    """
+    counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
+    true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
+    return 2 * true_positive / np.maximum(predicted + gold, 1)
+
+
+def resampled_average_precision(
+    scored: Sequence[ScoredDialogue], weights: np.ndarray
+) -> np.ndarray:
+    """Pair AUPRC of every resample, [R], as `metrics.average_precision` defines it.
+
+    Average precision is a mean over gold pairs, so precision is needed at their confidences alone:
+    `predicted[k, d]` and `found[k, d]` count the candidates and the gold candidates of dialogue d
+    with at least the confidence of gold candidate k.
+
+    Args:
+      scored: a run's D dialogues.
+      weights: of the dialogues, [R, D].
+    """
+    labels = [pair_labels(s)[s.candidate_mask] for s in scored]
+    confidences = [s.pair_confidence[s.candidate_mask] for s in scored]
+    gold = np.array([len(s.dialogue.pairs or ()) for s in scored], np.float32)
+    home = np.repeat(np.arange(len(scored)), [label.sum() for label in labels])
+    thresholds = np.concatenate([p[y] for p, y in zip(confidences, labels, strict=True)])
+    predicted, found = (
+        np.stack([_at_least(p, thresholds) for p in parts], axis=1)
+        for parts in (confidences, [p[y] for p, y in zip(confidences, labels, strict=True)])
+    )
+    result = np.empty(len(weights))
+    for start in range(0, len(weights), _CHUNK):
+        w = weights[start : start + _CHUNK]
+        # A gold pair that was not drawn may have nothing above it; its weight is 0.
+        precision = (w @ found.T) / np.maximum(w @ predicted.T, 1)
+        total = np.sum(w[:, home] * precision, axis=1, dtype=np.float64)
+        result[start : start + _CHUNK] = total / np.maximum(w @ gold, 1)
+    return result
+
+
+def resampled_diagnostics(
+    scored: Sequence[ScoredDialogue], weights: np.ndarray, *, top_k: int, base_margin: float
+) -> dict[str, np.ndarray]:
+    """The means of `metrics.confidence_diagnostics` in every resample, [R] each, by name."""
+    sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
+    result = {}
+    for name in sums[0]:
+        total, count = (weights @ np.array([s[name] for s in sums])).T
+        result[name] = total / np.maximum(count, 1)
+    return result
+
+
+def paired_interval(system: np.ndarray, base: np.ndarray, observed: float) -> Interval:
+    """The difference of two systems' means over seeds, with its 95 % percentile interval.
+
+    Args:
+      system: a metric of each of S seeds' runs in every resample, [S, R].
+      base: of the other system, on the same seeds and resamples.
+      observed: the difference on the whole test set.
+    """
+    rng = np.random.default_rng(1)  # not that of the weights
+    seeds = rng.integers(len(system), size=system.T.shape)
+    differences = np.take_along_axis((system - base).T, seeds, axis=1).mean(axis=1)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return Interval(observed, float(low), float(high), len(system))
+
+
+def _at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many of `values` are at least each of `thresholds`, float32 (exact below 2^24)."""
+    below = np.searchsorted(np.sort(values), thresholds, side="left")
+    return (len(values) - below).astype(np.float32)

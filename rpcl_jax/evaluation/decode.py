@@ -1,0 +1,38 @@
+"""From confidences to pairs: which cells are predicted, and the emotion each one is about."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def decode_pairs(
+    pair_confidence: np.ndarray, candidate_mask: np.ndarray, threshold: float
+) -> list[tuple[int, int]]:
+    """Returns the predicted pairs `{(i, j) in V : p[i, j] >= threshold}`, 0-based and sorted.
+
+    Args:
+      pair_confidence: `p`, [n, n]; row = emotion utterance, column = cause utterance.
+      candidate_mask: bool [n, n], the candidate set `V`. Outside it `p` may be anything.
+      threshold: `τ`.
+    """
+    # NumPy would round `threshold` to float32 to compare it with a float32 array.
+    confident = np.asarray(pair_confidence, np.float64) >= threshold
+    rows, columns = np.nonzero(confident & candidate_mask)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def pair_emotions(
+    emotion_probabilities: np.ndarray, pairs: Iterable[tuple[int, int]], classes: Sequence[str]
+) -> list[str]:
+    """Returns, for each of `pairs`, the category of its emotion utterance; never neutral.
+
+    A predicted pair implies that its utterance expresses an emotion, so the emotion head only
+    decides which one: the most probable class other than neutral.
+
+    Args:
+      emotion_probabilities: [n, C].
+      pairs: `(emotion utterance, cause utterance)`, 0-based.
+      classes: names of the C classes; class 0 is neutral.
+    """
+    likeliest = 1 + np.argmax(np.asarray(emotion_probabilities)[:, 1:], axis=-1)
+    return [classes[likeliest[i]] for i, _ in pairs]

@@ -1,0 +1,350 @@
+"""Scored dialogues in, numbers out: the threshold, F1, average precision and the diagnostics."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import EMOTIONAL, EMOTIONS, NEUTRAL, Dialogue, emotion_class
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.scores import ScoredDialogue
+
+# A threshold no probability reaches, not even one that rounding pushed a little over 1.
+PREDICT_NOTHING = 2.0
+
+
+def precision_recall_f1(
+    true_positive: int, predicted: int, gold: int
+) -> tuple[float, float, float]:
+    """Returns precision, recall and F1 = 2 TP / (predicted + gold); 0 / 0 is 0."""
+    precision = true_positive / predicted if predicted else 0.0
+    recall = true_positive / gold if gold else 0.0
+    f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
+    return precision, recall, f1
+
+
+def pair_labels(scored: ScoredDialogue) -> np.ndarray:
+    """Returns bool [n, n]: the gold pairs within the cut, candidates or not.
+
+    Raises:
+      InputError: the dialogue has no labels.
+    """
+    n = len(scored.pair_confidence)
+    labels = np.zeros((n, n), bool)
+    for i, j in _gold_pairs(scored.dialogue):
+        if i < n and j < n:
+            labels[i, j] = True
+    return labels
+
+
+def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
+    """Returns true positives, predicted pairs and gold pairs of a dialogue at `τ`.
+
+    Raises:
+      InputError: the dialogue has no labels.
+    """
+    predicted = decode_pairs(scored.pair_confidence, scored.candidate_mask, threshold)
+    gold = _gold_pairs(scored.dialogue)
+    return len(set(predicted) & set(gold)), len(predicted), len(gold)
+
+
+def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> tuple[float, float]:
+    """Returns the threshold `τ` with the best F1 of the prediction `p >= τ`, and that F1.
+
+    Every confidence is tried, so the search is exact; equal confidences are predicted together. Of
+    several thresholds with the best F1, it is the largest: the fewest predictions. Where no
+    threshold finds a gold pair, it is `PREDICT_NOTHING` with F1 0.
+
+    Args:
+      confidences: `p` of every candidate, [m]. The threshold is one of these values, exactly: a
+        float32 loses nothing when it becomes a Python float.
+      labels: bool [m].
+      missed: gold pairs that are not among the candidates; they count as gold all the same.
+
+    Raises:
+      ValueError: a confidence is NaN.
+    """
+    thresholds, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    if not true_positive.any():
+        return PREDICT_NOTHING, 0.0
+    f1 = 2 * true_positive / (predicted + true_positive[-1] + missed)
+    best = np.argmax(f1)  # the first of equals; thresholds descend
+    return float(thresholds[best]), float(f1[best])
+
+
+def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) -> float:
+    """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 where there is no gold pair.
+
+    Equal confidences share a threshold. No interpolation, as in scikit-learn. `missed` gold pairs
+    stay in the denominator of recall and are never recalled.
+
+    Args:
+      confidences: `p` of every candidate, [m].
+      labels: bool [m].
+      missed: gold pairs that are not among the candidates.
+
+    Raises:
+      ValueError: a confidence is NaN.
+    """
+    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    if not true_positive.any():
+        return 0.0
+    recall_steps = np.diff(true_positive, prepend=0) / (true_positive[-1] + missed)
+    return float(np.sum(recall_steps * true_positive / predicted))
+
+
+def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns recall, ascending, and precision at every distinct confidence of a candidate.
+
+    Gold pairs that are no candidates are never recalled, so recall may end below 1.
+
+    Raises:
+      InputError: a dialogue has no labels.
+      ValueError: a confidence is NaN.
+    """
+    confidences, labels = _candidates(scored)
+    gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
+    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    return true_positive / max(gold, 1), true_positive / predicted
+
+
+class Reliability(NamedTuple):
+    """How far confidences can be taken as probabilities.
+
+    Of ten equal intervals of [0, 1], the m that hold a candidate: mean confidence, fraction of gold
+    pairs and number of candidates, [m] each.
+    """
+
+    confidence: np.ndarray
+    gold: np.ndarray
+    candidates: np.ndarray
+    ece: float  # expected calibration error: mean of |gold - confidence|, bins by candidates
+    brier: float  # mean squared distance of confidence and label
+
+
+def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
+    """Returns the reliability of the pair confidences of a split's candidates.
+
+    Raises:
+      InputError: a dialogue has no labels.
+    """
+    p, y = _candidates(scored)
+    p = p.astype(np.float64)
+    # Rounding may push a confidence of 1 a little over it.
+    place = np.minimum((p * 10).astype(int), 9)
+    count, total, gold = (np.bincount(place, w, minlength=10) for w in (None, p, y))
+    held = count > 0
+    confidence, fraction = total[held] / count[held], gold[held] / count[held]
+    return Reliability(
+        confidence,
+        fraction,
+        count[held],
+        ece=float(np.sum(count[held] * np.abs(fraction - confidence)) / len(p)),
+        brier=float(np.mean((p - y) ** 2)),
+    )
+
+
+def weighted_f1(
+    gold: set[tuple[int, int, int, str]], predicted: set[tuple[int, int, int, str]]
+) -> float:
+    """Returns the weighted average F1 of SemEval-2024 Task 3, Subtask 2.
+
+    F1 of each category but neutral, averaged with the category's number of gold pairs as weight. A
+    pair is right only with the right category. Gold pairs of a neutral utterance, should there be
+    any, belong to no category and weigh nothing.
+
+    Args:
+      gold: `(dialogue, emotion utterance, cause utterance, category of the emotion utterance)`.
+      predicted: the same.
+    """
+    true_positive, predicted_pairs, gold_pairs = (
+        Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
+    )
+    weight = total = 0.0
+    for category in (*EMOTIONS, EMOTIONAL):
+        if category != NEUTRAL:
+            _, _, f1 = precision_recall_f1(
+                true_positive[category], predicted_pairs[category], gold_pairs[category]
+            )
+            total += gold_pairs[category] * f1
+            weight += gold_pairs[category]
+    return total / weight if weight else 0.0
+
+
+def evaluate_split(
+    scored: Sequence[ScoredDialogue], threshold: float | None, classes: Sequence[str]
+) -> dict[str, float | int]:
+    """Returns every number that is reported for a split.
+
+    Pair F1 is micro, over `(dialogue, i, j)`. Emotion F1 is non-neutral or not, by the likeliest
+    class; cause F1 is the cause of any gold pair or not, by confidence at least 0.5. What was cut
+    is never predicted: gold pairs beyond the cut or outside the candidates are missed, an utterance
+    beyond the cut is predicted neutral and no cause.
+
+    Args:
+      scored: the dialogues of the split, at least one.
+      threshold: `τ`; None searches it on these dialogues.
+      classes: names of the emotion classes, "neutral" among them.
+
+    Returns:
+      `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; `pair_auprc`; `weighted_f1`; and
+      the counts `gold_pairs`, of them `gold_pairs_cut` (with an utterance beyond the cut) and
+      `gold_pairs_outside_candidates` (the other gold pairs that are no candidates),
+      `predicted_pairs`, `dialogues`, `utterances` (the cut ones too).
+
+    Raises:
+      InputError: a dialogue has no labels.
+      ValueError: a confidence is NaN.
+    """
+    confidences, labels = _candidates(scored)
+    gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
+    missed = len(gold_pairs) - int(labels.sum())
+    if threshold is None:
+        threshold, _ = best_threshold(confidences, labels, missed)
+
+    categories = {
+        # Never None: a dialogue with pairs is labelled whole.
+        (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
+        for d, s in enumerate(scored)
+        for t, utterance in enumerate(s.dialogue.utterances)
+    }
+    predicted_categories: dict[tuple[int, int, int], str] = {}
+    predicted_emotions: set[tuple[int, int]] = set()
+    predicted_causes: set[tuple[int, int]] = set()
+    for d, s in enumerate(scored):
+        pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
+        for pair, category in zip(
+            pairs, pair_emotions(s.emotion_probabilities, pairs, classes), strict=True
+        ):
+            predicted_categories[d, *pair] = category
+        likeliest = np.argmax(s.emotion_probabilities, axis=-1)
+        predicted_emotions |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
+        predicted_causes |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
+    predicted_pairs = set(predicted_categories)
+    gold_emotions = {place for place, category in categories.items() if category != NEUTRAL}
+    gold_causes = {(d, j) for d, _, j in gold_pairs}
+
+    result: dict[str, float | int] = {"threshold": threshold}
+    for name, gold, predicted in (
+        ("pair", gold_pairs, predicted_pairs),
+        ("emotion", gold_emotions, predicted_emotions),
+        ("cause", gold_causes, predicted_causes),
+    ):
+        scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
+        for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
+            result[f"{name}_{kind}"] = value
+    cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
+    return result | {
+        "pair_auprc": average_precision(confidences, labels, missed),
+        "weighted_f1": weighted_f1(
+            {(d, i, j, categories[d, i]) for d, i, j in gold_pairs},
+            {(*pair, category) for pair, category in predicted_categories.items()},
+        ),
+        "gold_pairs": len(gold_pairs),
+        "gold_pairs_cut": cut,
+        "gold_pairs_outside_candidates": missed - cut,
+        "predicted_pairs": len(predicted_pairs),
+        "dialogues": len(scored),
+        "utterances": sum(len(s.dialogue.utterances) for s in scored),
+    }
+
+
+def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
+    """Returns int [n, n]: the columns of each row, its non-gold candidates first, by confidence.
+
+    Of equal confidences the earlier column comes first, as with jax.lax.top_k.
+
+    Raises:
+      InputError: the dialogue has no labels.
+    """
+    negatives = scored.candidate_mask & ~pair_labels(scored)
+    ranked = np.where(negatives, -scored.pair_confidence, np.inf)
+    return np.argsort(ranked, axis=1, kind="stable")
+
+
+def confidence_diagnostics(
+    scored: Sequence[ScoredDialogue], *, top_k: int, base_margin: float
+) -> dict[str, float | int]:
+    """Returns how far the confidences of gold pairs stand above those of their row's negatives.
+
+    The gap of `(i, j+, j-)` is `p[i, j+] − p[i, j-]`, its margin
+    `base_margin · exp(q[j-] − q[j+])`, whatever the model was trained with. `j+` runs over the gold
+    candidates of row `i`, `j-` over its `top_k` most confident non-gold candidates (`hard`) or all
+    of them (`all`). Means are over the triples of the split; a mean over nothing is 0.
+
+    Returns:
+      `gold_confidence`, the mean over gold candidates; for hard and all: `gap_*`, the mean gap,
+      `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number;
+      `violation_rate_hard` and `inversion_rate_hard`, the fractions of hard triples with a gap
+      under the margin and under 0.
+
+    Raises:
+      InputError: a dialogue has no labels.
+    """
+    sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
+    totals = {name: np.sum([s[name] for s in sums], axis=0) for name in sums[0]}
+    means = {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
+    return means | {
+        "triples_hard": int(totals["gap_hard"][1]),
+        "triples_all": int(totals["gap_all"][1]),
+    }
+
+
+def diagnostic_sums(
+    scored: ScoredDialogue, *, top_k: int, base_margin: float
+) -> dict[str, tuple[float, int]]:
+    """Returns, for every mean of `confidence_diagnostics`, a dialogue's part: its sum and count."""
+    # float64: differences of float32 confidences near 0 or 1 are rounded no further.
+    p = np.asarray(scored.pair_confidence, np.float64)
+    q = np.asarray(scored.cause_confidence, np.float64)
+    labels = pair_labels(scored)
+    negatives = scored.candidate_mask & ~labels
+    top = np.zeros_like(negatives)
+    np.put_along_axis(top, ranked_negatives(scored)[:, :top_k], True, axis=1)
+    rows, columns = np.nonzero(scored.candidate_mask & labels)
+    gap = p[rows, columns, None] - p[rows]  # [gold pairs, n]
+    margin = base_margin * np.exp(q - q[columns, None])
+    severity = np.maximum(margin - gap, 0)
+    every = negatives[rows]
+    hard = every & top[rows]
+    values = {
+        "gold_confidence": p[rows, columns],
+        "gap_hard": gap[hard],
+        "gap_all": gap[every],
+        "severity_hard": severity[hard],
+        "severity_all": severity[every],
+        "violation_rate_hard": severity[hard] > 0,
+        "inversion_rate_hard": gap[hard] < 0,
+    }
+    return {name: (float(value.sum()), len(value)) for name, value in values.items()}
+
+
+def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the confidences and labels of all candidates, [m] each."""
+    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
+    return confidences, np.concatenate([pair_labels(s)[s.candidate_mask] for s in scored])
+
+
+def _counts_at_thresholds(
+    confidences: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the distinct confidences, descending, with TP and predictions at `p >=` each."""
+    if np.isnan(confidences).any():
+        raise ValueError("pair confidences contain NaN: the model has diverged")
+    values, place = np.unique(confidences, return_inverse=True)
+    positives = place[np.asarray(labels, bool)]
+    true_positive, predicted = (
+        np.bincount(places, minlength=len(values))[::-1].cumsum() for places in (positives, place)
+    )
+    return values[::-1], true_positive, predicted
+
+
+def _gold_pairs(dialogue: Dialogue) -> tuple[tuple[int, int], ...]:
+    if dialogue.pairs is None:
+        raise InputError(
+            f"conversation {dialogue.id} has no labels to evaluate against; "
+            "use predict mode for unlabelled conversations"
+        )
+    return dialogue.pairs

@@ -1,0 +1,83 @@
+"""Scored dialogues, and the file that holds those of a split: intervals and reports read it."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import written_whole
+
+
+class ScoredDialogue(NamedTuple):
+    """A labelled dialogue and what the model says about its first `n` utterances.
+
+    `n` is smaller than `len(dialogue.utterances)` where the dialogue was cut; there is no padding.
+    """
+
+    dialogue: Dialogue
+    pair_confidence: np.ndarray  # [n, n]
+    candidate_mask: np.ndarray  # bool [n, n]
+    emotion_probabilities: np.ndarray  # [n, C]
+    cause_confidence: np.ndarray  # [n]
+
+
+def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
+    """Writes what the model says of every cell of every dialogue, whole or not at all.
+
+    The arrays of all dialogues lie one after the other: `ids` and `lengths [d]`;
+    `pair_confidence` and `candidate_mask`, n x n each; `emotion_probabilities`, n x emotions each;
+    `cause_confidence`, n each.
+    """
+    arrays = {
+        "ids": np.array([s.dialogue.id for s in scored]),
+        "lengths": np.array([len(s.cause_confidence) for s in scored]),
+        "pair_confidence": np.concatenate([s.pair_confidence.ravel() for s in scored]),
+        "candidate_mask": np.concatenate([s.candidate_mask.ravel() for s in scored]),
+        "emotion_probabilities": np.concatenate([s.emotion_probabilities for s in scored]),
+        "cause_confidence": np.concatenate([s.cause_confidence for s in scored]),
+    }
+    with written_whole(path) as file:
+        np.savez(file, **arrays)
+
+
+def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogue]:
+    """What `save_scores` wrote.
+
+    Args:
+      path: the file.
+      dialogues: those that were scored, in their order.
+
+    Raises:
+      InputError: the file is not there, or is about other dialogues.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: not there; --mode=evaluate of a finished run writes it"
+        ) from error
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a scores file; --mode=evaluate writes it anew") from error
+    lengths = arrays["lengths"]
+    if arrays["ids"].tolist() != [dialogue.id for dialogue in dialogues] or any(
+        n > len(dialogue.utterances) for n, dialogue in zip(lengths, dialogues, strict=True)
+    ):
+        raise InputError(f"{path}: about other conversations than the run's data now hold")
+    cells, utterances = np.cumsum(lengths**2)[:-1], np.cumsum(lengths)[:-1]
+    return [
+        ScoredDialogue(dialogue, p.reshape(n, n), mask.reshape(n, n), emotions, causes)
+        for dialogue, n, p, mask, emotions, causes in zip(
+            dialogues,
+            lengths,
+            np.split(arrays["pair_confidence"], cells),
+            np.split(arrays["candidate_mask"], cells),
+            np.split(arrays["emotion_probabilities"], utterances),
+            np.split(arrays["cause_confidence"], utterances),
+            strict=True,
+        )
+    ]

@@ -1,0 +1,68 @@
+"""Inference: batches in, scored dialogues out."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.losses import pair_confidence
+from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.training.mesh import AXIS, put_batch
+
+
+class Scores(NamedTuple):
+    """Probabilities of a batch; nothing of a training objective is in them."""
+
+    pair_confidence: jax.Array  # p, [b, n, n]
+    emotion_probabilities: jax.Array  # [b, n, emotions]
+    cause_confidence: jax.Array  # q, [b, n]
+
+
+Score = Callable[[dict, Batch], Scores]
+
+
+def make_score(model: PairExtractor, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the jitted inference function (params, batch) -> scores, of the clean view alone."""
+
+    def score(params, batch: Batch) -> Scores:
+        outputs = model.apply({"params": params}, batch)
+        return Scores(
+            pair_confidence=pair_confidence(outputs.pair_logits),
+            emotion_probabilities=jax.nn.softmax(outputs.emotion_logits),
+            cause_confidence=jax.nn.softmax(outputs.cause_logits)[..., 1],
+        )
+
+    return jax.jit(jax.shard_map(score, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS)))
+
+
+def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> list[ScoredDialogue]:
+    """Returns the scores of every dialogue, in the order of the split.
+
+    Args:
+      score: from `make_score`.
+      params: of the model, on the devices.
+      batches: the split.
+      mesh: the devices.
+    """
+    scored: dict[int, ScoredDialogue] = {}
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        scores = score(params, put_batch(batch, mesh))
+        confidence, emotions, causes = (np.asarray(array) for array in scores)
+        for place, index in enumerate(places):
+            if index >= 0:
+                example = batches.examples[index]
+                n = example.length
+                scored[index] = ScoredDialogue(
+                    dialogue=example.dialogue,
+                    pair_confidence=confidence[place, :n, :n],
+                    candidate_mask=batch.candidate_mask[place, :n, :n],
+                    emotion_probabilities=emotions[place, :n],
+                    cause_confidence=causes[place, :n],
+                )
+    return [scored[index] for index in range(len(batches.examples))]

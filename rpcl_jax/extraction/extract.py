@@ -1,0 +1,289 @@
+"""From clips to a feature table, in pieces that survive being killed.
+
+Until it is whole, a table OUT is a folder OUT.partial:
+
+header.json   what is extracted from where; another extraction is refused there
+000012.npz    a chunk, utterances 12 * CHUNK and after: the rows of those that have one, and for
+              each utterance the reason why it has none, "" if it has one
+lock          shared by the shards that are at work, or held by the process that makes the table
+
+A chunk is written whole or not at all, and always of the same utterances, whoever computes it: so
+shards of any number, kills and resumptions make the same bytes.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rpcl_jax.data.dialogue import Utterance
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.clips import ClipError, Stretch, find_clip, index_clips
+from rpcl_jax.extraction.extractors import Extractor
+from rpcl_jax.files import locked, write_json, written_whole
+
+CHUNK = 16  # utterances; what a kill loses at most
+_AHEAD = 2  # chunks that are decoded while another is embedded
+
+
+def extract_table(
+    utterances: Sequence[Utterance],
+    clips: Path,
+    extractor: Extractor,
+    out: Path,
+    shard: tuple[int, int] | None = None,
+    strict: bool = False,
+    progress: bool = True,
+) -> list[tuple[str, str]]:
+    """Extracts the features of utterances and makes a table of them; goes on where it stopped.
+
+    Args:
+      utterances: with different ids.
+      clips: folder of the films and sounds, see `rpcl_jax.extraction.clips.find_clip`.
+      extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
+      out: folder of the table, a `FeatureTable` with a row for each utterance that has one, and
+        `absent.txt`, a line `id<TAB>reason` for each that has none.
+      shard: (i, n) for part i, from 1, of n that several processes extract; no table is made then.
+        Without it, all that is not there yet is extracted, and the table made.
+      strict: no table is made while an utterance has no row, and chunks with such utterances are
+        tried again.
+      progress: show a bar with the rate and the time left.
+
+    Returns:
+      (utterance id, reason) of the utterances, of this shard if there is one, that have no row.
+
+    Raises:
+      InputError: the table is there already; another extraction, or another process, is at work
+        there; an id is there twice; or a clip's name is ambiguous.
+    """
+    _check_ids(utterances)
+    index = index_clips(clips)
+    stretches = [_find(index, utterance) for utterance in utterances]
+    header = {
+        **extractor.description,
+        "clips": str(clips.resolve()),
+        "utterances": _digest(utterances),
+    }
+    partial = out.with_name(out.name + ".partial")
+    if out.exists() and (partial / "header.json").exists():
+        return _clean_up(utterances, header, partial, out)
+    with _working(partial, out, header, alone=shard is None):
+        part, parts = shard or (1, 1)
+        chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
+        _extract_chunks(chunks, stretches, extractor, partial, strict, progress)
+        absent = [
+            (utterance.id, reason)
+            for chunk in chunks
+            for utterance, reason in zip(
+                utterances[chunk * CHUNK :], _read_chunk(partial, chunk)[1], strict=False
+            )
+            if reason
+        ]
+        if shard is None and not (strict and absent):
+            _make_table(utterances, absent, extractor.description, partial, out)
+    return absent
+
+
+def parse_shard(text: str) -> tuple[int, int] | None:
+    """(i, n) of "i/n", what `extract_table` calls a shard; None of "".
+
+    Raises:
+      InputError: it is something else, or i is not from 1 to n.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--shard={text}: must be i/n, part i of n, from 1/n to n/n")
+    return int(match[1]), int(match[2])
+
+
+def _clean_up(
+    utterances: Sequence[Utterance], header: dict[str, Any], partial: Path, out: Path
+) -> list[tuple[str, str]]:
+    """Finishes the clean-up of an interrupted extraction whose table is whole."""
+    _check_header(partial / "header.json", header)
+    table = FeatureTable.load(out)
+    absent = [(u.id, table.absent[u.id]) for u in utterances if u.id in table.absent]
+    _remove(partial)
+    return absent
+
+
+def _remove(partial: Path) -> None:
+    """Removes the pieces, and last the header: pieces without one could pass for another's."""
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "header.json":
+            path.unlink()
+    shutil.rmtree(partial)
+
+
+def _check_ids(utterances: Sequence[Utterance]) -> None:
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise InputError(
+                f"utterance id {utterance.id} is there twice; a table has one row for an id, so "
+                "make them differ, or extract the splits one by one (--splits)"
+            )
+        seen.add(utterance.id)
+
+
+def _find(index: dict[str, list[Path]], utterance: Utterance) -> Stretch | ClipError:
+    try:
+        return find_clip(index, utterance)
+    except ClipError as error:
+        return error
+
+
+def _digest(utterances: Sequence[Utterance]) -> str:
+    described = [(u.id, u.clip and (u.clip.video, u.clip.start, u.clip.end)) for u in utterances]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:40]
+
+
+@contextlib.contextmanager
+def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> Iterator[None]:
+    """While this holds, `partial` is ours, alone or shared with other shards."""
+
+    def check_new() -> None:
+        if out.exists():
+            raise InputError(f"{out}: is there already; remove it or write somewhere else")
+
+    check_new()
+    busy = f"{partial}: another process is extracting there; wait for it, or stop it"
+    with locked(partial / "lock", busy, shared=not alone):
+        check_new()  # it may have come while we had no lock yet
+        path = partial / "header.json"
+        if not path.exists():
+            write_json(path, header)
+        _check_header(path, header)
+        yield
+
+
+def _check_header(path: Path, header: dict[str, Any]) -> None:
+    there = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in header.items():
+        # A model may lie elsewhere on another machine; its revision says which it is.
+        if key != "model" and there.get(key) != value:
+            raise InputError(
+                f"{path}: the extraction begun there has {key} {there.get(key)!r} instead of "
+                f"{value!r}; remove {path.parent} or write somewhere else"
+            )
+
+
+def _extract_chunks(
+    chunks: Sequence[int],
+    stretches: Sequence[Stretch | ClipError],
+    extractor: Extractor,
+    partial: Path,
+    strict: bool,
+    progress: bool,
+) -> None:
+    """Extracts those of `chunks` that are not done; threads decode while the model computes."""
+    wanted = deque(chunk for chunk in chunks if not _is_done(partial, chunk, strict))
+    sizes = {chunk: len(stretches[chunk * CHUNK :][:CHUNK]) for chunk in chunks}
+    reading: deque[tuple[int, list[Future]]] = deque()
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(
+            total=sum(sizes.values()),
+            initial=sum(sizes.values()) - sum(sizes[chunk] for chunk in wanted),
+            unit="clip",
+            disable=not progress,
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log gets a line a time
+        ) as bar,
+    ):
+        while wanted or reading:
+            while wanted and len(reading) <= _AHEAD:
+                chunk = wanted.popleft()
+                inputs = stretches[chunk * CHUNK :][:CHUNK]
+                reading.append((chunk, [pool.submit(_read, extractor, item) for item in inputs]))
+            chunk, futures = reading.popleft()
+            rows, reasons = _embed(extractor, [future.result() for future in futures])
+            _write_chunk(partial, chunk, rows, reasons)
+            bar.update(sizes[chunk])
+
+
+def _read(extractor: Extractor, stretch: Stretch | ClipError) -> np.ndarray | ClipError:
+    if isinstance(stretch, ClipError):
+        return stretch
+    try:
+        return extractor.read(stretch)
+    except ClipError as error:
+        return error
+
+
+def _embed(
+    extractor: Extractor, items: Sequence[np.ndarray | ClipError]
+) -> tuple[np.ndarray, list[str]]:
+    """The rows of the items that have one, and of every item the reason why not, or ""."""
+    # One line each, and no tab, which the table's list of them is parted by.
+    reasons = [" ".join(str(i).split()) if isinstance(i, ClipError) else "" for i in items]
+    present = [k for k, reason in enumerate(reasons) if not reason]
+    arrays = [item for item in items if isinstance(item, np.ndarray)]
+    if not arrays:
+        return np.empty((0, extractor.description["dimension"]), np.float32), reasons
+    rows = extractor.embed(arrays)
+    finite = np.isfinite(rows).all(axis=1)
+    for k in np.flatnonzero(~finite):
+        reasons[present[k]] = "its features hold NaN or infinity; look at the clip"
+    return rows[finite], reasons
+
+
+def _chunk_path(partial: Path, chunk: int) -> Path:
+    return partial / f"{chunk:06}.npz"
+
+
+def _write_chunk(partial: Path, chunk: int, rows: np.ndarray, reasons: list[str]) -> None:
+    with written_whole(_chunk_path(partial, chunk)) as file:
+        np.savez(file, rows=rows, reasons=np.array(reasons))
+
+
+def _read_chunk(partial: Path, chunk: int) -> tuple[np.ndarray, list[str]]:
+    with np.load(_chunk_path(partial, chunk), allow_pickle=False) as stored:
+        return stored["rows"], stored["reasons"].tolist()
+
+
+def _is_done(partial: Path, chunk: int, strict: bool) -> bool:
+    there = _chunk_path(partial, chunk).exists()
+    return there and not (strict and any(_read_chunk(partial, chunk)[1]))
+
+
+def _make_table(
+    utterances: Sequence[Utterance],
+    absent: Sequence[tuple[str, str]],
+    description: dict[str, Any],
+    partial: Path,
+    out: Path,
+) -> None:
+    """Puts the chunks together on the disk, never all of them in memory."""
+    without = {identifier for identifier, _ in absent}
+    ids = [utterance.id for utterance in utterances if utterance.id not in without]
+    values = np.lib.format.open_memmap(
+        partial / "features.npy", "w+", np.float32, (len(ids), description["dimension"])
+    )
+    row = 0
+    for chunk in range(math.ceil(len(utterances) / CHUNK)):
+        rows, _ = _read_chunk(partial, chunk)
+        values[row : row + len(rows)] = rows
+        row += len(rows)
+    whole = partial / "table"
+    shutil.rmtree(whole, ignore_errors=True)  # of a process that was killed right here
+    rows_of_ids = {identifier: row for row, identifier in enumerate(ids)}
+    FeatureTable(values, rows_of_ids, description, absent=dict(absent)).save(whole)
+    whole.rename(out)
+    _remove(partial)

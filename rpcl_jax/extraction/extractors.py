@@ -1,0 +1,261 @@
+"""What is heard or seen in clips, as one vector each: wav2vec 2.0, openSMILE or CLIP.
+
+The only module that imports PyTorch and openSMILE; tables hold what comes out of it.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.clips import ClipError, Stretch, read_audio, read_frames
+
+try:
+    import opensmile
+    import PIL.Image  # noqa: F401 (Transformers needs it, and says so late)
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+except ImportError as error:
+    raise InputError(
+        f"features are extracted by packages that are not all here ({error}); "
+        "pip install -r requirements-features.txt"
+    ) from error
+
+# What --extractor names, and the model it takes if none is named.
+EXTRACTORS = {
+    "wav2vec2": "facebook/wav2vec2-base-960h",
+    "opensmile": "ComParE_2016",
+    "clip": "openai/clip-vit-large-patch14",
+}
+FRAMES = 8  # of a clip, for CLIP
+LONGEST = 60.0  # seconds of a clip that are listened to
+_RATE = 16_000  # of all audio models here
+_AT_ONCE = 32  # frames in a batch
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A model that makes a vector of a clip.
+
+    Attributes:
+      modality: "audio" or "vision".
+      description: extractor, model, revision (the hub's commit, a digest of a local model's files,
+        or openSMILE's version) and dimension; a table's `table.json`.
+      read: what the model takes of a stretch of a file. Decodes, and may run in several threads.
+        Raises ClipError.
+      embed: the vectors, float32 [k, dimension], of k such arrays. A clip's vector does not
+        depend on the others, but for the rounding of sums in another order.
+    """
+
+    modality: Literal["audio", "vision"]
+    description: dict[str, Any]
+    read: Callable[[Stretch], np.ndarray]
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
+    """Loads a model, onto the GPU if there is one.
+
+    Args:
+      name: one of `EXTRACTORS`.
+      model: folder or hub name of weights in safetensors; empty: the one in `EXTRACTORS`.
+      revision: of a model on the hub, its commit, branch or tag, or empty for the newest; of a
+        folder, the digest that its files must have.
+
+    Raises:
+      InputError: unknown name; or no model of that kind there, or not all of its weights.
+    """
+    loaders = {"wav2vec2": _load_wav2vec2, "opensmile": _load_opensmile, "clip": _load_clip}
+    if name not in loaders:
+        raise InputError(f"extractor {name!r} is unknown; known: {', '.join(EXTRACTORS)}")
+    return loaders[name](model or EXTRACTORS[name], revision)
+
+
+def _load_opensmile(name: str, revision: str) -> Extractor:
+    """openSMILE's functionals of ComParE 2016, 6373 numbers: what ECF's own table holds."""
+    if name != EXTRACTORS["opensmile"]:
+        raise InputError(f"openSMILE's {name!r} is not used here; leave the model out")
+    if revision not in ("", opensmile.__version__):
+        raise InputError(
+            f"openSMILE is here in version {opensmile.__version__}; "
+            f"pip install opensmile=={revision}"
+        )
+    smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+
+    def read(stretch: Stretch) -> np.ndarray:
+        samples = _listen(stretch)
+        if len(samples) < _RATE // 10:  # a window of 60 ms, and some neighbours for its changes
+            raise ClipError(
+                f"{stretch.path}: {len(samples) / _RATE:.3f} s of sound are too short for "
+                "openSMILE; correct the times or the file"
+            )
+        return samples
+
+    def embed(sounds: Sequence[np.ndarray]) -> np.ndarray:
+        rows = [smile.process_signal(samples, _RATE).to_numpy()[0] for samples in sounds]
+        return np.stack(rows).astype(np.float32)
+
+    description = _describe("opensmile", name, opensmile.__version__, len(smile.feature_names))
+    return Extractor("audio", description, read, embed)
+
+
+def _load_wav2vec2(name: str, revision: str) -> Extractor:
+    """wav2vec 2.0: the mean of the last hidden states.
+
+    Models with `feat_extract_norm` "group" normalise over time, padding and all, and were trained
+    without a mask: they get one clip at a time. The others get clips of like length together.
+    """
+    model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
+    prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
+    if prepare.sampling_rate != _RATE:
+        raise InputError(f"{name}: is for {prepare.sampling_rate} Hz; take a model for {_RATE}")
+    config = model.config
+    shortest = 1  # samples that make one frame
+    for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
+        shortest = (shortest - 1) * stride + kernel
+    alone = config.feat_extract_norm == "group"
+
+    def read(stretch: Stretch) -> np.ndarray:
+        samples = _listen(stretch)
+        samples = np.pad(samples, (0, max(0, shortest - len(samples))))
+        return prepare(samples, sampling_rate=_RATE, return_tensors="np").input_values[0]
+
+    @torch.inference_mode()
+    def embed(sounds: Sequence[np.ndarray]) -> np.ndarray:
+        rows = np.empty((len(sounds), config.hidden_size), np.float32)
+        for batch in _of_like_length(sounds, alone):
+            lengths = torch.tensor([len(sounds[i]) for i in batch])
+            padded = torch.zeros(len(batch), int(lengths.max()))
+            for row, i in zip(padded, batch, strict=True):
+                row[: len(sounds[i])] = torch.from_numpy(sounds[i])
+            mask = None if alone else (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+            states = model(
+                padded.to(model.device), None if mask is None else mask.to(model.device)
+            ).last_hidden_state
+            frames = model._get_feat_extract_output_lengths(lengths)
+            for i, state, count in zip(batch, states, frames.tolist(), strict=True):
+                rows[i] = state[:count].mean(0).cpu().numpy()
+        return rows
+
+    description = _describe("wav2vec2", name, found, config.hidden_size)
+    return Extractor("audio", description, read, embed)
+
+
+def _of_like_length(sounds: Sequence[np.ndarray], alone: bool) -> Iterator[list[int]]:
+    """Indices in batches, short to long, none of more than `LONGEST` with its padding."""
+    batch: list[int] = []
+    for i in sorted(range(len(sounds)), key=lambda i: len(sounds[i])):
+        if batch and (alone or (len(batch) + 1) * len(sounds[i]) > LONGEST * _RATE):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _load_clip(name: str, revision: str) -> Extractor:
+    """CLIP: the mean of the image embeddings of `FRAMES` evenly spaced frames."""
+    kind = transformers.CLIPVisionModelWithProjection
+    model, found = _load_model(kind, name, revision, "clip")
+    # One of the two ways to resize, so that a table does not depend on what else is installed.
+    prepare = _from_pretrained(transformers.AutoImageProcessor, name, revision, backend="pil")
+
+    def read(stretch: Stretch) -> np.ndarray:
+        frames = read_frames(*stretch, FRAMES)
+        return prepare(images=list(frames), return_tensors="np")["pixel_values"]
+
+    @torch.inference_mode()
+    def embed(films: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.concatenate(films)).split(_AT_ONCE)
+        embedded = [model(part.to(model.device)).image_embeds for part in pixels]
+        return torch.cat(embedded).reshape(len(films), FRAMES, -1).mean(1).cpu().numpy()
+
+    description = _describe("clip", name, found, model.config.projection_dim)
+    return Extractor("vision", description, read, embed)
+
+
+def _describe(extractor: str, model: str, revision: str, dimension: int) -> dict[str, Any]:
+    folder = Path(model).expanduser()
+    return {
+        "extractor": extractor,
+        "model": str(folder.resolve()) if folder.is_dir() else model,
+        "revision": revision,
+        "dimension": dimension,
+    }
+
+
+def _listen(stretch: Stretch) -> np.ndarray:
+    end = min(stretch.end, stretch.start + LONGEST)
+    return read_audio(stretch.path, stretch.start, end, _RATE)
+
+
+def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, str]:
+    """A model that is ready to compute, and its revision: its digest, or its commit on the hub."""
+    found = _from_pretrained(transformers.AutoConfig, name, revision).model_type
+    if found not in (family, f"{family}_vision_model"):
+        raise InputError(f"{name}: is of model_type {found!r}; give a model of {family!r}")
+    # Safetensors alone: nothing is ever unpickled.
+    model, loaded = _from_pretrained(
+        kind, name, revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    # Transformers draws what is not there at random. The mask's vector is for training only.
+    missing = sorted({*loaded["missing_keys"]} - {"masked_spec_embed"})
+    missing += sorted(str(key) for key in loaded.get("mismatched_keys") or ())
+    if missing:
+        raise InputError(
+            f"{name}: {len(missing)} weights are not there or of another shape, the first being "
+            f"{missing[0]}; download it again"
+        )
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        digest = _digest(folder)
+        if revision not in ("", digest):
+            raise InputError(f"{name}: its files have the digest {digest}, not {revision}")
+        return model, digest
+    # In the hub's cache, where it is by now, a model's folder has the commit for a name.
+    config = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    if not isinstance(config, str):
+        raise InputError(f"{name}: its commit cannot be found in the cache of the hub")
+    return model, Path(config).parent.name
+
+
+def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any:
+    folder = Path(name).expanduser()
+    if folder.is_file():  # Transformers would take it for weights, pickled ones too
+        raise InputError(f"{name}: is a file; give the folder of the model")
+    if not folder.is_dir():
+        options["revision"] = revision or "main"
+    level = logging.getLogger("transformers").level
+    transformers.logging.set_verbosity_error()  # a missing weight is said below, in one line
+    try:
+        return kind.from_pretrained(str(folder), **options)
+    # The last three where a JSON file of the model holds something else than Transformers expects.
+    except (
+        *(OSError, ValueError, RuntimeError, SafetensorError),
+        *(AttributeError, TypeError, StrictDataclassError),
+    ) as error:
+        reason = " ".join(str(error).split(".\n")[0].split())
+        raise InputError(
+            f"{name}: cannot be loaded ({reason}); give a folder with config.json, "
+            "preprocessor_config.json and model.safetensors, or a name on the Hugging Face hub"
+        ) from error
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def _digest(folder: Path) -> str:
+    """Of the files in a folder that make the vectors."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:40]

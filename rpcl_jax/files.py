@@ -1,0 +1,81 @@
+"""Files that are written whole or not at all, JSON, and locks between processes."""
+
+import contextlib
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rpcl_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file that becomes `path` when the block ends, and only if it ends well.
+
+    A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
+    of their files is there in the end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Writes a JSON file, whole or not at all."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    with written_whole(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run.
+
+    Raises:
+      InputError: it does not exist or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno} is not JSON; was it edited?") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
+    """Holds a lock on the file `path`; the lock of a killed process is released.
+
+    Args:
+      path: made if it does not exist.
+      busy: the error message where another process holds the lock.
+      shared: others may hold it too, if they share it as well.
+
+    Yields:
+      The file descriptor; a process that inherits it holds the lock too.
+
+    Raises:
+      InputError: another process holds the lock, or the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:  # NFS grants a shared lock to readers only
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(busy) from error
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be locked ({error.strerror}); use a file system that has locks"
+            ) from error
+        yield file.fileno()

@@ -1,0 +1,183 @@
+"""Our own format, for whatever has no reader of its own: one JSON object per line.
+
+    {"id": "1", "utterances": [{"id": "dia1utt1", "speaker": "Ann", "text": "Oh!", "emotion": "joy",
+     "clip": {"video": "x", "start": 1.5, "end": 2.0}}, …], "pairs": [[3, 1], …]}
+
+`pairs` are [emotion utterance, cause utterance], counted from 1. `emotion`, `clip`, a clip's
+`start` and `end`, and `pairs` are absent where they are not known; `pairs` is empty where there is
+none.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import written_whole
+from rpcl_jax.readers.objects import field, read_objects
+
+
+def read_split(root: Path, split: str) -> list[Dialogue]:
+    """Reads `root/<split>.jsonl`, all of whose conversations must be labelled.
+
+    Raises:
+      InputError: the file is not there or malformed, or a conversation has no `pairs`.
+    """
+    path = root / f"{split}.jsonl"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not there; tools/convert.py writes such files, and --config.data.root names "
+            "their folder"
+        )
+    dialogues = read_conversations(path)
+    for dialogue in dialogues:
+        if dialogue.pairs is None:
+            raise InputError(
+                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation need "
+                "them, [] where there is none"
+            )
+    return dialogues
+
+
+def read_conversations(path: Path) -> list[Dialogue]:
+    """Reads a file of conversations; see `parse_objects`.
+
+    Raises:
+      InputError: the file is malformed, empty, or a conversation is unusable.
+    """
+    dialogues = parse_objects(read_objects(path), str(path))
+    if not dialogues:
+        raise InputError(f"{path}: holds no conversation; is it the right file?")
+    return dialogues
+
+
+def is_ours(item: Any) -> bool:
+    """Whether an object of a JSON file is a conversation of this form, right or wrong."""
+    return isinstance(item, Mapping) and "utterances" in item
+
+
+def parse_objects(
+    objects: Sequence[Mapping[str, Any]], where: str, labelled: bool = True
+) -> list[Dialogue]:
+    """Makes dialogues of conversations in this module's form; what else they hold is ignored.
+
+    Args:
+      objects: the conversations. An `id` is a string or a whole number. An utterance without `id`
+        gets `dia<id of the conversation>utt<its number>`.
+      where: what error messages call `objects`, usually a file.
+      labelled: take emotions and pairs where they are there; False: do not look at them.
+
+    Raises:
+      InputError: a conversation is not of this form or unusable, or two have one id.
+    """
+    dialogues = [
+        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
+        for number, item in enumerate(objects, 1)
+    ]
+    check_unique(dialogues, where)
+    return dialogues
+
+
+def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool) -> Dialogue:
+    name = str(field(item, "id", (int, str), where))
+    where = f"{where} (id {name})"
+    utterances = tuple(
+        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", labelled)
+        for t, turn in enumerate(field(item, "utterances", list, where), 1)
+    )
+    pairs = None
+    if labelled and item.get("pairs") is not None:
+        entries = field(item, "pairs", list, where)
+        pairs = tuple(sorted(_parse_pair(entry, where) for entry in entries))
+    return check_dialogue(Dialogue(name, utterances, pairs), where)
+
+
+def _parse_utterance(turn: Any, default: str, where: str, labelled: bool) -> Utterance:
+    speaker, text = (field(turn, key, str, where) for key in ("speaker", "text"))
+    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+    return Utterance(
+        default if name is None else field(turn, "id", str, where),
+        speaker,
+        text,
+        field(turn, "emotion", str, where) if labelled and emotion is not None else None,
+        clip if clip is None else _parse_clip(clip, f"{where}, its clip"),
+    )
+
+
+def _parse_clip(clip: Any, where: str) -> Clip:
+    video = field(clip, "video", str, where)
+    start, end = (
+        None if clip.get(key) is None else field(clip, key, (int, float), where)
+        for key in ("start", "end")
+    )
+    return Clip(video, start, end)
+
+
+def _parse_pair(entry: Any, where: str) -> tuple[int, int]:
+    match entry:
+        case [int(emotion), int(cause)] if bool not in map(type, entry):
+            return emotion - 1, cause - 1
+    raise InputError(
+        f"{where}: {str(entry)[:40]} is not a pair; write [3, 1] where utterance 1 is a cause of "
+        "the emotion of utterance 3"
+    )
+
+
+def dialogue_object(dialogue: Dialogue) -> dict[str, Any]:
+    """A dialogue in this module's form; `parse_objects` makes the same dialogue of it again."""
+    item: dict[str, Any] = {
+        "id": dialogue.id,
+        "utterances": [_utterance_object(utterance) for utterance in dialogue.utterances],
+    }
+    if dialogue.pairs is not None:
+        item["pairs"] = [[i + 1, j + 1] for i, j in dialogue.pairs]
+    return item
+
+
+def _utterance_object(utterance: Utterance) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "text": utterance.text,
+        "emotion": utterance.emotion,
+    }
+    if utterance.clip:
+        item["clip"] = _without_nothing(vars(utterance.clip))
+    return _without_nothing(item)
+
+
+def with_pairs(
+    item: Mapping[str, Any],
+    pairs: Sequence[tuple[int, int]],
+    emotions: Sequence[str],
+    confidences: Sequence[float],
+) -> dict[str, Any]:
+    """A copy of a conversation that says its pairs; what it said of them is replaced.
+
+    Args:
+      item: in this module's form; whatever else it holds is kept.
+      pairs: (emotion utterance, cause utterance), 0-based.
+      emotions: of the emotion utterance, one per pair: "pair_emotions".
+      confidences: one per pair: "pair_confidences".
+    """
+    return {
+        **item,
+        "pairs": [[i + 1, j + 1] for i, j in pairs],
+        "pair_emotions": list(emotions),
+        "pair_confidences": list(confidences),
+    }
+
+
+def _without_nothing(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def write_conversations(path: Path, dialogues: Iterable[Dialogue]) -> None:
+    """Writes a file of conversations whole or not at all; one that is there is replaced."""
+    with written_whole(path) as file:
+        for dialogue in dialogues:
+            line = json.dumps(dialogue_object(dialogue), ensure_ascii=False, allow_nan=False)
+            # Half a surrogate pair, which UTF-8 has no bytes for, is written as JSON's \ud800.
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")

@@ -1,0 +1,133 @@
+"""ECF (Emotion-Cause-in-Friends): the splits in their official text files, or in SemEval's JSON."""
+
+import re
+from pathlib import Path
+
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.semeval import read_semeval
+
+_HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
+_PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
+_PAIRS = re.compile(rf"({_PAIR.pattern}( *, *{_PAIR.pattern})*)?")
+_CLIP = re.compile(r"(.+): ([0-9:.]+) - ([0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)")
+_TIME = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}\.[0-9]+)")
+_GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
+
+
+def read_split(root: Path, split: str) -> list[Dialogue]:
+    """Reads a split of ECF, whichever of its two formats is there.
+
+    Args:
+      root: folder with `<split>.txt` or, looked for second, `Subtask_2_<split>.json`.
+      split: "train", "dev" or "test".
+
+    Raises:
+      InputError: neither file is there, or one is malformed.
+    """
+    text, subtask = root / f"{split}.txt", root / f"Subtask_2_{split}.json"
+    if text.is_file():
+        return read_ecf_text(text)
+    if subtask.is_file():
+        return read_semeval(subtask, labelled=True)
+    raise InputError(
+        f"neither {text} nor {subtask} is there; get ECF with 'git clone "
+        "https://github.com/NUSTM/MECPE' and pass --config.data.root=MECPE/data"
+    )
+
+
+def read_ecf_text(path: Path) -> list[Dialogue]:
+    """Reads an official text file of ECF.
+
+    A conversation is a line `id length`, a line of pairs `(emotion,cause),…` counted from 1 (empty
+    where there is none) and `length` lines `number | speaker | emotion | text | clip: start - end`.
+    Utterance U of conversation D gets the id `dia<D>utt<U>`, the key of the official feature
+    tables. Its clip is the stretch of the episode that its line names, or None if that stretch does
+    not end after it starts (one utterance of the test split) or its start is no time at all.
+
+    Raises:
+      InputError: the file is not of this form, ends too early, or a conversation is unusable.
+    """
+    try:
+        # Only "\n" ends a line here: splitlines() would also cut a text at U+2028 and the like.
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; {_GET_IT}") from error
+    dialogues = []
+    start = 0
+    while start < len(lines):
+        dialogue = _read_conversation(lines, start, path)
+        dialogues.append(dialogue)
+        start += 2 + len(dialogue.utterances)
+    check_unique(dialogues, str(path))
+    return dialogues
+
+
+def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
+    """The conversation whose first line is `lines[start]`."""
+    header = _HEADER.fullmatch(lines[start].strip())
+    if header is None:
+        raise InputError(
+            f"{path}:{start + 1}: expected 'conversation-id number-of-utterances' but found "
+            f"{lines[start][:40]!r}; is the number of utterances before it right? Else {_GET_IT}"
+        )
+    number, length = header[1], int(header[2])
+    pair_line = "".join(lines[start + 1 : start + 2]).strip()
+    if _PAIRS.fullmatch(pair_line) is None:
+        raise InputError(
+            f"{path}:{start + 2}: expected pairs such as (3,1),(3,3), or an empty line, but found "
+            f"{pair_line[:40]!r}; correct the line, or {_GET_IT} if it was cut short"
+        )
+    if start + 2 + length > len(lines):
+        raise InputError(
+            f"{path}:{len(lines)}: the file ends inside conversation {number}, whose number of "
+            f"utterances is {length} by line {start + 1}; {_GET_IT}"
+        )
+    pairs = sorted((int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(pair_line))
+    utterances = tuple(
+        _read_utterance(lines[start + 1 + t], t, number, f"{path}:{start + 2 + t}")
+        for t in range(1, length + 1)
+    )
+    where = f"{path}:{start + 1}: conversation {number}"
+    return check_dialogue(Dialogue(number, utterances, tuple(pairs)), where)
+
+
+def _read_utterance(line: str, expected: int, conversation: str, where: str) -> Utterance:
+    """The utterance of one line, which must be number `expected` of its conversation."""
+    # The text may hold a "|" of its own, so the clip is split off from the right.
+    fields = line.split("|", 3)
+    fields[-1:] = fields[-1].rsplit("|", 1)
+    fields = [field.strip() for field in fields]
+    stretch = _CLIP.fullmatch(fields[-1])
+    if len(fields) != 5 or stretch is None:
+        raise InputError(
+            f"{where}: expected utterance {expected} of conversation {conversation} as 'number | "
+            f"speaker | emotion | text | clip: start - end' but found {line[:40]!r}; correct the "
+            f"line or the number of utterances, or {_GET_IT} if the line was cut short"
+        )
+    number, speaker, emotion, text, _ = fields
+    if number != str(expected):
+        raise InputError(
+            f"{where}: utterance {number!r} stands where number {expected} of conversation "
+            f"{conversation} is due; utterances are numbered 1, 2, 3, … without gaps"
+        )
+    if not speaker or not text:
+        missing = "text" if speaker else "speaker"
+        raise InputError(f"{where}: utterance {expected} has no {missing}; write it there")
+    return Utterance(
+        f"dia{conversation}utt{expected}", speaker, text, emotion, _make_clip(*stretch.groups())
+    )
+
+
+def _make_clip(video: str, start: str, end: str) -> Clip | None:
+    """The clip, or None if its times are of no use."""
+    times = [_TIME.fullmatch(time) for time in (start, end)]
+    # To microseconds: 21 minutes and 16.441 seconds are 1276.441, not 1276.4409999999999.
+    seconds = [
+        round(3600 * int(time[1]) + 60 * int(time[2]) + float(time[3]), 6) for time in times if time
+    ]
+    if len(seconds) < 2 or seconds[0] >= seconds[1]:
+        return None
+    return Clip(video, *seconds)

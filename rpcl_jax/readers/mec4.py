@@ -1,0 +1,262 @@
+"""MEC4 (Chinese and English; GitHub DanWu2003/M3F-MECPE), whose conversations are one text each.
+
+The benchmark cannot be had without asking for it: its form is what its README and other public
+readers of it show. What they do not show, and is decided here, the docstrings say.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rpcl_jax.data.dialogue import (
+    EMOTIONAL,
+    EMOTIONS,
+    LONGEST_FILM,
+    NEUTRAL,
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    check_unique,
+)
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.mecad import emotion_name
+from rpcl_jax.readers.objects import field, read_objects
+
+_FILES = {"train": "train.json", "dev": "valid.json", "test": "test.json"}
+# Overlapping matches are wanted, so all of it is looked ahead at.
+_MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\s*[:：]))")
+_HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
+_PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
+_PAIRS = re.compile(rf"\s*(\[\s*)?({_PAIR.pattern}[\s,]*)*\]?\s*")
+_TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
+
+
+class _Mark(NamedTuple):
+    """Where a text may say `number.speaker：`; `doubts` is how much speaks against it."""
+
+    number: int
+    start: int
+    end: int
+    speaker: str
+    doubts: int
+
+
+def read_split(root: Path, split: str) -> list[Dialogue]:
+    """Reads a split of MEC4.
+
+    Args:
+      root: folder with `MEC4_text/train.json`, `valid.json` and `test.json`, and possibly
+        `subtitles.json`; see `read_mec4`.
+      split: "train", "dev" or "test".
+
+    Raises:
+      InputError: the file of the split is not there, or a file is malformed.
+    """
+    path = root / "MEC4_text" / _FILES[split]
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not there; get MEC4 (https://github.com/DanWu2003/M3F-MECPE) and name the "
+            "folder that MEC4_text lies in by --config.data.root"
+        )
+    subtitles = root / "subtitles.json"
+    return read_mec4(path, subtitles if subtitles.is_file() else None)
+
+
+def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
+    """Reads a file of MEC4, a JSON list of conversations.
+
+    A conversation has "dia_id", "dia_len" (its number of utterances), "text" (see `split_text`) and
+    "pairs", a string such as `(2,1),(4,3)`, brackets and commas of full width or not, or a list of
+    such strings or of `[2, 1]`; the emotion's utterance comes first. "emotion" or "emotions", a
+    list of `dia_len` names, may say its categories; without them an utterance is EMOTIONAL if it is
+    the emotion of a pair, and neutral if not. Utterance U of conversation D gets the id
+    `dia<D>utt<U>`.
+
+    How `subtitles.json` is laid out is a guess: `{dia_id: [{"start": …, "end": …}, …]}` or
+    `{dia_id: [[start, end], …]}`, one per utterance, in seconds or as "HH:MM:SS.mmm" (or
+    "HH:MM:SS,mmm"), counted from the beginning of `dialogue_videos/<dia_id>.mp4`. An utterance for
+    which it does not say so, or whose stretch does not end after it starts, has no clip; the rest
+    of the benchmark can be read whether or not the guess is right.
+
+    Args:
+      path: the file.
+      subtitles: `subtitles.json`, or None where that is not there.
+
+    Raises:
+      InputError: a file is no JSON, `path` is not of this form, or a conversation is unusable.
+    """
+    rows = read_objects(path)
+    if not rows:
+        raise InputError(f"{path}: holds no conversation; is it the right file?")
+    times = read_objects(subtitles)[:1] if subtitles else []
+    stretches = times[0] if times and isinstance(times[0], Mapping) else {}
+    dialogues = [
+        _parse_conversation(row, stretches, f"{path}: conversation number {number}")
+        for number, row in enumerate(rows, 1)
+    ]
+    check_unique(dialogues, str(path))
+    return dialogues
+
+
+def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
+    """Splits `1.speaker：words 2.speaker：words …` into (speaker, words), `count` of them.
+
+    After a number comes `.`, `．` or `、`, after the speaker `:` or `：`; words may hold any of
+    these, and numbers. So of all ways to split in which the numbers run 1, 2, …, `count`, the first
+    stands at the beginning and everyone says something, the one with the fewest doubtful marks is
+    taken, and of several such the one whose first differing mark comes first. A mark is doubtful,
+    once for each, if no white space stands before it ("第2.说"), if its speaker begins with a digit
+    ("2.5"), and if its speaker holds a comma or the end of a sentence.
+
+    Args:
+      text: of a conversation.
+      count: its number of utterances.
+      where: file and place, the beginning of the message.
+
+    Raises:
+      InputError: there is no such way, or an undoubted mark `count + 1` of someone who spoke before
+        stands in the last words.
+    """
+    text = text.strip()
+    marks = _find_marks(text)
+    # From the last number to the first: the best split from a mark on, by its doubts.
+    following: list[tuple[int, _Mark, list[_Mark]]] = []
+    for number in range(count, 0, -1):
+        best = []
+        for mark in marks.get(number, ()):
+            later = [
+                option
+                for option in following
+                if option[1].start > mark.end and text[mark.end : option[1].start].strip()
+            ]
+            if number == count and text[mark.end :].strip():
+                best.append((mark.doubts, mark, [mark]))
+            elif later:
+                doubts, _, rest = min(later, key=lambda option: (option[0], option[1].start))
+                best.append((mark.doubts + doubts, mark, [mark, *rest]))
+        if not best:
+            raise InputError(
+                f"{where}: its text cannot be split into {count} utterances: no "
+                f"'{number}.speaker:' with words after it stands where it is due; correct the text "
+                "or dia_len"
+            )
+        following = best
+    starts = [split for _, mark, split in following if mark.start == 0]
+    if not starts:
+        raise InputError(f"{where}: its text must begin with '1.speaker:'; correct it")
+    (split,) = starts
+    for mark in marks.get(count + 1, ()):
+        spoke_before = mark.speaker in {other.speaker for other in split}
+        if mark.start > split[-1].end and not mark.doubts and spoke_before:
+            raise InputError(
+                f"{where}: its text goes on with '{text[mark.start : mark.end]}', but dia_len is "
+                f"{count}; correct one of them"
+            )
+    ends = [*(mark.start for mark in split[1:]), len(text)]
+    return [
+        (mark.speaker, text[mark.end : end].strip()) for mark, end in zip(split, ends, strict=True)
+    ]
+
+
+def _find_marks(text: str) -> dict[int, list[_Mark]]:
+    """All places that may be marks, by number and in order."""
+    marks: dict[int, list[_Mark]] = {}
+    for match in _MARK.finditer(text):
+        start, end = match.span("mark")
+        number, speaker = int(match[2]), match[3].strip()
+        if speaker:
+            doubts = (
+                bool(text[:start]) and not text[start - 1].isspace(),
+                speaker[0].isdigit(),
+                re.search("[,，。.!！?？;；…]", speaker) is not None,
+            )
+            marks.setdefault(number, []).append(_Mark(number, start, end, speaker, sum(doubts)))
+    return marks
+
+
+def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> Dialogue:
+    name = str(field(row, "dia_id", (int, str), where))
+    where = f"{where} (dia_id {' '.join(name.split())})"
+    length = str(field(row, "dia_len", (int, str), where))
+    if not (length.isdecimal() and len(length) < 10 and int(length)):
+        raise InputError(
+            f"{where}: dia_len cannot be {length[:40]!r}; give the number of utterances"
+        )
+    if "pairs" not in row:
+        raise InputError(f"{where}: it has no 'pairs'; add it, empty where there is no pair")
+    turns = split_text(field(row, "text", str, where), int(length), where)
+    pairs = tuple(sorted(_parse_pairs(row["pairs"], where)))
+    emotions = _parse_emotions(row, len(turns), where)
+    if not emotions:
+        caused = {i for i, _ in pairs}
+        emotions = [EMOTIONAL if t in caused else NEUTRAL for t in range(len(turns))]
+    clips = _make_clips(name, stretches.get(name), len(turns))
+    utterances = tuple(
+        Utterance(f"dia{name}utt{t}", speaker, words, emotion, clip)
+        for t, ((speaker, words), emotion, clip) in enumerate(
+            zip(turns, emotions, clips, strict=True), 1
+        )
+    )
+    return check_dialogue(Dialogue(name, utterances, pairs), where)
+
+
+def _parse_pairs(pairs: Any, where: str) -> list[tuple[int, int]]:
+    # A list is written as the string that it would be: [[2, 1], "(4,3)"] as "[2, 1] (4,3)".
+    parts = pairs if isinstance(pairs, list) else [pairs or ""]
+    text = " ".join(map(str, parts)).translate(_HALF_WIDTH)
+    if _PAIRS.fullmatch(text) is None:
+        raise InputError(
+            f"{where}: 'pairs' cannot be {str(pairs)[:40]!r}; write (2,1),(4,3), the utterance of "
+            "the emotion first, or nothing where there is no pair"
+        )
+    return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(text)]
+
+
+def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str]:
+    """The categories, or none where the row has none."""
+    emotions = next((row[k] for k in ("emotions", "emotion") if row.get(k) is not None), None)
+    if emotions is None:
+        return []
+    if not isinstance(emotions, list) or len(emotions) != length:
+        raise InputError(
+            f"{where}: its emotions must be a list of {length} names, one per utterance; correct "
+            "or remove it"
+        )
+    names = [emotion_name(str(emotion)) for emotion in emotions]
+    for t, name in enumerate(names, 1):
+        if name not in EMOTIONS:
+            raise InputError(
+                f"{where}: the emotion {name[:40]!r} of utterance {t} is unknown; known are "
+                f"{', '.join(EMOTIONS)}"
+            )
+    return names
+
+
+def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
+    if not isinstance(stretches, list) or len(stretches) != length:
+        return [None] * length
+    clips: list[Clip | None] = []
+    for stretch in stretches:
+        ends = (
+            [stretch.get("start"), stretch.get("end")] if isinstance(stretch, Mapping) else stretch
+        )
+        times = [_seconds(time) for time in ends] if isinstance(ends, list) else []
+        match times:
+            case [float(start), float(end)] if 0 <= start < end < LONGEST_FILM:
+                clips.append(Clip(video, start, end))
+            case _:
+                clips.append(None)
+    return clips
+
+
+def _seconds(time: Any) -> float | None:
+    """A time of `subtitles.json`, or None if it is not one."""
+    if isinstance(time, (int, float)) and not isinstance(time, bool):
+        return float(time) if abs(time) < 1e9 else None
+    match = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None
+    if match is None:
+        return None
+    seconds = float(match[3].replace(",", "."))
+    return round(3600 * int(match[1]) + 60 * int(match[2]) + seconds, 6)

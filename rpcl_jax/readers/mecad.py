@@ -1,0 +1,136 @@
+"""MECAD, and whatever else is written as MECAD is: RECCON's JSON, with a video per utterance."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rpcl_jax.data.dialogue import (
+    EMOTIONS,
+    NEUTRAL,
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    clip_name,
+)
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.objects import field, read_objects
+
+EVIDENCE = "expanded emotion cause evidence"
+_FILES = {
+    "train": "train_data_pair.json",
+    "dev": "valid_data_pair.json",
+    "test": "test_data_pair.json",
+}
+# MECAD's and RECCON's names of what ECF calls otherwise.
+_EMOTIONS = {"happy": "joy", "happiness": "joy", "sad": "sadness"}
+_BACKGROUND = "b"
+
+
+def read_split(root: Path, split: str) -> list[Dialogue]:
+    """Reads a split of MECAD.
+
+    Args:
+      root: folder with `train_data_pair.json`, `valid_data_pair.json` and `test_data_pair.json`.
+      split: "train", "dev" or "test".
+
+    Raises:
+      InputError: the file is not there or malformed.
+    """
+    path = root / _FILES[split]
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not there; get MECAD (https://github.com/redifinition/M3HG, data/MECAD, or "
+            "its authors) and name its folder by --config.data.root"
+        )
+    return read_mecad(path)
+
+
+def read_mecad(path: Path) -> list[Dialogue]:
+    """Reads a file of the form `{id: [[utterance, …]]}`.
+
+    An utterance has "turn" (1, 2, 3, …), "speaker", "utterance", "emotion" (of any case, Happy or
+    joy, Sad or sadness) and possibly "utterance_name", "video" and "expanded emotion cause
+    evidence", the turns of its causes. The evidence of a neutral utterance makes no pair, nor does
+    "b", which RECCON writes for a cause outside the conversation. An utterance's id is its
+    `utterance_name`, or `video` without its ending, or `<id>_<turn>`; its clip is the whole of
+    `video`.
+
+    The public copy of ECF in https://github.com/redifinition/M3HG is of this form too.
+
+    Raises:
+      InputError: the file is not of this form, or a conversation is unusable.
+    """
+    objects = read_objects(path)
+    if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:
+        raise InputError(
+            f"{path}: must be one object of conversations by id; is it the right file?"
+        )
+    if any(not name.strip() for name in objects[0]):
+        raise InputError(f"{path}: a conversation's id is blank; write one")
+    return [
+        _parse_conversation(name, value, f"{path}: conversation {name}")
+        for name, value in objects[0].items()
+    ]
+
+
+def emotion_name(name: str) -> str:
+    """What ECF calls an emotion that MECAD or RECCON names; a name that is unknown stays."""
+    return _EMOTIONS.get(name.strip().lower(), name.strip().lower())
+
+
+def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
+    # A list in a list in every file of the family; what a second one would mean, nobody says.
+    if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
+        raise InputError(f"{where}: must be a list that holds one list of utterances; correct it")
+    utterances = []
+    pairs = []
+    for t, turn in enumerate(value[0], 1):
+        place = f"{where}, utterance number {t}"
+        number = field(turn, "turn", (int, str), place)
+        if str(number) != str(t):
+            raise InputError(
+                f"{place}: its turn is {number!r}; utterances are numbered 1, 2, 3, … in order"
+            )
+        utterance = _parse_utterance(turn, f"{name}_{t}", place)
+        utterances.append(utterance)
+        causes = _parse_evidence(turn.get(EVIDENCE), place)
+        if utterance.emotion != NEUTRAL:
+            pairs += [(t - 1, cause - 1) for cause in causes]
+    return check_dialogue(Dialogue(name, tuple(utterances), tuple(sorted(pairs))), where)
+
+
+def _parse_utterance(turn: Mapping[str, Any], name: str, where: str) -> Utterance:
+    clip = None
+    if turn.get("video") is not None:
+        clip = Clip(clip_name(field(turn, "video", str, where)))
+        name = clip.video
+    if turn.get("utterance_name") is not None:
+        name = field(turn, "utterance_name", str, where)
+    emotion = emotion_name(field(turn, "emotion", str, where))
+    if emotion not in EMOTIONS:
+        raise InputError(
+            f"{where}: its emotion {turn['emotion']!r} is unknown; known are "
+            f"{', '.join((*EMOTIONS, *_EMOTIONS))}"
+        )
+    speaker, text = (field(turn, key, str, where) for key in ("speaker", "utterance"))
+    return Utterance(name, speaker, text, emotion, clip)
+
+
+def _parse_evidence(evidence: Any, where: str) -> list[int]:
+    """The turns of the causes; without evidence, none."""
+    causes = [] if evidence is None else evidence
+    if not isinstance(causes, list):
+        raise InputError(f"{where}: {EVIDENCE!r} must be a list of turns; correct it")
+    turns = []
+    for cause in causes:
+        is_turn = isinstance(cause, int) and not isinstance(cause, bool)
+        if not (is_turn or (isinstance(cause, str) and cause.strip().isdecimal())):
+            if cause == _BACKGROUND:
+                continue
+            raise InputError(
+                f"{where}: {str(cause)[:40]!r} in {EVIDENCE!r} is no turn; write the number of an "
+                f"utterance, or {_BACKGROUND!r} for a cause outside the conversation"
+            )
+        turns.append(int(cause))
+    return turns

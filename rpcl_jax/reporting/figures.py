@@ -1,0 +1,344 @@
+"""Draws the paper's Figures 2 and 3 for runs of ours, and three of our own, as PNG and SVG.
+
+python tools/make_figures.py runs/ecf_minilm_grid --out=results/figures
+
+RESULTS are grids (tools/run_grid.py) or single runs. Whiskers of differences are 95 % intervals of
+the paired bootstrap (rpcl_jax/evaluation/bootstrap.py), those of bars standard deviations over seeds; a
+difference whose interval contains 0 is drawn hollow.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    import matplotlib
+except ImportError as error:
+    sys.exit(f"make_figures: {error}; pip install -r requirements-tools.txt")
+
+matplotlib.use("Agg")  # before pyplot: no screen is needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.evaluation.metrics import precision_recall_curve, reliability
+from rpcl_jax.reporting.experiments import Experiment, Run, read_experiments, training_curves
+from rpcl_jax.run.command_line import one_line
+
+# Okabe and Ito's colours, which everybody can tell apart.
+COLOURS = {"base": "#0072B2", "rpcl": "#D55E00"}
+MODALITIES = ("T", "T+A", "T+V", "T+A+V")
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "rpcl_jax",  # the same figure, the same file
+}
+
+
+def diagnostics_figure(experiments: Sequence[Experiment]) -> Figure | None:
+    """Figure 2: gaps, operating points, and changes in the direction RPCL wants."""
+    experiments = [e for e in experiments if e.common_seeds("base", "rpcl")]
+    if not experiments:
+        return None
+    figure, axes = plt.subplots(
+        len(experiments),
+        4,
+        figsize=(13, 3.2 * len(experiments)),
+        width_ratios=[3, 3, 2, 2],
+        squeeze=False,
+    )
+    for row, experiment in zip(axes, experiments, strict=True):
+        _draw_gaps(row[0], experiment)
+        _draw_operating_points(row[1], experiment)
+        # Severities are smaller by far: on one axis with confidences they would not be seen.
+        _draw_changes(row[2], experiment, ["gold_confidence"], "gold confidence")
+        _draw_changes(row[3], experiment, ["severity_hard", "severity_all"], "violation severity")
+        row[0].set_ylabel(experiment.title, fontsize=8)
+    return figure
+
+
+def _draw_gaps(axes: Axes, experiment: Experiment) -> None:
+    seeds = experiment.common_seeds("base", "rpcl")
+    for place, metric in enumerate(("gap_hard", "gap_all")):
+        for shift, objective in ((-0.2, "base"), (0.2, "rpcl")):
+            values = 100 * experiment.values(objective, metric, seeds)
+            axes.bar(
+                *(place + shift, values.mean(), 0.38),
+                yerr=values.std(ddof=1) if len(values) > 1 else None,
+                color=COLOURS[objective],
+                capsize=3,
+            )
+        axes.annotate(
+            describe(experiment.delta("rpcl", metric, seeds)),
+            (place, 1),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            fontsize=7,
+        )
+    axes.set_xticks([0, 1], ["hard negatives", "all negatives"])
+    axes.set_title("gold-negative gap (points, ± sd over seeds)", pad=24)
+
+
+def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
+    seeds = experiment.common_seeds("base", "rpcl")
+    for objective in ("base", "rpcl"):
+        recall, precision = (
+            100 * experiment.values(objective, f"pair_{name}", seeds)
+            for name in ("recall", "precision")
+        )
+        axes.scatter(recall, precision, s=14, alpha=0.5, color=COLOURS[objective], lw=0)
+        means = recall.mean(), precision.mean()
+        axes.scatter(*means, s=60, color=COLOURS[objective], label=objective, zorder=3)
+    axes.margins(0.3)
+    _draw_f1_lines(axes)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_title("operating points, means large (lines: equal F1)", pad=24)
+    axes.legend(loc="best")
+
+
+def _draw_f1_lines(axes: Axes) -> None:
+    """Lines of equal F1, a point apart or more, without changing what is in view."""
+    left, right, bottom, top = axes.axis()
+    recall = np.linspace(max(left, 1), right, 200)
+    grid = recall, np.linspace(max(bottom, 1), top, 200)
+    x, y = np.meshgrid(*grid)
+    f1 = 2 * x * y / (x + y)
+    lines = axes.contour(x, y, f1, levels=8, colors="#bbbbbb", linewidths=0.6)
+    axes.clabel(lines, fontsize=6, fmt="%.1f")
+    axes.axis((left, right, bottom, top))
+
+
+def _draw_changes(axes: Axes, experiment: Experiment, metrics: Sequence[str], title: str) -> None:
+    """Rpcl over base, turned so that up is what RPCL wants: more confidence, less severity."""
+    seeds = experiment.common_seeds("base", "rpcl")
+    for place, metric in enumerate(metrics):
+        delta = experiment.delta("rpcl", metric, seeds)
+        _draw_interval(axes, place, delta, -1 if metric.startswith("severity") else 1)
+    names = {"gold_confidence": "gold pairs", "severity_hard": "hard", "severity_all": "all"}
+    axes.set_xticks(range(len(metrics)), [names[metric] for metric in metrics])
+    axes.set_xlim(-0.6, len(metrics) - 0.4)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_ylabel("points, desired direction up")
+    axes.set_title(f"change of {title}", pad=24)
+
+
+def _draw_interval(
+    axes: Axes,
+    place: float,
+    delta: Interval,
+    sign: int = 1,
+    *,
+    colour: str = COLOURS["rpcl"],
+    label: str | None = None,
+) -> None:
+    """A difference in points with its interval; hollow if that contains 0."""
+    value = 100 * sign * delta.difference
+    ends = sorted(100 * sign * end for end in (delta.low, delta.high))
+    # A percentile interval may leave out the difference itself; an error bar cannot point back.
+    error = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
+    axes.errorbar(
+        *(place, value),
+        yerr=error,
+        fmt="o",
+        color=colour,
+        mfc="white" if delta.contains_zero else colour,
+        capsize=3,
+        label=label,
+    )
+
+
+def describe(delta: Interval) -> str:
+    """A difference and its interval in points."""
+    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * value for value in delta[:3]))
+    return text.replace("-", "−") + "\ncontains 0" * delta.contains_zero
+
+
+def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
+    """Figure 3: rpcl over base in every modality setting, a line of points for each setup."""
+    experiments = [e for e in experiments if e.common_seeds("base", "rpcl")]
+    setups = list(dict.fromkeys(e.setup for e in experiments))
+    if not experiments:
+        return None
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
+    names = {"pair_f1": "Pair F1", "pair_auprc": "AUPRC"}
+    for panel, (metric, name) in zip(axes, names.items(), strict=True):
+        for number, setup in enumerate(setups):
+            label: str | None = setup
+            for e in (e for e in experiments if e.setup == setup):
+                delta = e.delta("rpcl", metric, e.common_seeds("base", "rpcl"))
+                shift = 0.6 * ((number + 0.5) / len(setups) - 0.5)
+                place = MODALITIES.index(e.modalities) + shift
+                colour = plt.get_cmap("tab10")(number)
+                _draw_interval(panel, place, delta, colour=colour, label=label)
+                label = None
+        panel.axhline(0, color="black", lw=0.8)
+        panel.set_xticks(range(len(MODALITIES)), MODALITIES)
+        panel.set_xlim(-0.5, len(MODALITIES) - 0.5)
+        panel.set_ylabel("rpcl − base (points)")
+        panel.set_title(name)
+    axes[0].legend(loc="best", fontsize=7)
+    return figure
+
+
+def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
+    """A curve for every seed of base and rpcl, and where the validation threshold falls."""
+    figure, panels = _panels(experiments)
+    for axes, experiment in zip(panels, experiments, strict=True):
+        for objective, runs in _shown(experiment).items():
+            for number, run in enumerate(runs):
+                recall, precision = precision_recall_curve(
+                    run.scores(experiment.splits["test"], "test")
+                )
+                result = run.result["test"]
+                axes.plot(
+                    *(100 * recall, 100 * precision),
+                    color=COLOURS[objective],
+                    lw=0.9,
+                    alpha=0.8,
+                    label=f"{objective}, AUPRC {100 * _mean(runs, 'pair_auprc'):.2f}"
+                    if number == 0
+                    else None,
+                )
+                axes.plot(
+                    *(100 * result["pair_recall"], 100 * result["pair_precision"], "o"),
+                    color=COLOURS[objective],
+                    mec="white",
+                    ms=6,
+                    zorder=3,
+                )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("recall")
+        axes.set_ylabel("precision")
+        axes.set_title(experiment.title)
+        axes.legend(loc="upper right")
+    return figure
+
+
+def training_figure(experiments: Sequence[Experiment]) -> Figure:
+    """Training loss (mean of an epoch) and validation Pair F1 of every seed of base and rpcl."""
+    figure, panels = _panels(experiments, columns=2)
+    for (loss, f1), experiment in zip(panels.reshape(-1, 2), experiments, strict=True):
+        for objective, runs in _shown(experiment).items():
+            for number, run in enumerate(runs):
+                label = objective if number == 0 else None
+                style = {"color": COLOURS[objective], "lw": 1.0, "alpha": 0.8, "label": label}
+                losses, scores = training_curves(run)
+                loss.plot(range(1, len(losses) + 1), losses, **style)
+                f1.plot(range(1, len(scores) + 1), 100 * scores, **style)
+                best = int(np.argmax(scores))
+                f1.plot(best + 1, 100 * scores[best], "o", color=COLOURS[objective], ms=4)
+        loss.set_title(f"{experiment.title}: training loss", fontsize=9)
+        f1.set_title("validation Pair F1 (dot: the epoch that is kept)", fontsize=9)
+        for axes in (loss, f1):
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        f1.legend(loc="lower right")
+    return figure
+
+
+def reliability_figure(experiments: Sequence[Experiment]) -> Figure:
+    """Fraction of gold pairs by confidence, the candidates of all seeds together."""
+    figure, panels = _panels(experiments)
+    for axes, experiment in zip(panels, experiments, strict=True):
+        axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
+        for objective, runs in _shown(experiment).items():
+            scores = [run.scores(experiment.splits["test"], "test") for run in runs]
+            pooled = reliability([s for one in scores for s in one])
+            ece, brier = np.mean([reliability(one)[-2:] for one in scores], axis=0)
+            axes.plot(
+                *(pooled.confidence, pooled.gold, "-"),
+                color=COLOURS[objective],
+                lw=1,
+                label=f"{objective}: ECE {100 * ece:.2f} %, Brier {brier:.4f}",
+            )
+            axes.scatter(
+                *(pooled.confidence, pooled.gold),
+                s=6 + 120 * pooled.candidates / pooled.candidates.sum(),
+                color=COLOURS[objective],
+                zorder=3,
+            )
+        axes.set_xlabel("pair confidence (area of a dot: candidates)")
+        axes.set_ylabel("fraction of gold pairs")
+        axes.set_title(experiment.title)
+        axes.legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def _panels(experiments: Sequence[Experiment], columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure with `columns` panels for every experiment, and the panels in a row."""
+    count = columns * len(experiments)
+    across = min(count, 2)
+    down = -(-count // across)
+    figure, panels = plt.subplots(down, across, figsize=(4.8 * across, 3.6 * down), squeeze=False)
+    for axes in panels.ravel()[count:]:
+        axes.remove()
+    return figure, panels.ravel()[:count]
+
+
+def _shown(experiment: Experiment) -> dict[str, list[Run]]:
+    """The runs of base and rpcl, as far as there are any."""
+    return {o: list(experiment.runs[o].values()) for o in COLOURS if o in experiment.runs}
+
+
+def _mean(runs: Sequence[Run], metric: str) -> float:
+    return float(np.mean([run.result["test"][metric] for run in runs]))
+
+
+FIGURES = {
+    "figure2_diagnostics": diagnostics_figure,
+    "figure3_modalities": modalities_figure,
+    "precision_recall": precision_recall_figure,
+    "training": training_figure,
+    "reliability": reliability_figure,
+}
+
+
+def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
+    """Writes every figure that the runs have something for, as .png and .svg."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    experiments = [e for e in experiments if _shown(e)]
+    for name, draw in FIGURES.items():
+        with plt.rc_context(STYLE):
+            figure = draw(experiments) if experiments else None
+            if figure is None:
+                for kind in (".png", ".svg"):  # of other runs, it would mislead
+                    (out / f"{name}{kind}").unlink(missing_ok=True)
+                print(f"{name}: no runs for it", file=sys.stderr)
+                continue
+            for kind, metadata in ((".png", {}), (".svg", {"Date": None})):
+                path = out / f"{name}{kind}"
+                figure.savefig(path, metadata=metadata)
+                written.append(path)
+            plt.close(figure)
+    return written
+
+
+def main() -> None:
+    """Reads the command line and draws the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the figures")
+    arguments = parser.parse_args()
+    with one_line("make_figures"):
+        for path in write_figures(read_experiments(arguments.results), arguments.out):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

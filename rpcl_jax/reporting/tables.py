@@ -1,0 +1,269 @@
+"""Writes the paper's five tables for runs of ours, as Markdown, CSV and LaTeX.
+
+python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
+
+RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and modalities. Every
+difference comes with its 95 % interval, a paired bootstrap over the test dialogues with seeds
+nested (rpcl_jax/evaluation/bootstrap.py). One whose interval contains 0 is printed as such; only the others
+are bold.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rpcl_jax.data.corpus_statistics import split_statistics
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.reporting.experiments import Experiment, read_experiments
+from rpcl_jax.run.command_line import one_line
+
+CONTROLS = ("fixed_margin", "utterance_dropout")
+ABLATIONS = (
+    *("cdmr", "ccps"),
+    *("no_alignment", "no_corrupted_ce", "no_adaptive_margin", "no_top_k"),
+)
+# Pair F1 on the official test splits, in percent, with the best modalities of each system.
+PUBLISHED = (
+    ("ECF", "MECPE-2steps", "T+A", 53.48),
+    ("ECF", "HiLo", "T+A+V", 55.45),
+    ("ECF", "BridgeProt", "T+A", 54.55),
+    ("MECAD", "SHARK", "T", 45.74),
+    ("MECAD", "M3HG", "T", 50.27),
+    ("MECAD", "BridgeProt", "T+A", 57.89),
+    ("MEC4", "MECPE-2steps", "T+A", 28.82),
+    ("MEC4", "HiLo", "T+A+V", 35.11),
+    ("MEC4", "M3F", "T+A+V", 44.79),
+    ("MEC4", "BridgeProt", "T+A+V", 42.65),
+)
+STATISTICS_COLUMNS = (
+    *("benchmark", "split", "conversations", "utterances", "emotional utterances", "pairs"),
+    "mean pair distance",
+)
+COLUMNS = ("benchmark", "modalities", "text encoder", "grid", "seeds")
+NAMES = {"pair_f1": "Pair F1", "pair_auprc": "AUPRC"}
+
+Value = str | int | float | np.ndarray | Interval | None
+
+
+class Table(NamedTuple):
+    """A table; a row is as long as `columns`.
+
+    A cell is text or a number, a metric's values over seeds (an array), a difference (an Interval)
+    or nothing (None).
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[list[Value]]
+
+
+def format_value(value: Value) -> tuple[str, bool]:
+    """The text of a cell, metrics in points, and whether it is bold."""
+    match value:
+        case None:
+            return "", False
+        case Interval():
+            text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * number for number in value[:3]))
+            text = text.replace("-", "−")
+            notes = ["contains 0"] * value.contains_zero + ["one seed"] * (value.seeds == 1)
+            return " ".join([text, ", ".join(notes)]).strip(), not value.contains_zero
+        case np.ndarray():
+            text = f"{100 * value.mean():.2f}"
+            return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False
+        case float():
+            return f"{value:.3f}", False
+        case _:
+            return str(value), False
+
+
+def statistics_table(experiments: Sequence[Experiment]) -> Table:
+    """Table 1, a row for each split of each benchmark."""
+    rows: list[list[Value]] = []
+    for experiment in {e.config.data.to_json(): e for e in experiments}.values():
+        counted = statistics_rows(experiment.benchmark, experiment.splits)
+        rows += [row for row in counted if row not in rows]
+    return Table("table1_statistics", list(STATISTICS_COLUMNS), rows)
+
+
+def statistics_rows(benchmark: str, splits: Mapping[str, Sequence[Dialogue]]) -> list[list[Value]]:
+    """The rows of Table 1 for the splits of a benchmark."""
+    return [[benchmark, name, *split_statistics(split)] for name, split in splits.items()]
+
+
+def main_table(experiments: Sequence[Experiment]) -> Table:
+    """Table 2: base and rpcl, over the seeds of both."""
+    columns = list(COLUMNS)
+    for name in NAMES.values():
+        columns += [f"{name}, base", f"{name}, rpcl", f"{name}, rpcl − base"]
+    rows: list[list[Value]] = []
+    for e in experiments:
+        seeds = e.common_seeds("base", "rpcl")
+        if seeds:
+            row = _setting(e, seeds)
+            for metric in NAMES:
+                row += [e.values(name, metric, seeds) for name in ("base", "rpcl")]
+                row.append(e.delta("rpcl", metric, seeds))
+            rows.append(row)
+    return Table("table2_main", columns, rows)
+
+
+def controls_table(experiments: Sequence[Experiment]) -> Table:
+    """Table 3: the two training-objective controls between base and rpcl.
+
+    A row is over the seeds that its objective has in common with both.
+    """
+    columns = [*COLUMNS, "objective"]
+    for name in NAMES.values():
+        columns += [name, f"{name}, over base", f"{name}, rpcl over it"]
+    rows: list[list[Value]] = []
+    for e in experiments:
+        if not e.runs.keys() & set(CONTROLS):
+            continue
+        ends = [end for end in ("base", "rpcl") if end in e.runs]
+        for objective in ("base", *CONTROLS, "rpcl"):
+            seeds = e.common_seeds(objective, *ends)
+            row: list[Value] = [*_setting(e, seeds), objective]
+            for metric in NAMES if seeds else ():
+                row.append(e.values(objective, metric, seeds))
+                for system, base in ((objective, "base"), ("rpcl", objective)):
+                    there = system != base and {system, base} <= e.runs.keys()
+                    row.append(e.delta(system, metric, seeds, base) if there else None)
+            if seeds:
+                rows.append(row)
+    return Table("table3_controls", columns, rows)
+
+
+def published_table(experiments: Sequence[Experiment]) -> Table:
+    """Table 4: published systems beside ours, which differ in more than the objective."""
+    rows: list[list[Value]] = []
+    for benchmark in dict.fromkeys(e.benchmark for e in experiments):
+        published = [row for row in PUBLISHED if row[0] == benchmark]
+        for _, system, modalities, f1 in published:
+            # As an array of one: in points like ours.
+            rows.append([benchmark, system, modalities, np.array([f1 / 100]), "published"])
+        for e in experiments:
+            for objective in ("base", "rpcl"):
+                if published and e.benchmark == benchmark and objective in e.runs:
+                    seeds = e.common_seeds(objective)
+                    source = f"ours, {e.encoder}, {e.grid}, seeds {_list(seeds)}"
+                    f1s = e.values(objective, "pair_f1", seeds)
+                    rows.append([benchmark, objective, e.modalities, f1s, source])
+    columns = ["benchmark", "system", "modalities", "Pair F1", "source"]
+    return Table("table4_published", columns, rows)
+
+
+def ablations_table(experiments: Sequence[Experiment]) -> Table:
+    """Table 5: what each part of RPCL gives over base, over the seeds of both."""
+    columns = [*COLUMNS, "objective", *(f"{name}, over base" for name in NAMES.values())]
+    rows: list[list[Value]] = []
+    for e in experiments:
+        for objective in (*ABLATIONS, "rpcl") if e.runs.keys() & set(ABLATIONS) else ():
+            seeds = e.common_seeds("base", objective)
+            if seeds:
+                deltas = [e.delta(objective, metric, seeds) for metric in NAMES]
+                rows.append([*_setting(e, seeds), objective, *deltas])
+    return Table("table5_ablations", columns, rows)
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown."""
+    lines = [table.columns, ["---"] * len(table.columns)]
+    for row in table.rows:
+        cells = [format_value(value) for value in row]
+        texts = [text.replace("|", "\\|") for text, _ in cells]
+        lines.append([f"**{t}**" if bold else t for t, (_, bold) in zip(texts, cells, strict=True)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: Table) -> str:
+    """The table as a `tabular` with the rules of booktabs."""
+    lines = [[escape_latex(column) for column in table.columns]]
+    for row in table.rows:
+        cells = [format_value(value) for value in row]
+        texts = [escape_latex(text) for text, _ in cells]
+        lines.append(
+            [rf"\textbf{{{t}}}" if bold else t for t, (_, bold) in zip(texts, cells, strict=True)]
+        )
+    header, *body = (" & ".join(line) + r" \\" for line in lines)
+    begin = rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}"
+    end = [r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join([begin, r"\toprule", header, r"\midrule", *body, *end])
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """The table in numbers: a mean and a deviation, or a difference and its ends, a column each."""
+    parts = {np.ndarray: ("mean", "sd"), Interval: Interval._fields}
+    columns = []
+    for place, column in enumerate(table.columns):
+        kinds = {type(row[place]) for row in table.rows} & parts.keys()
+        columns.append([f"{column} ({part})" for kind in kinds for part in parts[kind]] or [column])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([name for names in columns for name in names])
+        for row in table.rows:
+            cells: list[Value] = []
+            for value, names in zip(row, columns, strict=True):
+                match value:
+                    case np.ndarray():
+                        cells += [value.mean(), value.std(ddof=1) if len(value) > 1 else None]
+                    case Interval():
+                        cells += value
+                    case _:
+                        cells += [value] + [None] * (len(names) - 1)
+            writer.writerow(cells)
+
+
+def escape_latex(text: str) -> str:
+    """`text` for LaTeX, whatever is in it."""
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"±": r"$\pm$", "−": "$-$", "–": "--"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def write_tables(experiments: Sequence[Experiment], out: Path) -> list[Path]:
+    """Writes every table that the runs have rows for, as .md, .csv and .tex."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    makers = (statistics_table, main_table, controls_table, published_table, ablations_table)
+    for table in (make(experiments) for make in makers):
+        path = out / f"{table.name}.csv"
+        if not table.rows:
+            for kind in (".csv", ".md", ".tex"):  # of other runs, it would mislead
+                path.with_suffix(kind).unlink(missing_ok=True)
+            print(f"{table.name}: no runs for it", file=sys.stderr)
+            continue
+        write_csv(table, path)
+        path.with_suffix(".md").write_text(markdown(table), encoding="utf-8")
+        path.with_suffix(".tex").write_text(latex(table), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _setting(e: Experiment, seeds: Sequence[int]) -> list[Value]:
+    return [e.benchmark, e.modalities, e.encoder, e.grid, _list(seeds)]
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def main() -> None:
+    """Reads the command line and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the tables")
+    arguments = parser.parse_args()
+    with one_line("make_tables"):
+        for path in write_tables(read_experiments(arguments.results), arguments.out):
+            print(path.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A run: its config, its folder, and what its commands share."""

@@ -1,0 +1,132 @@
+"""What the commands share: a mistake of the user's ends in one line, not in a traceback."""
+
+import contextlib
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.run.compilation import use_compilation_cache
+
+_INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shells report it
+
+
+def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], None]) -> None:
+    """Parses absl's flags and does a job: `app.run`, with `one_line` around both.
+
+    Exits with 2 where a flag or a field of the config does not exist or has a wrong value, with 1
+    where the input is bad. `--debug` shows tracebacks.
+
+    Args:
+      name: of the command, the beginning of what it says.
+      job: done when the flags are parsed.
+      check_flags: raises flags.Error where flags do not go together.
+    """
+    flags.DEFINE_bool("debug", False, "Show tracebacks.")
+    flags.DEFINE_bool(
+        "compilation_cache", True, "Keep compiled programs on disk for the next command."
+    )
+    debug = flags.FLAGS["debug"]  # its value can be read where other flags could not
+    for flag in (debug, flags.FLAGS["compilation_cache"]):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
+
+    def parse(argv: list[str]) -> list[str]:
+        # A config may import its neighbours, under `python tools/x.py` as under `python -m`.
+        sys.path.append(os.getcwd())
+        try:
+            rest = flags.FLAGS(argv)
+            if len(rest) > 1:
+                raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
+            check_flags()
+            return rest
+        except flags.UnrecognizedFlagError as error:
+            _complain(name, error, _field_named(error.flagname))
+            sys.exit(2)
+        # ml_collections reports a missing field, file or wrong type each in its own way.
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            if debug.value:
+                raise
+            _complain(name, error)
+            sys.exit(2)
+
+    def main(argv: list[str]) -> None:
+        del argv
+        with one_line(name, unless=bool(debug.value)):
+            prepare(flags.FLAGS.compilation_cache)
+            job()
+
+    app.run(main, flags_parser=parse)
+
+
+def prepare(compilation_cache: bool = True) -> None:
+    """Silences notes of the libraries that concern no user, and turns on the compilation cache.
+
+    Call it before JAX is imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
+    # absl's: through it Orbax reports every save, and every failure, which it raises as well.
+    logging.set_verbosity(logging.FATAL)
+    # A cache that fails (a full disk, say) costs time and nothing else.
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
+    if compilation_cache:
+        use_compilation_cache()
+
+
+def _field_named(flag: str) -> str:
+    """What to say of an unknown flag that is named like a field of the config."""
+    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
+        return ""
+
+    def fields(config: ConfigDict, prefix: str) -> Iterator[str]:
+        for name, value in config.items():
+            yield f"{prefix}{name}"
+            if isinstance(value, ConfigDict):
+                yield from fields(value, f"{prefix}{name}.")
+
+    named = [f for f in fields(flags.FLAGS["config"].value, "") if f"--.{f}".endswith(f".{flag}")]
+    return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
+
+
+def require_config(config: flags.FlagHolder) -> None:
+    """Raises what `run_command` reports unless `--config` names a file that can be read."""
+    if config.value is None:
+        raise flags.Error("--config is needed, for example --config=configs/ecf.py")
+    _ = config.value.seed  # a file that could not be read complains only when looked into
+
+
+@contextlib.contextmanager
+def one_line(name: str, unless: bool = False) -> Iterator[None]:
+    """Turns bad input and file errors into a one-line message and exit status 1.
+
+    Ctrl-C and a full disk end in a line too, which says how to continue.
+
+    Args:
+      name: of the command, the beginning of the line.
+      unless: let the exception through.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if unless:
+            raise
+        _complain(name, "interrupted; run the same command again to continue")
+        sys.exit(_INTERRUPTED)
+    except (InputError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if unless or (isinstance(error, OSError) and not error.filename and not full):
+            raise
+        advice = "; free some space and run the same command again to continue" if full else ""
+        _complain(name, error, advice)
+        sys.exit(1)
+
+
+def _complain(name: str, error: BaseException | str, advice: str = "") -> None:
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:  # str() would show the number too
+        message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    print(f"{name}: {' '.join(message.split())}{advice}", file=sys.stderr)

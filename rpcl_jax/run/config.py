@@ -1,0 +1,193 @@
+"""A config's validation, and the objects that it describes."""
+
+import importlib.util
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rpcl_jax.data.dialogue import EMOTION_CLASSES
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import read_json
+from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.objective import Objective
+from rpcl_jax.readers.corpus import FORMATS
+from rpcl_jax.run.base_config import OBJECTIVES, base_config
+
+_CHOICES = {
+    "objective": tuple(OBJECTIVES),
+    "modalities": ("t", "ta", "tv", "tav"),
+    "data.format": FORMATS,
+    "data.emotions": tuple(EMOTION_CLASSES),
+    "data.candidates": ("past", "all"),
+    "text.context": ("utterance", "dialogue"),
+    "text.dtype": ("auto", "float32", "bfloat16"),
+    "optimizer.schedule": ("constant", "linear"),
+}
+_AT_LEAST_1 = (
+    *("epochs", "batch_size", "data.max_utterances"),
+    *("data.sizes.train", "data.sizes.dev", "data.sizes.test", "text.row_length"),
+    *("model.width", "model.heads", "model.scorer_layers", "diagnostics.top_k"),
+)
+_FRACTIONS = (
+    *("text.dropout", "text.attention_dropout", "model.dropout"),
+    *("rpcl.corruption_rate", "optimizer.warmup"),
+)
+_LIMITS = {  # lowest and highest value
+    **{field: (1, math.inf) for field in _AT_LEAST_1},
+    "seed": (0, 2**32 - 1),
+    "data.seed": (0, 2**32 - 1),
+    "text.max_tokens": (3, math.inf),  # a word piece between the special tokens
+    "model.pair_width": (4, math.inf),  # the scorer's product has a quarter of it
+}
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks every field: that it exists, its kind, its range, and what must go together.
+
+    Raises:
+      InputError: naming the field, what is wrong with it and what it may be.
+    """
+    fields, known = flatten(config), flatten(base_config())
+    for field in sorted(fields.keys() ^ known.keys()):
+        problem = "is missing" if field in known else "does not exist"
+        raise InputError(f"config.{field} {problem}; rpcl_jax/run/base_config.py has all fields")
+    for field, value in fields.items():
+        _check_field(field, value, known[field])
+    c = config
+    if c.text.max_tokens > c.text.row_length:
+        raise InputError(
+            f"config.text.row_length: {c.text.row_length} is less than config.text.max_tokens, "
+            f"{c.text.max_tokens}; make it at least that"
+        )
+    if c.model.width % c.model.heads:
+        raise InputError(
+            f"config.model.width: {c.model.width} is not a multiple of config.model.heads, "
+            f"{c.model.heads}; change one of them"
+        )
+    if not c.text.pretrained:
+        _check_own_encoder(c)
+
+
+def _check_own_encoder(c: ConfigDict) -> None:
+    if not c.text.finetune:
+        raise InputError(
+            "config.text.finetune: False freezes an encoder, which must be pretrained; "
+            "name one in config.text.pretrained"
+        )
+    for field, value in c.text.encoder.items():
+        if value < 1:
+            raise InputError(
+                f"config.text.encoder.{field}: is {value}; it must be at least 1, or name an "
+                "encoder in config.text.pretrained"
+            )
+    if c.text.encoder.hidden_size % c.text.encoder.num_heads:
+        raise InputError(
+            f"config.text.encoder.hidden_size: {c.text.encoder.hidden_size} is not a multiple of "
+            f"config.text.encoder.num_heads, {c.text.encoder.num_heads}; change one of them"
+        )
+
+
+def _check_field(field: str, value: Any, default: Any) -> None:
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if type(value) not in kinds:
+        raise InputError(f"config.{field}: {value!r} is not of type {kinds[-1].__name__}")
+    if field in _CHOICES and value not in _CHOICES[field]:
+        raise InputError(
+            f"config.{field}: {value!r} is unknown; it may be {', '.join(_CHOICES[field])}"
+        )
+    if isinstance(value, bool | str):
+        return
+    low, high = _LIMITS.get(field, (0, math.inf))
+    if field in _FRACTIONS:
+        allowed, wanted = 0 <= value < 1, "at least 0 and less than 1"
+    elif high < math.inf:
+        allowed, wanted = low <= value <= high, f"from {low} to {high}"
+    else:
+        allowed, wanted = low <= value < math.inf, f"at least {low} and finite"
+    if not allowed:
+        raise InputError(f"config.{field}: is {value}; it must be {wanted}")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a nested config by dotted name, such as "data.root"."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def load_config_file(path: str | Path, objective: str) -> ConfigDict:
+    """The config that `get_config(objective)` in a file returns.
+
+    Raises:
+      InputError: there is no such objective.
+    """
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(objective)
+
+
+def read_config(path: Path) -> ConfigDict:
+    """The config in a run's `config.json`.
+
+    Raises:
+      InputError: it is not there, not JSON, or not a config of this version or the one before.
+    """
+    written = read_json(path)
+    try:
+        config = base_config(written["objective"])
+        if "diagnostics" not in written:
+            # Version 0.1 kept here what the objective then replaced.
+            written["diagnostics"] = {k: written["rpcl"][k] for k in ("top_k", "base_margin")}
+            written["rpcl"] |= OBJECTIVES[written["objective"]]
+        config.update(written)
+        check_config(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: not a config of this version ({reason}); train the run again"
+        ) from error
+    return config
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """A config as `config.json` holds it."""
+    return json.loads(config.to_json())
+
+
+def objective_of(config: ConfigDict) -> Objective:
+    """The weights and switches of `config.rpcl`."""
+    fields = config.rpcl.to_dict()
+    return Objective(**fields | {"top_k": fields["top_k"] or None})
+
+
+def emotion_names(config: ConfigDict) -> tuple[str, ...]:
+    """The names of the emotion head's classes; class 0 is neutral."""
+    return EMOTION_CLASSES[config.data.emotions]
+
+
+def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
+    """The model of a config around a text encoder of these sizes."""
+    dtype = config.text.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return PairExtractor(
+        encoder=encoder,
+        modalities=config.modalities,
+        emotions=len(emotion_names(config)),
+        dtype=jnp.dtype(dtype),
+        **config.model,
+    )

@@ -1,0 +1,239 @@
+"""The text encoder of a run: which one, whether it is frozen, and then its vectors.
+
+This is the only module that asks whether the encoder is frozen. Everything else goes by the type of
+what `text_input` returns: a tokenizer, or a table of vectors.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.text import word_tokenizer
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.run.compilation import Compiled
+from rpcl_jax.training.mesh import AXIS, put_batch, replicate
+
+# Part of every key: to be raised by whoever changes what `utterance_vectors` computes.
+_VERSION = 1
+
+
+class LoadedEncoder(NamedTuple):
+    """A text encoder: sizes, pretrained parameters (None: start anew) and tokenizer."""
+
+    config: TextEncoderConfig
+    params: dict | None
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
+    """The encoder of `config.text`; without `pretrained`, one over the words of `train`.
+
+    Raises:
+      InputError: the pretrained encoder cannot be used, or not with this config.
+    """
+    if config.text.pretrained:
+        folder = resolve_pretrained(config.text.pretrained)
+        encoder, params = load_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
+    else:
+        tokenizer = word_tokenizer(train)
+        encoder = TextEncoderConfig(
+            vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
+        )
+        params = None
+    encoder = dataclasses.replace(
+        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
+    )
+    if encoder.max_positions < config.text.max_tokens:
+        raise InputError(
+            f"config.text.max_tokens: {config.text.max_tokens} is more than the "
+            f"{encoder.max_positions} positions of {config.text.pretrained}; lower it"
+        )
+    return LoadedEncoder(encoder, params, tokenizer)
+
+
+def utterance_vectors(
+    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
+) -> FeatureTable:
+    """What a frozen encoder says of every utterance of `dialogues`, one row each.
+
+    Args:
+      encoder: with its parameters.
+      dialogues: utterances beyond `config.data.max_utterances` get no row.
+      config: of the run.
+      mesh: the devices.
+
+    Raises:
+      InputError: two utterances have one id.
+    """
+    encode = _make_encode(encoder.config, mesh)
+    params = replicate(encoder.params, mesh)
+    batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size)
+    vectors: dict[str, np.ndarray] = {}
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        values = np.asarray(encode(params, put_batch(batch, mesh)))
+        for place, index in enumerate(places):
+            if index >= 0:
+                example = batches.examples[index]
+                utterances = example.dialogue.utterances[: example.length]
+                for utterance, vector in zip(utterances, values[place], strict=False):
+                    if utterance.id in vectors:
+                        raise InputError(
+                            f"utterance id {utterance.id} is there twice; the vectors of a frozen "
+                            "encoder are kept by id, so that ids must differ, in all splits"
+                        )
+                    vectors[utterance.id] = vector
+    return FeatureTable(
+        np.stack(list(vectors.values())), {utterance: row for row, utterance in enumerate(vectors)}
+    )
+
+
+@functools.cache  # a predictor asks again and again, and each new function is compiled anew
+def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> Compiled:
+    """The compiled function (params, batch) -> utterance vectors [b, n, d]."""
+    module = TextEncoder(config)
+
+    def encode(params: dict, batch: Batch) -> jax.Array:
+        return encode_utterances(partial(module.apply, {"params": params}), batch)
+
+    sharded = jax.shard_map(encode, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS))
+    return Compiled(jax.jit(sharded), "the text encoder")
+
+
+def cached_vectors(
+    encoder: LoadedEncoder,
+    splits: Mapping[str, Sequence[Dialogue]],
+    config: ConfigDict,
+    mesh: Mesh,
+) -> FeatureTable:
+    """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
+
+    They lie there under a key made of all they depend on, so that what is found is never stale.
+    """
+    dialogues = [dialogue for split in splits.values() for dialogue in split]
+    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config, mesh)
+    if not folder.exists():
+        table = utterance_vectors(encoder, dialogues, config, mesh)
+        description = {"extractor": "text encoder", "model": config.text.pretrained}
+        table = dataclasses.replace(table, description=description)
+        try:
+            table.save(folder)
+        except (InputError, OSError):
+            if not folder.exists():  # or another run was quicker
+                raise
+    return FeatureTable.load(folder)
+
+
+def text_input(
+    encoder: LoadedEncoder,
+    splits: Mapping[str, Sequence[Dialogue]],
+    config: ConfigDict,
+    mesh: Mesh,
+    cached: bool = True,
+) -> PreTrainedTokenizerBase | FeatureTable:
+    """What the model's text input is made from.
+
+    Args:
+      encoder: of the run.
+      splits: the dialogues that will be read.
+      config: of the run.
+      mesh: the devices.
+      cached: keep the vectors of a frozen encoder in `config.text.cache`.
+
+    Returns:
+      The tokenizer of an encoder that is part of the model, or the vectors of a frozen one.
+
+    Raises:
+      InputError: the encoder is frozen and two utterances have one id.
+    """
+    if config.text.finetune:
+        return encoder.tokenizer
+    if cached:
+        return cached_vectors(encoder, splits, config, mesh)
+    dialogues = [dialogue for split in splits.values() for dialogue in split]
+    return utterance_vectors(encoder, dialogues, config, mesh)
+
+
+def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
+    """Identifies a frozen encoder, which no checkpoint holds; None for one that is trained."""
+    return None if config.text.finetune else encoder_digest(encoder)
+
+
+def load_trained_encoder(
+    config: ConfigDict, sizes: TextEncoderConfig, tokenizer: PreTrainedTokenizerBase
+) -> LoadedEncoder:
+    """The encoder of a trained run.
+
+    Args:
+      config: of the run.
+      sizes, tokenizer: from the run's folder.
+
+    Returns:
+      With parameters if it is frozen; otherwise they are in the run's checkpoint.
+
+    Raises:
+      InputError: a frozen encoder is no longer where the config says.
+    """
+    if config.text.finetune:
+        return LoadedEncoder(sizes, None, tokenizer)
+    return load_text_encoder(config, ())
+
+
+def vectors_key(
+    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
+) -> str:
+    """A digest of everything that `utterance_vectors` depends on.
+
+    That is also how utterances share batches and rows, and on what devices, which decides the order
+    of sums, and so the last bits.
+    """
+    digest = hashlib.sha256(encoder_digest(encoder).encode())
+    settings = {
+        "version": _VERSION,
+        "context": config.text.context,
+        "speaker_names": config.text.speaker_names,
+        "max_tokens": config.text.max_tokens,
+        "max_utterances": config.data.max_utterances,
+        "batch_size": config.batch_size,
+        "row_length": config.text.row_length,
+        "devices": [str(device.device_kind) for device in mesh.devices.flat],
+        "dialogues": [
+            [(u.id, u.speaker, u.text) for u in dialogue.utterances] for dialogue in dialogues
+        ],
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def encoder_digest(encoder: LoadedEncoder) -> str:
+    """A digest of an encoder's sizes, parameters and tokenizer."""
+    frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0)
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(frozen)).encode())
+    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    # Its file may ask for truncation and padding; using it from Python takes both away.
+    tokenizer["truncation"] = tokenizer["padding"] = None
+    special = (encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id)
+    digest.update(json.dumps([tokenizer, special]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder.params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

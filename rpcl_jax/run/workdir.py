@@ -1,0 +1,211 @@
+"""The folder of a run, and a trained run ready to score dialogues.
+
+config.json          the run's config; a run with another config is refused here
+model.json           sizes of the text encoder, emotion classes, and the extractors of its features
+tokenizer/           the text encoder's tokenizer
+checkpoints/         last and best epoch
+metrics.jsonl        the log; TensorBoard's events are beside it
+predictions/         {dev,test}.json the pairs, {dev,test}.npz every confidence
+result.json          present once the run is finished
+lock                 held by the process that trains here
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError, file_errors
+from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.files import locked, read_json, write_json
+from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.run.compilation import Compiled
+from rpcl_jax.run.config import build_model, emotion_names, flatten, read_config, to_json
+from rpcl_jax.run.text_vectors import (
+    LoadedEncoder,
+    frozen_digest,
+    load_trained_encoder,
+    text_input,
+)
+from rpcl_jax.training.checkpoint import Checkpoints
+from rpcl_jax.training.mesh import make_mesh, replicate
+
+
+def run_name(config: ConfigDict) -> str:
+    """`<objective>-<modalities>-seed<seed>`."""
+    return f"{config.objective}-{config.modalities}-seed{config.seed}"
+
+
+def check_owner(workdir: Path, config: ConfigDict) -> None:
+    """Raises InputError where `workdir` belongs to another config or holds something else."""
+    path = workdir / "config.json"
+    if path.exists():
+        old, new = flatten(to_json(read_config(path))), flatten(to_json(config))
+        differences = [
+            f"{field}: {old[field]!r} there, {new[field]!r} asked for"
+            for field in sorted(new)
+            if old[field] != new[field]
+        ]
+        if differences:
+            raise InputError(
+                f"{path}: this folder belongs to a run with another config "
+                f"({'; '.join(differences[:3])}); choose another --workdir"
+            )
+    elif workdir.exists() and any(path.name != "lock" for path in workdir.iterdir()):
+        raise InputError(
+            f"{workdir}: not empty, and not the folder of a run; choose another --workdir"
+        )
+
+
+def locked_run(workdir: Path) -> AbstractContextManager[int]:
+    """Holds the lock of a run's or a grid's folder; see `rpcl_jax.files.locked`."""
+    return locked(
+        workdir / "lock", f"{workdir}: another process is training in it; wait for it, or stop it"
+    )
+
+
+def save_description(
+    workdir: Path,
+    config: ConfigDict,
+    encoder: LoadedEncoder,
+    tables: Mapping[str, FeatureTable],
+    begun: bool,
+) -> None:
+    """Makes `workdir` this config's and writes what `TrainedRun` needs beside checkpoints.
+
+    Args:
+      workdir: the run's folder.
+      config: of the run.
+      encoder: of the run.
+      tables: the features it reads, by modality.
+      begun: the run has a checkpoint, so its features and encoder must not change.
+
+    Raises:
+      InputError: the run was begun with other features or another frozen encoder.
+      OSError: a file cannot be written.
+    """
+    path = workdir / "model.json"
+    digest = frozen_digest(encoder, config)
+    if begun:
+        described = read_json(path)
+        _check_same_extractors(tables, described)
+        _check_same_encoder(digest, described, workdir, config)
+    write_json(workdir / "config.json", to_json(config))
+    with file_errors(workdir / "tokenizer"):
+        encoder.tokenizer.save_pretrained(workdir / "tokenizer")
+    description: dict[str, Any] = {
+        "encoder": dataclasses.asdict(encoder.config),
+        "emotions": emotion_names(config),
+        "feature_tables": {
+            name: {**table.description, "dimension": table.dimension}
+            for name, table in tables.items()
+        },
+        "frozen_encoder": digest,
+    }
+    write_json(path, description)
+
+
+def _check_same_extractors(
+    tables: Mapping[str, FeatureTable], described: Mapping[str, Any]
+) -> None:
+    for modality, table in tables.items():
+        table.check_same_extractor(described["feature_tables"][modality])
+
+
+def _check_same_encoder(
+    digest: str | None, described: Mapping[str, Any], workdir: Path, config: ConfigDict
+) -> None:
+    if digest != described.get("frozen_encoder"):
+        raise InputError(
+            f"{config.text.pretrained}: not the encoder that {workdir} was trained with; "
+            "restore that one"
+        )
+
+
+class TrainedRun:
+    """A run's model at its best epoch, ready to score dialogues on all devices.
+
+    Attributes:
+      config: of the run.
+      emotions: names of the emotion classes.
+      feature_tables: `table.json` of the features the run was trained with, by modality.
+      model, params: with the parameters of the best epoch, on the devices of `mesh`.
+    """
+
+    def __init__(self, workdir: Path, devices: int | None = None):
+        """Loads the run onto a number of devices, or all.
+
+        Raises:
+          InputError: no run there, none with a checkpoint yet, or its frozen encoder has changed.
+        """
+        self.config = read_config(workdir / "config.json")
+        checkpoints = Checkpoints(workdir)
+        last = checkpoints.last()
+        if last is None:
+            raise InputError(f"{workdir}: no checkpoint yet; train the run first")
+        described = read_json(workdir / "model.json")
+        self.emotions: Sequence[str] = described.get("emotions", emotion_names(self.config))
+        self.feature_tables: dict[str, dict[str, Any]] = described["feature_tables"]
+        sizes = TextEncoderConfig(**described["encoder"])
+        self._encoder = load_trained_encoder(
+            self.config, sizes, load_tokenizer(workdir / "tokenizer")
+        )
+        digest = frozen_digest(self._encoder, self.config)
+        _check_same_encoder(digest, described, workdir, self.config)
+        self.mesh = make_mesh(devices)
+        self.model = build_model(self.config, sizes)
+        best = checkpoints.progress(last)["best_epoch"]
+        self.params = replicate(checkpoints.restore_state(best)["params"], self.mesh)
+        self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
+
+    @cached_property
+    def splits(self) -> dict[str, Batches]:
+        """The batches of the run's own splits.
+
+        Raises:
+          InputError: its data are no longer there, or not the same kind.
+        """
+        corpus = load_corpus(self.config)
+        return self._batches(corpus.splits, corpus.tables, cached=True)
+
+    def score_split(self, split: str) -> list[ScoredDialogue]:
+        """Returns the scores of one of the run's own splits, "train", "dev" or "test"."""
+        return score_split(self._score, self.params, self.splits[split], self.mesh)
+
+    def score(
+        self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable]
+    ) -> list[ScoredDialogue]:
+        """Returns the scores of new dialogues.
+
+        Args:
+          dialogues: at least one.
+          tables: their features, by modality.
+
+        Raises:
+          InputError: the tables are from another extractor than the run's.
+        """
+        batches = self._batches({"new": dialogues}, tables, cached=False)["new"]
+        return score_split(self._score, self.params, batches, self.mesh)
+
+    def _batches(
+        self,
+        splits: Mapping[str, Sequence[Dialogue]],
+        tables: Mapping[str, FeatureTable],
+        cached: bool,
+    ) -> dict[str, Batches]:
+        _check_same_extractors(tables, {"feature_tables": self.feature_tables})
+        text = text_input(self._encoder, splits, self.config, self.mesh, cached)
+        return {
+            split: make_batches(dialogues, text, tables, self.config, self.mesh.size)
+            for split, dialogues in splits.items()
+        }

@@ -1,0 +1,1 @@
+"""Training: the step and its state, the optimizer, checkpoints and logs."""

@@ -1,0 +1,77 @@
+"""Checkpoints of a run: the last and the best epoch, written so that a kill loses neither."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from rpcl_jax.errors import file_errors
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    """Orders checkpoints from worst to best; of equal ones, the earlier is better."""
+    return metrics["pair_f1"], -metrics["epoch"]
+
+
+class Checkpoints:
+    """The folder `workdir/checkpoints`, with the checkpoints of the last and of the best epoch.
+
+    Orbax writes to a temporary folder and renames it, so every visible checkpoint is whole. Saving
+    is synchronous: the training step donates its state, which a background copy would still read.
+    """
+
+    def __init__(self, workdir: Path):
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_rank,
+                preservation_policy=AnyPreservationPolicy(
+                    [LatestN(1), BestN(get_metric_fn=_rank, n=1)]
+                ),
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def last(self) -> int | None:
+        """Returns the epoch of the newest checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, epoch: int, state: Any, progress: dict, pair_f1: float) -> None:
+        """Writes a checkpoint, then deletes those that are neither the last nor the best.
+
+        Args:
+          epoch: epochs done, the checkpoint's number.
+          state: pytree of arrays.
+          progress: what the loop needs to continue; JSON.
+          pair_f1: on validation; the highest is the best, and of equal ones the earliest.
+
+        Raises:
+          OSError: the checkpoint cannot be written, as on a full disk.
+        """
+        with file_errors(self._manager.directory):
+            self._manager.save(
+                epoch,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+                ),
+                metrics={"pair_f1": pair_f1, "epoch": epoch},
+                force=True,
+            )
+
+    def progress(self, epoch: int) -> dict:
+        """Returns the `progress` that `save` was given."""
+        args = ocp.args.Composite(progress=ocp.args.JsonRestore())
+        return self._manager.restore(epoch, args=args)["progress"]
+
+    def restore(self, epoch: int, like: Any) -> Any:
+        """Returns an epoch's state; `like` is a pytree of arrays or shapes with their shardings."""
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(epoch, args=args)["state"]
+
+    def restore_state(self, epoch: int) -> dict:
+        """Returns an epoch's state as nested dicts of arrays."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return self._manager.restore(epoch, args=args)["state"]

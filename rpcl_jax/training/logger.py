@@ -1,0 +1,137 @@
+"""Progress bar or plain lines, metrics.jsonl and TensorBoard logging."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+from tqdm import tqdm
+
+from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.files import written_whole
+
+if TYPE_CHECKING:
+    from rpcl_jax.run.compilation import Compiled
+
+
+class RunLogger:
+    """Writes a run's progress.
+
+    Metrics of a step are read only when the next step has been dispatched, so that the host never
+    keeps the device waiting.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        epochs: int,
+        epoch: int,
+        train: Batches,
+        functions: "Sequence[Compiled]",
+    ):
+        """Continues after `epoch`, and drops what an interrupted run logged after it.
+
+        Args:
+          workdir: the run's folder.
+          epochs: of the whole run.
+          epoch: epochs done before.
+          train: batches of the training split.
+          functions: those of the loop, whose compilation is left out of rate and time left.
+        """
+        step = epoch * len(train)
+        path = workdir / "metrics.jsonl"
+        kept = [
+            line
+            for line in (path.read_text(encoding="utf-8").splitlines() if path.exists() else [])
+            if _step_of(line) <= step
+        ]
+        with written_whole(path) as file:
+            file.writelines(f"{line}\n".encode() for line in kept)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+        # Not a SummaryWriter: its thread dies on a full disk, and its queue then blocks for ever.
+        self._events = EventsWriter(str(workdir / "events"))
+        start = SessionLog(status=SessionLog.START)  # hides what was logged after `step`
+        self._events.write_event(Event(step=step + 1, session_log=start))
+        self._epochs = epochs
+        self._steps, self._dialogues = len(train), len(train.examples)
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._shown: dict[str, str] = {}
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=epochs * len(train),
+            initial=step,
+            unit="step",
+            disable=not self._terminal,
+            leave=False,
+        )
+        self._functions = functions
+        self._since = self._clock()
+
+    def _clock(self) -> float:
+        """Seconds, which stand still during compilation."""
+        return time.perf_counter() - sum(function.seconds for function in self._functions)
+
+    def step(self, step: int, terms: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a step just dispatched; writes those of the one before."""
+        previous, self._pending = self._pending, (step, terms)
+        self._write_step(previous)
+        self._bar.update()
+
+    def _write_step(self, pending: tuple[int, dict[str, jax.Array]] | None) -> None:
+        if pending is not None:
+            step, terms = pending
+            values = {name: float(value) for name, value in jax.device_get(terms).items()}
+            self._write(step, {f"train/{name}": value for name, value in values.items()})
+            self._show(loss=f"{values['loss']:.3f}")
+
+    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Writes an epoch's validation metrics, and its line where there is no terminal."""
+        previous, self._pending = self._pending, None
+        self._write_step(previous)
+        now = self._clock()
+        seconds, self._since = now - self._since, now
+        step, rate = epoch * self._steps, self._dialogues / seconds
+        self._write(step, {f"dev/{name}": value for name, value in metrics.items()})
+        self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
+        self._events.flush()
+        self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
+        if not self._terminal:
+            left = (self._epochs - epoch) * seconds
+            print(
+                f"epoch {epoch}/{self._epochs}  loss {self._shown['loss']}  "
+                f"validation Pair F1 {100 * metrics['pair_f1']:.2f}  "
+                f"AUPRC {100 * metrics['pair_auprc']:.2f}  {rate:.1f} dialogues/s  "
+                f"at most {left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Ends the bar and the files."""
+        self._bar.close()
+        self._file.close()
+        self._events.close()
+
+    def _show(self, **values: str) -> None:
+        self._shown |= values
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+            self._events.write_event(event)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinite for one that a kill cut short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")

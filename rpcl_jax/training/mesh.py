@@ -1,0 +1,32 @@
+"""A 1-D mesh of devices: parameters are replicated, dialogues are split over the axis `data`.
+
+One device is a mesh of one.
+"""
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from rpcl_jax.batching.batch import Batch
+
+AXIS = "data"
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """Returns a mesh of the first `devices` devices, or of all of them."""
+    return jax.make_mesh(
+        (devices or jax.device_count(),),
+        (AXIS,),
+        axis_types=(jax.sharding.AxisType.Auto,),  # XLA chooses the sharding of unannotated arrays
+        devices=jax.devices()[:devices],
+    )
+
+
+def put_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Sends each device its share of axis 0 of every array."""
+    return jax.device_put(batch, NamedSharding(mesh, P(AXIS)))
+
+
+def replicate(tree, mesh: Mesh):
+    """Sends every device all of `tree`."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))

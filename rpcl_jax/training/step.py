@@ -1,0 +1,66 @@
+"""The state of training, and the step that changes it, over the devices of a mesh."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from rpcl_jax.batching.batch import Batch
+from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.objective import Objective, objective_loss
+from rpcl_jax.training.mesh import AXIS, replicate
+
+
+class TrainState(NamedTuple):
+    """What a step changes."""
+
+    step: jax.Array  # int32, steps done
+    params: dict
+    optimizer_state: optax.OptState
+
+
+def initial_state(params: dict, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Returns the state before the first step, on the devices of `mesh`.
+
+    Args:
+      params: of the model.
+      optimizer: from `rpcl_jax.training.optimizer.make_optimizer`.
+      mesh: the devices.
+    """
+    return replicate(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), mesh)
+
+
+def make_train_step(
+    model: PairExtractor,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> jax.stages.Wrapped:
+    """Returns the jitted step (state, root key, batch) -> (state, terms of the loss).
+
+    The state is donated. The key of a step is `fold_in(root, step)`; it is split into a corruption
+    key, the same on every device, and a dropout key, which differs between devices.
+    """
+
+    def step(state: TrainState, root: jax.Array, batch: Batch):
+        dropout_key, corruption_key = jax.random.split(jax.random.fold_in(root, state.step))
+        dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
+
+        def loss(params):
+            return objective_loss(
+                objective, model, params, batch, dropout_key, corruption_key, AXIS
+            )
+
+        # The loss is a psum and the parameters are replicated, so shard_map sums the gradients of
+        # the devices by itself.
+        gradients, terms = jax.grad(loss, has_aux=True)(state.params)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
+        terms["gradient_norm"] = optax.tree.norm(gradients)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, optimizer_state), terms
+
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P()))
+    return jax.jit(sharded, donate_argnums=0)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from shared import ECF, MINILM, needs_ecf, needs_minilm, tiny_config
+
+from configs import ecf_minilm
+from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.data import synthetic
+from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.readers import ecf
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic.generate_corpus(1, sizes={"train": 50})
+
+
+def batches_of(corpus, devices=1):
+    splits, tables = corpus
+    tokenizer = synthetic.word_tokenizer(splits["train"])
+    return make_batches(splits["train"], tokenizer, tables, tiny_config(), devices)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_an_epoch_has_every_dialogue_once_whole_and_in_its_place(corpus, devices):
+    splits, tables = corpus
+    batches = batches_of(corpus, devices)
+    seen = []
+    for places, batch in batches.epoch(seed=3, epoch=1):
+        share = batches.batch_size // devices
+        n = batch.utterance_mask.shape[1]
+        slots = batch.text.utterance_ids.reshape(devices, -1)
+        for place, index in enumerate(places):
+            if index < 0:
+                assert not batch.utterance_mask[place].any()
+                continue
+            seen.append(int(index))
+            dialogue = splits["train"][index]
+            ids = [u.id for u in dialogue.utterances]
+            assert batch.utterance_mask[place].sum() == len(ids)
+            heard = batch.audio.values[place, : len(ids)]
+            np.testing.assert_array_equal(heard, tables["audio"].rows(ids).values)
+            assert batch.audio.present[place].sum() == len(ids)
+            assert set(map(tuple, np.argwhere(batch.pair_labels[place]))) == set(dialogue.pairs)
+            # The word pieces of the dialogue are on its own device.
+            first = place % share * n
+            own = slots[place // share]
+            assert set(range(first, first + len(ids))) <= set(own)
+    assert sorted(seen) == list(range(50))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(corpus):
+    batches = batches_of(corpus)
+
+    def order(seed, epoch):
+        return [places.tolist() for places, _ in batches.epoch(seed, epoch)]
+
+    assert order(1, 1) == order(1, 1)
+    assert order(1, 1) != order(1, 2)
+    assert order(1, 1) != order(2, 1)
+
+
+def test_the_order_does_not_depend_on_the_devices(corpus):
+    one = [places.tolist() for places, _ in batches_of(corpus, 1).epoch(1, 1)]
+    four = [places.tolist() for places, _ in batches_of(corpus, 4).epoch(1, 1)]
+    assert one == four
+
+
+def test_devices_must_divide_the_batch(corpus):
+    with pytest.raises(ValueError, match="does not divide"):
+        batches_of(corpus, 5)
+
+
+@needs_ecf
+@needs_minilm
+@pytest.mark.parametrize(("context", "length"), [("utterance", 128), ("dialogue", 256)])
+def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length):
+    config = ecf_minilm.get_config()
+    config.text.update({"context": context, "max_tokens": length, "row_length": length})
+    dialogues = ecf.read_split(ECF, "train")
+    batches = make_batches(dialogues, load_tokenizer(MINILM), {}, config, 1)
+    shapes, real, computed = set(), 0, 0
+    for epoch in (1, 2, 3):
+        for _, batch in batches.epoch(config.seed, epoch):
+            shapes.add((batch.text.token_ids.shape, batch.dialogue_rows.slots.shape))
+            real += np.count_nonzero(batch.text.segment_ids)
+            computed += batch.text.segment_ids.size
+    assert len(shapes) <= 4
+    assert 1 - real / computed <= 0.15
+    assert real == 3 * sum(example.tokens for example in batches.examples)

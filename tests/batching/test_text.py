@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from rpcl_jax.batching.text import encode_dialogue
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.synthetic import word_tokenizer
+
+DIALOGUE = Dialogue(
+    "1",
+    (
+        Utterance("a", "Ann", "the dog ran"),
+        Utterance("b", "Bo", "no"),
+        Utterance("c", "Ann", "the big dog ran away"),
+    ),
+)
+TOKENIZER = word_tokenizer([DIALOGUE])
+
+
+def words(segment):
+    return TOKENIZER.convert_ids_to_tokens(segment.token_ids)
+
+
+def encode(**settings):
+    defaults = {"context": "dialogue", "speaker_names": False, "max_tokens": 64}
+    return encode_dialogue(DIALOGUE, TOKENIZER, **(defaults | settings))
+
+
+def test_an_utterance_is_a_segment():
+    segments = encode(context="utterance")
+    assert [words(s) for s in segments] == [
+        ["[CLS]", "the", "dog", "ran", "[SEP]"],
+        ["[CLS]", "no", "[SEP]"],
+        ["[CLS]", "the", "big", "dog", "ran", "away", "[SEP]"],
+    ]
+    assert segments[1].utterances.tolist() == [-1, 1, -1]
+
+
+def test_a_dialogue_is_a_segment_with_speakers_named():
+    (segment,) = encode(speaker_names=True)
+    assert " ".join(words(segment)) == (
+        "[CLS] ann : the dog ran [SEP] bo : no [SEP] ann : the big dog ran away [SEP]"
+    )
+    assert segment.utterances.tolist() == [-1, *[0] * 5, -1, *[1] * 3, -1, *[2] * 7, -1]
+
+
+def test_a_long_dialogue_is_cut_between_utterances():
+    # 1 + 4 + 2 pieces fit into 8, the third utterance does not.
+    first, second = encode(max_tokens=8)
+    assert words(first) == ["[CLS]", "the", "dog", "ran", "[SEP]", "no", "[SEP]"]
+    assert words(second) == ["[CLS]", "the", "big", "dog", "ran", "away", "[SEP]"]
+    assert second.utterances.tolist() == [-1, 2, 2, 2, 2, 2, -1]
+
+
+@pytest.mark.parametrize("context", ["utterance", "dialogue"])
+def test_a_long_utterance_loses_its_end(context):
+    segments = encode(context=context, max_tokens=5)
+    assert words(segments[-1]) == ["[CLS]", "the", "big", "dog", "[SEP]"]
+    assert all(len(s.token_ids) <= 5 for s in segments)
+    assert all(s.token_ids.dtype == np.int32 for s in segments)

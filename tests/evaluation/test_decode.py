@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+
+from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+
+
+def test_decode_pairs_are_the_candidates_at_or_over_the_threshold_in_order():
+    confidence = np.array([[0.5, 0.9, 0.4], [0.7, 0.49, 0.5], [np.nan, 0.1, 1.0]], np.float32)
+    past_and_itself = np.tri(3, dtype=bool)
+    past_and_itself[2, 0] = False
+
+    assert decode_pairs(confidence, past_and_itself, 0.5) == [(0, 0), (1, 0), (2, 2)]
+    everything = decode_pairs(confidence, np.ones((3, 3), bool), 0.5)
+    assert everything == [(0, 0), (0, 1), (1, 0), (1, 2), (2, 2)]
+    assert all(type(t) is int for pair in everything for t in pair)  # ready for JSON
+    assert decode_pairs(confidence, np.zeros((3, 3), bool), 0.0) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decode_pairs_loses_nothing_between_float32_and_float64(seed):
+    confidence = np.random.default_rng(seed).random((20, 20)).astype(np.float32)
+    anywhere = np.ones((20, 20), bool)
+    for value in confidence.ravel()[:40]:
+        threshold = float(value)
+        place = tuple(np.argwhere(confidence == value)[0].tolist())
+        assert place in decode_pairs(confidence, anywhere, threshold)
+        # NumPy would take the next larger Python float for the same float32.
+        assert place not in decode_pairs(confidence, anywhere, math.nextafter(threshold, 2))
+
+
+def test_pair_emotions_follow_the_emotion_utterance_and_are_never_neutral():
+    probabilities = np.full((3, len(EMOTIONS)), 0.01)
+    probabilities[0, EMOTIONS.index("joy")] = 0.9
+    probabilities[1, EMOTIONS.index("neutral")] = 0.8
+    probabilities[1, EMOTIONS.index("fear")] = 0.1
+    probabilities[2, EMOTIONS.index("surprise")] = 0.5
+
+    pairs = [(2, 0), (1, 0), (0, 0), (1, 1)]
+    assert pair_emotions(probabilities, pairs) == ["surprise", "fear", "joy", "fear"]
+    assert pair_emotions(probabilities, []) == []
+
+
+def test_with_two_classes_a_pair_is_emotional():
+    assert pair_emotions(np.array([[0.9, 0.1], [0.2, 0.8]]), [(0, 0), (1, 0)]) == ["emotional"] * 2

@@ -1,0 +1,62 @@
+"""Scores on disk: what is read is what was written, or it is refused."""
+
+import numpy as np
+import pytest
+
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.metrics import ScoredDialogue
+from rpcl_jax.evaluation.scores import load_scores, save_scores
+
+
+def random_scored(rng, name, utterances, kept, pairs=4, ties=False):
+    """A labelled dialogue of which `kept` utterances were scored, at random."""
+    places = [(i, j) for i in range(utterances) for j in range(utterances)]
+    gold = sorted(places[k] for k in rng.permutation(len(places))[:pairs])
+    emotions = ["joy" if any(i == t for i, _ in gold) else "neutral" for t in range(utterances)]
+    confidence = rng.random((kept, kept), np.float32)
+    return ScoredDialogue(
+        Dialogue(
+            name,
+            tuple(Utterance(f"{name}u{t}", "A", "x", e) for t, e in enumerate(emotions)),
+            tuple(gold),
+        ),
+        np.round(confidence, 1) if ties else confidence,
+        np.tril(np.ones((kept, kept), bool)),
+        rng.dirichlet(np.ones(7), size=kept).astype(np.float32),
+        rng.random(kept, np.float32),
+    )
+
+
+def test_scores_come_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(0)
+    scored = [random_scored(rng, f"d{n}", n + n // 4, n) for n in (3, 1, 8)]
+    save_scores(tmp_path / "test.npz", scored)
+    assert [path.name for path in tmp_path.iterdir()] == ["test.npz"]
+    again = load_scores(tmp_path / "test.npz", [s.dialogue for s in scored])
+    for old, new in zip(scored, again, strict=True):
+        assert new.dialogue is old.dialogue
+        for a, b in zip(old[1:], new[1:], strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+
+
+def test_scores_of_something_else_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    scored = [random_scored(rng, f"d{n}", n, n) for n in (3, 5)]
+    path = tmp_path / "test.npz"
+    dialogues = [s.dialogue for s in scored]
+    with pytest.raises(InputError, match="not there"):
+        load_scores(path, dialogues)
+    save_scores(path, scored)
+    with pytest.raises(InputError, match="other conversations"):
+        load_scores(path, dialogues[::-1])
+    shorter = Dialogue("d5", dialogues[1].utterances[:4], ())
+    with pytest.raises(InputError, match="other conversations"):
+        load_scores(path, [dialogues[0], shorter])
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match="not a scores file"):
+        load_scores(path, dialogues)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="not a scores file"):
+        load_scores(path, dialogues)

@@ -1,0 +1,291 @@
+"""Cutting, against an episode with a clock in its frames and a tone that changes every second."""
+
+import math
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import FPS, draw, speak, write_clip, write_episode, write_media
+from media import RATE as SPEECH_RATE
+from shared import needs_espeak
+
+from rpcl_jax.data import clips
+from rpcl_jax.data.dialogue import Clip, Utterance
+from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.clips import ClipError, find_clip, index_clips, read_audio, read_frames
+
+SECONDS, RATE = 20, 48_000
+# Ending, and how it is written: with B-frames, with time stamps that begin at 10 s, with a sound
+# that begins late, without an index, with other codecs.
+FORMS = {
+    "x264.mp4": {},
+    "late.mp4": {"begins": 10.0, "late": 0.32},
+    "begins.mkv": {"begins": 10.0},
+    "opus.mkv": {"audio": "libopus"},
+    "vp9.webm": {"video": "libvpx-vp9", "audio": "libopus"},
+    "mpeg2.mpg": {"video": "mpeg2video", "audio": "mp2"},
+    "x264.ts": {},
+    "mpeg4.avi": {"video": "mpeg4", "audio": "libmp3lame"},
+}
+# Packets of sound carry up to this much that is not to be heard before the first sample, which
+# these formats have no field to say.
+PRIMING = {"x264.ts": 0.025, "mpeg4.avi": 0.025, "mpeg2.mpg": 0.025}
+
+
+def clock(number):
+    """A frame with `number` in it: twelve blocks, dark or bright."""
+    bits = np.where((number >> np.arange(12)) & 1, 230, 25).reshape(2, 6)
+    return np.kron(bits, np.ones((16, 16)))[..., None].repeat(3, 2).astype(np.uint8)
+
+
+def read_clock(frame):
+    return int((frame[8::16, 8::16, 1].ravel() > 128) @ (1 << np.arange(12)))
+
+
+def tone(times):
+    """What sounds at `times`: in second s, from its beginning, a sine of 300 + 100 s Hz."""
+    second = np.floor(times + 1e-9)
+    heard = 0.3 * np.sin(2 * np.pi * (300 + 100 * second) * (times - second))
+    return np.where((times >= 0) & (times < SECONDS), heard, 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("episodes")
+    frames = [clock(number) for number in range(SECONDS * FPS)]
+    samples = tone(np.arange(SECONDS * RATE) / RATE)
+    for name, form in FORMS.items():
+        write_media(folder / name, frames, samples, RATE, **form)
+    return folder
+
+
+def test_the_episode_is_a_hard_one(episodes):
+    import av
+
+    with av.open(str(episodes / "x264.mp4")) as container:
+        packets = [p for p in container.demux(video=0) if p.pts is not None]
+    stamps = [p.pts for p in packets]
+    assert stamps != sorted(stamps)  # B-frames
+    assert sum(p.is_keyframe for p in packets) == SECONDS / 2
+    assert read_clock(clock(345)) == 345
+    with av.open(str(episodes / "late.mp4")) as container:
+        assert container.start_time == 10_000_000
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("start", "end"), [(0.0, 4.0), (0.0, math.inf), (1.98, 2.02), (3.21, 5.77), (17.5, 30.0)]
+)
+def test_frames_are_of_their_time(episodes, name, start, end):
+    count = 5
+    frames = read_frames(episodes / name, start, end, count)
+    assert frames.shape == (count, 32, 96, 3)
+    assert frames.dtype == np.uint8
+    end = min(end, SECONDS)
+    asked = [start + (k + 0.5) * (end - start) / count for k in range(count)]
+    shown = [read_clock(frame) / FPS for frame in frames]
+    exact = name in ("x264.mp4", "late.mp4", "begins.mkv", "opus.mkv", "vp9.webm")
+    before, after = (0.001, 0.001 + 1 / FPS) if exact else (1 / FPS, 2 / FPS)
+    for time, begins in zip(asked, shown, strict=True):
+        assert begins - before <= time <= begins + after
+
+
+@pytest.mark.parametrize("name", [*FORMS, "tone.wav", "tone.mp3", "tone.flac"])
+@pytest.mark.parametrize("start", [0.0, 0.75, 6.8, 15.9])
+def test_sound_is_of_its_time(episodes, tmp_path, name, start):
+    path, late = episodes / name, FORMS.get(name, {}).get("late", 0.0)
+    if name not in FORMS:
+        path = tmp_path / name
+        codec = {"wav": "pcm_s16le", "mp3": "libmp3lame", "flac": "flac"}[name[-4:].strip(".")]
+        write_media(path, None, tone(np.arange(SECONDS * RATE) / RATE), RATE, audio=codec)
+    heard = read_audio(path, start, start + 1.5)
+    assert heard.dtype == np.float32
+    assert heard.shape == (24_000,)
+    # The shift by which it fits best; a second begins within, so that only one fits.
+    ideal = tone(start - late + np.arange(-480, 24_000 + 480) / 16_000)
+    fits = np.correlate(ideal, heard)
+    assert abs(np.argmax(fits) - 480) / 16_000 <= 0.002 + PRIMING.get(name, 0.0)
+    loudness = np.linalg.norm(ideal[480:-480])
+    assert np.max(fits) > 0.95 * np.linalg.norm(heard) * loudness
+    assert np.linalg.norm(heard) == pytest.approx(loudness, rel=0.1)  # MP3 loses some
+
+
+def test_sound_is_cut_at_the_end_and_silent_before_it_begins(episodes):
+    assert len(read_audio(episodes / "x264.mp4", 19.5, 25.0)) == pytest.approx(8_000, abs=400)
+    whole = read_audio(episodes / "x264.mp4", 0.0, math.inf)
+    assert len(whole) == pytest.approx(SECONDS * 16_000, abs=400)
+    begins = read_audio(episodes / "late.mp4", 0.0, 1.0)
+    assert not begins[: int(0.29 * 16_000)].any()
+    assert np.abs(begins[int(0.33 * 16_000) :]).max() > 0.25
+
+
+def test_channels_are_mixed(tmp_path):
+    import wave
+
+    left = (20_000 * tone(np.arange(16_000) / 16_000)).astype(np.int16)
+    with wave.open(str(tmp_path / "stereo.wav"), "wb") as file:
+        file.setparams((2, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(np.stack([left, left // 2], axis=1).tobytes())
+    heard = read_audio(tmp_path / "stereo.wav", 0.0, math.inf)
+    np.testing.assert_allclose(heard, 0.75 * left / 2**15, atol=1e-3)
+
+
+def test_an_episode_is_not_decoded_as_a_whole(episodes, monkeypatch):
+    decoded = []
+    original = clips._time
+
+    def count(frame, path):
+        decoded.append(frame)
+        return original(frame, path)
+
+    monkeypatch.setattr(clips, "_time", count)
+    read_frames(episodes / "x264.mp4", 15.0, 16.0, 4)
+    # From the key frame before the run-up (14 s) to the last one asked for.
+    assert 0 < len(decoded) <= 2 * FPS + 2
+    decoded.clear()
+    read_audio(episodes / "x264.mp4", 15.0, 16.0)
+    assert 0 < len(decoded) <= 2 * RATE // 1024 + 10
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_empty_stretch_is_refused(episodes, name):
+    for read in (read_audio, frames_at):
+        with pytest.raises(ClipError, match=r"90\.00.*; correct the times"):
+            read(episodes / name, 90, 91)
+
+
+def test_bad_files_are_refused(episodes, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no film")
+    cut = tmp_path / "cut.mp4"  # its index stands at the end
+    cut.write_bytes((episodes / "x264.mp4").read_bytes()[:50_000])
+    silent, blind = tmp_path / "silent.mp4", tmp_path / "blind.wav"
+    write_media(silent, [clock(1)] * 30, None, RATE)
+    write_media(blind, None, np.zeros(RATE, np.float32), RATE, audio="pcm_s16le")
+    for path, read, reason in (
+        (bad, read_audio, "Invalid data"),
+        (bad, frames_at, "Invalid data"),
+        (cut, read_audio, "cannot be decoded"),
+        (tmp_path / "none.mp4", read_audio, "No such file"),
+        (silent, read_audio, "has no sound"),
+        (blind, frames_at, "has no moving picture"),
+    ):
+        with pytest.raises(ClipError) as error:
+            read(path, 0.0, 1.0)
+        assert str(error.value).startswith(f"{path}: ")
+        assert reason in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_damaged_files_are_read_or_refused(episodes, tmp_path, name):
+    random, outcomes = np.random.default_rng(0), set()
+    for where in (300, 3000, 10**9) * 3:
+        damaged = bytearray((episodes / name).read_bytes())
+        for at in random.integers(min(where, len(damaged)), size=40):
+            damaged[at] = random.integers(256)
+        (tmp_path / name).write_bytes(damaged)
+        for read in (read_audio, frames_at):
+            try:
+                read(tmp_path / name, 3.2, 4.0)
+                outcomes.add("read")
+            except ClipError as error:
+                outcomes.add(str(error))
+    outcomes.discard("read")
+    assert all(said.startswith(f"{tmp_path / name}: ") for said in outcomes)
+    assert not any("\n" in said for said in outcomes)
+
+
+def frames_at(path, start, end):
+    return read_frames(path, start, end, 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("S01E01.mkv", "deep/dia1utt1.MP4", "dia1utt2.mp4", "._dia1utt3.mp4", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def found(folder, identifier, clip=None):
+    stretch = find_clip(index_clips(folder), Utterance(identifier, "A", "text", clip=clip))
+    return stretch.path.name, stretch.start, stretch.end
+
+
+def test_clips_are_found_by_video_or_by_id(folder):
+    whole = (0.0, math.inf)
+    assert found(folder, "x", Clip("S01E01", 1.5, 2.5)) == ("S01E01.mkv", 1.5, 2.5)
+    assert found(folder, "x", Clip("dia1utt1")) == ("dia1utt1.MP4", *whole)
+    assert found(folder, "dia1utt1") == ("dia1utt1.MP4", *whole)
+    assert found(folder, "dia1utt2", Clip("S09E09", 1.5, 2.5)) == ("dia1utt2.mp4", *whole)
+    # Where there is both, the clip says which.
+    assert found(folder, "dia1utt2", Clip("S01E01", 1.5, 2.5))[0] == "S01E01.mkv"
+    (folder / "linked").mkdir()
+    (folder / "linked" / "clips").symlink_to(folder / "deep")
+    assert found(folder / "linked", "dia1utt1") == ("dia1utt1.MP4", *whole)
+
+
+def test_a_video_may_be_named_with_its_ending(folder):
+    index = index_clips(folder)
+    name = next(iter(index))
+    ending = index[name][0].suffix
+    utterances = [
+        Utterance("none", "A", "x", clip=Clip(video, 1.0, 2.0)) for video in (name, name + ending)
+    ]
+    assert find_clip(index, utterances[0]) == find_clip(index, utterances[1])
+
+
+def test_clips_that_are_missing_or_ambiguous_are_refused(folder):
+    with pytest.raises(ClipError, match="no file named S09E09 or dia1utt3 "):
+        found(folder, "dia1utt3", Clip("S09E09", 1.0, 2.0))
+    with pytest.raises(ClipError, match="no file named dia1utt3 with"):
+        found(folder, "dia1utt3")
+    shutil.copy(folder / "dia1utt2.mp4", folder / "deep" / "dia1utt2.wav")
+    assert found(folder, "dia1utt1")[0] == "dia1utt1.MP4"
+    with pytest.raises(InputError, match=r"dia1utt2.*same name.*remove") as error:
+        found(folder, "dia1utt2")
+    assert not isinstance(error.value, ClipError)  # it is not the clip's fault
+    with pytest.raises(InputError, match="no such folder"):
+        index_clips(folder / "none")
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no clip"):
+        index_clips(folder / "empty")
+
+
+def test_paths_may_be_anything(tmp_path):
+    path = Path(tmp_path, "Ünusual: name %d.wav")
+    write_media(path, None, tone(np.arange(RATE) / RATE), RATE, audio="pcm_s16le")
+    assert read_audio(path, 0.0, 1.0).shape == (16_000,)
+
+
+def test_titles_may_be_anything(tmp_path):
+    def chunk(name, content):
+        return name + struct.pack("<I", len(content)) + content
+
+    latin = chunk(b"LIST", b"INFO" + chunk(b"INAM", "été ".encode("latin-1")))
+    form = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16))
+    body = b"WAVE" + form + latin + chunk(b"data", bytes(3200))
+    (tmp_path / "a.wav").write_bytes(chunk(b"RIFF", body))
+    assert read_audio(tmp_path / "a.wav", 0.0, 1.0).shape == (1600,)
+
+
+@needs_espeak
+def test_the_utterances_of_an_episode_are_cut_out_of_it(tmp_path):
+    said = [("Oh no, what happened?", "surprise"), ("I lost it.", "sadness"), ("Well.", "neutral")]
+    stretches = write_episode(tmp_path / "episode.mp4", said)
+    for (text, emotion), (start, end) in zip(said, stretches, strict=True):
+        speech = speak(text, emotion)
+        heard = read_audio(tmp_path / "episode.mp4", start, end, SPEECH_RATE)
+        assert abs(len(heard) - len(speech)) <= 1
+        size = min(len(heard), len(speech))
+        assert np.corrcoef(heard[:size], speech[:size])[0, 1] > 0.95
+        seen = read_frames(tmp_path / "episode.mp4", start, end, 4).mean(axis=(0, 1, 2))
+        drawn = draw(emotion, round((end - start) * FPS)).mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(seen, drawn, atol=12)
+        write_clip(tmp_path / "clip.mp4", text, emotion)
+        alone = read_audio(tmp_path / "clip.mp4", 0.0, math.inf, SPEECH_RATE)
+        assert np.corrcoef(alone[:size], speech[:size])[0, 1] > 0.95

@@ -1,0 +1,78 @@
+"""Finished runs without training: confidences drawn at random, better or worse by design."""
+
+import csv
+import json
+
+import numpy as np
+from ml_collections import ConfigDict
+from shared import tiny_config
+
+from rpcl_jax.batching.batch import candidate_mask
+from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluation.metrics import ScoredDialogue
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.run.workdir import write_json
+
+
+def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negatives=-2.0):
+    """A run whose gold pairs stand `signal` standard deviations above the others.
+
+    `negatives` is the mean logit of the others; far below 0 their confidences are all but 0.
+    """
+    config = ConfigDict(config or tiny_config())
+    config.objective, config.seed = objective, seed
+    splits = load_corpus(config).splits
+    rng = np.random.default_rng(seed)  # runs of one seed share their noise, as pairs do
+    scored = {
+        split: [score(dialogue, rng, signal, negatives, config.data) for dialogue in splits[split]]
+        for split in ("dev", "test")
+    }
+    write_json(folder / "config.json", json.loads(config.to_json()))
+    numbers = report(scored["dev"], scored["test"], config)
+    write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"])
+    write_json(
+        folder / "result.json",
+        numbers | {"objective": objective, "modalities": config.modalities, "seed": seed},
+    )
+    lines = []
+    for epoch in (1, 2, 3):
+        lines.append({"step": 2 * epoch - 1, "train/loss": 3 / epoch, "train/supervised": 1.0})
+        lines.append({"step": 2 * epoch, "train/loss": 2 / epoch, "train/supervised": 0.5})
+        lines.append({"step": 2 * epoch, "dev/pair_f1": 0.1 * epoch, "dev/pair_auprc": 0.2})
+        lines.append({"step": 2 * epoch, "epoch": epoch, "dialogues_per_second": 5.0})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def score(dialogue, rng, signal, negatives, data):
+    n = len(dialogue.utterances)
+    logits = rng.normal(negatives, 1, size=(n, n))
+    causes = rng.normal(0, 1, size=n)
+    for i, j in dialogue.pairs:
+        logits[i, j] += signal
+        causes[j] += signal
+    emotions = rng.random((n, len(EMOTIONS)))
+    for t, utterance in enumerate(dialogue.utterances):
+        emotions[t, EMOTIONS.index(utterance.emotion)] += 0.5
+    n = min(n, data.max_utterances)
+    logits, causes, emotions = logits[:n, :n], causes[:n], emotions[:n]
+    return ScoredDialogue(
+        dialogue,
+        (1 / (1 + np.exp(-logits))).astype(np.float32),
+        candidate_mask(np.ones(n, bool), data.candidates),
+        (emotions / emotions.sum(1, keepdims=True)).astype(np.float32),
+        (1 / (1 + np.exp(-causes))).astype(np.float32),
+    )
+
+
+def write_grid(folder, signals, seeds=(1, 2, 3), config=None):
+    """A grid with `signals` by objective, as tools/run_grid.py leaves it."""
+    names = []
+    for objective, signal in signals.items():
+        for seed in seeds:
+            names.append(f"{objective}-tav-seed{seed}")
+            write_run(folder / names[-1], objective, seed, signal, config)
+    with (folder / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["run"], *([name] for name in names)])
+    return folder

@@ -1,0 +1,206 @@
+"""Our own format: what is written reads back as it was, and what is wrong is refused."""
+
+import copy
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from shared import ECF, MECAD, needs_ecf, needs_mecad
+
+from rpcl_jax.data.dialogue import EMOTIONAL, EMOTIONS, Clip, Dialogue, Utterance
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers import ecf, mecad
+from rpcl_jax.readers.conversations import (
+    dialogue_object,
+    is_ours,
+    parse_objects,
+    read_conversations,
+    read_split,
+    write_conversations,
+)
+
+OBJECT: dict[str, Any] = {
+    "id": "1",
+    "utterances": [
+        {
+            "id": "dia1utt1",
+            "speaker": "Ann",
+            "text": "The kettle exploded !",
+            "emotion": "surprise",
+            "clip": {"video": "x", "start": 1.5, "end": 2.0},
+        },
+        {"id": "b", "speaker": "Bo", "text": "Ah", "emotion": "neutral", "clip": {"video": "y"}},
+        {"id": "c", "speaker": "Ann", "text": "Do not laugh .", "emotion": "anger"},
+    ],
+    "pairs": [[1, 1], [3, 2]],
+}
+DIALOGUE = Dialogue(
+    "1",
+    (
+        Utterance("dia1utt1", "Ann", "The kettle exploded !", "surprise", Clip("x", 1.5, 2.0)),
+        Utterance("b", "Bo", "Ah", "neutral", Clip("y")),
+        Utterance("c", "Ann", "Do not laugh .", "anger"),
+    ),
+    ((0, 0), (2, 1)),
+)
+
+TEXTS = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from('"\\\n\r\u2028\u2029\x85\x00水')),
+    min_size=1,
+    max_size=8,
+).filter(str.strip)
+SECONDS = st.floats(0, 1e6)
+CLIPS = st.one_of(
+    st.none(),
+    st.builds(Clip, TEXTS),
+    st.tuples(TEXTS, SECONDS, SECONDS)
+    .filter(lambda c: c[1] != c[2])
+    .map(lambda c: Clip(c[0], *sorted(c[1:]))),
+)
+
+
+@st.composite
+def dialogues_of(draw):
+    names = draw(st.lists(TEXTS.filter(str.isprintable), min_size=1, max_size=5, unique=True))
+    labelled = draw(st.booleans())
+    emotions = st.sampled_from((*EMOTIONS, EMOTIONAL))
+    if not labelled:
+        emotions = st.none() | emotions
+    utterances = tuple(
+        Utterance(name, draw(TEXTS), draw(TEXTS), draw(emotions), draw(CLIPS)) for name in names
+    )
+    places = st.integers(0, len(names) - 1)
+    pairs = draw(st.sets(st.tuples(places, places), max_size=4)) if labelled else None
+    return Dialogue(draw(TEXTS), utterances, None if pairs is None else tuple(sorted(pairs)))
+
+
+@given(st.lists(dialogues_of(), min_size=1, max_size=4, unique_by=lambda d: d.id))
+@example([Dialogue("\ud800", (Utterance("u", "a\u2028", 'a\nb\r\n"c" \\ud800'),))])
+def test_what_is_written_reads_back(tmp_path_factory, dialogues):
+    path = tmp_path_factory.mktemp("written") / "deep" / "made.jsonl"
+    write_conversations(path, dialogues)
+    assert read_conversations(path) == dialogues
+    assert [entry.name for entry in path.parent.iterdir()] == ["made.jsonl"]
+    lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+    assert [json.loads(line) for line in lines] == [dialogue_object(d) for d in dialogues]
+
+
+@needs_ecf
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_ecf_survives_the_conversion(tmp_path, split):
+    dialogues = ecf.read_split(ECF, split)
+    write_conversations(tmp_path / f"{split}.jsonl", dialogues)
+    assert read_split(tmp_path, split) == dialogues
+
+
+@needs_mecad
+def test_mecad_survives_the_conversion(tmp_path):
+    dialogues = mecad.read_split(MECAD, "dev")
+    write_conversations(tmp_path / "dev.jsonl", dialogues)
+    assert read_split(tmp_path, "dev") == dialogues
+
+
+def test_the_form():
+    assert dialogue_object(DIALOGUE) == OBJECT
+    assert parse_objects([OBJECT], "here") == [DIALOGUE]
+    bare = Dialogue("1", (Utterance("u", "Ann", "Oh"),))
+    written = {"id": "1", "utterances": [{"id": "u", "speaker": "Ann", "text": "Oh"}]}
+    assert dialogue_object(bare) == written
+    assert parse_objects([written], "here") == [bare]
+    assert dialogue_object(Dialogue("1", DIALOGUE.utterances, ()))["pairs"] == []
+    assert parse_objects([], "here") == []
+
+
+def test_what_may_be_left_to_the_reader():
+    least = {"id": 7, "utterances": [{"speaker": "Ann", "text": "Oh"}], "pairs": None, "more": 1}
+    assert parse_objects([least], "here") == [
+        Dialogue("7", (Utterance("dia7utt1", "Ann", "Oh"),), None)
+    ]
+    unsorted = {**OBJECT, "pairs": [[3, 2], [1, 1]]}
+    assert parse_objects([unsorted], "here") == [DIALOGUE]
+
+
+def test_whose_form_it_is():
+    assert is_ours(OBJECT)
+    assert is_ours({"utterances": "wrong"})
+    for other in ({"conversation_ID": 1, "conversation": []}, [], "utterances", None):
+        assert not is_ours(other)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "made.jsonl"
+    write_conversations(path, [DIALOGUE])
+
+    def failing():
+        yield Dialogue("other", DIALOGUE.utterances)
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_conversations(path, failing())
+    assert read_conversations(path) == [DIALOGUE]
+
+
+def changed(t=None, **changes):
+    """OBJECT with other fields, its own or those of utterance `t`."""
+    item = copy.deepcopy(OBJECT)
+    (item if t is None else item["utterances"][t]).update(changes)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("x", r": expected an object with 'id' but found 'x'"),
+        (changed(id=None), ": it has no 'id'; add it"),
+        (changed(id=1.5), ": 'id' cannot be '1.5'"),
+        (changed(id=" "), ": its 'id' is blank"),
+        (changed(utterances=None), r" \(id 1\): it has no 'utterances'"),
+        (changed(utterances={}), r" \(id 1\): 'utterances' cannot be"),
+        (changed(utterances=[]), r" \(id 1\): conversation 1 has no utterance"),
+        (changed(utterances=["Oh"]), ".*number 1: expected an object with 'speaker'"),
+        (changed(2, speaker=""), ".*number 3: its 'speaker' is blank"),
+        (changed(2, text=5), ".*number 3: 'text' cannot be '5'"),
+        (changed(2, id=5), ".*number 3: 'id' cannot be '5'"),
+        (changed(2, id="b"), r" \(id 1\): utterance id b is there twice"),
+        (changed(2, emotion="rage"), ".*utterance 3 has the unknown emotion 'rage'"),
+        (changed(2, emotion=3), ".*number 3: 'emotion' cannot be '3'"),
+        (changed(2, emotion=None), r" \(id 1\): conversation 1 has pairs, but 1 of its 3"),
+        (changed(2, clip="x"), ".*number 3, its clip: expected an object with 'video'"),
+        (changed(2, clip={"start": 1}), ".*number 3, its clip: it has no 'video'"),
+        (changed(2, clip={"video": "x", "start": "1"}), ".*its clip: 'start' cannot be '1'"),
+        (changed(2, clip={"video": "x", "start": True}), ".*its clip: 'start' cannot be 'True'"),
+        (changed(2, clip={"video": "x", "start": 1}), ".*clip of utterance 3 runs from 1 to None"),
+        (changed(2, clip={"video": "x", "start": 2, "end": 2}), ".*utterance 3 runs from 2 to 2"),
+        (changed(2, clip={"video": "x", "start": 0, "end": float("nan")}), ".*from 0 to nan"),
+        (changed(pairs="3,1"), r" \(id 1\): 'pairs' cannot be '3,1'"),
+        (changed(pairs=[[3, 1], [3]]), r" \(id 1\): \[3\] is not a pair; write \[3, 1\]"),
+        (changed(pairs=[[3, "1"]]), r".*\[3, '1'\] is not a pair"),
+        (changed(pairs=[[True, 1]]), r".*\[True, 1\] is not a pair"),
+        (changed(pairs=[[4, 1]]), r".*pair \(4,1\) points outside"),
+        (changed(pairs=[[3, 0]]), r".*pair \(3,0\) points outside"),
+        (changed(pairs=[[3, 1], [3, 1]]), r".*pair \(3,1\) is there twice"),
+    ],
+)
+def test_malformed_conversations_are_refused_in_one_line(item, message):
+    with pytest.raises(InputError, match=f"^here: conversation number 2{message}[^\n]*$"):
+        parse_objects([{**OBJECT, "id": 2}, item], "here")
+
+
+def test_malformed_files_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "dev.jsonl"
+    with pytest.raises(InputError, match=r"dev\.jsonl: not there; tools/convert\.py writes"):
+        read_split(tmp_path, "dev")
+    unlabelled = {key: value for key, value in OBJECT.items() if key != "pairs"}
+    for text, message in {
+        "": ": line 1, column 1 is not JSON",
+        "[]": ": holds no conversation; is it the right file?",
+        json.dumps(OBJECT) + "\n{": ": line 2, column 2 is not JSON",
+        json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is there twice",
+        json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation need",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):
+            read_split(tmp_path, "dev")

@@ -1,0 +1,258 @@
+"""MEC4's reader on files made up after its documentation: the benchmark cannot be had."""
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.mec4 import read_mec4, read_split, split_text
+
+ROW: dict[str, Any] = {
+    "dia_id": 12,
+    "dia_len": 3,
+    "text": "1.安：水壶炸了！ 2.博：又一次？ 3.安：别笑。",
+    "pairs": "(3,2),(1,1)",
+}
+TURNS = [("安", "水壶炸了！"), ("博", "又一次？"), ("安", "别笑。")]
+
+
+def dialogue(emotions=("emotional", "neutral", "emotional"), clips=(None, None, None)):
+    return Dialogue(
+        "12",
+        tuple(
+            Utterance(f"dia12utt{t}", *turn, emotion, clip)
+            for t, (turn, emotion, clip) in enumerate(zip(TURNS, emotions, clips, strict=True), 1)
+        ),
+        ((0, 0), (2, 1)),
+    )
+
+
+def write(folder, rows, name="train.json"):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return folder / name
+
+
+def test_splits_by_their_files(tmp_path):
+    for split, name in {"train": "train", "dev": "valid", "test": "test"}.items():
+        with pytest.raises(InputError, match=rf"MEC4_text/{name}\.json: not there; get MEC4"):
+            read_split(tmp_path, split)
+        write(tmp_path / "MEC4_text", [{**ROW, "dia_id": f"{split}7"}, ROW], f"{name}.json")
+        first, second = read_split(tmp_path, split)
+        assert (first.id, first.utterances[2].id) == (f"{split}7", f"dia{split}7utt3")
+        assert second == dialogue()
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        "(3,2),(1,1)",
+        "（3，2），（1，1）",
+        "(3，2)、(1,1)",
+        " (3, 2) (1, 1), ",
+        "[3,2];[1,1]",
+        "[(3,2),(1,1)]",
+        "（３，２），（１，１）",
+        [[3, 2], [1, 1]],
+        ["(3,2)", "（1，1）"],
+        ["(3,2),(1,1)"],
+    ],
+)
+def test_pairs(tmp_path, pairs):
+    assert read_mec4(write(tmp_path, [{**ROW, "pairs": pairs}])) == [dialogue()]
+
+
+@pytest.mark.parametrize("pairs", ["", " ", None, [], "[]"])
+def test_no_pairs(tmp_path, pairs):
+    (read,) = read_mec4(write(tmp_path, [{**ROW, "pairs": pairs}]))
+    assert read.pairs == ()
+    assert [u.emotion for u in read.utterances] == ["neutral"] * 3
+
+
+@pytest.mark.parametrize("key", ["emotion", "emotions"])
+def test_categories_where_they_are_there(tmp_path, key):
+    path = write(tmp_path, [{**ROW, key: ["Happy", "neutral", "anger"]}])
+    assert read_mec4(path) == [dialogue(("joy", "neutral", "anger"))]
+    assert read_mec4(write(tmp_path, [{**ROW, key: None}])) == [dialogue()]
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        (ROW["text"], TURNS),
+        ("1.安：水壶炸了！2.博：又一次？3.安：别笑。", TURNS),
+        ("1．安:水壶炸了！\n2、博: 又一次？\n3. 安 ：别笑。\n", TURNS),
+        ("１．安：水壶炸了！ ２．博：又一次？ ３．安：别笑。", TURNS),
+        # A colon in the words.
+        ("1.A：他说：好 2.B：12:30 见", [("A", "他说：好"), ("B", "12:30 见")]),
+        # A decimal number before the second mark, with a colon after it.
+        ("1.A：打 2.5 折：好 2.B：嗯", [("A", "打 2.5 折：好"), ("B", "嗯")]),
+        # The words list things by number: no white space there.
+        ("1.A：两点：1.吃：饱，2.睡：足 2.B：嗯", [("A", "两点：1.吃：饱，2.睡：足"), ("B", "嗯")]),
+        # White space there too, but what would be the speaker is a clause.
+        ("1.A：第 2.我想，这样：好 2.B：嗯", [("A", "第 2.我想，这样：好"), ("B", "嗯")]),
+        # Numbers without a colon are no marks; nor is the end of a longer number.
+        ("1.A：有 2.没有 12.B：嗯 2.B：嗯", [("A", "有 2.没有 12.B：嗯"), ("B", "嗯")]),
+        # The only way, doubtful as it is.
+        ("1.2号：走 2.甲，乙：好", [("2号", "走"), ("甲，乙", "好")]),
+        # Nothing tells which is meant: the first.
+        ("1.A：x 2.B：y 2.C：z", [("A", "x"), ("B", "y 2.C：z")]),
+        # The first would leave the second utterance without words.
+        ("1.A：x 2.B： 2.C：z", [("A", "x"), ("B", "2.C：z")]),
+        ("1.Dr. No: I have 2. You? 2.Jo: Hi", [("Dr. No", "I have 2. You?"), ("Jo", "Hi")]),
+        # The doubtful 2 would do, but a 3 without doubt stands before the one that is not.
+        ("1.A：x，2.B：y 3.C：z 2.D：w", [("A", "x，"), ("B", "y"), ("C", "z 2.D：w")]),
+        ("1.A：x 2.B：y 3.C：z 2.B：w", [("A", "x"), ("B", "y"), ("C", "z 2.B：w")]),
+        # A list in the last words: nobody of that name spoke.
+        ("1.A：x 2.B：y 3.第三：z", [("A", "x"), ("B", "y 3.第三：z")]),
+    ],
+)  # fmt: skip
+def test_split_text(text, turns):
+    assert split_text(text, len(turns), "here") == turns
+
+
+WORDS = st.text(alphabet="水 ab：:.、12，", min_size=1, max_size=12).map(str.strip).filter(bool)
+SPEAKERS = st.text(alphabet="安bC.", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(SPEAKERS, WORDS), min_size=1, max_size=4))
+@example([("安", "1.安：x"), ("b", "2.b:")])
+def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
+    """Against trying every combination of places; the text is made so that one fits."""
+    text = " ".join(f"{t}.{speaker}：{words}" for t, (speaker, words) in enumerate(turns, 1))
+    count = len(turns)
+
+    def marks_of(number):
+        found = []
+        for start in range(len(text)):
+            match = re.match(rf"{number}[.、]\s*([^:：]+?)\s*[:：]", text[start:])
+            before = text[start - 1] if start else " "
+            if match and match[1].strip() and not before.isdigit():
+                speaker = match[1].strip()
+                doubts = [
+                    not before.isspace(),
+                    speaker[0].isdigit(),
+                    bool(re.search("[，.]", speaker)),
+                ]
+                found.append((start, start + match.end(), speaker, sum(doubts)))
+        return found  # fmt: skip
+
+    ways = []
+    for way in itertools.product(*(marks_of(number) for number in range(1, count + 1))):
+        ends = [*(mark[0] for mark in way[1:]), len(text)]
+        if way[0][0] == 0 and all(
+            end > mark[1] and text[mark[1] : end].strip()
+            for mark, end in zip(way, ends, strict=True)
+        ):
+            split = [(m[2], text[m[1] : e].strip()) for m, e in zip(way, ends, strict=True)]
+            ways.append((sum(m[3] for m in way), [m[0] for m in way], split))
+    assert turns in [split for _, _, split in ways]
+    best = min(ways)
+    last = next(e for (s, e, _, _) in marks_of(count) if s == best[1][-1])
+    spoke = {speaker for speaker, _ in best[2]}
+    goes_on = any(
+        start > last and not doubts and speaker in spoke
+        for start, _, speaker, doubts in marks_of(count + 1)
+    )
+    if goes_on:
+        with pytest.raises(InputError, match=f"goes on with '{count + 1}"):
+            split_text(text, count, "here")
+    else:
+        assert split_text(text, count, "here") == best[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dia_len": 4}, "its text cannot be split into 4 utterances: no '4.speaker:'"),
+        ({"dia_len": 2}, "its text goes on with '3.安：', but dia_len is 2"),
+        ({"dia_len": 0}, "dia_len cannot be '0'"),
+        ({"dia_len": "three"}, "dia_len cannot be 'three'"),
+        ({"dia_len": 10**8}, "its text cannot be split into 100000000 utterances"),
+        ({"dia_len": None}, "it has no 'dia_len'"),
+        ({"text": ROW["text"].replace("2.", "4.")}, ".*no '2.speaker:'"),
+        ({"text": ROW["text"].replace("博：", "博")}, ".*no '2.speaker:'"),
+        ({"text": ROW["text"].replace("又一次？", "")}, ".*no '2.speaker:' with words"),
+        ({"text": "前言 " + ROW["text"]}, "its text must begin with '1.speaker:'"),
+        ({"text": " "}, "its 'text' is blank"),
+        ({"pairs": "(3,2),(1"}, "'pairs' cannot be"),
+        ({"pairs": "3,2"}, "'pairs' cannot be '3,2'"),
+        ({"pairs": [3, 2]}, "'pairs' cannot be"),
+        ({"pairs": {"3": 2}}, "'pairs' cannot be"),
+        ({"pairs": "(3,2),(3,2)"}, r"pair \(3,2\) is there twice"),
+        ({"pairs": "(4,2)"}, r"pair \(4,2\) points outside"),
+        ({"emotions": ["joy"]}, "its emotions must be a list of 3 names"),
+        ({"emotion": "joy"}, "its emotions must be a list of 3 names"),
+        ({"emotions": ["joy", "rage", "joy"]}, "the emotion 'rage' of utterance 2 is unknown"),
+    ],
+)
+def test_malformed_rows_are_refused_in_one_line(tmp_path, changes, message):
+    path = write(tmp_path, [{**ROW, "dia_id": 1}, {**ROW, **changes}])
+    place = re.escape(f"{path}: conversation number 2 (dia_id 12): ")
+    with pytest.raises(InputError, match=f"^{place}{message}[^\n]*$"):
+        read_mec4(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "holds no conversation"),
+        (["1.A：x"], "conversation number 1: expected an object with 'dia_id'"),
+        ([{k: v for k, v in ROW.items() if k != "pairs"}], ".*it has no 'pairs'"),
+        ([ROW, ROW], "conversation id 12 is there twice"),
+    ],
+)
+def test_malformed_files_are_refused_in_one_line(tmp_path, rows, message):
+    path = write(tmp_path, rows)
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {message}[^\n]*$"):
+        read_mec4(path)
+
+
+CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
+
+
+@pytest.mark.parametrize(
+    ("stretches", "clips"),
+    [
+        ([[0.5, 2.25], [62.5, 3723.004], [7, 8]], CLIPS),
+        (
+            [
+                {"start": "00:00:00.500", "end": "00:00:02,250", "text": "水壶炸了！"},
+                {"start": "0:01:02.5", "end": "01:02:03.004"},
+                {"start": 7, "end": "00:00:08"},
+            ],
+            CLIPS,
+        ),
+        # No stretch, or none of use: only that clip is lost.
+        ([[0.5, 2.25], [5, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], [-1, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], [2e7, 2.1e7], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], ["soon", 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], [10**400, True], [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        ([[0.5, 2.25], {"from": 1}, [7, 8, 9]], (CLIPS[0], None, None)),
+        ([[0.5, 2.25], None, [7, 8]], (CLIPS[0], None, CLIPS[2])),
+        # Not one per utterance: which is whose is not known.
+        ([[0.5, 2.25], [7, 8]], (None, None, None)),
+        ("00:00:00.500", (None, None, None)),
+    ],
+)
+def test_clips(tmp_path, stretches, clips):
+    write(tmp_path / "MEC4_text", [ROW])
+    write(tmp_path, {"12": stretches, "13": []}, "subtitles.json")
+    assert read_split(tmp_path, "train") == [dialogue(clips=clips)]
+
+
+@pytest.mark.parametrize("subtitles", [{}, {"13": [[0, 1]] * 3}, [], [[0, 1]]])
+def test_subtitles_of_another_layout_leave_the_clips_unknown(tmp_path, subtitles):
+    write(tmp_path / "MEC4_text", [ROW])
+    write(tmp_path, subtitles, "subtitles.json")
+    assert read_split(tmp_path, "train") == [dialogue()]
+    (tmp_path / "subtitles.json").write_text("{")
+    with pytest.raises(InputError, match=r"subtitles\.json: line 1, column 2 is not JSON"):
+        read_split(tmp_path, "train")

@@ -1,0 +1,82 @@
+"""What corrupted views do, against views that are corrupted by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shared import tiny_config
+
+from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.losses import pair_confidence
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.reporting.examine import corruption_effects, examine
+from rpcl_jax.run.workdir import load_trained
+from rpcl_jax.train import train_and_evaluate
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    config, folder = tiny_config(), tmp_path_factory.mktemp("runs") / "run"
+    config.epochs = 1
+    return folder, train_and_evaluate(config, folder)
+
+
+@pytest.mark.slow
+def test_rows_are_those_of_the_run(finished):
+    folder, result = finished
+    rows = examine(folder)
+    assert [(row["run"], row["split"]) for row in rows] == [
+        ("run", split) for split in ("train", "dev", "test")
+    ]
+    for row in rows[1:]:
+        for metric in ("pair_auprc", "gold_confidence", "gap_hard", "violation_rate_hard"):
+            expected = 100 * result[row["split"]][metric]
+            assert row[metric] == pytest.approx(expected, rel=1e-4), metric
+        severity = row["violation_rate_hard"] / 100 * row["violation_depth_hard"]
+        assert severity == pytest.approx(row["severity_hard"])
+
+
+@pytest.mark.slow
+def test_a_corrupted_view_is_the_view_without_bystanders(finished):
+    """At rate 1 chance is out of it: every bystander is zeroed."""
+    trained = load_trained(finished[0])
+    corpus = load_corpus(trained.config)
+    make = (trained.tokenizer, corpus.tables, trained.config, 1)
+    batches = make_batches(corpus.splits["dev"], *make)
+    effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
+
+    shifts, flips, bystanders = {True: [], False: []}, [], []
+    variables = {"params": trained.params}
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        outputs = trained.model.apply(variables, batch)
+        h = np.array(outputs.utterances)
+        for place, index in enumerate(places):
+            if index >= 0:
+                example = batches.examples[index]
+                part = {t for pair in example.dialogue.pairs for t in pair}
+                for t in range(example.length):
+                    bystanders.append(t not in part)
+                    if t not in part:
+                        h[place, t] = 0
+        logits = trained.model.apply(variables, jnp.asarray(h), batch, method="score_pairs")
+        before, after = (np.asarray(pair_confidence(x)) for x in (outputs.pair_logits, logits))
+        for place, index in enumerate(places):
+            if index >= 0:
+                for i in range(batches.examples[index].length):
+                    for j in range(i + 1):
+                        p, q = before[place, i, j], after[place, i, j]
+                        gold = (i, j) in batches.examples[index].dialogue.pairs
+                        shifts[gold].append(abs(q - p))
+                        if gold:
+                            flips.append((p >= 0.2) != (q >= 0.2))
+    assert effects == pytest.approx(
+        {
+            "bystanders": np.mean(bystanders),
+            "shift_gold": np.mean(shifts[True]),
+            "shift_other": np.mean(shifts[False]),
+            "gold_flipped": np.mean(flips),
+        },
+        rel=1e-3,
+    )
+    assert effects["shift_gold"] > 0
+    none = corruption_effects(trained.model, trained.params, batches, rate=0.0, threshold=0.2)
+    assert none["shift_gold"] == none["shift_other"] == none["gold_flipped"] == 0

@@ -1,0 +1,123 @@
+"""Figures: that what is drawn is what was computed."""
+
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from fake_runs import write_grid, write_run
+from matplotlib.colors import same_color
+from shared import ENVIRONMENT, ROOT, tiny_config
+
+from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.reporting.experiments import read_experiments, training_curves
+from rpcl_jax.reporting.figures import (
+    COLOURS,
+    FIGURES,
+    describe,
+    diagnostics_figure,
+    modalities_figure,
+    precision_recall_figure,
+)
+
+
+@pytest.fixture(scope="module")
+def grids(tmp_path_factory):
+    """All modalities, where rpcl is better, and text alone, where it is base under another name."""
+    folder = tmp_path_factory.mktemp("grids")
+    text = tiny_config()
+    text.modalities = "t"
+    write_grid(folder / "tav", {"base": 1.0, "rpcl": 2.5})
+    write_grid(folder / "t", {"base": 1.0, "rpcl": 1.0}, config=text)
+    return [folder / "tav", folder / "t"]
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def test_every_figure_is_written_and_written_alike_again(grids, tmp_path):
+    for out in ("one", "two"):
+        subprocess.run(
+            [sys.executable, "tools/make_figures.py", *map(str, grids), "--out", tmp_path / out],
+            cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True,
+        )  # fmt: skip
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg"))
+    for name in names:
+        content = (tmp_path / "one" / name).read_bytes()
+        assert content == (tmp_path / "two" / name).read_bytes(), name
+        assert len(content) > 10_000
+
+
+def test_figure_2_shows_the_gaps_of_the_runs(grids):
+    experiments = read_experiments(grids)
+    axes = diagnostics_figure(experiments).axes
+    heights = [bar.get_height() for bar in axes[0].patches]
+    seeds = [1, 2, 3]
+    assert heights == pytest.approx(
+        [
+            100 * experiments[0].values(objective, metric, seeds).mean()
+            for metric in ("gap_hard", "gap_all")
+            for objective in ("base", "rpcl")
+        ]
+    )
+    # Gold confidence is larger, severities are smaller: all three upwards.
+    lines = [line for panel in axes[2:4] for line in panel.lines]
+    changes = [line.get_ydata()[0] for line in lines if line.get_marker() == "o"]
+    expected = [
+        sign * 100 * experiments[0].delta("rpcl", metric, seeds).difference
+        for metric, sign in (("gold_confidence", 1), ("severity_hard", -1), ("severity_all", -1))
+    ]
+    assert changes == pytest.approx(expected)
+    assert min(changes) > 0
+
+
+def test_a_gap_that_may_be_none_says_so():
+    assert describe(Interval(0.02, -0.01, 0.05, 3)) == "+2.00 [−1.00, +5.00]\ncontains 0"
+    assert describe(Interval(-0.02, -0.03, -0.01, 3)) == "−2.00 [−3.00, −1.00]"
+
+
+def test_figure_3_fills_only_what_leaves_zero_out(grids):
+    experiments = {e.modalities: e for e in read_experiments(grids)}
+    panel = modalities_figure(list(experiments.values())).axes[0]
+    points = {round(line.get_xdata()[0]): line for line in panel.lines if line.get_marker() == "o"}
+    assert points.keys() == {0, 3}  # T and T+A+V
+    assert same_color(points[0].get_markerfacecolor(), "white")
+    assert not same_color(points[3].get_markerfacecolor(), "white")
+    delta = experiments["T+A+V"].delta("rpcl", "pair_f1", [1, 2, 3])
+    assert points[3].get_ydata()[0] == pytest.approx(100 * delta.difference)
+
+
+def test_operating_points_lie_on_their_curves(grids):
+    (experiment,) = read_experiments(grids[:1])
+    axes = precision_recall_figure([experiment]).axes[0]
+    curves = [line for line in axes.lines if line.get_marker() == "None"]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert len(curves) == len(points) == 6
+    for curve, point in zip(curves, points, strict=True):
+        at = np.isclose(curve.get_xdata(), point.get_xdata()[0])
+        assert np.isclose(curve.get_ydata()[at], point.get_ydata()[0]).any()
+        assert same_color(curve.get_color(), point.get_color())
+    assert {line.get_color() for line in curves} == set(COLOURS.values())
+    run = experiment.runs["rpcl"][1]
+    numbers = evaluate_split(run.scores(experiment.splits["test"], "test"), run.result["threshold"])
+    assert numbers["pair_recall"] == run.result["test"]["pair_recall"]
+
+
+def test_curves_of_a_training(tmp_path):
+    run = read_experiments([write_run(tmp_path / "run")])[0].runs["rpcl"][42]
+    losses, scores = training_curves(run)
+    assert losses == pytest.approx([2.5, 1.25, 2.5 / 3])
+    assert scores == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):
+    experiments = read_experiments([write_run(tmp_path / "run", "base")])
+    assert diagnostics_figure(experiments) is None
+    assert modalities_figure(experiments) is None
+    assert len(precision_recall_figure(experiments).axes) == 1

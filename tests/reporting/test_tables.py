@@ -1,0 +1,207 @@
+"""Tables of grids whose order is known: what is bold, what is not, what is refused."""
+
+import csv
+
+import numpy as np
+import pytest
+from fake_runs import write_grid, write_run
+from shared import ECF, needs_ecf, run_python, tiny_config
+
+from configs import ecf_frozen
+from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.reporting.experiments import read_experiments
+from rpcl_jax.reporting.tables import (
+    Table,
+    ablations_table,
+    controls_table,
+    escape_latex,
+    format_value,
+    latex,
+    main_table,
+    markdown,
+    write_csv,
+)
+
+SIGNALS = {"base": 1.0, "rpcl": 3.0, "fixed_margin": 1.5, "utterance_dropout": 1.0, "cdmr": 0.6}
+SIGNALS["no_top_k"] = 2.5
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    return write_grid(tmp_path_factory.mktemp("grid"), SIGNALS)
+
+
+def run(*arguments, status=0):
+    return run_python("tools/make_tables.py", *arguments, status=status)
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_of_a_grid(grid, tmp_path):
+    done = run(grid, "--out", tmp_path)
+    assert "table4_published: no runs for it" in done.stderr  # nobody published the synthetic
+    names = ["table1_statistics", "table2_main", "table3_controls", "table5_ablations"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")
+    )
+
+    rows = read_csv(tmp_path / "table1_statistics.csv")
+    splits = load_corpus(tiny_config()).splits
+    assert [row["split"] for row in rows] == ["train", "dev", "test"]
+    assert [int(row["pairs"]) for row in rows] == [
+        sum(len(d.pairs) for d in splits[row["split"]]) for row in rows
+    ]
+
+    (row,) = read_csv(tmp_path / "table2_main.csv")
+    (experiment,) = read_experiments([grid])
+    base, rpcl = (experiment.values(o, "pair_f1", [1, 2, 3]) for o in ("base", "rpcl"))
+    assert float(row["Pair F1, base (mean)"]) == pytest.approx(np.mean(base))
+    assert float(row["Pair F1, rpcl (sd)"]) == pytest.approx(np.std(rpcl, ddof=1))
+    difference = float(row["Pair F1, rpcl − base (difference)"])
+    assert difference == pytest.approx(np.mean(rpcl) - np.mean(base))
+    assert 0 < float(row["Pair F1, rpcl − base (low)"]) < difference
+    assert difference < float(row["Pair F1, rpcl − base (high)"])
+    text = (tmp_path / "table2_main.md").read_text()
+    assert f"**+{100 * difference:.2f} [" in text
+
+    rows = {row["objective"]: row for row in read_csv(tmp_path / "table3_controls.csv")}
+    assert list(rows) == ["base", "fixed_margin", "utterance_dropout", "rpcl"]
+    assert rows["base"]["AUPRC, over base (low)"] == ""
+    assert float(rows["fixed_margin"]["AUPRC, rpcl over it (low)"]) > 0
+    # The same signal and the same noise: the difference is none, and said to be none.
+    assert float(rows["utterance_dropout"]["Pair F1, over base (difference)"]) == 0
+    lines = (tmp_path / "table3_controls.md").read_text().splitlines()
+    (line,) = [line for line in lines if "utterance_dropout" in line]
+    assert "+0.00 [+0.00, +0.00] contains 0" in line
+    assert "**+0.00" not in line
+
+    rows = {row["objective"]: row for row in read_csv(tmp_path / "table5_ablations.csv")}
+    assert list(rows) == ["cdmr", "no_top_k", "rpcl"]
+    assert float(rows["cdmr"]["AUPRC, over base (high)"]) < 0
+    assert r" & no\_top\_k & \textbf{+" in (tmp_path / "table5_ablations.tex").read_text()
+
+
+@needs_ecf
+def test_published_systems_stand_beside_ours_on_their_benchmark(tmp_path):
+    """Random scores of real ECF: what is read is the table, not the number."""
+    config = ecf_frozen.get_config()
+    config.data.root = str(ECF)
+    write_run(tmp_path / "run", "base", config=config)
+    run(tmp_path / "run", "--out", tmp_path / "out")
+    rows = read_csv(tmp_path / "out/table4_published.csv")
+    ecf = [row for row in rows if row["benchmark"] == "ECF"]
+    assert [row["system"] for row in ecf] == ["MECPE-2steps", "HiLo", "BridgeProt", "base"]
+    assert float(ecf[1]["Pair F1 (mean)"]) == 0.5545
+    folder = tmp_path.name
+    assert ecf[3]["source"] == f"ours, all-MiniLM-L6-v2, frozen, {folder}, seeds 42"
+    assert ecf[3]["modalities"] == "T"
+    statistics = read_csv(tmp_path / "out/table1_statistics.csv")
+    assert [row["pairs"] for row in statistics] == ["7055", "866", "1873"]
+
+
+def test_cells():
+    def text(*interval):
+        return format_value(Interval(*interval))
+
+    assert text(0.0123, 0.002, 0.021, 3) == ("+1.23 [+0.20, +2.10]", True)
+    assert text(0.01, -0.001, 0.02, 3) == ("+1.00 [−0.10, +2.00] contains 0", False)
+    assert text(-0.01, -0.02, -0.001, 2) == ("−1.00 [−2.00, −0.10]", True)
+    assert text(0.01, 0.001, 0.02, 1) == ("+1.00 [+0.10, +2.00] one seed", True)
+    assert text(0.01, 0.0, 0.02, 1) == ("+1.00 [+0.00, +2.00] contains 0, one seed", False)
+    assert format_value(np.array([0.5, 0.52])) == ("51.00 ± 1.41", False)
+    assert format_value(np.array([0.5])) == ("50.00", False)
+    assert format_value(None) == ("", False)
+
+
+def test_writers(tmp_path):
+    table = Table(
+        "t",
+        ["name_1", "F1", "delta"],
+        [
+            ["a|b & c", np.array([0.5, 0.7]), Interval(0.1, 0.05, 0.15, 3)],
+            ["d", np.array([0.5]), None],
+        ],
+    )
+    assert markdown(table) == (
+        "| name_1 | F1 | delta |\n| --- | --- | --- |\n"
+        "| a\\|b & c | 60.00 ± 14.14 | **+10.00 [+5.00, +15.00]** |\n"
+        "| d | 50.00 |  |\n"
+    )
+    assert latex(table) == "\n".join(
+        [
+            r"\begin{tabular}{lll}",
+            r"\toprule",
+            r"name\_1 & F1 & delta \\",
+            r"\midrule",
+            r"a|b \& c & 60.00 $\pm$ 14.14 & \textbf{+10.00 [+5.00, +15.00]} \\",
+            r"d & 50.00 &  \\",
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+    write_csv(table, tmp_path / "t.csv")
+    rows = list(csv.reader((tmp_path / "t.csv").open(encoding="utf-8")))
+    columns = ["F1 (mean)", "F1 (sd)", *(f"delta ({part})" for part in Interval._fields)]
+    assert rows[0] == ["name_1", *columns]
+    assert rows[2] == ["d", "0.5", *[""] * 5]
+    assert escape_latex("100 % of $x_1^2$ ~ \\") == (
+        r"100 \% of \$x\_1\textasciicircum{}2\$ \textasciitilde{} \textbackslash{}"
+    )
+
+
+def test_what_is_compared_rests_on_the_same_seeds(tmp_path):
+    write_grid(tmp_path, {"base": 1.0}, seeds=(1, 2))
+    write_run(tmp_path / "rpcl-tav-seed2", "rpcl", 2, 2.0)
+    write_run(tmp_path / "rpcl-tav-seed3", "rpcl", 3, 9.0)
+    folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
+    experiments = read_experiments(folders)
+    (row,) = main_table(experiments).rows
+    one, other = (experiments[0].runs[o][2].result["test"]["pair_f1"] for o in ("base", "rpcl"))
+    assert row[4] == "2"
+    assert (row[5].tolist(), row[6].tolist()) == ([one], [other])
+    assert row[7].difference == pytest.approx(other - one)
+    assert "one seed" in markdown(main_table(experiments))
+
+
+def test_a_missing_cell_costs_no_more_than_its_row(tmp_path):
+    write_grid(tmp_path, {"base": 1.0, "rpcl": 2.0, "cdmr": 1.5, "fixed_margin": 1.2}, seeds=(1, 2))
+    write_run(tmp_path / "no_top_k-tav-seed2", "no_top_k", 2, 2.0)
+    write_run(tmp_path / "ccps-tav-seed9", "ccps", 9, 2.0)
+    folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
+    experiments = read_experiments(folders)
+    rows = {row[5]: row[4] for row in ablations_table(experiments).rows}
+    assert rows == {"cdmr": "1, 2", "no_top_k": "2", "rpcl": "1, 2"}
+    experiments = read_experiments([f for f in folders if not f.name.startswith("rpcl")])
+    rows = {row[5]: row for row in controls_table(experiments).rows}
+    assert list(rows) == ["base", "fixed_margin"]
+    assert rows["fixed_margin"][7].difference > 0
+    assert rows["fixed_margin"][8] is None
+
+
+def test_settings_that_differ_in_anything_are_told_apart(tmp_path):
+    config = tiny_config()
+    write_grid(tmp_path / "past", {"base": 1.0, "rpcl": 2.0}, config=config)
+    config.data.candidates = "all"
+    write_grid(tmp_path / "all", {"base": 1.0, "rpcl": 2.0}, config=config)
+    experiments = read_experiments([tmp_path / "past", tmp_path / "all"])
+    assert [e.grid for e in experiments] == ["past", "all"]
+    assert len({e.title for e in experiments}) == len({e.setup for e in experiments}) == 2
+
+
+def test_what_is_no_result_is_refused(grid, tmp_path):
+    def refuse(*paths):
+        done = run(*paths, "--out", tmp_path / "out", status=1)
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "neither a run nor a grid" in refuse(tmp_path / "nosuch")
+    assert "the same run as" in refuse(grid, grid / "results.csv")
+    unfinished = write_run(tmp_path / "unfinished")
+    (unfinished / "result.json").unlink()
+    assert "not finished" in refuse(unfinished)

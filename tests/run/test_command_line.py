@@ -1,0 +1,66 @@
+"""What ends a command in one line."""
+
+import errno
+import os
+
+import pytest
+import tokenizers
+from shared import run_python
+
+from rpcl_jax.errors import InputError, file_errors
+from rpcl_jax.run.command_line import one_line
+
+# As a command sees it where PyTorch is not installed.
+WITHOUT_TORCH = """
+import importlib.util, runpy, sys
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find_spec(name, *rest)
+sys.argv = ["main", "--mode=evaluate", "--workdir=/nosuch"]
+runpy.run_module("rpcl_jax.main", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("file.json: line 3\n is wrong"), 1, "me: file.json: line 3 is wrong"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1, "me: x: No such file"),
+        (KeyboardInterrupt(), 130, "me: interrupted; run the same command again to continue"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "me: No space left on device; free some space and run the same command again "
+            "to continue",
+        ),
+    ],
+)
+def test_one_line(error, status, line, capsys):
+    with pytest.raises(SystemExit) as ended, one_line("me"):
+        raise error
+    assert ended.value.code == status
+    assert capsys.readouterr().err == line + "\n"
+    with pytest.raises(type(error)), one_line("me", unless=True):
+        raise error
+
+
+def test_other_errors_are_ours():
+    for error in (ValueError("bug"), OSError(errno.EINVAL, "Invalid argument")):
+        with pytest.raises(type(error)), one_line("me"):
+            raise error
+
+
+def test_failed_writes_of_libraries_are_file_errors(tmp_path):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOENT)) as raised, file_errors("folder"):
+        tokenizer.save(str(tmp_path / "nosuch/tokenizer.json"))
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, "folder")
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)), file_errors("folder"):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']")
+    with pytest.raises(ValueError, match="something else"), file_errors("folder"):
+        raise ValueError("something else")
+
+
+def test_nothing_is_said_of_pytorch():
+    done = run_python("-c", WITHOUT_TORCH, status=1)
+    assert done.stderr.startswith("rpcl_jax: /nosuch/config.json: not there")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,192 @@
+"""Frozen text encoders: their vectors, the cache, and runs that read them."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from shared import import_or_skip, tiny_config
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel
+
+from rpcl_jax.data import synthetic
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import evaluate_run
+from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.run.text_vectors import (
+    cached_vectors,
+    encoder_digest,
+    load_text_encoder,
+    utterance_vectors,
+    vectors_key,
+)
+from rpcl_jax.train import train_and_evaluate
+from rpcl_jax.training.step import make_mesh
+
+torch = import_or_skip("torch")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small random BERT over the words of the tiny corpus, as save_pretrained writes it."""
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = synthetic.word_tokenizer(load_corpus(tiny_config()).splits["train"])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": 64}
+    config = BertConfig(vocab_size=len(tokenizer), **sizes)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def frozen_config(folder, tmp_path):
+    config = tiny_config()
+    config.text.pretrained = str(folder)
+    config.text.finetune = False
+    config.text.cache = str(tmp_path / "cache")
+    return config
+
+
+def nudge(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.LayerNorm.bias"][3] += 1e-6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_vectors_are_the_mean_of_transformers_own(folder, tmp_path, devices):
+    config = frozen_config(folder, tmp_path)
+    dialogues = load_corpus(config).splits["dev"]
+    encoder = load_text_encoder(config, ())
+    table = utterance_vectors(encoder, dialogues, config, make_mesh(devices))
+    model = BertModel.from_pretrained(folder).eval()
+    utterances = [u for dialogue in dialogues for u in dialogue.utterances]
+    assert len(table.values) == len(utterances)
+    for utterance in utterances[:40]:
+        tokens = encoder.tokenizer(utterance.text, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(**tokens).last_hidden_state[0]
+        expected = hidden[1:-1].mean(0).numpy()  # without the tokenizer's specials
+        np.testing.assert_allclose(table.rows([utterance.id]).values[0], expected, atol=1e-5)
+
+
+def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
+    config, mesh = frozen_config(folder, tmp_path), make_mesh(1)
+    dialogues = load_corpus(config).splits["dev"]
+    encoder = load_text_encoder(config, ())
+    same = frozen_config(folder, tmp_path)
+    same.text.dropout = 0.5
+    same.seed = 7
+    assert vectors_key(encoder, dialogues, config, mesh) == vectors_key(
+        load_text_encoder(same, ()), list(dialogues), same, mesh
+    )
+
+    keys = {vectors_key(encoder, dialogues, config, mesh)}
+    for field, value in {
+        "text.context": "dialogue",
+        "text.speaker_names": True,
+        "text.max_tokens": 32,
+        "data.max_utterances": 5,
+        "batch_size": 3,
+        "text.row_length": 128,
+    }.items():
+        changed = frozen_config(folder, tmp_path)
+        changed.update_from_flattened_dict({field: value})
+        keys.add(vectors_key(encoder, dialogues, changed, mesh))
+    first = dialogues[0].utterances[0]
+    other = dataclasses.replace(
+        dialogues[0],
+        utterances=(dataclasses.replace(first, text="x"), *dialogues[0].utterances[1:]),
+    )
+    keys.add(vectors_key(encoder, [other, *dialogues[1:]], config, mesh))
+    keys.add(vectors_key(encoder, dialogues[1:], config, mesh))
+    swapped = shutil.copytree(folder, tmp_path / "swapped")
+    tokenizer = load_tokenizer(swapped)
+    tokenizer.cls_token, tokenizer.sep_token = tokenizer.sep_token, tokenizer.cls_token
+    tokenizer.save_pretrained(swapped)
+    keys.add(
+        vectors_key(
+            load_text_encoder(frozen_config(swapped, tmp_path), ()), dialogues, config, mesh
+        )
+    )
+    nudged = nudge(shutil.copytree(folder, tmp_path / "nudged"))
+    keys.add(
+        vectors_key(load_text_encoder(frozen_config(nudged, tmp_path), ()), dialogues, config, mesh)
+    )
+    keys.add(vectors_key(encoder, dialogues, config, make_mesh(2)))
+    assert len(keys) == 12
+
+
+def test_the_key_does_not_change_with_use(folder, tmp_path):
+    """A tokenizer whose file asks for truncation and padding forgets both when it is used."""
+    folder = shutil.copytree(folder, tmp_path / "bert")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(16)
+    tokenizer.enable_padding(length=16)
+    tokenizer.save(str(path))
+    config, mesh = frozen_config(folder, tmp_path), make_mesh(1)
+    dialogues = load_corpus(config).splits["dev"]
+    encoder = load_text_encoder(config, ())
+    state = encoder.tokenizer.backend_tokenizer.to_str()
+    before = vectors_key(encoder, dialogues, config, mesh), encoder_digest(encoder)
+    utterance_vectors(encoder, dialogues[:2], config, mesh)
+    assert encoder.tokenizer.backend_tokenizer.to_str() != state
+    assert (vectors_key(encoder, dialogues, config, mesh), encoder_digest(encoder)) == before
+
+
+def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
+    config = frozen_config(folder, tmp_path)
+    dialogue = load_corpus(config).splits["dev"][0]
+    twin = dataclasses.replace(dialogue, id="twin")
+    with pytest.raises(InputError, match="is there twice"):
+        utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
+
+
+def test_vectors_are_computed_once(folder, tmp_path, monkeypatch):
+    config = frozen_config(folder, tmp_path)
+    splits = {"dev": load_corpus(config).splits["dev"]}
+    encoder = load_text_encoder(config, ())
+    first = cached_vectors(encoder, splits, config, make_mesh(1))
+    monkeypatch.setattr("rpcl_jax.run.text_vectors.utterance_vectors", None)
+    again = cached_vectors(encoder, splits, config, make_mesh(1))
+    np.testing.assert_array_equal(first.values, again.values)
+    assert again.row_of_id == first.row_of_id
+
+
+def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "bert")
+    config, workdir = frozen_config(folder, tmp_path), tmp_path / "run"
+    result = train_and_evaluate(config, workdir)
+    assert result["test"]["dialogues"] == 16
+    numbers = evaluate_run(workdir)
+    assert numbers["test"] == result["test"]
+    splits = load_corpus(config).splits
+    scored = load_scores(workdir / "predictions/test.npz", splits["test"])
+    expected = evaluate_split(scored, result["threshold"])
+    assert expected.items() <= (result["test"] | {"threshold": result["threshold"]}).items()
+    # The test split again, as conversations nobody labelled.
+    predictions = json.loads((workdir / "predictions/test.json").read_text())
+    tables = load_corpus(config).tables
+    again = Predictor.from_workdir(workdir)(predictions, tables)
+    assert [c["emotion-cause_pairs"] for c in again] == [
+        c["emotion-cause_pairs"] for c in predictions
+    ]
+
+    nudge(folder)
+    with pytest.raises(InputError, match="not the encoder"):
+        evaluate_run(workdir)
+
+
+def test_nothing_learned_cannot_be_frozen(tmp_path):
+    config = frozen_config("", tmp_path)
+    with pytest.raises(InputError, match=r"config\.text\.finetune"):
+        load_text_encoder(config, load_corpus(config).splits["train"])
