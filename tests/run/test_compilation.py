@@ -61,7 +61,6 @@ def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     assert float(again) == pytest.approx(3 * np.tanh(1))
     assert again == elsewhere
     assert programs(tmp_path / "killed")[name] > size
-    assert programs(tmp_path / "killed").keys() == programs(tmp_path / "other").keys()
 
 
 def test_two_processes_write_at_once(tmp_path):
