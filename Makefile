@@ -25,13 +25,13 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 with venv is needed; found: $$(for name in \
 	$(NAMES); do $$name -V 2>/dev/null; done | sort -u | paste -sd, -); make PYTHON=/path/to/python"; \
 	exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/installed-quick: $(VENV)/installed requirements-test.txt
