@@ -1,9 +1,9 @@
-"""Feature tables: what an audio or vision model said of every utterance, one row each.
+"""Feature tables: one row of audio or vision features per utterance.
 
 A table is a folder with `features.npy` (float32 or float16 [rows, dimension]), `ids.txt` (the
 utterance id of every row, one per line) and `table.json` (`{"extractor": …, "model": …,
-"revision": …, "dimension": …}`). `absent.txt`, where it is there, names the utterances that have no
-such modality, one `id<tab>reason` per line.
+"revision": …, "dimension": …}`). The optional `absent.txt` lists the utterances that lack the
+modality, one `id<tab>reason` per line.
 """
 
 import json
@@ -20,22 +20,22 @@ import numpy as np
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
 
-# The modalities beside text, by the letter that `config.modalities` has for each.
+# The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
 _GET_IT = (
-    "make the table with tools/extract_features.py, name its folder by --config.data.audio or "
-    "--config.data.vision, or go without: --config.modalities=t"
+    "make the table with tools/extract_features.py and pass its folder as --config.data.audio or "
+    "--config.data.vision, or train on text alone with --config.modalities=t"
 )
-_CHECKED_AT_ONCE = 1 << 24  # numbers, so that a large table is never whole in memory
+_CHECKED_AT_ONCE = 1 << 24  # numbers; a large table is never in memory as a whole
 
 
 class Features(NamedTuple):
-    """What a modality says of utterances: `values` float32 [..., dimension], bool `present` [...].
+    """Features of utterances: float32 `values` [..., dimension] and bool `present` [...].
 
-    Where it says nothing, values are 0.
+    Values are 0 where the modality is absent.
     """
 
-    values: Any  # NumPy's array on the host, JAX's on the devices
+    values: Any  # a NumPy array on the host, a JAX array on the devices
     present: Any
 
 
@@ -44,11 +44,11 @@ class FeatureTable:
     """Rows of features by utterance id.
 
     Attributes:
-      values: [rows, dimension], mapped from disk if loaded; float32 or float16 in our own tables.
-      row_of_id: row of an utterance id.
+      values: [rows, dimension], memory-mapped if loaded; float32 or float16 in our own tables.
+      row_of_id: the row of each utterance id.
       description: the contents of `table.json`.
-      path: the folder it is from; what error messages call the table.
-      absent: why an utterance has no row, by its id.
+      path: the folder it was loaded from, for error messages.
+      absent: the reason why an utterance has no row, by its id.
     """
 
     values: np.ndarray
@@ -59,14 +59,14 @@ class FeatureTable:
 
     @property
     def dimension(self) -> int:
-        """Numbers in a row."""
+        """Returns the number of features in a row."""
         return self.values.shape[1]
 
     def rows(self, ids: Sequence[str]) -> Features:
-        """The features of `ids` in that order, [len(ids), dimension].
+        """Returns the features of `ids` in that order, [len(ids), dimension].
 
         Raises:
-          KeyError: one is not in the table; `check_covers` is there to find out before.
+          KeyError: an id is not in the table; call `check_covers` first.
         """
         present = np.array([i not in self.absent for i in ids], bool)
         values = np.zeros((len(ids), self.dimension), np.float32)
@@ -75,26 +75,26 @@ class FeatureTable:
         return Features(values, present)
 
     def normalisation(self, dialogues: Iterable[Dialogue]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
+        """Returns mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
 
-        Utterances without the modality do not count. A deviation that is nothing but rounding is
-        given as 1, so that one may divide by it. Without any row, 0 and 1.
+        Utterances without the modality are ignored. A deviation of only rounding error is replaced
+        by 1, so that it can be divided by. If there are no rows, the result is 0 and 1.
         """
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         rows = np.array(sorted(self.row_of_id[i] for i in ids if i not in self.absent), int)
         if not len(rows):
             return np.zeros(self.dimension, np.float32), np.ones(self.dimension, np.float32)
         parts = _in_parts(rows, self.dimension)
-        # Twice over the numbers: the sum of squares alone would lose small deviations to rounding.
+        # Two passes: with the sum of squares alone, rounding would hide small deviations.
         mean = sum(self.values[part].sum(0, dtype=np.float64) for part in parts) / len(rows)
         squares = sum(((self.values[part] - mean) ** 2).sum(0) for part in parts)
         deviation = np.sqrt(squares / len(rows))
-        # The smallest normal float32: subnormal numbers may be flushed to zero.
+        # The smallest normal float32: subnormals may be flushed to zero.
         varies = deviation > np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
-        """Raises InputError unless every utterance of `dialogues`, called `split`, has a row."""
+        """Raises InputError if an utterance of `split` is neither in the table nor listed as absent."""
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         missing = [i for i in ids if i not in self.row_of_id and i not in self.absent]
         if missing:
@@ -104,24 +104,24 @@ class FeatureTable:
             )
 
     def check_same_extractor(self, trained_with: Mapping[str, Any]) -> None:
-        """Raises InputError unless this is of the extractor that a run was trained with.
+        """Raises InputError if the table is from another extractor than the run's.
 
-        `trained_with` is what the run's `model.json` says of its table.
+        `trained_with` is the description of the run's table in its `model.json`.
         """
         description = {**self.description, "dimension": self.dimension}
         check_same_extractor(description, trained_with, str(self.path))
 
     @classmethod
     def load(cls, folder: Path) -> "FeatureTable":
-        """Opens and checks the table in `folder`; the numbers stay on disk.
+        """Opens and checks the table in `folder`; the features stay on disk.
 
         Raises:
-          InputError: a file of it is missing or not what it should be, the files do not fit each
-            other, an id is there twice, or a number is NaN or infinite.
+          InputError: a file is missing or malformed, the files do not match, an id is duplicated,
+            or a feature is NaN or infinite.
         """
         for name in ("features.npy", "ids.txt", "table.json"):
             if not (folder / name).is_file():
-                raise InputError(f"{folder / name}: not there; {_GET_IT}")
+                raise InputError(f"{folder / name}: not found; {_GET_IT}")
         description = _read_description(folder / "table.json")
         values = _map_values(folder / "features.npy", description["dimension"])
         row_of_id = _read_ids(folder / "ids.txt", len(values))
@@ -130,20 +130,20 @@ class FeatureTable:
         return cls(values, row_of_id, description, folder, absent)
 
     def save(self, folder: Path) -> None:
-        """Writes the table as a new folder, whole or not at all.
+        """Writes the table atomically, as a new folder.
 
         Raises:
-          InputError: something is there already.
+          InputError: `folder` already exists.
         """
         if folder.exists():
-            raise InputError(f"{folder}: is there already; remove it or write somewhere else")
+            raise InputError(f"{folder}: already exists; remove it or write elsewhere")
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
         rows = np.array([self.row_of_id[i] for i in ids], int)
         description = {**self.description, "dimension": self.dimension}
         unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
         unfinished.mkdir(parents=True)
         try:
-            # Not all rows need have an id, and float64 is what ECF's official tables may be.
+            # Of ECF's official tables, some rows have no id, and the dtype may be float64.
             values = self.values
             if not np.array_equal(rows, np.arange(len(values))):
                 values = values[rows]

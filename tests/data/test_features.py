@@ -101,19 +101,19 @@ def test_features_of_another_extractor_are_refused():
 
 @pytest.mark.parametrize("at_once", [1, 1 << 24])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_statistics_are_those_of_the_dialogues_rows(monkeypatch, at_once, dtype):
+def test_normalisation_is_that_of_the_dialogues_rows(monkeypatch, at_once, dtype):
     monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
     values = np.random.default_rng(1).normal(300, 2, size=(40, 3)).astype(dtype)
     values[:, 1] = 0.1  # a sum of which is not exact
     ids = [f"u{k}" for k in range(40)]
     table = FeatureTable(values, {i: k for k, i in enumerate(ids)}, absent={"u99": "gone"})
-    mean, scale = table.statistics([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
+    mean, scale = table.normalisation([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
     expected = values[:30].astype(np.float64)
     np.testing.assert_allclose(mean, expected.mean(0), rtol=1e-6)
     np.testing.assert_allclose(scale, np.where([1, 0, 1], expected.std(0), 1), rtol=1e-5)
     denormal = dataclasses.replace(table, values=(values[:, :1] * 1e-40).astype(np.float32))
-    assert denormal.statistics([dialogue(*ids)])[1].tolist() == [1]
-    mean, scale = table.statistics([dialogue("u99")])
+    assert denormal.normalisation([dialogue(*ids)])[1].tolist() == [1]
+    mean, scale = table.normalisation([dialogue("u99")])
     assert (mean.tolist(), scale.tolist()) == ([0] * 3, [1] * 3)
 
 

@@ -5,6 +5,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data.dialogue import (
     EMOTIONS,
     NEUTRAL,
@@ -20,7 +21,6 @@ from rpcl_jax.data.synthetic import (
     TOPICS,
     VISION_DIM,
     generate_corpus,
-    word_tokenizer,
 )
 
 

@@ -11,9 +11,9 @@ from media import FPS, draw, speak, write_clip, write_episode, write_media
 from media import RATE as SPEECH_RATE
 from shared import needs_espeak
 
-from rpcl_jax.data import clips
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
+from rpcl_jax.extraction import clips
 from rpcl_jax.extraction.clips import ClipError, find_clip, index_clips, read_audio, read_frames
 
 SECONDS, RATE = 20, 48_000

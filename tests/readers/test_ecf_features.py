@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from maps import pickled, refused, short, write
 from shared import ECF, needs_ecf
 
-from rpcl_jax.data import ecf_features, features
+from rpcl_jax.data import features
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers import ecf_features
 from rpcl_jax.readers.ecf import read_split
 from rpcl_jax.readers.ecf_features import read_mapping, read_official
 
