@@ -7,8 +7,9 @@ from pathlib import PurePath
 from rpcl_jax.errors import InputError
 
 NEUTRAL = "neutral"
-# The seven emotion categories of ECF and of SemEval-2024 Task 3. Readers label utterances with these
-# names; the emotion head's class is the index of a name; reports and predictions print the names.
+# The seven emotion categories of ECF and of SemEval-2024 Task 3. Readers label utterances with
+# these names, the index of a name is its class in the emotion head, and predictions and reports
+# print them.
 EMOTIONS = (NEUTRAL, "anger", "disgust", "fear", "joy", "sadness", "surprise")
 EMOTIONAL = "emotional"  # for benchmarks that label whether there is an emotion, but not which one
 # The classes of the emotion head by the value of `config.data.emotions`; names are stored with a

@@ -94,7 +94,7 @@ class FeatureTable:
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
-        """Raises InputError if an utterance of `split` is neither in the table nor listed as absent."""
+        """Raises InputError if the table neither has an utterance of `split` nor lists it as absent."""
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         missing = [i for i in ids if i not in self.row_of_id and i not in self.absent]
         if missing:
@@ -143,7 +143,7 @@ class FeatureTable:
         unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
         unfinished.mkdir(parents=True)
         try:
-            # Of ECF's official tables, some rows have no id, and the dtype may be float64.
+            # In ECF's official tables, some rows have no id, and the dtype may be float64.
             values = self.values
             if not np.array_equal(rows, np.arange(len(values))):
                 values = values[rows]
@@ -164,18 +164,18 @@ class FeatureTable:
 def check_same_extractor(
     description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
 ) -> None:
-    """Raises InputError unless two descriptions are of one extractor.
+    """Raises InputError if two descriptions are of different extractors.
 
     Args:
-      description: of features that a run is to read.
-      trained_with: of those it was trained with.
-      where: what the error message calls the first.
+      description: of the features that a run is to read.
+      trained_with: of the features that the run was trained with.
+      where: the name of the first in the error message.
     """
-    # Not the model: a folder of it may have another path, and the revision is a digest of it.
+    # "model" is not compared: its path may differ between machines; the revision identifies it.
     for name in ("dimension", "extractor", "revision"):
         if description.get(name) != trained_with.get(name):
             raise InputError(
-                f"{where}: its {name} is {description.get(name)!r}, the run was trained with "
+                f"{where}: its {name} is {description.get(name)!r}, but the run was trained with "
                 f"{trained_with.get(name)!r}; extract the features as for training"
             )
 
@@ -184,28 +184,28 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); write the table again") from error
+        raise InputError(f"{path}: is not JSON ({error}); extract the table again") from error
     dimension = description.get("dimension") if isinstance(description, dict) else None
     if not isinstance(dimension, int) or dimension < 1:
-        raise InputError(f'{path}: must hold {{"dimension": numbers in a row, …}}; add it')
+        raise InputError(f'{path}: must contain {{"dimension": features per row, …}}; add it')
     return description
 
 
 def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
-    """The array [rows, dimension] in a `.npy` file; its numbers stay on disk.
+    """Memory-maps the array [rows, dimension] in a `.npy` file.
 
     Args:
       path: the file.
-      types: names of the types of number that it may have.
-      mend: what to do if it cannot be read, the end of the message.
+      types: names of the dtypes that it may have.
+      mend: what to do if it cannot be read, with which the message ends.
 
     Raises:
-      InputError: it is no such array.
+      InputError: the file is not such an array.
     """
     try:
-        # Reads arrays of plain numbers only: neither archives nor pickles, which could run code.
+        # Reads plain numeric arrays only, neither archives nor pickles, which could execute code.
         values = np.lib.format.open_memmap(path, mode="r")
-    # Beside the first two, what NumPy trips over in damaged headers, dicts as Python writes them.
+    # The last four come from NumPy's parser when a header is damaged.
     except (
         *(ValueError, OSError),
         *(SyntaxError, tokenize.TokenError, TypeError, OverflowError),
@@ -223,13 +223,13 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, mend: str) -> None:
-    """Raises InputError if a row that has an id holds a number that is not finite in float32.
+    """Raises InputError if a row that has an id contains a value that is not finite in float32.
 
     Args:
       values: [rows, dimension].
-      row_of_id: row of an utterance id.
-      path: the file that they are from.
-      mend: what to do about it, the end of the message.
+      row_of_id: the row of each utterance id.
+      path: the file that contains the values.
+      mend: what to do about it, with which the message ends.
     """
     id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}
     for rows in _in_parts(np.array(sorted(id_of_row), int), values.shape[1]):
@@ -238,8 +238,8 @@ def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, m
         if not finite.all():
             row = int(rows[np.argmin(finite)])
             raise InputError(
-                f"{path}: row {row} ({id_of_row[row][:40]!r}) holds NaN, infinity, or a number too "
-                f"large for float32; {mend}"
+                f"{path}: row {row} ({id_of_row[row][:40]!r}) contains NaN, infinity, or a number "
+                f"too large for float32; {mend}"
             )
 
 
@@ -249,11 +249,11 @@ def _in_parts(rows: np.ndarray, dimension: int) -> list[np.ndarray]:
 
 
 def _map_values(path: Path, dimension: int) -> np.ndarray:
-    mend = "nothing is ever unpickled, write it with FeatureTable.save"
+    mend = "nothing is ever unpickled; write it with FeatureTable.save"
     values = map_array(path, ("float32", "float16"), mend)
     if values.shape[1] != dimension:
         raise InputError(
-            f"{path}: has {values.shape[1]} numbers in a row, table.json says {dimension}; "
+            f"{path}: has {values.shape[1]} features per row, but table.json says {dimension}; "
             "correct the one that is wrong"
         )
     return values
@@ -266,21 +266,21 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     if len(ids) != rows:
         raise InputError(
-            f"{path}: has {len(ids)} ids, features.npy {rows} rows; there must be one id per row"
+            f"{path}: has {len(ids)} ids, but features.npy has {rows} rows; write one id per row"
         )
     row_of_id: dict[str, int] = {}
     for row, utterance_id in enumerate(ids):
         if utterance_id in row_of_id:
             raise InputError(
-                f"{path}:{row + 1}: {utterance_id!r} is on line {row_of_id[utterance_id] + 1} too; "
-                "remove one, with its row"
+                f"{path}:{row + 1}: {utterance_id!r} is also on line "
+                f"{row_of_id[utterance_id] + 1}; remove one of them and its row"
             )
         row_of_id[utterance_id] = row
     return row_of_id
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a file; unlike `splitlines`, only a line feed ends one."""
+    """Returns the lines of a file, split at line feeds only, unlike `splitlines`."""
     text = path.read_text(encoding="utf-8")
     return text.removesuffix("\n").split("\n") if text else []
 
@@ -295,5 +295,5 @@ def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     absent = dict(line.partition("\t")[::2] for line in lines)
     for utterance_id in absent:
         if utterance_id in row_of_id:
-            raise InputError(f"{path}: {utterance_id!r} has a row too; remove one of the two")
+            raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
     return absent
