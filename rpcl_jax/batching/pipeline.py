@@ -108,7 +108,7 @@ class Batches:
         self._shapes = self._batch_shapes(row_length)
 
     def _batch_shapes(self, row_length: int) -> list[BatchShape]:
-        """Returns shapes for a device's share of a batch, from the tightest to one that always fits.
+        """Returns shapes of a device's share of a batch, from the tightest to one that always fits.
 
         The mean load, rounded up, usually suffices on one device; several devices and odd batches
         need the next shapes. Dialogue rows get one extra row, because batches are not balanced by

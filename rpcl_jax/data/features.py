@@ -94,7 +94,7 @@ class FeatureTable:
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
-        """Raises InputError if the table neither has an utterance of `split` nor lists it as absent."""
+        """Raises InputError if an utterance of `split` has no row and is not listed as absent."""
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         missing = [i for i in ids if i not in self.row_of_id and i not in self.absent]
         if missing:

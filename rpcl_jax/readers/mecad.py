@@ -82,7 +82,7 @@ def emotion_name(name: str) -> str:
 def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
     # Every published file has exactly one inner list; the meaning of a second one is undefined.
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
-        raise InputError(f"{where}: must be a list that contains one list of utterances; correct it")
+        raise InputError(f"{where}: must be a list of one list of utterances; correct it")
     utterances = []
     pairs = []
     for t, turn in enumerate(value[0], 1):
@@ -129,8 +129,8 @@ def _parse_evidence(evidence: Any, where: str) -> list[int]:
             if cause == _BACKGROUND:
                 continue
             raise InputError(
-                f"{where}: {str(cause)[:40]!r} in {EVIDENCE!r} is not a turn; write the number of an "
-                f"utterance, or {_BACKGROUND!r} for a cause outside the conversation"
+                f"{where}: {str(cause)[:40]!r} in {EVIDENCE!r} is not a turn; write an utterance "
+                f"number, or {_BACKGROUND!r} for a cause outside the conversation"
             )
         turns.append(int(cause))
     return turns

@@ -27,7 +27,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         # "Extra data" means that another object follows the first: one conversation per line.
         if not (error.msg == "Extra data" and text.lstrip().startswith("{")):
             raise _not_json(path, error.lineno, error) from error
-    except (ValueError, RecursionError) as error:  # a duplicated key, a number too long, lists too deep
+    except (ValueError, RecursionError) as error:  # duplicate key, huge number, deep nesting
         raise InputError(f"{path}: cannot be read ({error}); correct it") from error
     objects = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -37,7 +37,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError as error:
                 raise _not_json(path, number, error) from error
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}:{number}: cannot be read ({error}); correct it") from error
+                raise InputError(f"{path}:{number}: cannot be read ({error}); fix it") from error
     return objects
 
 

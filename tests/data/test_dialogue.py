@@ -25,21 +25,25 @@ def test_a_sound_dialogue_comes_back_unchanged():
     ("utterances", "pairs", "message"),
     [
         ((), (), "conversation 7 has no utterance"),
-        ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is there twice"),
+        ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is duplicated"),
         (
             (Utterance("a", "Ann", "Oh .", "glee"),),
             (),
             "utterance 1 has the unknown emotion 'glee'",
         ),
         ((TURNS[0], Utterance("b", "Bo", "Oh .")), (), "1 of its 2 utterances have no emotion"),
-        ((Utterance("a\tb", "Ann", "Oh ."),), None, r"utterance id 'a\\tb' holds what is no"),
+        (
+            (Utterance("a\tb", "Ann", "Oh ."),),
+            None,
+            r"'a\\tb' contains characters that are not printable",
+        ),
         (clipped(2.0, 1.0), None, r"the clip of utterance 1 runs from 2\.0 to 1\.0"),
         (clipped(0.0, None), None, "the clip of utterance 1 runs"),
         (clipped(-1.0, 2.0), None, "the clip of utterance 1 runs"),
         (clipped(0.0, 1.7e12), None, "the clip of utterance 1 runs"),
         (TURNS, ((0, 2),), r"pair \(1,3\) points outside the conversation of 2 utterances"),
         (TURNS, ((-1, 0),), r"pair \(0,1\) points outside"),
-        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is there twice"),
+        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is duplicated"),
     ],
 )
 def test_an_unusable_dialogue_is_refused_in_one_line(utterances, pairs, message):
@@ -49,5 +53,5 @@ def test_an_unusable_dialogue_is_refused_in_one_line(utterances, pairs, message)
 
 def test_two_dialogues_of_one_id_are_refused():
     check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS)], "made.txt")
-    with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is there twice"):
+    with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is duplicated"):
         check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS), Dialogue("7", TURNS)], "made.txt")

@@ -78,7 +78,7 @@ def test_absent_utterances_are_kept_with_the_reason_and_have_no_row(tmp_path):
     with pytest.raises(InputError, match="no row for 1 of the 2 utterances of dev"):
         table.check_covers([dialogue("dia1utt1", "dia9utt3")], "dev")
     (tmp_path / "audio" / "absent.txt").write_text("dia1utt2\tgone\n")
-    assert "'dia1utt2' has a row too" in refused(tmp_path / "audio")
+    assert "'dia1utt2' also has a row" in refused(tmp_path / "audio")
 
 
 def test_what_is_saved_are_the_rows_that_have_ids(tmp_path):
@@ -118,7 +118,7 @@ def test_normalisation_is_that_of_the_dialogues_rows(monkeypatch, at_once, dtype
 
 
 def test_saving_never_overwrites_and_leaves_nothing_half_done(tmp_path, folder, monkeypatch):
-    with pytest.raises(InputError, match="audio: is there already"):
+    with pytest.raises(InputError, match="audio: already exists"):
         make_table().save(folder)
 
     def fail(*_args, **_kwargs):
@@ -146,7 +146,7 @@ def test_check_covers():
 def test_a_missing_file_is_named_with_a_way_out(folder, name):
     (folder / name).unlink()
     message = refused(folder)
-    assert message.startswith(f"{folder / name}: not there")
+    assert message.startswith(f"{folder / name}: not found")
     assert "--config.modalities=t" in message
 
 
@@ -162,8 +162,8 @@ def test_a_missing_folder_is_named(tmp_path):
         (np.zeros((3, 4), ">f4"), r"is >f4 \[3, 4\]"),
         (np.zeros(12, np.float32), r"is float32 \[12\]"),
         (np.zeros((3, 2, 2), np.float32), r"is float32 \[3, 2, 2\]"),
-        (np.zeros((3, 5), np.float32), "has 5 numbers in a row, table.json says 4"),
-        (np.zeros((2, 4), np.float32), "has 3 ids, features.npy 2 rows"),
+        (np.zeros((3, 5), np.float32), "has 5 features per row, but table.json says 4"),
+        (np.zeros((2, 4), np.float32), "has 3 ids, but features.npy has 2 rows"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(folder, values, message):
@@ -181,7 +181,7 @@ def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, 
     values[row:, 2] = bad
     np.save(folder / "features.npy", values)
     message = refused(folder)
-    assert f"row {row} ({IDS[row]!r}) holds NaN, infinity" in message
+    assert f"row {row} ({IDS[row]!r}) contains NaN, infinity" in message
     assert message.endswith("; extract it again")
 
 
@@ -225,11 +225,11 @@ def test_files_that_are_no_array_are_refused(folder):
     [
         ("table.json", b"{", r"table\.json: is not JSON"),
         ("table.json", b"\xff", r"table\.json: is not JSON"),
-        ("table.json", b"[4]", 'must hold {"dimension"'),
-        ("table.json", b'{"model": "none"}', 'must hold {"dimension"'),
-        ("table.json", b'{"dimension": 0}', 'must hold {"dimension"'),
-        ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, features\.npy 3 rows"),
-        ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is on line 1 too"),
+        ("table.json", b"[4]", 'must contain {"dimension"'),
+        ("table.json", b'{"model": "none"}', 'must contain {"dimension"'),
+        ("table.json", b'{"dimension": 0}', 'must contain {"dimension"'),
+        ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, but features\.npy has 3 rows"),
+        ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is also on line 1"),
         ("ids.txt", b"a\n\xff\nb\n", r"ids\.txt: byte 2 is not UTF-8"),
     ],
 )

@@ -217,7 +217,7 @@ def test_another_extraction_is_refused(clips, tmp_path):
         extract_table(UTTERANCES[1:], clips, Model().extractor, out, progress=False)
     (tmp_path / "elsewhere").symlink_to(clips.parent)
     extract(out, tmp_path / "elsewhere" / clips.name)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         extract(out, clips)
 
 
@@ -255,7 +255,7 @@ def test_rows_that_are_not_finite_are_absent(clips, tmp_path):
 
 def test_what_cannot_be_a_table_is_refused(clips, tmp_path):
     extractor = Model().extractor
-    with pytest.raises(InputError, match="utt0 is there twice"):
+    with pytest.raises(InputError, match="utt0 is duplicated"):
         extract_table([UTTERANCES[0]] * 2, clips, extractor, tmp_path / "t", progress=False)
     strangers = [Utterance("nobody", "A", "text", clip=Clip("nowhere", 1.0, 2.0))]
     # A table in which all are absent is one: what predicts goes on without the modality.

@@ -164,7 +164,7 @@ def changed(t=None, **changes):
         (changed(2, speaker=""), ".*number 3: its 'speaker' is blank"),
         (changed(2, text=5), ".*number 3: 'text' cannot be '5'"),
         (changed(2, id=5), ".*number 3: 'id' cannot be '5'"),
-        (changed(2, id="b"), r" \(id 1\): utterance id b is there twice"),
+        (changed(2, id="b"), r" \(id 1\): utterance id b is duplicated"),
         (changed(2, emotion="rage"), ".*utterance 3 has the unknown emotion 'rage'"),
         (changed(2, emotion=3), ".*number 3: 'emotion' cannot be '3'"),
         (changed(2, emotion=None), r" \(id 1\): conversation 1 has pairs, but 1 of its 3"),
@@ -181,7 +181,7 @@ def changed(t=None, **changes):
         (changed(pairs=[[True, 1]]), r".*\[True, 1\] is not a pair"),
         (changed(pairs=[[4, 1]]), r".*pair \(4,1\) points outside"),
         (changed(pairs=[[3, 0]]), r".*pair \(3,0\) points outside"),
-        (changed(pairs=[[3, 1], [3, 1]]), r".*pair \(3,1\) is there twice"),
+        (changed(pairs=[[3, 1], [3, 1]]), r".*pair \(3,1\) is duplicated"),
     ],
 )
 def test_malformed_conversations_are_refused_in_one_line(item, message):
@@ -191,14 +191,14 @@ def test_malformed_conversations_are_refused_in_one_line(item, message):
 
 def test_malformed_files_are_refused_in_one_line(tmp_path):
     path = tmp_path / "dev.jsonl"
-    with pytest.raises(InputError, match=r"dev\.jsonl: not there; tools/convert\.py writes"):
+    with pytest.raises(InputError, match=r"dev\.jsonl: not found; write it with tools/convert\.py"):
         read_split(tmp_path, "dev")
     unlabelled = {key: value for key, value in OBJECT.items() if key != "pairs"}
     for text, message in {
         "": ": line 1, column 1 is not JSON",
-        "[]": ": holds no conversation; is it the right file?",
+        "[]": ": contains no conversation; check that it is the right file",
         json.dumps(OBJECT) + "\n{": ": line 2, column 2 is not JSON",
-        json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is there twice",
+        json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is duplicated",
         json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation need",
     }.items():
         path.write_text(text)

@@ -106,10 +106,10 @@ def test_other_files_are_refused(tmp_path, mapping, monkeypatch):
     np.savez(tmp_path / "archive.npz", a=1)
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(ROWS))
     for name in ("numbers.npy", "two.npy", "archive.npz", "bare.npy"):
-        assert "is no NumPy array of one object" in refused(tmp_path / name)
+        assert "is not a NumPy array of one object" in refused(tmp_path / name)
     assert "No such file" in refused(tmp_path / "nowhere.npy")
     (tmp_path / "cut.npy").write_bytes(mapping.read_bytes()[:70])
-    assert "is no NumPy array of one object" in refused(tmp_path / "cut.npy")
+    assert "is not a NumPy array of one object" in refused(tmp_path / "cut.npy")
     size = mapping.stat().st_size
     monkeypatch.setattr(ecf_features, "_MOST_BYTES", size)
     assert read_mapping(mapping) == ROWS
@@ -158,8 +158,8 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path, mapping, monkeypatch):
         for checked_at_once in (1 << 24, 2):
             monkeypatch.setattr(features, "_CHECKED_AT_ONCE", checked_at_once)
             np.save(path, values)
-            assert "row 4 ('dia2utt1') holds NaN, infinity, or a number too large" in message()
-            assert message().endswith("NUSTM/MECPE again")
+            assert "row 4 ('dia2utt1') contains NaN, infinity, or a number too large" in message()
+            assert message().endswith("from https://github.com/NUSTM/MECPE")
     whole = mapping.read_bytes()
     np.save(mapping, {"dia\n" * 1000: 4}, allow_pickle=True)
     assert len(message()) < len(str(path)) + 250

@@ -93,7 +93,7 @@ def test_nothing_in_a_map_is_ever_run(tmp_path, monkeypatch):
     assert len(programs) == 60 + 18 * 5
     for name, program in programs.items():
         message = refused(write(tmp_path / "mapping.npy", program))
-        assert "nothing was run" in message, name
+        assert "nothing was executed" in message, name
         assert not ran.exists(), name
 
 
@@ -161,7 +161,7 @@ def test_a_map_cut_anywhere_is_refused(tmp_path, protocol, rows):
     for end in range(len(whole)):
         (tmp_path / "cut.npy").write_bytes(whole[:end])
         message = refused(tmp_path / "cut.npy")
-        assert "is no NumPy array" in message or "nothing was run" in message
+        assert "is not a NumPy array" in message or "nothing was executed" in message
 
 
 @pytest.mark.parametrize(

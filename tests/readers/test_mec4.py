@@ -41,7 +41,7 @@ def write(folder, rows, name="train.json"):
 
 def test_splits_by_their_files(tmp_path):
     for split, name in {"train": "train", "dev": "valid", "test": "test"}.items():
-        with pytest.raises(InputError, match=rf"MEC4_text/{name}\.json: not there; get MEC4"):
+        with pytest.raises(InputError, match=rf"MEC4_text/{name}\.json: not found; request MEC4"):
             read_split(tmp_path, split)
         write(tmp_path / "MEC4_text", [{**ROW, "dia_id": f"{split}7"}, ROW], f"{name}.json")
         first, second = read_split(tmp_path, split)
@@ -161,7 +161,7 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
         for start, _, speaker, doubts in marks_of(count + 1)
     )
     if goes_on:
-        with pytest.raises(InputError, match=f"goes on with '{count + 1}"):
+        with pytest.raises(InputError, match=f"continues with '{count + 1}"):
             split_text(text, count, "here")
     else:
         assert split_text(text, count, "here") == best[2]
@@ -171,7 +171,7 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
     ("changes", "message"),
     [
         ({"dia_len": 4}, "its text cannot be split into 4 utterances: no '4.speaker:'"),
-        ({"dia_len": 2}, "its text goes on with '3.安：', but dia_len is 2"),
+        ({"dia_len": 2}, "its text continues with '3.安：', but dia_len is 2"),
         ({"dia_len": 0}, "dia_len cannot be '0'"),
         ({"dia_len": "three"}, "dia_len cannot be 'three'"),
         ({"dia_len": 10**8}, "its text cannot be split into 100000000 utterances"),
@@ -179,13 +179,13 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
         ({"text": ROW["text"].replace("2.", "4.")}, ".*no '2.speaker:'"),
         ({"text": ROW["text"].replace("博：", "博")}, ".*no '2.speaker:'"),
         ({"text": ROW["text"].replace("又一次？", "")}, ".*no '2.speaker:' with words"),
-        ({"text": "前言 " + ROW["text"]}, "its text must begin with '1.speaker:'"),
+        ({"text": "前言 " + ROW["text"]}, "its text must start with '1.speaker:'"),
         ({"text": " "}, "its 'text' is blank"),
         ({"pairs": "(3,2),(1"}, "'pairs' cannot be"),
         ({"pairs": "3,2"}, "'pairs' cannot be '3,2'"),
         ({"pairs": [3, 2]}, "'pairs' cannot be"),
         ({"pairs": {"3": 2}}, "'pairs' cannot be"),
-        ({"pairs": "(3,2),(3,2)"}, r"pair \(3,2\) is there twice"),
+        ({"pairs": "(3,2),(3,2)"}, r"pair \(3,2\) is duplicated"),
         ({"pairs": "(4,2)"}, r"pair \(4,2\) points outside"),
         ({"emotions": ["joy"]}, "its emotions must be a list of 3 names"),
         ({"emotion": "joy"}, "its emotions must be a list of 3 names"),
@@ -202,10 +202,10 @@ def test_malformed_rows_are_refused_in_one_line(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no conversation"),
+        ([], "contains no conversation"),
         (["1.A：x"], "conversation number 1: expected an object with 'dia_id'"),
         ([{k: v for k, v in ROW.items() if k != "pairs"}], ".*it has no 'pairs'"),
-        ([ROW, ROW], "conversation id 12 is there twice"),
+        ([ROW, ROW], "conversation id 12 is duplicated"),
     ],
 )
 def test_malformed_files_are_refused_in_one_line(tmp_path, rows, message):

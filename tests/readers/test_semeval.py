@@ -174,7 +174,7 @@ def without(key):
         (changed_turn(1, text=7), "utterance number 2: 'text' cannot be '7'"),
         (changed_turn(1, emotion=None), "utterance number 2: it has no 'emotion'"),
         (changed_turn(1, emotion="glee"), "utterance 2 has the unknown emotion 'glee'"),
-        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is there twice"),
+        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is duplicated"),
         (changed(**{"emotion-cause_pairs": "3_anger"}), "'emotion-cause_pairs' cannot be"),
         (changed(**{"emotion-cause_pairs": ["3_anger"]}), "3_anger is not a pair"),
         (changed(**{"emotion-cause_pairs": [["3_anger"]]}), "is not a pair; write it as"),
@@ -184,11 +184,11 @@ def without(key):
         (changed(**{"emotion-cause_pairs": [["3_anger", "0"]]}), r"pair \(3,0\) points outside"),
         (
             changed(**{"emotion-cause_pairs": [["3_joy", "1"]]}),
-            "a pair says 'joy' of utterance 3, which itself says 'anger'",
+            "a pair gives utterance 3 the emotion 'joy', but the utterance has 'anger'",
         ),
         (
             changed(**{"emotion-cause_pairs": [["3_anger", "1"], ["3_anger", "1"]]}),
-            "a pair of utterance 3 is there twice",
+            "a pair of utterance 3 is duplicated",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_malformed_conversations_are_refused_in_one_line(conversation, message):
 def test_pairs_without_emotions_and_repeated_ids_are_refused():
     with pytest.raises(InputError, match="1 of its 3 utterances have no emotion"):
         parse_conversations([changed_turn(1, emotion=None)], "here")
-    with pytest.raises(InputError, match=r"^here: conversation id 5 is there twice"):
+    with pytest.raises(InputError, match=r"^here: conversation id 5 is duplicated"):
         parse_conversations([CONVERSATION, changed(conversation_ID="5")], "here")
 
 
@@ -237,7 +237,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json: No such file"):
         read_semeval(tmp_path / "nowhere.json")
     (tmp_path / "empty.json").write_text("[]")
-    with pytest.raises(InputError, match=r"empty\.json: holds no conversation"):
+    with pytest.raises(InputError, match=r"empty\.json: contains no conversation"):
         read_semeval(tmp_path / "empty.json")
     for text in (
         '{"1": 5, "2": 6, "1": 7}',
@@ -245,7 +245,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
         '{"a": 1}\n{"1": 2, "1": 3}',
     ):
         (tmp_path / "twice.json").write_text(text)
-        with pytest.raises(InputError, match=r"twice\.json:.* \('1' is there twice\)"):
+        with pytest.raises(InputError, match=r"twice\.json:.* \('1' is duplicated\)"):
             read_objects(tmp_path / "twice.json")
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.json: byte 2 is not UTF-8"):
