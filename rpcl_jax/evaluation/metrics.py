@@ -1,4 +1,4 @@
-"""Metrics of scored dialogues: threshold search, F1, average precision, calibration, diagnostics."""
+"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -251,7 +251,7 @@ def evaluate_split(
 
 
 def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
-    """Returns int [n, n], the columns of each row: non-gold candidates by descending p, then others.
+    """Returns int [n, n], the columns of each row, non-gold candidates first, by descending p.
 
     Ties go to the earlier column, as in jax.lax.top_k.
 
@@ -295,7 +295,7 @@ def diagnostic_sums(
     scored: ScoredDialogue, *, top_k: int, base_margin: float
 ) -> dict[str, tuple[float, int]]:
     """Returns a dialogue's sum and count for every mean of `confidence_diagnostics`."""
-    # float64 represents differences of float32 confidences exactly enough near 0 and 1.
+    # float64, so that differences of float32 confidences are not rounded again.
     p = np.asarray(scored.pair_confidence, np.float64)
     q = np.asarray(scored.cause_confidence, np.float64)
     labels = pair_labels(scored)

@@ -67,7 +67,7 @@ class Checkpoints:
         return self._manager.restore(epoch, args=args)["progress"]
 
     def restore(self, epoch: int, like: Any) -> Any:
-        """Returns an epoch's state, with the structure, shapes and shardings of the pytree `like`."""
+        """Returns an epoch's state with the structure, shapes and shardings of `like`."""
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(epoch, args=args)["state"]

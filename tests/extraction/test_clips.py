@@ -169,8 +169,8 @@ def test_bad_files_are_refused(episodes, tmp_path):
         (bad, frames_at, "Invalid data"),
         (cut, read_audio, "cannot be decoded"),
         (tmp_path / "none.mp4", read_audio, "No such file"),
-        (silent, read_audio, "has no sound"),
-        (blind, frames_at, "has no moving picture"),
+        (silent, read_audio, "has no audio"),
+        (blind, frames_at, "has no video"),
     ):
         with pytest.raises(ClipError) as error:
             read(path, 0.0, 1.0)
@@ -252,7 +252,7 @@ def test_clips_that_are_missing_or_ambiguous_are_refused(folder):
     with pytest.raises(InputError, match="no such folder"):
         index_clips(folder / "none")
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no clip"):
+    with pytest.raises(InputError, match="contains no clip"):
         index_clips(folder / "empty")
 
 

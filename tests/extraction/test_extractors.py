@@ -95,7 +95,7 @@ def test_opensmile_is_that_of_its_own_reader(sounds):
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
     assert np.isfinite(rows).all()
     assert not np.allclose(rows[0], rows[1])
-    with pytest.raises(ClipError, match=r"0\.010 s of sound are too short"):
+    with pytest.raises(ClipError, match=r"0\.010 s of audio are too short"):
         extractor.read(sounds[-1])
 
 
@@ -173,7 +173,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
             load_extractor(extractor, str(model))
         assert "\n" not in str(error.value)
 
-    refused("nosuch", "", "known: wav2vec2, opensmile, clip")
+    refused("nosuch", "", "use one of wav2vec2, opensmile, clip")
     refused("wav2vec2", clip, "model_type 'clip'; give a model of 'wav2vec2'")
     refused("clip", tmp_path / "none", "none: cannot be loaded")
     refused("clip", tmp_path / "clip/config.json", "config.json: is a file; give the folder")
@@ -189,7 +189,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
     tensors = safetensors.torch.load_file(weights)
     del tensors["visual_projection.weight"]
     safetensors.torch.save_file(tensors, weights, {"format": "pt"})
-    refused("clip", clip, "1 weights are not there.*visual_projection")
+    refused("clip", clip, "1 weights are missing.*visual_projection")
     weights.unlink()
     torch.save(tensors, tmp_path / "clip/pytorch_model.bin")
     refused("clip", clip, "clip: cannot be loaded")  # a pickle
