@@ -84,8 +84,7 @@ def _load_opensmile(name: str, revision: str) -> Extractor:
         raise InputError(f"openSMILE's {name!r} is not supported; omit the model")
     if revision not in ("", opensmile.__version__):
         raise InputError(
-            f"openSMILE {opensmile.__version__} is installed; "
-            f"pip install opensmile=={revision}"
+            f"openSMILE {opensmile.__version__} is installed; pip install opensmile=={revision}"
         )
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
