@@ -174,7 +174,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
         assert "\n" not in str(error.value)
 
     refused("nosuch", "", "use one of wav2vec2, opensmile, clip")
-    refused("wav2vec2", clip, "model_type 'clip'; give a model of 'wav2vec2'")
+    refused("wav2vec2", clip, "model_type 'clip'; give a model of type 'wav2vec2'")
     refused("clip", tmp_path / "none", "none: cannot be loaded")
     refused("clip", tmp_path / "clip/config.json", "config.json: is a file; give the folder")
     with pytest.raises(InputError, match="pip install opensmile==1"):

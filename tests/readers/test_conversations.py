@@ -199,7 +199,7 @@ def test_malformed_files_are_refused_in_one_line(tmp_path):
         "[]": ": contains no conversation; check that it is the right file",
         json.dumps(OBJECT) + "\n{": ": line 2, column 2 is not JSON",
         json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is duplicated",
-        json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation need",
+        json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation require",
     }.items():
         path.write_text(text)
         with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):
