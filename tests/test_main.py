@@ -316,7 +316,7 @@ def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlab
     assert_one_line(done, "reads audio", "--features")
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
-    assert_one_line(run(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
+    assert_one_line(run(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not there")
     (tmp_path / "file").write_text("")
     done = run(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: ")
@@ -463,7 +463,7 @@ def test_bad_data_and_encoders(tmp_path):
     root = write_ecf(tmp_path / "repeated")
     text = (root / "train.txt").read_text()
     (root / "train.txt").write_text(text + text)
-    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "duplicated")
+    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "twice")
     empty = tmp_path / "encoder"
     empty.mkdir()
     done = fail(f"--config.data.root={good}", f"--config.text.pretrained={empty}")

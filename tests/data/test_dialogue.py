@@ -1,3 +1,5 @@
+"""The checks that every dialogue passes."""
+
 import pytest
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
@@ -13,7 +15,7 @@ def clipped(start, end):
     return (Utterance("a", "Ann", "Oh .", clip=Clip("film", start, end)),)
 
 
-def test_a_sound_dialogue_comes_back_unchanged():
+def test_a_valid_dialogue_is_returned_unchanged():
     for pairs in (((0, 0), (0, 1)), (), None):
         dialogue = Dialogue("7", TURNS, pairs)
         assert check_dialogue(dialogue, "here") is dialogue
@@ -46,12 +48,12 @@ def test_a_sound_dialogue_comes_back_unchanged():
         (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is duplicated"),
     ],
 )
-def test_an_unusable_dialogue_is_refused_in_one_line(utterances, pairs, message):
+def test_an_invalid_dialogue_is_refused_in_one_line(utterances, pairs, message):
     with pytest.raises(InputError, match=f"^made.txt:3: .*{message}[^\n]*$"):
         check_dialogue(Dialogue("7", utterances, pairs), "made.txt:3")
 
 
-def test_two_dialogues_of_one_id_are_refused():
+def test_duplicated_dialogue_ids_are_refused():
     check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS)], "made.txt")
     with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is duplicated"):
         check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS), Dialogue("7", TURNS)], "made.txt")

@@ -1,3 +1,5 @@
+"""Feature tables: saving, loading, normalisation, and malformed files."""
+
 import dataclasses
 import json
 import os
@@ -35,7 +37,7 @@ def refused(folder):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_saved_table_loads_as_it_was(tmp_path, dtype):
+def test_saved_tables_load_unchanged(tmp_path, dtype):
     table = make_table(dtype)
     table.save(tmp_path / "deep" / "audio")
     assert os.listdir(tmp_path / "deep") == ["audio"]
@@ -81,8 +83,8 @@ def test_absent_utterances_are_kept_with_the_reason_and_have_no_row(tmp_path):
     assert "'dia1utt2' also has a row" in refused(tmp_path / "audio")
 
 
-def test_what_is_saved_are_the_rows_that_have_ids(tmp_path):
-    """ECF's official tables have a row that no utterance has, and may be float64."""
+def test_only_rows_with_ids_are_saved(tmp_path):
+    """ECF's official tables have a row without an id and may be float64."""
     values = np.arange(8.0).reshape(4, 2)
     FeatureTable(values, {"b": 3, "a": 1}).save(tmp_path / "audio")
     table = FeatureTable.load(tmp_path / "audio")
@@ -101,10 +103,10 @@ def test_features_of_another_extractor_are_refused():
 
 @pytest.mark.parametrize("at_once", [1, 1 << 24])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_normalisation_is_that_of_the_dialogues_rows(monkeypatch, at_once, dtype):
+def test_normalisation_uses_the_rows_of_the_dialogues(monkeypatch, at_once, dtype):
     monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
     values = np.random.default_rng(1).normal(300, 2, size=(40, 3)).astype(dtype)
-    values[:, 1] = 0.1  # a sum of which is not exact
+    values[:, 1] = 0.1  # whose sum is inexact
     ids = [f"u{k}" for k in range(40)]
     table = FeatureTable(values, {i: k for k, i in enumerate(ids)}, absent={"u99": "gone"})
     mean, scale = table.normalisation([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
@@ -117,7 +119,7 @@ def test_normalisation_is_that_of_the_dialogues_rows(monkeypatch, at_once, dtype
     assert (mean.tolist(), scale.tolist()) == ([0] * 3, [1] * 3)
 
 
-def test_saving_never_overwrites_and_leaves_nothing_half_done(tmp_path, folder, monkeypatch):
+def test_saving_never_overwrites_and_is_atomic(tmp_path, folder, monkeypatch):
     with pytest.raises(InputError, match="audio: already exists"):
         make_table().save(folder)
 
@@ -143,7 +145,7 @@ def test_check_covers():
 
 
 @pytest.mark.parametrize("name", ["features.npy", "ids.txt", "table.json"])
-def test_a_missing_file_is_named_with_a_way_out(folder, name):
+def test_a_missing_file_is_named_with_a_remedy(folder, name):
     (folder / name).unlink()
     message = refused(folder)
     assert message.startswith(f"{folder / name}: not found")
@@ -166,7 +168,7 @@ def test_a_missing_folder_is_named(tmp_path):
         (np.zeros((2, 4), np.float32), "has 3 ids, but features.npy has 2 rows"),
     ],
 )
-def test_an_array_that_does_not_fit_is_refused(folder, values, message):
+def test_an_array_of_the_wrong_type_or_shape_is_refused(folder, values, message):
     np.save(folder / "features.npy", values)
     assert re.search(message, refused(folder))
 
@@ -174,7 +176,7 @@ def test_an_array_that_does_not_fit_is_refused(folder, values, message):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("at_once", [1, 8, 1 << 24])
-def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, bad, row, at_once):
+def test_a_number_that_is_not_finite_is_refused(folder, monkeypatch, bad, row, at_once):
     monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
     FeatureTable.load(folder)
     values = np.ones((3, 4), np.float32)
@@ -186,7 +188,7 @@ def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, 
 
 
 class Trap:
-    """Unpickling it makes a folder."""
+    """An object whose pickle, if executed, creates a folder."""
 
     def __init__(self, path):
         self.path = path
@@ -195,7 +197,7 @@ class Trap:
         return os.mkdir, (self.path,)
 
 
-def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
+def test_a_pickle_is_refused_and_never_executed(tmp_path, folder):
     sprung = str(tmp_path / "sprung")
     trap = np.array([[Trap(sprung)]], object)
     np.save(folder / "features.npy", trap, allow_pickle=True)
@@ -204,12 +206,12 @@ def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
     assert "nothing is ever unpickled" in refused(folder)
     assert not os.path.exists(sprung)
     np.load(folder / "features.npy", allow_pickle=True)
-    assert os.path.exists(sprung)  # it would have sprung
+    assert os.path.exists(sprung)  # verifies that the trap works
 
 
-def test_files_that_are_no_array_are_refused(folder):
+def test_files_that_are_not_arrays_are_refused(folder):
     whole = (folder / "features.npy").read_bytes()
-    unclosed = whole.replace(b"}", b" ", 1)  # what NumPy does not expect itself
+    unclosed = whole.replace(b"}", b" ", 1)  # not handled by NumPy itself
     true = whole.replace(b"(3, 4), }  ", b"(True, 4),}", 1)
     assert len({whole, unclosed, true}) == 3
     for content in (b"", b"no array", whole[:50], whole[:-4], unclosed, true):
@@ -233,6 +235,6 @@ def test_files_that_are_no_array_are_refused(folder):
         ("ids.txt", b"a\n\xff\nb\n", r"ids\.txt: byte 2 is not UTF-8"),
     ],
 )
-def test_ids_and_description_that_do_not_fit_are_refused(folder, name, content, message):
+def test_malformed_ids_and_descriptions_are_refused(folder, name, content, message):
     (folder / name).write_bytes(content)
     assert re.search(message, refused(folder))

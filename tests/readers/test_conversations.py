@@ -1,4 +1,4 @@
-"""Our own format: what is written reads back as it was, and what is wrong is refused."""
+"""Our own format: it survives a round trip, and malformed input is refused."""
 
 import copy
 import json
@@ -77,9 +77,10 @@ def dialogues_of(draw):
     return Dialogue(draw(TEXTS), utterances, None if pairs is None else tuple(sorted(pairs)))
 
 
+@pytest.mark.slow
 @given(st.lists(dialogues_of(), min_size=1, max_size=4, unique_by=lambda d: d.id))
 @example([Dialogue("\ud800", (Utterance("u", "a\u2028", 'a\nb\r\n"c" \\ud800'),))])
-def test_what_is_written_reads_back(tmp_path_factory, dialogues):
+def test_round_trip(tmp_path_factory, dialogues):
     path = tmp_path_factory.mktemp("written") / "deep" / "made.jsonl"
     write_conversations(path, dialogues)
     assert read_conversations(path) == dialogues
@@ -103,7 +104,7 @@ def test_mecad_survives_the_conversion(tmp_path):
     assert read_split(tmp_path, "dev") == dialogues
 
 
-def test_the_form():
+def test_format_of_a_conversation():
     assert dialogue_object(DIALOGUE) == OBJECT
     assert parse_objects([OBJECT], "here") == [DIALOGUE]
     bare = Dialogue("1", (Utterance("u", "Ann", "Oh"),))
@@ -114,7 +115,7 @@ def test_the_form():
     assert parse_objects([], "here") == []
 
 
-def test_what_may_be_left_to_the_reader():
+def test_optional_fields_and_unsorted_pairs():
     least = {"id": 7, "utterances": [{"speaker": "Ann", "text": "Oh"}], "pairs": None, "more": 1}
     assert parse_objects([least], "here") == [
         Dialogue("7", (Utterance("dia7utt1", "Ann", "Oh"),), None)
@@ -123,14 +124,14 @@ def test_what_may_be_left_to_the_reader():
     assert parse_objects([unsorted], "here") == [DIALOGUE]
 
 
-def test_whose_form_it_is():
+def test_is_ours():
     assert is_ours(OBJECT)
     assert is_ours({"utterances": "wrong"})
     for other in ({"conversation_ID": 1, "conversation": []}, [], "utterances", None):
         assert not is_ours(other)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
+def test_a_failed_write_keeps_the_existing_file(tmp_path):
     path = tmp_path / "made.jsonl"
     write_conversations(path, [DIALOGUE])
 
@@ -144,7 +145,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 
 def changed(t=None, **changes):
-    """OBJECT with other fields, its own or those of utterance `t`."""
+    """Returns OBJECT with changed fields, its own or those of utterance `t`."""
     item = copy.deepcopy(OBJECT)
     (item if t is None else item["utterances"][t]).update(changes)
     return item

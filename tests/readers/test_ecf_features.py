@@ -1,4 +1,4 @@
-"""ECF's official tables: their pickled map is read as np.load reads it; numbers are checked."""
+"""ECF's official tables: the map is read as np.load reads it, and features are checked."""
 
 import pickle
 import re
@@ -30,7 +30,7 @@ def mapping(tmp_path):
     st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), st.integers(0, 2**31 - 1)),
     st.sampled_from([3, 4, 5]),
 )
-def test_a_map_is_what_pickle_would_make_of_it(tmp_path_factory, rows, protocol):
+def test_a_map_is_read_as_pickle_reads_it(tmp_path_factory, rows, protocol):
     folder = tmp_path_factory.mktemp("map")
     path = write(folder / "mapping.npy", pickled(rows, protocol))
     assert read_mapping(path) == rows
@@ -40,7 +40,7 @@ def test_a_map_is_what_pickle_would_make_of_it(tmp_path_factory, rows, protocol)
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_protocols_and_the_names_of_numpy_1_and_2(tmp_path, module):
+def test_pickle_protocols_and_module_names_of_numpy_1_and_2(tmp_path, module):
     path = tmp_path / "mapping.npy"
     rows = {"dia1utt1": 1, "dia1utt2": 255, "dia1utt3": 2**16 - 1, "dia1utt4": 2**31 - 1, "|": 0}
     ours = np.ndarray.__reduce__(np.empty((), object))[0].__module__
@@ -58,7 +58,7 @@ def test_protocols_and_the_names_of_numpy_1_and_2(tmp_path, module):
 @pytest.mark.parametrize("size", [0, 1, 2, 999, 1000, 1001, 3500])
 @pytest.mark.parametrize("dumps", [pickle.dumps, pickle._dumps])
 def test_batches_of_items(tmp_path, size, dumps):
-    """Items are pickled a thousand at a time; that in C and that in Python differ in the last."""
+    """Pickle writes 1000 items at a time; its C and Python versions differ in the last batch."""
     rows = {f"dia{d}utt1": d for d in range(size)}
     path = write(tmp_path / "mapping.npy", pickled(rows, 4, dumps))
     assert list(read_mapping(path).items()) == list(rows.items())

@@ -1,4 +1,4 @@
-"""MECAD's reader: made-up files of its form, and the real validation split where that is."""
+"""MECAD's reader, on made-up files and on the real validation split if available."""
 
 import copy
 import json
@@ -67,14 +67,14 @@ def write(folder, content, name="valid_data_pair.json"):
 
 
 def changed(t=2, **changes):
-    """CONTENT with another utterance `t` of its first conversation; None takes a key away."""
+    """Returns CONTENT with utterance `t` of its first conversation changed; None removes a key."""
     content = copy.deepcopy(CONTENT)
     turn = {**content["kettle_1"][0][t], **changes}
     content["kettle_1"][0][t] = {k: v for k, v in turn.items() if v is not None}
     return content
 
 
-def test_splits_by_their_files(tmp_path):
+def test_files_of_the_splits(tmp_path):
     names = {"train": "train", "dev": "valid", "test": "test"}
     for split, name in names.items():
         with pytest.raises(InputError, match=rf"{name}_data_pair\.json: not found; download MECAD"):
@@ -115,7 +115,7 @@ def test_evidence(tmp_path, changes, pairs):
     assert read_mecad(write(tmp_path, changed(**changes)))[0].pairs == pairs
 
 
-def test_emotions_of_the_family():
+def test_emotion_names():
     names = ["Happy", "Sad", "Anger", "Surprise", "Disgust", "Fear", "Neutral"]
     ours = ["joy", "sadness", "anger", "surprise", "disgust", "fear", "neutral"]
     assert [emotion_name(name) for name in names] == ours
@@ -162,8 +162,8 @@ def test_malformed_files_are_refused_in_one_line(tmp_path, content, message):
 
 
 @needs_mecad
-def test_the_validation_split():
-    """Counts of ../shared/data/README.md, and the rest as a search of the file's lines counts."""
+def test_counts_of_the_validation_split():
+    """Compares with the data's README and with counts of the file's lines."""
     dialogues = read_split(MECAD, "dev")
     text = (MECAD / "valid_data_pair.json").read_text(encoding="utf-8")
     assert split_statistics(dialogues)[:3] == (126, 1168, 744)
@@ -176,6 +176,6 @@ def test_the_validation_split():
     for name, count in (("Happy", "joy"), ("Sad", "sadness"), ("Fear", "fear")):
         found = sum(u.emotion == count for u in utterances)
         assert found == len(re.findall(f'"emotion": "{name}"', text)) > 0
-    # One emotional utterance says nothing of its cause.
+    # One emotional utterance has no evidence.
     caused = {(d.id, i) for d in dialogues for i, _ in d.pairs}
     assert len(caused) == len(evidence) == 743
