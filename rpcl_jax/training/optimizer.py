@@ -24,10 +24,10 @@ def learning_rate_schedule(peak: float, steps: int, config: ConfigDict) -> optax
 
 
 def decayed(params) -> dict:
-    """Returns, as a pytree of bools, which parameters are subject to weight decay.
+    """Returns a pytree of bools: which parameters are subject to weight decay.
 
-    Matrices and tables are. One-dimensional parameters are not: biases, layer norms, and `absent`,
-    `mean` and `scale` of the feature projections. Parameters named "bias…" never decay.
+    Matrices and tables decay. One-dimensional parameters do not: biases, layer norms, and `absent`,
+    `mean` and `scale` of the feature projections. A parameter named "bias…" never decays.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim > 1 and not path[-1].key.startswith("bias"), params
