@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rpcl_jax.batching.packing import (
+    Array,
     DialogueRows,
     PackedText,
     assign_rows,
@@ -16,8 +17,6 @@ from rpcl_jax.batching.packing import (
 from rpcl_jax.batching.text import Segment
 from rpcl_jax.data.dialogue import Dialogue, emotion_class
 from rpcl_jax.data.features import Features, FeatureTable
-
-Array = Any  # a NumPy array on the host, a JAX array on the devices
 
 
 class TextVectors(NamedTuple):

@@ -15,11 +15,13 @@ Word pieces are packed into text rows in the same way, one or more utterances pe
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rpcl_jax.batching.text import Segment
+
+Array = Any  # a NumPy array on the host, a JAX array on the devices
 
 
 class PackedText(NamedTuple):
@@ -30,10 +32,10 @@ class PackedText(NamedTuple):
     of slots, b · n, for a piece that belongs to no utterance.
     """
 
-    token_ids: np.ndarray
-    segment_ids: np.ndarray
-    position_ids: np.ndarray
-    utterance_ids: np.ndarray
+    token_ids: Array
+    segment_ids: Array
+    position_ids: Array
+    utterance_ids: Array
 
 
 class DialogueRows(NamedTuple):
@@ -43,8 +45,8 @@ class DialogueRows(NamedTuple):
     inverse, the place of each slot, rows · n for none. The module's docstring has a drawing.
     """
 
-    slots: np.ndarray
-    places: np.ndarray
+    slots: Array
+    places: Array
 
 
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:

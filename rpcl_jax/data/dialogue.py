@@ -1,6 +1,6 @@
 """Conversations as every reader returns them, and the checks that they have passed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -126,7 +126,7 @@ def _is_stretch(start: float | None, end: float | None) -> bool:
     return start is not None and end is not None and 0 <= start < end < LONGEST_FILM
 
 
-def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:
+def emotion_class(emotion: str, classes: Sequence[str]) -> int:
     """Returns the index of an utterance's emotion in `classes`, a value of `EMOTION_CLASSES`.
 
     Raises:

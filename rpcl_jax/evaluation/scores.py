@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
     `pair_confidence` and `candidate_mask`, n x n per dialogue, `emotion_probabilities`, n x C, and
     `cause_confidence`, n.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "ids": np.array([s.dialogue.id for s in scored]),
         "lengths": np.array([len(s.cause_confidence) for s in scored]),
         "pair_confidence": np.concatenate([s.pair_confidence.ravel() for s in scored]),
