@@ -46,7 +46,7 @@ def test_scores_of_something_else_are_refused(tmp_path):
     scored = [random_scored(rng, f"d{n}", n, n) for n in (3, 5)]
     path = tmp_path / "test.npz"
     dialogues = [s.dialogue for s in scored]
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match="not found"):
         load_scores(path, dialogues)
     save_scores(path, scored)
     with pytest.raises(InputError, match="other conversations"):
