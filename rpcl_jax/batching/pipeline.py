@@ -59,10 +59,13 @@ def make_batches(
     config: ConfigDict,
     devices: int,
 ) -> "Batches":
-    """Examples of `dialogues` and their batches as the config says; arguments as above."""
+    """Examples of `dialogues` and their batches as the config says; arguments as above.
+
+    The batch size is rounded up to a multiple of `devices`; training requires one that is.
+    """
     return Batches(
         make_examples(dialogues, text, tables, config),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size + -config.batch_size % devices,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
         emotions=EMOTION_CLASSES[config.data.emotions],
