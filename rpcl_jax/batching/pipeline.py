@@ -63,11 +63,12 @@ def make_batches(
 
     Args:
       dialogues, text, tables, config: see `make_examples`.
-      devices: number of devices that share a batch.
+      devices: number of devices that share a batch. Training requires one that divides the batch
+        size; otherwise the batch size is rounded up to a multiple of it.
     """
     return Batches(
         make_examples(dialogues, text, tables, config),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size + -config.batch_size % devices,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
         emotions=EMOTION_CLASSES[config.data.emotions],

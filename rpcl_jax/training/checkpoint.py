@@ -26,6 +26,10 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=_rank,
                 preservation_policy=AnyPreservationPolicy(
@@ -73,6 +77,13 @@ class Checkpoints:
         return self._manager.restore(epoch, args=args)["state"]
 
     def restore_state(self, epoch: int) -> dict:
-        """Returns an epoch's state as nested dicts of arrays."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore())
-        return self._manager.restore(epoch, args=args)["state"]
+        """Returns an epoch's state as nested dicts of arrays on one device.
+
+        Orbax would restore the sharding that was saved, which other devices do not have.
+        """
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        target = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
+            self._manager.item_metadata(epoch)["state"].tree,
+        )
+        return self.restore(epoch, target)
