@@ -261,7 +261,7 @@ def _common_config(config: ConfigDict) -> str:
     A field that the objective sets gets the paper's value. If a flag overrode the objective, the
     field keeps its value, so that the run belongs to an experiment of its own.
     """
-    common = ConfigDict(config)
+    common = config.copy_and_resolve_references()  # ConfigDict(config) would share `rpcl`
     paper = base_config().rpcl
     for field, value in OBJECTIVES[config.objective].items():
         if common.rpcl[field] == value:
