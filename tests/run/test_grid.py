@@ -104,7 +104,9 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arguments):
-    refused = run(tmp_path / "out", *arguments, status=2).stderr
+    config = ["--config=configs/demo.py"] * (not arguments[0].startswith("--config="))
+    command = ["tools/run_grid.py", *config, "--seeds=1", f"--out={tmp_path / 'out'}"]
+    refused = run_python(*command, *arguments, status=2).stderr
     assert refused.startswith(f"run_grid: {message}")
     assert refused.count("\n") == 1
     assert not (tmp_path / "out").exists()
