@@ -112,7 +112,7 @@ def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arg
     assert not (tmp_path / "out").exists()
 
 
-def test_cells_are_what_their_flags_train():
+def test_cells_are_what_their_flags_train(monkeypatch):
     """A cell's config, against the one that the command line makes of the cell's flags."""
     common = {"rpcl.row_weight": 0.5, "text.finetune": False, "data.root": "else where"}
     grid = Grid("configs/ecf.py", common, Path("out"))
@@ -123,7 +123,8 @@ def test_cells_are_what_their_flags_train():
     for cell in cells:
         values = flags.FlagValues()
         config_flags.DEFINE_config_file("config", flag_values=values)
-        values(["main", *cell.flags])
+        monkeypatch.setattr(sys, "argv", ["main", *cell.flags])  # config_flags looks there too
+        values(sys.argv)
         assert values.config.to_json() == cell.config.to_json()
     assert cells[-1].config.rpcl.top_k == 0
     assert cells[0].config.rpcl.row_weight == cells[-1].config.rpcl.row_weight == 0.5
