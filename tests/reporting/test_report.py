@@ -81,7 +81,8 @@ def test_long_conversations_and_other_cuts(tmp_path, open_page):
 def test_261_conversations_are_quick(tmp_path, open_page):
     config = synthetic_config(261)
     folders = [
-        write_run(tmp_path / o, o, seed, 2.5, config) for seed, o in enumerate(("base", "rpcl"))
+        write_run(tmp_path / name, name, seed, 2.5, config)
+        for seed, name in enumerate(("base", "rpcl"))
     ]
     make_report(*folders, "--out", tmp_path / "report.html")
     started = time.monotonic()

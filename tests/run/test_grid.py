@@ -135,15 +135,13 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
     for objective, seed in cells:
         folder = tmp_path / f"{objective}-t-seed{seed}"
         old = json.loads(OLD_CONFIG.read_text()) | {"objective": objective, "seed": seed}
-        old["data"]["max_utterances"] = 30  # of every cell, by a flag
+        old["data"]["max_utterances"] = 30  # a flag of the grid
         write_json(folder / "config.json", old)
         result = {"objective": objective, "modalities": "t", "seed": seed, "test": {"f1": 0.5}}
         write_json(folder / "result.json", result)
     command = [
         *("tools/run_grid.py", "--config=configs/ecf_frozen.py", "--objectives=base,rpcl"),
         *("--seeds=42", "--config.data.max_utterances=30", f"--out={tmp_path}"),
-        "--config.data.root=../shared/data/ECF",
-        "--config.text.pretrained=../shared/models/all-MiniLM-L6-v2",
     ]
     assert "4 finished cells" in run_python(*command).stdout  # nothing is trained
     names = ["base-t-seed42", "rpcl-t-seed42", "rpcl-t-seed345", "no_top_k-t-seed42"]
@@ -224,6 +222,7 @@ if len(sys.argv) > 2:
     popen = subprocess.Popen
     code = "import sys, time; time.sleep(1)"
     def start(command, env, **files):
+        assert env["PYTHONPATH"].split(os.pathsep)[0] == os.getcwd()  # that of the package
         seen.append([env["CUDA_VISIBLE_DEVICES"], time.monotonic()])
         return popen([sys.executable, "-c", code], env=env, **files)
     grid.subprocess.Popen = start
