@@ -62,6 +62,11 @@ def _measure() -> None:
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     check_config(config)
+    if not config.text.finetune:
+        raise InputError(
+            "config.text.finetune: False; this measures steps that train the text encoder, "
+            "so pass a config that does, such as configs/ecf_minilm.py"
+        )
     corpus = load_corpus(config)
     encoder = load_text_encoder(config, corpus.splits["train"])
     mesh = make_mesh()

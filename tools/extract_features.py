@@ -21,9 +21,7 @@ from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.run.command_line import require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
-_CLIPS = flags.DEFINE_string(
-    "clips", "", "Folder of videos or sounds, subfolders included."
-)
+_CLIPS = flags.DEFINE_string("clips", "", "Folder of videos or sounds, subfolders included.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
     "model", "", "Folder or hub name; default: see rpcl_jax/extraction/extractors.py."
