@@ -80,7 +80,8 @@ def _run() -> None:
         f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
         f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
     )
-    print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
+    if (workdir / "result.json").exists():
+        print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ class Predictor:
         """
         workdir = Path(workdir)
         run = TrainedRun(workdir)
+        if not (workdir / "result.json").exists():
+            raise InputError(
+                f"{workdir}: the run is not finished; run its training command again to finish it"
+            )
         return cls(run, read_json(workdir / "result.json")["threshold"])
 
     def __call__(
@@ -63,6 +67,8 @@ class Predictor:
         Raises:
           InputError: a conversation or a table is not as it should be.
         """
+        if not conversations:
+            return []
         dialogues, with_pairs = _parse(conversations, where)
         tables = dict(tables or {})
         read = self._run.feature_tables
@@ -74,8 +80,6 @@ class Predictor:
                     "--config.modalities=t"
                 )
             tables[modality].check_covers(dialogues, where)
-        if not dialogues:
-            return []
         scored = self._run.score(dialogues, {modality: tables[modality] for modality in read})
         results = []
         for conversation, s in zip(conversations, scored, strict=True):
@@ -168,7 +172,7 @@ def predict_file(
       InputError: a file is not as it should be.
     """
     conversations = read_objects(source)
-    target.parent.mkdir(parents=True, exist_ok=True)  # if it cannot be made, then now
+    target.parent.mkdir(parents=True, exist_ok=True)  # fail early
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         read = read_json(workdir / "model.json")["feature_tables"]

@@ -42,6 +42,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
+            prepare(flags.FLAGS.compilation_cache)
             check_flags()
             return rest
         except flags.UnrecognizedFlagError as error:
@@ -51,13 +52,12 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             if debug.value:
                 raise
-            _complain(name, error)
+            _complain(name, _without_traceback(error))
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
         del argv
         with one_line(name, unless=bool(debug.value)):
-            prepare(flags.FLAGS.compilation_cache)
             job()
 
     app.run(main, flags_parser=parse)
@@ -90,6 +90,15 @@ def _field_named(flag: str) -> str:
 
     named = [f for f in fields(flags.FLAGS["config"].value, "") if f"--.{f}".endswith(f".{flag}")]
     return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
+
+
+def _without_traceback(error: BaseException) -> BaseException | str:
+    """The error that a config file raised; ml_collections puts its whole traceback in a message."""
+    while "Error whilst parsing config file" in str(error) and error.__context__:
+        error = error.__context__
+    if isinstance(error, KeyError):  # str() would show it as Python code
+        return f"--config has no field {error.args[0]}"
+    return error
 
 
 def require_config(config: flags.FlagHolder) -> None:

@@ -4,6 +4,7 @@ from shared import ECF, MINILM, needs_ecf, needs_minilm, tiny_config
 
 from configs import ecf_minilm
 from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data import synthetic
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.readers import ecf
@@ -16,7 +17,7 @@ def corpus():
 
 def batches_of(corpus, devices=1):
     splits, tables = corpus
-    tokenizer = synthetic.word_tokenizer(splits["train"])
+    tokenizer = word_tokenizer(splits["train"])
     return make_batches(splits["train"], tokenizer, tables, tiny_config(), devices)
 
 

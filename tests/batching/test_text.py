@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from rpcl_jax.batching.text import encode_dialogue
+from rpcl_jax.batching.text import encode_dialogue, word_tokenizer
 from rpcl_jax.data.dialogue import Dialogue, Utterance
-from rpcl_jax.data.synthetic import word_tokenizer
 
 DIALOGUE = Dialogue(
     "1",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from shared import ENVIRONMENT, ROOT
 
-from rpcl_jax import compilation
+from rpcl_jax.run import compilation
 from rpcl_jax.run.compilation import Compiled, use_compilation_cache
 from rpcl_jax.training.logger import RunLogger
 

@@ -11,7 +11,7 @@ from shared import import_or_skip, tiny_config
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
-from rpcl_jax.data import synthetic
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
@@ -27,7 +27,7 @@ from rpcl_jax.run.text_vectors import (
     vectors_key,
 )
 from rpcl_jax.train import train_and_evaluate
-from rpcl_jax.training.step import make_mesh
+from rpcl_jax.training.mesh import make_mesh
 
 torch = import_or_skip("torch")
 
@@ -36,7 +36,7 @@ torch = import_or_skip("torch")
 def folder(tmp_path_factory):
     """A small random BERT over the words of the tiny corpus, as save_pretrained writes it."""
     folder = tmp_path_factory.mktemp("bert")
-    tokenizer = synthetic.word_tokenizer(load_corpus(tiny_config()).splits["train"])
+    tokenizer = word_tokenizer(load_corpus(tiny_config()).splits["train"])
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

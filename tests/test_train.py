@@ -1,0 +1,112 @@
+"""Runs that are repeated, killed, continued and interrupted, and which epoch is the best."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_flags
+
+from rpcl_jax.data.synthetic import generate_corpus
+
+pytestmark = pytest.mark.slow
+
+
+def assert_same_run(one, other):
+    a, b = saved_parameters(one), saved_parameters(other)
+    assert a.keys() == b.keys()
+    assert len(a) > 50
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    results = [json.loads((w / "result.json").read_text()) for w in (one, other)]
+    assert results[0].pop("seconds") != results[1].pop("seconds")
+    assert results[0] == results[1]
+    lines = [
+        [
+            line
+            for line in (w / "metrics.jsonl").read_text().splitlines()
+            if "per_second" not in line
+        ]
+        for w in (one, other)
+    ]
+    assert lines[0] == lines[1]
+    for split in ("dev", "test"):
+        name = f"predictions/{split}.json"
+        assert (one / name).read_text() == (other / name).read_text()
+
+
+def test_the_same_command_gives_the_same_bits(finished, tmp_path):
+    run_main(*tiny_flags(), f"--workdir={tmp_path / 'again'}")
+    assert_same_run(finished, tmp_path / "again")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "rpcl_jax.main", *map(str, arguments)]
+
+
+def kill_when(condition, workdir):
+    """Starts the run and kills it as soon as `condition()` holds."""
+    with subprocess.Popen(
+        command(*tiny_flags(), f"--workdir={workdir}"),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not condition():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+    assert not (workdir / "result.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["between", "during"])
+def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, moment):
+    workdir = tmp_path / "run"
+    checkpoints = workdir / "checkpoints"
+
+    def whole():
+        return (checkpoints / "1").is_dir()
+
+    def half_written():
+        return whole() and any("2.orbax-checkpoint-tmp" in p.name for p in checkpoints.iterdir())
+
+    kill_when(whole if moment == "between" else half_written, workdir)
+    if moment == "during":
+        assert not (checkpoints / "2").exists()
+    done = run_main(*tiny_flags(), f"--workdir={workdir}")
+    assert "continuing after epoch 1 of 3\n" in done.stderr
+    assert done.stderr.count("validation Pair F1") == 2
+    assert_same_run(finished, workdir)
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path):
+    process = subprocess.Popen(
+        command(*tiny_flags(), "--config.epochs=1000", f"--workdir={tmp_path}"),
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    *epochs, last = errors.splitlines()
+    assert all(line.startswith("epoch ") for line in epochs)
+    assert last == "rpcl_jax: interrupted; run the same command again to continue"
+
+
+def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
+    splits, tables = generate_corpus(0, sizes={"train": 48, "dev": 16, "test": 16})
+    ids = [utterance.id for dialogue in splits["train"] for utterance in dialogue.utterances]
+    saved = saved_parameters(finished)
+    for name, table in tables.items():
+        values = table.values[[table.row_of_id[i] for i in ids]].astype(np.float64)
+        for kind, expected in (("mean", values.mean(0)), ("scale", values.std(0))):
+            found = saved[f"params/fusion/{name}/{kind}"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
