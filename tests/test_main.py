@@ -9,6 +9,7 @@ import time
 import pytest
 from shared import (
     ECF,
+    ENVIRONMENT,
     MINILM,
     ROOT,
     assert_one_line,
@@ -194,3 +195,39 @@ def test_help_answers_at_once():
     )
     assert "--config" in done.stdout
     assert time.monotonic() - started < 5
+
+
+MY_CONFIG = """
+from rpcl_jax.run.base_config import base_config
+
+
+def get_config(objective="rpcl"):
+    c = base_config(objective)
+    c.data.name = c.data.format = "synthetic"
+    c.data.sizes.update({"train": 16, "dev": 8, "test": 8})
+    c.modalities = "t"
+    c.epochs = 1
+    c.batch_size = 8
+    c.text.encoder.update(
+        {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16}
+    )
+    c.text.max_tokens = c.text.row_length = 64
+    c.model.update({"width": 16, "heads": 2, "pair_width": 16})
+    return c
+"""
+
+
+@pytest.mark.slow
+def test_a_config_outside_the_repository(tmp_path):
+    config, elsewhere = tmp_path / "configs/my_config.py", tmp_path / "elsewhere"
+    config.parent.mkdir()
+    config.write_text(MY_CONFIG)
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "rpcl_jax.main", f"--config={config}:ccps"],
+        cwd=elsewhere, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((elsewhere / "runs/my_config/ccps-t-seed42/result.json").read_text())
+    assert (result["objective"], result["test"]["dialogues"]) == ("ccps", 8)

@@ -38,7 +38,7 @@ def test_predictor_in_three_lines(finished, unlabelled):
     results = predictor(conversations, tables)
     assert [r["conversation_ID"] for r in results] == [c["conversation_ID"] for c in conversations]
     assert parse_conversations(results, "results", labelled=False)
-    assert predictor([], tables) == []
+    assert predictor([]) == predictor([], tables) == []
 
     # In our own form, labels and all, which are not looked at.
     dialogues = parse_conversations(conversations, "conversations", labelled=False)

@@ -1,6 +1,7 @@
 """Runs that are repeated, killed, continued and interrupted, and which epoch is the best."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,15 @@ import time
 
 import numpy as np
 import pytest
-from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_flags
+from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_config, tiny_flags
 
 from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import evaluate_run, split_numbers
+from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.predict import Predictor
+from rpcl_jax.train import train_and_evaluate
+from rpcl_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +117,84 @@ def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
         for kind, expected in (("mean", values.mean(0)), ("scale", values.std(0))):
             found = saved[f"params/fusion/{name}/{kind}"]
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class FakeScores:
+    """Stands in for the validation metrics: Pair F1 by epoch as given; keeps the epoch's scores."""
+
+    def __init__(self, pair_f1, interrupt_after=None):
+        self.pair_f1 = dict(enumerate(pair_f1, 1))
+        self.interrupt_after = interrupt_after
+        self.scored = {}
+
+    def __call__(self, scored, threshold, emotions):
+        epoch = len(self.scored) + 1
+        if self.interrupt_after == epoch - 1:
+            raise KeyboardInterrupt
+        self.scored[epoch] = scored
+        return evaluate_split(scored, threshold, emotions) | {"pair_f1": self.pair_f1[epoch]}
+
+
+def train_with(monkeypatch, scores, workdir, **changes):
+    config = tiny_config()
+    config.update(changes)
+    monkeypatch.setattr("rpcl_jax.train.evaluate_split", scores)
+    return train_and_evaluate(config, workdir)
+
+
+def kept_epochs(workdir):
+    return {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run interrupted in epoch 3 of 4, with the scores of its epochs; epoch 1 is its best."""
+    workdir = tmp_path_factory.mktemp("interrupted") / "run"
+    scores = FakeScores([0.9, 0.2], interrupt_after=2)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        train_with(patch, scores, workdir, epochs=4)
+    return workdir, scores
+
+
+def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
+    scores = FakeScores([0.3, 0.9, 0.9, 0.1])
+    result = train_with(monkeypatch, scores, tmp_path, epochs=4)
+    assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
+    assert kept_epochs(tmp_path) == {2, 4}
+    config = tiny_config()
+    assert result["dev"] == split_numbers(scores.scored[2], None, config)
+    assert result["dev"] != split_numbers(scores.scored[3], None, config)
+    assert evaluate_run(tmp_path) == result
+
+
+def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_path):
+    workdir, before = interrupted
+    assert kept_epochs(workdir) == {1, 2}
+    workdir = shutil.copytree(workdir, tmp_path / "run")
+    seconds = Checkpoints(workdir).progress(2)["seconds"]
+    result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir, epochs=4)
+    assert (result["best_epoch"], result["epochs"]) == (1, 4)
+    assert result["dev"] == split_numbers(before.scored[1], None, tiny_config())
+    assert kept_epochs(workdir) == {1, 4}
+    assert result["seconds"] > seconds > 0, "the time before the interruption counts"
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4)])
+def test_patience(monkeypatch, tmp_path, patience, epochs):
+    scores = FakeScores([0.3, 0.9, 0.1, 0.2, 0.3, 0.4])
+    small = {"modalities": "t", "data": {"sizes": {"train": 16, "dev": 8, "test": 8}}}
+    result = train_with(monkeypatch, scores, tmp_path, patience=patience, epochs=6, **small)
+    assert (result["best_epoch"], result["epochs"]) == (2, epochs)
+
+
+def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
+    workdir, scores = interrupted
+    numbers = evaluate_run(workdir)
+    assert numbers["dev"] == split_numbers(scores.scored[1], None, tiny_config())
+    done = run_main("--mode=evaluate", f"--workdir={workdir}")
+    assert "test Pair F1" in done.stdout
+    assert "results:" not in done.stdout
+    assert not (workdir / "result.json").exists()
+    assert not (workdir / "predictions").exists()
+    with pytest.raises(InputError, match="not finished"):
+        Predictor.from_workdir(workdir)

@@ -96,8 +96,9 @@ def _without_traceback(error: BaseException) -> BaseException | str:
     """The error that a config file raised; ml_collections puts its whole traceback in a message."""
     while "Error whilst parsing config file" in str(error) and error.__context__:
         error = error.__context__
-    if isinstance(error, KeyError):  # str() would show it as Python code
-        return f"--config has no field {error.args[0]}"
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, KeyError):  # from ConfigDict
+        return f"--config has no field {cause.args[0]}"
     return error
 
 

@@ -107,6 +107,8 @@ def _check_field(field: str, value: Any, default: Any) -> None:
     low, high = _LIMITS.get(field, (0, math.inf))
     if field in _FRACTIONS:
         allowed, wanted = 0 <= value < 1, "at least 0 and less than 1"
+    elif field == "optimizer.clip_norm":  # 0 would undo every gradient
+        allowed, wanted = 0 < value < math.inf, "more than 0 and finite"
     elif high < math.inf:
         allowed, wanted = low <= value <= high, f"from {low} to {high}"
     else:

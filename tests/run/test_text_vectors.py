@@ -184,6 +184,9 @@ def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
     nudge(folder)
     with pytest.raises(InputError, match="not the encoder"):
         evaluate_run(workdir)
+    (workdir / "result.json").unlink()
+    with pytest.raises(InputError, match="not the encoder"):
+        train_and_evaluate(config, workdir)
 
 
 def test_nothing_learned_cannot_be_frozen(tmp_path):
