@@ -70,10 +70,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
 def _train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     started = time.perf_counter()
     mesh = make_mesh()
-    checkpoints = Checkpoints(workdir)
 
     corpus = load_corpus(config)
     encoder = load_text_encoder(config, corpus.splits["train"])
+    checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     save_description(workdir, config, encoder, corpus.tables, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {

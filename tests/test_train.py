@@ -16,7 +16,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.predict import Predictor
-from rpcl_jax.train import train_and_evaluate
+from rpcl_jax.train import Progress, _is_over, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -135,11 +135,16 @@ class FakeScores:
         return evaluate_split(scored, threshold, emotions) | {"pair_f1": self.pair_f1[epoch]}
 
 
-def train_with(monkeypatch, scores, workdir, **changes):
+def four_epochs():
     config = tiny_config()
-    config.update(changes)
+    config.data.sizes.update({"train": 16, "dev": 8, "test": 8})
+    config.update({"modalities": "t", "epochs": 4})
+    return config
+
+
+def train_with(monkeypatch, scores, workdir):
     monkeypatch.setattr("rpcl_jax.train.evaluate_split", scores)
-    return train_and_evaluate(config, workdir)
+    return train_and_evaluate(four_epochs(), workdir)
 
 
 def kept_epochs(workdir):
@@ -152,16 +157,16 @@ def interrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("interrupted") / "run"
     scores = FakeScores([0.9, 0.2], interrupt_after=2)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        train_with(patch, scores, workdir, epochs=4)
+        train_with(patch, scores, workdir)
     return workdir, scores
 
 
 def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
     scores = FakeScores([0.3, 0.9, 0.9, 0.1])
-    result = train_with(monkeypatch, scores, tmp_path, epochs=4)
+    result = train_with(monkeypatch, scores, tmp_path)
     assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
     assert kept_epochs(tmp_path) == {2, 4}
-    config = tiny_config()
+    config = four_epochs()
     assert result["dev"] == split_numbers(scores.scored[2], None, config)
     assert result["dev"] != split_numbers(scores.scored[3], None, config)
     assert evaluate_run(tmp_path) == result
@@ -172,25 +177,29 @@ def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_p
     assert kept_epochs(workdir) == {1, 2}
     workdir = shutil.copytree(workdir, tmp_path / "run")
     seconds = Checkpoints(workdir).progress(2)["seconds"]
-    result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir, epochs=4)
+    result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
     assert (result["best_epoch"], result["epochs"]) == (1, 4)
-    assert result["dev"] == split_numbers(before.scored[1], None, tiny_config())
+    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs())
     assert kept_epochs(workdir) == {1, 4}
     assert result["seconds"] > seconds > 0, "the time before the interruption counts"
 
 
-@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4)])
-def test_patience(monkeypatch, tmp_path, patience, epochs):
-    scores = FakeScores([0.3, 0.9, 0.1, 0.2, 0.3, 0.4])
-    small = {"modalities": "t", "data": {"sizes": {"train": 16, "dev": 8, "test": 8}}}
-    result = train_with(monkeypatch, scores, tmp_path, patience=patience, epochs=6, **small)
-    assert (result["best_epoch"], result["epochs"]) == (2, epochs)
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 30), (1, 3), (2, 4), (28, 30), (27, 29)])
+def test_patience(patience, epochs):
+    """Epoch 2 of at most 30 is the best one; with patience 0 training never stops early."""
+    config = tiny_config()
+    config.update({"patience": patience, "epochs": 30})
+    progress = Progress()
+    while not _is_over(progress, config):
+        progress.epoch += 1
+        progress.best_epoch = min(progress.epoch, 2)
+    assert progress.epoch == epochs
 
 
 def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     workdir, scores = interrupted
     numbers = evaluate_run(workdir)
-    assert numbers["dev"] == split_numbers(scores.scored[1], None, tiny_config())
+    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs())
     done = run_main("--mode=evaluate", f"--workdir={workdir}")
     assert "test Pair F1" in done.stdout
     assert "results:" not in done.stdout

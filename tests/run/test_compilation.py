@@ -120,18 +120,27 @@ def test_compilation_is_announced_and_timed(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+class FakeBatches:
+    """Ten batches of four dialogues."""
+
+    examples = range(40)
+
+    def __len__(self):
+        return 10
+
+
 @pytest.mark.parametrize("compiles", [False, True])
 def test_rate_and_time_left_leave_compilation_out(monkeypatch, tmp_path, capsys, compiles):
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     function = slow_function()
-    logger = RunLogger(tmp_path, total_steps=20, step=0, dialogues_per_step=4, functions=[function])
+    logger = RunLogger(tmp_path, epochs=2, epoch=0, train=FakeBatches(), functions=[function])
     for step in range(1, 11):
         logger.step(step, {"loss": jnp.float32(1)})
     now += 120
     if compiles:
         now += 1000
         function.seconds += 1000
-    logger.epoch(1, 2, 10, {"pair_f1": 0.5, "pair_auprc": 0.5})
+    logger.epoch(1, {"pair_f1": 0.5, "pair_auprc": 0.5})
     logger.close()
     assert "0.3 dialogues/s  at most 2.0 min left" in capsys.readouterr().err
