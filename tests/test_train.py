@@ -200,8 +200,9 @@ def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     workdir, scores = interrupted
     numbers = evaluate_run(workdir)
     assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs())
-    done = run_main("--mode=evaluate", f"--workdir={workdir}")
-    assert "test Pair F1" in done.stdout
+    evaluate = command("--mode=evaluate", f"--workdir={workdir}")
+    done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert "test Pair F1" in done.stdout, done.stderr
     assert "results:" not in done.stdout
     assert not (workdir / "result.json").exists()
     assert not (workdir / "predictions").exists()

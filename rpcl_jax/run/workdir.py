@@ -102,8 +102,8 @@ def save_description(
         _check_same_encoder(digest, described, workdir, config)
         if described["encoder"] != dataclasses.asdict(encoder.config):
             raise InputError(
-                f"{workdir}: the sizes of its text encoder, or the words of its training split, are "
-                "not what this run was begun with; restore them or choose another --workdir"
+                f"{workdir}: the sizes of its text encoder or the words of its training split have "
+                "changed since it was begun; restore them or choose another --workdir"
             )
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
