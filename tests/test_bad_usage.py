@@ -17,30 +17,43 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--config=configs/demo.py", "--config.sead=1"], ["sead"]),
+        (["--config=configs/demo.py:rcpl"], ["objective", "'rcpl'", "utterance_dropout"]),
+        (["--config=configs/demo.py", "--config.seed=x"], ["seed"]),
+        (["--config=configs/nosuch.py"], ["nosuch.py"]),
+        ([], ["--config"]),
+        (["--config=configs/demo.py", "--nosuch"], ["nosuch"]),
+        (["--config=configs/demo.py", "--epochs=3"], ["write --config.epochs"]),
+        (["--data.root=x", "--config=configs/demo.py"], ["write --config.data.root"]),
+        (["--config=configs/demo.py", "--name=x"], ["write --config.data.name"]),
+        (["--config=configs/demo.py", "train"], ["train"]),
+        (["--mode=evaluate"], ["--workdir"]),
+    ],
+)
+def test_bad_flags(arguments, parts, tmp_path):
+    if "--config" in "".join(arguments):
+        arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
+    assert_one_line(run_main(*arguments, status=2), *parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("arguments", "status", "parts"),
     [
-        (["--config=configs/demo.py", "--config.sead=1"], 2, ["sead"]),
-        (["--config=configs/demo.py:rcpl"], 1, ["objective", "'rcpl'", "utterance_dropout"]),
-        (["--config=configs/demo.py", "--config.modalities=av"], 1, ["modalities", "'av'"]),
-        (["--config=configs/demo.py", "--config.seed=x"], 2, ["seed"]),
-        (["--config=configs/nosuch.py"], 2, ["nosuch.py"]),
-        ([], 2, ["--config"]),
-        (["--config=configs/demo.py", "--nosuch"], 2, ["nosuch"]),
-        (["--config=configs/demo.py", "--epochs=3"], 2, ["write --config.epochs"]),
-        (["--data.root=x", "--config=configs/demo.py"], 2, ["write --config.data.root"]),
-        (["--config=configs/demo.py", "--name=x"], 2, ["write --config.data.name"]),
-        (["--config=configs/demo.py", "train"], 2, ["train"]),
-        (["--mode=evaluate"], 2, ["--workdir"]),
+        (["--config=configs/demo.py", "--config.modalities=av"], 2, ["modalities", "'av'"]),
         (["--mode=evaluate", "--workdir=/nosuch/run"], 1, ["/nosuch/run"]),
         (["--config=configs/ecf.py", "--config.data.root=/nosuch"], 1, ["/nosuch", "git clone"]),
     ],
-)  # fmt: skip
-def test_bad_usage(arguments, status, parts, tmp_path):
+)
+def test_bad_values_and_folders(arguments, status, parts, tmp_path):
     if "--config" in "".join(arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert_one_line(run_main(*arguments, status=status), *parts)
 
 
+@pytest.mark.slow
 def test_bad_data_and_encoders(tmp_path):
     def fail(*arguments):
         return run_main("--config=configs/ecf.py", "--config.modalities=t",
@@ -61,6 +74,7 @@ def test_bad_data_and_encoders(tmp_path):
     assert_one_line(done, str(empty))
 
 
+@pytest.mark.slow
 def test_bad_feature_tables(tmp_path):
     good = write_ecf(tmp_path / "good")
     ids = {f"dia{d}utt1": d - 1 for d in (1, 2, 3)}
@@ -89,7 +103,10 @@ def test_debug_brings_the_traceback_back(tmp_path):
     assert "InputError" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    assert_one_line(run_main(*tiny_flags(), f"--workdir={tmp_path}", status=1), "no run of ours")
+    assert_one_line(
+        run_main(*tiny_flags(), f"--workdir={tmp_path}", status=1), "not the folder of a run"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

@@ -5,12 +5,14 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from shared import ROOT
 from test_losses import make_batch, reference_ccps, reference_cdmr, reference_triples
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_losses_in_someone_elses_trainer():
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     names = {}

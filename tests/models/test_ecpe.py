@@ -21,6 +21,8 @@ from rpcl_jax.models.fusion import (
 from rpcl_jax.run.config import build_model
 from rpcl_jax.run.text_vectors import load_text_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus():

@@ -54,6 +54,7 @@ def programs(folder):
     return {path.name: path.stat().st_size for path in folder.glob("*-cache")}
 
 
+@pytest.mark.slow
 def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     result(start(tmp_path / "killed", "kill"), status=-9)
     ((name, size),) = programs(tmp_path / "killed").items()
@@ -63,6 +64,7 @@ def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     assert programs(tmp_path / "killed")[name] > size
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(tmp_path):
     outputs = {result(process) for process in [start(tmp_path), start(tmp_path)]}
     assert len(outputs) == 1
@@ -72,6 +74,7 @@ def test_two_processes_write_at_once(tmp_path):
     assert programs(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_its_size_is_bounded(tmp_path):
     result(start(tmp_path))
     size = sum(programs(tmp_path).values())
@@ -84,6 +87,7 @@ def test_its_size_is_bounded(tmp_path):
     assert sum(programs(tmp_path).values()) <= 2 * size
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_written_there_is_none(monkeypatch, tmp_path):
     result(start("/proc/nosuch/compiled"))
     (tmp_path / "file").write_text("not a folder")

@@ -31,6 +31,7 @@ from rpcl_jax.train import train_and_evaluate
 from rpcl_jax.training.mesh import make_mesh
 
 torch = import_or_skip("torch")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
