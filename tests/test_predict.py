@@ -9,7 +9,7 @@ from shared import assert_one_line, run_main
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.predict import Predictor
+from rpcl_jax.predict import Predictor, predict_file
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -75,3 +75,10 @@ def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlab
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: ")
+
+
+def test_no_conversations_have_no_pairs(finished, tmp_path):
+    source, target = tmp_path / "empty.json", tmp_path / "pairs.json"
+    source.write_text("[]")
+    assert predict_file(finished, source, target, clips=tmp_path) == 0
+    assert json.loads(target.read_text()) == []

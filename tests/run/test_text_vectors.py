@@ -149,7 +149,7 @@ def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
     config = frozen_config(folder, tmp_path)
     dialogue = load_corpus(config).splits["dev"][0]
     twin = dataclasses.replace(dialogue, id="twin")
-    with pytest.raises(InputError, match="is there twice"):
+    with pytest.raises(InputError, match="is duplicated"):
         utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
 
 
