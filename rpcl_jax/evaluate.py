@@ -32,7 +32,7 @@ def split_numbers(
 
     Args:
       scored: its dialogues.
-      threshold: `τ`; None searches it on these dialogues.
+      threshold: `τ`; None chooses the best one for these dialogues.
       config: of the run.
     """
     *_, ece, brier = reliability(scored)
@@ -44,7 +44,7 @@ def split_numbers(
 def pair_objects(
     scored: list[ScoredDialogue], threshold: float, emotions: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Returns the decoded conversations in the form of SemEval-2024 Task 3."""
+    """Returns the conversations with their decoded pairs, in the format of SemEval-2024 Task 3."""
     objects = []
     for s in scored:
         pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
@@ -76,11 +76,11 @@ def write_predictions(
 def evaluate_run(workdir: Path) -> dict:
     """Recomputes a run's numbers and predictions from its best checkpoint.
 
-    Of a finished run, `result.json` and `predictions/` are rewritten; of an unfinished one, the
+    For a finished run, `result.json` and `predictions/` are rewritten; for an unfinished one, the
     numbers are only returned.
 
     Raises:
-      InputError: there is no trained run, or its data are gone.
+      InputError: there is no trained run, or its data are missing.
     """
     run = TrainedRun(workdir)
     dev, test = run.score_split("dev"), run.score_split("test")

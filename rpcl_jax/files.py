@@ -64,8 +64,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: line {error.lineno} is not JSON; was it edited?") from error
+    except ValueError as error:  # UnicodeDecodeError too
+        raise InputError(f"{path}: is not JSON ({error}); was it edited?") from error
 
 
 @contextlib.contextmanager

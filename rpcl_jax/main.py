@@ -1,6 +1,6 @@
 """The command line: `python -m rpcl_jax.main --config=configs/ecf.py`.
 
---mode=train (the default) trains and evaluates, --mode=evaluate computes a run's numbers anew,
+--mode=train (the default) trains and evaluates, --mode=evaluate recomputes a run's numbers,
 --mode=predict finds the pairs of unlabelled conversations.
 """
 
@@ -13,19 +13,23 @@ from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Which job.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
     "Folder of the run; default runs/<config file>/<objective>-<modalities>-seed<seed>.",
 )
-_INPUT = flags.DEFINE_string("input", "", "predict: JSON, as SemEval-2024 Task 3 has it or ours.")
-_OUTPUT = flags.DEFINE_string("output", "", "predict: the file the pairs go to.")
+_INPUT = flags.DEFINE_string(
+    "input",
+    "",
+    "predict: JSON file of conversations, in the format of SemEval-2024 Task 3 or ours.",
+)
+_OUTPUT = flags.DEFINE_string("output", "", "predict: file to write the pairs to.")
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
 )
 _CLIPS = flags.DEFINE_string(
-    "clips", "", "predict: folder with the films or sounds of the input, to extract features of."
+    "clips", "", "predict: folder with the clips of the input, from which features are extracted."
 )
 
 
@@ -41,11 +45,11 @@ def _check_flags() -> None:
 
         check_config(_CONFIG.value)
     elif not _WORKDIR.value:
-        raise flags.Error(f"--mode={_MODE.value} needs --workdir, the folder of a run")
+        raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
-        raise flags.Error("--mode=predict needs --input and --output")
+        raise flags.Error("--mode=predict requires --input and --output")
     if _FEATURES.value and _CLIPS.value:
-        raise flags.Error("--features and --clips: give one of them")
+        raise flags.Error("--features and --clips exclude each other; give one of them")
 
 
 def _run() -> None:
@@ -80,7 +84,8 @@ def _run() -> None:
         f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
         f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
     )
-    print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
+    if (workdir / "result.json").exists():
+        print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
 
 
 if __name__ == "__main__":

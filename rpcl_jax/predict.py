@@ -1,4 +1,4 @@
-"""Conversations nobody labelled in, emotion-cause pairs with confidences out."""
+"""Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
 import sys
 import tempfile
@@ -38,6 +38,10 @@ class Predictor:
         """
         workdir = Path(workdir)
         run = TrainedRun(workdir)
+        if not (workdir / "result.json").exists():
+            raise InputError(
+                f"{workdir}: the run is not finished; run its training command again to finish it"
+            )
         return cls(run, read_json(workdir / "result.json")["threshold"])
 
     def __call__(
@@ -46,23 +50,25 @@ class Predictor:
         tables: Mapping[str, FeatureTable] | None = None,
         where: str = "conversations",
     ) -> list[dict[str, Any]]:
-        """The conversations with their pairs.
+        """Returns the conversations with their pairs.
 
         Args:
-          conversations: all in the form of SemEval-2024 Task 3, or all in that of
-            `rpcl_jax.readers.conversations`. Labels, if any, are not looked at.
+          conversations: all in the format of SemEval-2024 Task 3, or all in that of
+            `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision".
           where: what error messages call the conversations.
 
         Returns:
-          A copy of each with its pairs, 1-based, and "pair_confidences": SemEval's form says
+          A copy of each with its pairs, 1-based, and "pair_confidences": SemEval's format has
           "emotion-cause_pairs" ([["3_surprise", "1"], …]), ours "pairs" ([[3, 1], …]) and
-          "pair_emotions". Utterances beyond the run's most utterances are in no pair.
+          "pair_emotions". Utterances after the first `config.data.max_utterances` are in no pair.
 
         Raises:
-          InputError: a conversation or a table is not as it should be.
+          InputError: a conversation is malformed, or a table is missing or not like the run's own.
         """
+        if not conversations:
+            return []
         dialogues, with_pairs = _parse(conversations, where)
         tables = dict(tables or {})
         read = self._run.feature_tables
@@ -74,8 +80,6 @@ class Predictor:
                     "--config.modalities=t"
                 )
             tables[modality].check_covers(dialogues, where)
-        if not dialogues:
-            return []
         scored = self._run.score(dialogues, {modality: tables[modality] for modality in read})
         results = []
         for conversation, s in zip(conversations, scored, strict=True):
@@ -93,21 +97,21 @@ def extract_tables(
     folder: Path,
     where: str,
 ) -> dict[str, FeatureTable]:
-    """The features that a run reads, of new conversations' clips, by the run's own extractors.
+    """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
       feature_tables: of the run, from its `model.json`.
       conversations: as `Predictor` takes them; `rpcl_jax.extraction.clips.find_clip` says how their
         clips are found.
-      clips: folder of the films and sounds.
-      folder: where the tables are put.
+      clips: folder of the audio and video files.
+      folder: where the tables are written.
       where: what error messages call the conversations.
 
     Raises:
-      InputError: PyTorch or an extractor is not there, or it is another revision than the run was
-        trained with.
+      InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
+        was trained with.
     """
-    # Here, because they import PyTorch, which nothing else needs.
+    # Imported here because they need PyTorch, which nothing else does.
     from rpcl_jax.extraction.extract import extract_table
     from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
@@ -139,7 +143,7 @@ def extract_tables(
 def _parse(
     conversations: Sequence[Mapping[str, Any]], where: str
 ) -> tuple[list[Dialogue], Callable[..., dict[str, Any]]]:
-    """The dialogues, and what writes pairs in the form of their conversations."""
+    """Returns the dialogues, and the function that adds pairs to conversations of their format."""
     if any(our_format.is_ours(conversation) for conversation in conversations):
         return our_format.parse_objects(conversations, where, False), our_format.with_pairs
     return semeval.parse_conversations(conversations, where, False), semeval.with_pairs
@@ -157,22 +161,24 @@ def predict_file(
     Args:
       workdir: folder of a finished run.
       source: JSON, a list or one object per line, in either form that `Predictor` takes.
-      target: written as a JSON list, replaced if it is there.
+      target: JSON list to write; replaced if it exists.
       features: folder with the tables `audio` and `vision` of these conversations, or None.
-      clips: folder of their films and sounds, to extract the features of on the way; or None.
+      clips: folder of their clips, from which the features are extracted, or None.
 
     Returns:
       The number of pairs found.
 
     Raises:
-      InputError: a file is not as it should be.
+      InputError: a file is missing or malformed.
     """
     conversations = read_objects(source)
-    target.parent.mkdir(parents=True, exist_ok=True)  # if it cannot be made, then now
+    target.parent.mkdir(parents=True, exist_ok=True)  # fail early
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         read = read_json(workdir / "model.json")["feature_tables"]
-        if clips:  # before the model is loaded: on a GPU, JAX takes most of the memory
+        if (
+            clips and conversations
+        ):  # before the model is loaded: on a GPU, JAX takes most of the memory
             tables = extract_tables(read, conversations, clips, Path(folder), str(source))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}

@@ -1,4 +1,4 @@
-"""Training: the story of a run, from its config to its result."""
+"""Training: a run from its config to its result."""
 
 import contextlib
 import importlib.metadata
@@ -55,8 +55,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       The contents of `result.json`.
 
     Raises:
-      InputError: data, encoder or config are wrong, `workdir` belongs to another run, or another
-        process is training in it.
+      InputError: the data, the encoder or the config is wrong, `workdir` belongs to another run,
+        or another process is training in it.
       OSError: a file cannot be written.
     """
     check_config(config)
@@ -70,10 +70,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
 
 def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
     started = time.perf_counter()
-    checkpoints = Checkpoints(workdir)
 
     corpus = load_corpus(config)
     encoder = load_text_encoder(config, corpus.splits["train"])
+    checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     save_description(workdir, config, encoder, corpus.tables, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {
@@ -140,7 +140,7 @@ def _make_mesh(config: ConfigDict) -> Mesh:
 def _draw_parameters(
     model: PairExtractor, key: jax.Array, train: Batches, encoder: LoadedEncoder, corpus: Corpus
 ) -> dict[str, Any]:
-    """Parameters before training: random, pretrained, and the normalisation of the features."""
+    """Returns the initial parameters: random, pretrained, and the features' normalisation."""
     _, batch = train.make(np.arange(1))
     params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])
     if encoder.params is not None and "text_encoder" in params:
@@ -154,7 +154,7 @@ def _draw_parameters(
 def _resume(
     checkpoints: Checkpoints, state: TrainState, config: ConfigDict, mesh: Mesh
 ) -> tuple[TrainState, Progress]:
-    """The state and progress of the last checkpoint, or `state` and no progress without one."""
+    """Returns state and progress of the last checkpoint; without one, `state` and no progress."""
     last = checkpoints.last()
     if last is None:
         return state, Progress(devices=mesh.size)
@@ -176,7 +176,7 @@ def _is_over(progress: Progress, config: ConfigDict) -> bool:
 
 
 def _facts(config: ConfigDict, progress: Progress, mesh: Mesh) -> dict[str, Any]:
-    """What `result.json` says beside the numbers."""
+    """Returns what `result.json` holds besides the metrics."""
     return {
         "objective": config.objective,
         "modalities": config.modalities,

@@ -1,20 +1,57 @@
-"""Eight CPU devices throughout the suite, and the same examples in every run of it."""
+"""Eight CPU devices and repeatable examples in every test, and the runs that test files share."""
 
+import json
 import os
 from pathlib import Path
 
-# Before the first import of JAX, which reads all of these.
+# Set before the first import of JAX, which reads them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
+import pytest
 from hypothesis import settings
 
 from rpcl_jax.run.compilation import use_compilation_cache
 
-# The commands that tests run compile the same few programs again and again, each for seconds.
+# The commands that the tests run compile the same few programs, each for seconds.
 use_compilation_cache(Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled")
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished run of `tiny_config`, trained by the command; do not write there."""
+    # Imported here because it imports JAX.
+    from shared import run_main, tiny_flags
+
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    done = run_main(*tiny_flags(), f"--workdir={workdir}")
+    assert "test Pair F1" in done.stdout
+    assert done.stderr.count("validation Pair F1") == 3, "plain lines, one per epoch"
+    # No library's notes among them.
+    assert {line.split()[0] for line in done.stderr.splitlines()} <= {"epoch", "compiling"}
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tmp_path_factory):
+    """The test split of `finished` without labels, in a file; its features are beside it."""
+    from shared import tiny_config
+
+    from rpcl_jax.readers.corpus import load_corpus
+    from rpcl_jax.readers.semeval import conversation_object
+
+    folder = tmp_path_factory.mktemp("input")
+    corpus = load_corpus(tiny_config())
+    conversations = [
+        conversation_object(dialogue) | {"note": "kept"} for dialogue in corpus.splits["test"]
+    ]
+    path = folder / "conversations.json"
+    path.write_text(json.dumps(conversations))
+    for name, table in corpus.tables.items():
+        table.save(folder / "features" / name)
+    return path

@@ -1,4 +1,4 @@
-"""What several tests use: the real inputs where they are, and a run small enough to repeat."""
+"""What several tests use: the real inputs where they are, a small run, and running commands."""
 
 import importlib
 import os
@@ -8,27 +8,31 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import demo
+from rpcl_jax.run.config import flatten
+from rpcl_jax.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / "../shared").resolve()
 ECF = SHARED / "data/ECF"
 MECAD = SHARED / "data/MECAD"
 MINILM = SHARED / "models/all-MiniLM-L6-v2"
-# Of a command as a user runs it: on one device, without tests/conftest.py's eight.
+# The environment of a command as a user runs it: one device, not the eight of tests/conftest.py.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
 
 
 def needs(there: bool, what: str) -> pytest.MarkDecorator:
-    """Skips a test where something it needs is not there; .ci/run wants it to fail instead."""
+    """Skips a test where something it needs is missing; under .ci/run the test fails instead."""
     return pytest.mark.skipif(not there and "RPCL_RUN_ALL_TESTS" not in os.environ, reason=what)
 
 
 def import_or_skip(package: str) -> ModuleType:
-    """Imports an optional package, or skips the test file; .ci/run wants it to fail instead."""
+    """Imports an optional package or skips the test file; under .ci/run it fails instead."""
     if "RPCL_RUN_ALL_TESTS" in os.environ:
         return importlib.import_module(package)
     return pytest.importorskip(package)
@@ -41,7 +45,7 @@ needs_espeak = needs(shutil.which("espeak-ng") is not None, "no espeak-ng")
 
 
 def tiny_config(objective: str = "rpcl") -> ConfigDict:
-    """The demo's config, shrunk to seconds; eight devices share its batches."""
+    """Returns the demo's config shrunk to a run of seconds; its batches divide over 8 devices."""
     c = demo.get_config(objective)
     c.data.sizes = ConfigDict({"train": 48, "dev": 16, "test": 16})
     c.text.encoder.update({"hidden_size": 32, "num_layers": 1, "intermediate_size": 64})
@@ -50,8 +54,15 @@ def tiny_config(objective: str = "rpcl") -> ConfigDict:
     return c
 
 
+def tiny_flags() -> list[str]:
+    """Returns the command-line flags that make `tiny_config()` of configs/demo.py."""
+    demos = flatten(demo.get_config())
+    changed = [(k, v) for k, v in flatten(tiny_config()).items() if v != demos[k]]
+    return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in changed)]
+
+
 def run_python(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs Python from the repository as a user does.
+    """Runs Python in the repository's root, as a user does.
 
     It must end with `status`, and without a traceback unless `--debug` asks for one.
     """
@@ -62,3 +73,30 @@ def run_python(*arguments: object, status: int = 0) -> subprocess.CompletedProce
     assert done.returncode == status, done.stderr
     assert "--debug" in arguments or "Traceback" not in done.stderr
     return done
+
+
+def run_main(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m rpcl_jax.main`; see `run_python`."""
+    return run_python("-m", "rpcl_jax.main", *arguments, status=status)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Asserts that a command ended with one line of error that contains `parts`."""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("rpcl_jax: ")
+    for part in parts:
+        assert part in lines[0]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:
+    """Returns every array of the last checkpoint's state by name, such as "params/fusion/…"."""
+    checkpoints = Checkpoints(workdir)
+    last = checkpoints.last()
+    assert last is not None
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore_state(last))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in leaves
+    }

@@ -1,12 +1,12 @@
-"""Memory that stays mapped: what a training step on a CPU otherwise waits for."""
+"""Keeps freed memory mapped, because page faults dominate a CPU training step otherwise."""
 
 import os
 import platform
 import sys
 
-# glibc maps every large array anew and unmaps it when it is freed, so that each step touches some
-# gigabytes of fresh pages, which the kernel zeroes one by one. Kept and in huge pages, they cost
-# nothing. glibc reads these before `main` runs, hence the restart.
+# By default glibc maps every large array afresh and unmaps it when freed, so each step touches
+# gigabytes of new pages, which the kernel zeroes one by one. Reused huge pages cost nothing. glibc
+# reads these settings before Python starts, hence the restart.
 _SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**37),
@@ -15,10 +15,10 @@ _SETTINGS = {
 
 
 def restart_keeping_memory() -> None:
-    """Starts this Python command again, in the same process, with an allocator that keeps memory.
+    """Restarts this Python command, in the same process, with an allocator that keeps memory.
 
-    Does nothing where the allocator is not glibc's, or where one of its settings is there already:
-    that of the restarted process, or the user's own.
+    Does nothing if the allocator is not glibc's, or if one of its settings is already in the
+    environment: this process is the restarted one, or the user has chosen.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
         return

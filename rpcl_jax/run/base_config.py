@@ -61,9 +61,7 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.data.sizes.test = 150
 
     c.text = ConfigDict()
-    c.text.pretrained = (
-        ""  # folder or hub name of the encoder; empty: `encoder`, trained from scratch
-    )
+    c.text.pretrained = ""  # folder or hub name of the encoder; empty: train `encoder` from scratch
     c.text.encoder = ConfigDict()  # sizes where `pretrained` is empty
     c.text.encoder.hidden_size = 0
     c.text.encoder.num_layers = 0
@@ -96,11 +94,12 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.rpcl.protect_gold = True  # eq. 12; False: any utterance may be zeroed
     c.rpcl.corruption_weight = 0.75  # λ_cor
     c.rpcl.alignment_weight = 0.2  # λ_ali
-    c.rpcl.update(OBJECTIVES[objective])
 
     c.diagnostics = ConfigDict()  # the same for every objective, so that runs can be compared
-    c.diagnostics.top_k = 8
-    c.diagnostics.base_margin = 0.05
+    c.diagnostics.top_k = c.rpcl.top_k
+    c.diagnostics.base_margin = c.rpcl.base_margin
+
+    c.rpcl.update(OBJECTIVES[objective])
 
     c.optimizer = ConfigDict()
     c.optimizer.encoder_learning_rate = 1e-5

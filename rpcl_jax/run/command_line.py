@@ -1,4 +1,4 @@
-"""What the commands share: a mistake of the user's ends in one line, not in a traceback."""
+"""What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
 import contextlib
 import errno
@@ -23,15 +23,15 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
     where the input is bad. `--debug` shows tracebacks.
 
     Args:
-      name: of the command, the beginning of what it says.
-      job: done when the flags are parsed.
-      check_flags: raises flags.Error where flags do not go together.
+      name: of the command; its messages begin with it.
+      job: what the command does once its flags are parsed.
+      check_flags: raises flags.Error or InputError if the flags or the config are wrong.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     flags.DEFINE_bool(
         "compilation_cache", True, "Keep compiled programs on disk for the next command."
     )
-    debug = flags.FLAGS["debug"]  # its value can be read where other flags could not
+    debug = flags.FLAGS["debug"]  # can be read even if parsing other flags failed
     for flag in (debug, flags.FLAGS["compilation_cache"]):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
 
@@ -42,6 +42,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
+            prepare(flags.FLAGS.compilation_cache)
             check_flags()
             return rest
         except flags.UnrecognizedFlagError as error:
@@ -51,25 +52,24 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             if debug.value:
                 raise
-            _complain(name, error)
+            _complain(name, _without_traceback(error))
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
         del argv
         with one_line(name, unless=bool(debug.value)):
-            prepare(flags.FLAGS.compilation_cache)
             job()
 
     app.run(main, flags_parser=parse)
 
 
 def prepare(compilation_cache: bool = True) -> None:
-    """Silences notes of the libraries that concern no user, and turns on the compilation cache.
+    """Silences library messages that no user needs, and turns on the compilation cache.
 
     Call it before JAX is imported.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
-    # absl's: through it Orbax reports every save, and every failure, which it raises as well.
+    # Orbax logs every save through absl, and every failure, which it also raises.
     logging.set_verbosity(logging.FATAL)
     # A cache that fails (a full disk, say) costs time and nothing else.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
@@ -78,7 +78,7 @@ def prepare(compilation_cache: bool = True) -> None:
 
 
 def _field_named(flag: str) -> str:
-    """What to say of an unknown flag that is named like a field of the config."""
+    """Returns a hint for an unknown flag with the name of a config field, or an empty string."""
     if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
         return ""
 
@@ -92,21 +92,31 @@ def _field_named(flag: str) -> str:
     return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
 
 
+def _without_traceback(error: BaseException) -> BaseException | str:
+    """The error that a config file raised; ml_collections puts its whole traceback in a message."""
+    while "Error whilst parsing config file" in str(error) and error.__context__:
+        error = error.__context__
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, KeyError):  # from ConfigDict
+        return f"--config has no field {cause.args[0]}"
+    return error
+
+
 def require_config(config: flags.FlagHolder) -> None:
-    """Raises what `run_command` reports unless `--config` names a file that can be read."""
+    """Raises an error that `run_command` reports unless `--config` names a readable file."""
     if config.value is None:
-        raise flags.Error("--config is needed, for example --config=configs/ecf.py")
-    _ = config.value.seed  # a file that could not be read complains only when looked into
+        raise flags.Error("--config is required, for example --config=configs/ecf.py")
+    _ = config.value.seed  # only this reports a file that could not be read
 
 
 @contextlib.contextmanager
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """Turns bad input and file errors into a one-line message and exit status 1.
 
-    Ctrl-C and a full disk end in a line too, which says how to continue.
+    Ctrl-C and a full disk also end in one line, which says how to continue.
 
     Args:
-      name: of the command, the beginning of the line.
+      name: of the command; the line begins with it.
       unless: let the exception through.
     """
     try:

@@ -22,8 +22,8 @@ _ANNOUNCE_AFTER = 1.0  # seconds; loading a program from the cache takes less
 def use_compilation_cache(folder: Path | None = None) -> None:
     """Turns on JAX's persistent compilation cache, for this process and the ones it starts.
 
-    It changes nothing where the user has set `JAX_COMPILATION_CACHE_DIR`. Where `folder` cannot be
-    written, as in a read-only home directory, there is no cache.
+    Does nothing if the user has set `JAX_COMPILATION_CACHE_DIR`. If `folder` is not writable, as in
+    a read-only home directory, there is no cache.
 
     Args:
       folder: of the cache; by default `rpcl_jax/compiled` in the user's cache folder.
@@ -38,7 +38,7 @@ def use_compilation_cache(folder: Path | None = None) -> None:
             _remove_half_written(folder)
     except (OSError, filelock.Timeout):
         return
-    # The environment is for processes this one starts, and for JAX if it is not imported yet.
+    # The environment is for the processes this one starts, and for JAX if it is not yet imported.
     for name, value in _settings(folder).items():
         os.environ.setdefault(name.upper(), str(value))
         if "jax" in sys.modules:
@@ -54,10 +54,10 @@ def _settings(folder: Path) -> dict[str, str | int | float]:
 
 
 def _remove_half_written(folder: Path) -> None:
-    """Removes what a process that was killed while writing left behind.
+    """Removes programs that a killed process left half-written.
 
-    JAX writes a program in place and its access time after it. It never replaces a program, so one
-    that was cut short would be read in vain by every later run.
+    JAX writes a program in place, and its access time afterwards. It never replaces a program, so
+    every later run would try to read a truncated one and fail.
     """
     for program in folder.glob("*-cache"):
         if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():

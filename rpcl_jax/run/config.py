@@ -107,6 +107,8 @@ def _check_field(field: str, value: Any, default: Any) -> None:
     low, high = _LIMITS.get(field, (0, math.inf))
     if field in _FRACTIONS:
         allowed, wanted = 0 <= value < 1, "at least 0 and less than 1"
+    elif field == "optimizer.clip_norm":  # 0 would undo every gradient
+        allowed, wanted = 0 < value < math.inf, "more than 0 and finite"
     elif high < math.inf:
         allowed, wanted = low <= value <= high, f"from {low} to {high}"
     else:
@@ -116,7 +118,7 @@ def _check_field(field: str, value: Any, default: Any) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of a nested config by dotted name, such as "data.root"."""
+    """Returns the values of a nested config by dotted name, such as "data.root"."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict | dict):
@@ -127,7 +129,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_config_file(path: str | Path, objective: str) -> ConfigDict:
-    """The config that `get_config(objective)` in a file returns.
+    """Returns the config of `get_config(objective)` in a file.
 
     Raises:
       InputError: there is no such objective.
@@ -141,16 +143,16 @@ def load_config_file(path: str | Path, objective: str) -> ConfigDict:
 
 
 def read_config(path: Path) -> ConfigDict:
-    """The config in a run's `config.json`.
+    """Returns the config in a run's `config.json`.
 
     Raises:
-      InputError: it is not there, not JSON, or not a config of this version or the one before.
+      InputError: it does not exist, is not JSON, or is no config of this or the previous version.
     """
     written = read_json(path)
     try:
         config = base_config(written["objective"])
         if "diagnostics" not in written:
-            # Version 0.1 kept here what the objective then replaced.
+            # In version 0.1, the objective replaced parts of `rpcl` after the config was written.
             written["diagnostics"] = {k: written["rpcl"][k] for k in ("top_k", "base_margin")}
             written["rpcl"] |= OBJECTIVES[written["objective"]]
         config.update(written)
@@ -164,23 +166,23 @@ def read_config(path: Path) -> ConfigDict:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """A config as `config.json` holds it."""
+    """Returns a config as `config.json` holds it."""
     return json.loads(config.to_json())
 
 
 def objective_of(config: ConfigDict) -> Objective:
-    """The weights and switches of `config.rpcl`."""
+    """Returns the weights and switches of `config.rpcl`."""
     fields = config.rpcl.to_dict()
     return Objective(**fields | {"top_k": fields["top_k"] or None})
 
 
 def emotion_names(config: ConfigDict) -> tuple[str, ...]:
-    """The names of the emotion head's classes; class 0 is neutral."""
+    """Returns the names of the emotion head's classes; class 0 is neutral."""
     return EMOTION_CLASSES[config.data.emotions]
 
 
 def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
-    """The model of a config around a text encoder of these sizes."""
+    """Returns the model of a config around a text encoder of these sizes."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"

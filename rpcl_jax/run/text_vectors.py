@@ -32,7 +32,7 @@ from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.training.mesh import AXIS, put_batch, replicate
 
-# Part of every key: to be raised by whoever changes what `utterance_vectors` computes.
+# Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
 
 
@@ -45,7 +45,7 @@ class LoadedEncoder(NamedTuple):
 
 
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
-    """The encoder of `config.text`; without `pretrained`, one over the words of `train`.
+    """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
     Raises:
       InputError: the pretrained encoder cannot be used, or not with this config.
@@ -74,7 +74,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
 def utterance_vectors(
     encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
 ) -> FeatureTable:
-    """What a frozen encoder says of every utterance of `dialogues`, one row each.
+    """Returns a frozen encoder's vectors of the utterances of `dialogues`, one row each.
 
     Args:
       encoder: with its parameters.
@@ -98,8 +98,8 @@ def utterance_vectors(
                 for utterance, vector in zip(utterances, values[place], strict=False):
                     if utterance.id in vectors:
                         raise InputError(
-                            f"utterance id {utterance.id} is there twice; the vectors of a frozen "
-                            "encoder are kept by id, so that ids must differ, in all splits"
+                            f"utterance id {utterance.id} is duplicated; the vectors of a frozen "
+                            "encoder are stored by id, so ids must be unique across all splits"
                         )
                     vectors[utterance.id] = vector
     return FeatureTable(
@@ -107,7 +107,7 @@ def utterance_vectors(
     )
 
 
-@functools.cache  # a predictor asks again and again, and each new function is compiled anew
+@functools.cache  # a Predictor calls this often, and each new function would be compiled again
 def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> Compiled:
     """The compiled function (params, batch) -> utterance vectors [b, n, d]."""
     module = TextEncoder(config)
@@ -127,7 +127,7 @@ def cached_vectors(
 ) -> FeatureTable:
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
-    They lie there under a key made of all they depend on, so that what is found is never stale.
+    The key is a digest of everything they depend on, so a cached table is never stale.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
@@ -138,7 +138,7 @@ def cached_vectors(
         try:
             table.save(folder)
         except (InputError, OSError):
-            if not folder.exists():  # or another run was quicker
+            if not folder.exists():  # unless another run has just written it
                 raise
     return FeatureTable.load(folder)
 
@@ -150,7 +150,7 @@ def text_input(
     mesh: Mesh,
     cached: bool = True,
 ) -> PreTrainedTokenizerBase | FeatureTable:
-    """What the model's text input is made from.
+    """Returns what the model's text input is made from.
 
     Args:
       encoder: of the run.
@@ -181,7 +181,7 @@ def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
 def load_trained_encoder(
     config: ConfigDict, sizes: TextEncoderConfig, tokenizer: PreTrainedTokenizerBase
 ) -> LoadedEncoder:
-    """The encoder of a trained run.
+    """Returns the encoder of a trained run.
 
     Args:
       config: of the run.

@@ -100,6 +100,11 @@ def save_description(
         described = read_json(path)
         _check_same_extractors(tables, described)
         _check_same_encoder(digest, described, workdir, config)
+        if described["encoder"] != dataclasses.asdict(encoder.config):
+            raise InputError(
+                f"{workdir}: the sizes of its text encoder or the words of its training split have "
+                "changed since it was begun; restore them or choose another --workdir"
+            )
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
         encoder.tokenizer.save_pretrained(workdir / "tokenizer")

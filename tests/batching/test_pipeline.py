@@ -71,6 +71,7 @@ def test_devices_must_divide_the_batch(corpus):
         batches_of(corpus, 5)
 
 
+@pytest.mark.slow
 @needs_ecf
 @needs_minilm
 @pytest.mark.parametrize(("context", "length"), [("utterance", 128), ("dialogue", 256)])

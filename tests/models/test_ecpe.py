@@ -18,8 +18,10 @@ from rpcl_jax.models.fusion import (
     pool_utterances,
     unpack_pairs,
 )
-from rpcl_jax.run import workdir
+from rpcl_jax.run.config import build_model
 from rpcl_jax.run.text_vectors import load_text_encoder
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def batches_and_model(corpus, modalities="tav", **text):
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
     batches = make_batches(splits["train"], encoder.tokenizer, tables, config, 1)
-    return batches, workdir.build_model(config, encoder.config)
+    return batches, build_model(config, encoder.config)
 
 
 @pytest.fixture(scope="module")

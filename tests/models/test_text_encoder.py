@@ -16,6 +16,7 @@ from rpcl_jax.models.pretrained import load_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig, segment_attention
 
 torch = import_or_skip("torch")
+pytestmark = pytest.mark.slow
 
 SIZES = {
     "vocab_size": 60,

@@ -60,7 +60,8 @@ def test_failed_writes_of_libraries_are_file_errors(tmp_path):
         raise ValueError("something else")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_pytorch():
     done = run_python("-c", WITHOUT_TORCH, status=1)
-    assert done.stderr.startswith("rpcl_jax: /nosuch/config.json: not there")
+    assert done.stderr.startswith("rpcl_jax: /nosuch/config.json: not found")
     assert len(done.stderr.splitlines()) == 1

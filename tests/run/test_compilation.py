@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from shared import ENVIRONMENT, ROOT
 
-from rpcl_jax import compilation
+from rpcl_jax.run import compilation
 from rpcl_jax.run.compilation import Compiled, use_compilation_cache
 from rpcl_jax.training.logger import RunLogger
 
@@ -54,6 +54,7 @@ def programs(folder):
     return {path.name: path.stat().st_size for path in folder.glob("*-cache")}
 
 
+@pytest.mark.slow
 def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     result(start(tmp_path / "killed", "kill"), status=-9)
     ((name, size),) = programs(tmp_path / "killed").items()
@@ -63,6 +64,7 @@ def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     assert programs(tmp_path / "killed")[name] > size
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(tmp_path):
     outputs = {result(process) for process in [start(tmp_path), start(tmp_path)]}
     assert len(outputs) == 1
@@ -72,6 +74,7 @@ def test_two_processes_write_at_once(tmp_path):
     assert programs(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_its_size_is_bounded(tmp_path):
     result(start(tmp_path))
     size = sum(programs(tmp_path).values())
@@ -84,6 +87,7 @@ def test_its_size_is_bounded(tmp_path):
     assert sum(programs(tmp_path).values()) <= 2 * size
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_written_there_is_none(monkeypatch, tmp_path):
     result(start("/proc/nosuch/compiled"))
     (tmp_path / "file").write_text("not a folder")
@@ -120,18 +124,27 @@ def test_compilation_is_announced_and_timed(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+class FakeBatches:
+    """Ten batches of four dialogues."""
+
+    examples = range(40)
+
+    def __len__(self):
+        return 10
+
+
 @pytest.mark.parametrize("compiles", [False, True])
 def test_rate_and_time_left_leave_compilation_out(monkeypatch, tmp_path, capsys, compiles):
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     function = slow_function()
-    logger = RunLogger(tmp_path, total_steps=20, step=0, dialogues_per_step=4, functions=[function])
+    logger = RunLogger(tmp_path, epochs=2, epoch=0, train=FakeBatches(), functions=[function])
     for step in range(1, 11):
         logger.step(step, {"loss": jnp.float32(1)})
     now += 120
     if compiles:
         now += 1000
         function.seconds += 1000
-    logger.epoch(1, 2, 10, {"pair_f1": 0.5, "pair_auprc": 0.5})
+    logger.epoch(1, {"pair_f1": 0.5, "pair_auprc": 0.5})
     logger.close()
     assert "0.3 dialogues/s  at most 2.0 min left" in capsys.readouterr().err

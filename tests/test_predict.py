@@ -1,0 +1,84 @@
+"""Prediction of conversations without labels, by the command and by `Predictor`."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from shared import assert_one_line, run_main
+
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.predict import Predictor, predict_file
+from rpcl_jax.readers.conversations import dialogue_object
+from rpcl_jax.readers.semeval import parse_conversations
+
+pytestmark = pytest.mark.slow
+
+
+def test_predict_finds_the_pairs_of_conversations_without_labels(finished, unlabelled, tmp_path):
+    output = tmp_path / "pairs.json"
+    arguments = ["--mode=predict", f"--workdir={finished}", f"--output={output}"]
+    run_main(*arguments, f"--input={unlabelled}", f"--features={unlabelled.parent / 'features'}")
+    pairs = json.loads(output.read_text())
+    wanted = json.loads((finished / "predictions/test.json").read_text())
+    assert all(item.pop("note") == "kept" for item in pairs)
+    assert [p["emotion-cause_pairs"] for p in pairs] == [w["emotion-cause_pairs"] for w in wanted]
+    for p, w in zip(pairs, wanted, strict=True):
+        np.testing.assert_allclose(p["pair_confidences"], w["pair_confidences"], atol=1e-5)
+
+
+def test_predictor_in_three_lines(finished, unlabelled):
+    conversations = json.loads(unlabelled.read_text())[:2]
+    tables = {
+        name: FeatureTable.load(unlabelled.parent / "features" / name)
+        for name in ("audio", "vision")
+    }
+    predictor = Predictor.from_workdir(finished)
+    results = predictor(conversations, tables)
+    assert [r["conversation_ID"] for r in results] == [c["conversation_ID"] for c in conversations]
+    assert parse_conversations(results, "results", labelled=False)
+    assert predictor([]) == predictor([], tables) == []
+
+    # In our own form, labels and all, which are not looked at.
+    dialogues = parse_conversations(conversations, "conversations", labelled=False)
+    ours = [dialogue_object(dialogue) | {"note": "kept"} for dialogue in dialogues]
+    ours[0]["utterances"][0]["emotion"] = "unheard of"
+    for item, wanted in zip(predictor(ours, tables), results, strict=True):
+        assert item["note"] == "kept"
+        said = [
+            [f"{i}_{emotion}", str(j)]
+            for (i, j), emotion in zip(item["pairs"], item["pair_emotions"], strict=True)
+        ]
+        assert said == wanted["emotion-cause_pairs"]
+        assert item["pair_confidences"] == wanted["pair_confidences"]
+
+    # Features of another extractor are not what the run has learned to read.
+    described = {**tables["audio"].description, "extractor": "wav2vec2"}
+    tables["audio"] = dataclasses.replace(tables["audio"], description=described)
+    with pytest.raises(InputError, match="extractor is 'wav2vec2', the run was trained with 'gen"):
+        predictor(conversations, tables)
+
+
+def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlabelled, tmp_path):
+    done = run_main(
+        "--mode=predict",
+        f"--workdir={finished}",
+        f"--input={unlabelled}",
+        f"--output={tmp_path / 'x.json'}",
+        status=1,
+    )
+    assert_one_line(done, "reads audio", "--features")
+    predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
+    nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
+    assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not there")
+    (tmp_path / "file").write_text("")
+    done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
+    assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: ")
+
+
+def test_no_conversations_have_no_pairs(finished, tmp_path):
+    source, target = tmp_path / "empty.json", tmp_path / "pairs.json"
+    source.write_text("[]")
+    assert predict_file(finished, source, target, clips=tmp_path) == 0
+    assert json.loads(target.read_text()) == []

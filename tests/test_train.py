@@ -1,0 +1,210 @@
+"""Runs that are repeated, killed, continued and interrupted, and which epoch is the best."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_config, tiny_flags
+
+from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import evaluate_run, split_numbers
+from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.predict import Predictor
+from rpcl_jax.train import Progress, _is_over, train_and_evaluate
+from rpcl_jax.training.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.slow
+
+
+def assert_same_run(one, other):
+    a, b = saved_parameters(one), saved_parameters(other)
+    assert a.keys() == b.keys()
+    assert len(a) > 50
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    results = [json.loads((w / "result.json").read_text()) for w in (one, other)]
+    assert results[0].pop("seconds") != results[1].pop("seconds")
+    assert results[0] == results[1]
+    lines = [
+        [
+            line
+            for line in (w / "metrics.jsonl").read_text().splitlines()
+            if "per_second" not in line
+        ]
+        for w in (one, other)
+    ]
+    assert lines[0] == lines[1]
+    for split in ("dev", "test"):
+        name = f"predictions/{split}.json"
+        assert (one / name).read_text() == (other / name).read_text()
+
+
+def test_the_same_command_gives_the_same_bits(finished, tmp_path):
+    run_main(*tiny_flags(), f"--workdir={tmp_path / 'again'}")
+    assert_same_run(finished, tmp_path / "again")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "rpcl_jax.main", *map(str, arguments)]
+
+
+def kill_when(condition, workdir):
+    """Starts the run and kills it as soon as `condition()` holds."""
+    with subprocess.Popen(
+        command(*tiny_flags(), f"--workdir={workdir}"),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not condition():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+    assert not (workdir / "result.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["between", "during"])
+def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, moment):
+    workdir = tmp_path / "run"
+    checkpoints = workdir / "checkpoints"
+
+    def whole():
+        return (checkpoints / "1").is_dir()
+
+    def half_written():
+        return whole() and any("2.orbax-checkpoint-tmp" in p.name for p in checkpoints.iterdir())
+
+    kill_when(whole if moment == "between" else half_written, workdir)
+    if moment == "during":
+        assert not (checkpoints / "2").exists()
+    done = run_main(*tiny_flags(), f"--workdir={workdir}")
+    assert "continuing after epoch 1 of 3\n" in done.stderr
+    assert done.stderr.count("validation Pair F1") == 2
+    assert_same_run(finished, workdir)
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path):
+    process = subprocess.Popen(
+        command(*tiny_flags(), "--config.epochs=1000", f"--workdir={tmp_path}"),
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    *epochs, last = errors.splitlines()
+    assert all(line.startswith("epoch ") for line in epochs)
+    assert last == "rpcl_jax: interrupted; run the same command again to continue"
+
+
+def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
+    splits, tables = generate_corpus(0, sizes={"train": 48, "dev": 16, "test": 16})
+    ids = [utterance.id for dialogue in splits["train"] for utterance in dialogue.utterances]
+    saved = saved_parameters(finished)
+    for name, table in tables.items():
+        values = table.values[[table.row_of_id[i] for i in ids]].astype(np.float64)
+        for kind, expected in (("mean", values.mean(0)), ("scale", values.std(0))):
+            found = saved[f"params/fusion/{name}/{kind}"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class FakeScores:
+    """Stands in for the validation metrics: Pair F1 by epoch as given; keeps the epoch's scores."""
+
+    def __init__(self, pair_f1, interrupt_after=None):
+        self.pair_f1 = dict(enumerate(pair_f1, 1))
+        self.interrupt_after = interrupt_after
+        self.scored = {}
+
+    def __call__(self, scored, threshold, emotions):
+        epoch = len(self.scored) + 1
+        if self.interrupt_after == epoch - 1:
+            raise KeyboardInterrupt
+        self.scored[epoch] = scored
+        return evaluate_split(scored, threshold, emotions) | {"pair_f1": self.pair_f1[epoch]}
+
+
+def four_epochs():
+    config = tiny_config()
+    config.data.sizes.update({"train": 16, "dev": 8, "test": 8})
+    config.update({"modalities": "t", "epochs": 4})
+    return config
+
+
+def train_with(monkeypatch, scores, workdir):
+    monkeypatch.setattr("rpcl_jax.train.evaluate_split", scores)
+    return train_and_evaluate(four_epochs(), workdir)
+
+
+def kept_epochs(workdir):
+    return {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run interrupted in epoch 3 of 4, with the scores of its epochs; epoch 1 is its best."""
+    workdir = tmp_path_factory.mktemp("interrupted") / "run"
+    scores = FakeScores([0.9, 0.2], interrupt_after=2)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        train_with(patch, scores, workdir)
+    return workdir, scores
+
+
+def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
+    scores = FakeScores([0.3, 0.9, 0.9, 0.1])
+    result = train_with(monkeypatch, scores, tmp_path)
+    assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
+    assert kept_epochs(tmp_path) == {2, 4}
+    config = four_epochs()
+    assert result["dev"] == split_numbers(scores.scored[2], None, config)
+    assert result["dev"] != split_numbers(scores.scored[3], None, config)
+    assert evaluate_run(tmp_path) == result
+
+
+def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_path):
+    workdir, before = interrupted
+    assert kept_epochs(workdir) == {1, 2}
+    workdir = shutil.copytree(workdir, tmp_path / "run")
+    seconds = Checkpoints(workdir).progress(2)["seconds"]
+    result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
+    assert (result["best_epoch"], result["epochs"]) == (1, 4)
+    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs())
+    assert kept_epochs(workdir) == {1, 4}
+    assert result["seconds"] > seconds > 0, "the time before the interruption counts"
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 30), (1, 3), (2, 4), (28, 30), (27, 29)])
+def test_patience(patience, epochs):
+    """Epoch 2 of at most 30 is the best one; with patience 0 training never stops early."""
+    config = tiny_config()
+    config.update({"patience": patience, "epochs": 30})
+    progress = Progress()
+    while not _is_over(progress, config):
+        progress.epoch += 1
+        progress.best_epoch = min(progress.epoch, 2)
+    assert progress.epoch == epochs
+
+
+def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
+    workdir, scores = interrupted
+    numbers = evaluate_run(workdir)
+    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs())
+    evaluate = command("--mode=evaluate", f"--workdir={workdir}")
+    done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert "test Pair F1" in done.stdout, done.stderr
+    assert "results:" not in done.stdout
+    assert not (workdir / "result.json").exists()
+    assert not (workdir / "predictions").exists()
+    with pytest.raises(InputError, match="not finished"):
+        Predictor.from_workdir(workdir)
