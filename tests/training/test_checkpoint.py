@@ -1,5 +1,7 @@
 """Which checkpoints are kept, and that what is restored is what was saved."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,19 @@ def test_a_state_is_restored_as_nested_dicts_without_knowing_its_shape(tmp_path)
     restored = Checkpoints(tmp_path).restore_state(1)
     assert set(restored) == {"step", "w"}
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(1))
+
+
+def test_an_epoch_is_not_silently_left_out(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 2, 0.5)
+    save(checkpoints, 1, 0.6)  # Orbax would skip a step before the last one
+    check_whole(checkpoints, 1)
+
+
+def test_the_folder_of_a_run_may_be_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(Checkpoints(Path("run")), 1, 0.5)
+    check_whole(Checkpoints(tmp_path / "run"), 1)
 
 
 def test_a_checkpoint_that_cannot_be_written_names_the_folder(tmp_path, monkeypatch):
