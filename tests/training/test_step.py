@@ -19,6 +19,7 @@ def make_fake_loss(devices):
     """In place of `objective_loss`: the keys of each device, and the mean of (w - x)²."""
 
     def loss(objective, model, params, batch, dropout_key, corruption_key, axis_name):
+        assert (objective, model) == ("objective", "model")
         square = jax.lax.pmean(jnp.mean((params["w"] - batch) ** 2), axis_name)
         device = jax.nn.one_hot(jax.lax.axis_index(axis_name), devices, dtype=jnp.uint32)
         keys = {"dropout": dropout_key, "corruption": corruption_key}
@@ -38,7 +39,7 @@ def run_fake_steps(monkeypatch):
         monkeypatch.setattr(step_module, "objective_loss", make_fake_loss(devices))
         mesh = make_mesh(devices)
         optimizer = optax.sgd(0.25)
-        step = make_train_step(None, None, optimizer, mesh)
+        step = make_train_step("model", "objective", optimizer, mesh)
         state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
         state = state._replace(step=replicate(jnp.int32(start), mesh))
         root, batch = replicate(jax.random.key(root), mesh), put_batch(np.full((8, 1), 3.0), mesh)
@@ -92,7 +93,7 @@ def test_the_state_is_donated(run_fake_steps):
     mesh, optimizer = make_mesh(1), optax.sgd(0.25)
     run_fake_steps(1, 0)  # puts the fake loss in place
     state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
-    step = make_train_step(None, None, optimizer, mesh)
+    step = make_train_step("model", "objective", optimizer, mesh)
     step(state, replicate(jax.random.key(0), mesh), put_batch(np.zeros((8, 1)), mesh))
     assert state.params["w"].is_deleted()
 
@@ -101,7 +102,7 @@ def test_the_optimizer_continues_from_its_state_and_sees_the_parameters(monkeypa
     monkeypatch.setattr(step_module, "objective_loss", make_fake_loss(1))
     mesh = make_mesh(1)
     optimizer = optax.chain(optax.trace(0.5), optax.add_decayed_weights(0.1), optax.sgd(0.25))
-    step = make_train_step(None, None, optimizer, mesh)
+    step = make_train_step("model", "objective", optimizer, mesh)
     state = initial_state({"w": jnp.ones(3)}, optimizer, mesh)
     w, trace = 1.0, 0.0
     for _ in range(3):
