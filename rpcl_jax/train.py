@@ -94,7 +94,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
 
-    logger = RunLogger(workdir, config.epochs, progress.epoch, train, (train_step, score))
+    logger = RunLogger(
+        workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
+    )
     with contextlib.closing(logger):
         while not _is_over(progress, config):
             epoch = progress.epoch + 1

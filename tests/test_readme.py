@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from reference import make_batch, reference_ccps, reference_cdmr, reference_triples
 from shared import ROOT
 

@@ -3,9 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -15,9 +14,6 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.files import written_whole
-
-if TYPE_CHECKING:
-    from rpcl_jax.run.compilation import Compiled
 
 
 class RunLogger:
@@ -33,7 +29,7 @@ class RunLogger:
         epochs: int,
         epoch: int,
         train: Batches,
-        functions: "Sequence[Compiled]",
+        compile_seconds: Callable[[], float],
     ):
         """Continues after `epoch` and deletes what an interrupted run logged after it.
 
@@ -42,7 +38,8 @@ class RunLogger:
           epochs: number of epochs of the whole run.
           epoch: number of epochs already done.
           train: batches of the training split.
-          functions: of the loop; their compilation is excluded from rate and time left.
+          compile_seconds: returns the time spent on compilation so far, which is excluded from
+            rate and time left.
         """
         step = epoch * len(train)
         path = workdir / "metrics.jsonl"
@@ -70,12 +67,12 @@ class RunLogger:
             disable=not self._terminal,
             leave=False,
         )
-        self._functions = functions
+        self._compile_seconds = compile_seconds
         self._since = self._clock()
 
     def _clock(self) -> float:
         """Returns the elapsed seconds without compilation."""
-        return time.perf_counter() - sum(function.seconds for function in self._functions)
+        return time.perf_counter() - self._compile_seconds()
 
     def step(self, step: int, terms: dict[str, jax.Array]) -> None:
         """Takes the metrics of the step just dispatched and writes those of the previous step."""

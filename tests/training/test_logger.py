@@ -33,8 +33,8 @@ def clock(monkeypatch):
     return now
 
 
-def start(workdir, epoch=0, functions=()):
-    return RunLogger(workdir, 3, epoch, Train(), functions)
+def start(workdir, epoch=0, compile_seconds=lambda: 0.0):
+    return RunLogger(workdir, 3, epoch, Train(), compile_seconds)
 
 
 def log_step(logger, step):
@@ -62,7 +62,7 @@ def test_a_step_is_written_after_the_next_one_is_dispatched(tmp_path):
 
 def test_an_epoch_ends_with_its_last_step_its_metrics_and_its_rate(tmp_path, clock):
     compiled = SimpleNamespace(seconds=7.0)  # before the first epoch, as the initialisation
-    logger = start(tmp_path, functions=[compiled])
+    logger = start(tmp_path, compile_seconds=lambda: compiled.seconds)
     clock.seconds += 24.0
     compiled.seconds += 20.0  # 4 of 24 seconds are left for 10 dialogues
     log_epoch(logger, 1)
