@@ -67,7 +67,7 @@ def test_bad_data_and_encoders(tmp_path):
     root = write_ecf(tmp_path / "repeated")
     text = (root / "train.txt").read_text()
     (root / "train.txt").write_text(text + text)
-    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "twice")
+    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "duplicated")
     empty = tmp_path / "encoder"
     empty.mkdir()
     done = fail(f"--config.data.root={good}", f"--config.text.pretrained={empty}")

@@ -71,7 +71,7 @@ def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlab
     assert_one_line(done, "reads audio", "--features")
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
-    assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not there")
+    assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: ")
