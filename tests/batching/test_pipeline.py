@@ -3,9 +3,10 @@ import pytest
 from shared import ECF, MINILM, needs_ecf, needs_minilm, tiny_config
 
 from configs import ecf_minilm
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches, make_batches
 from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data import synthetic
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.readers import ecf
 
@@ -66,9 +67,10 @@ def test_the_order_does_not_depend_on_the_devices(corpus):
     assert one == four
 
 
-def test_devices_must_divide_the_batch(corpus):
-    with pytest.raises(ValueError, match="does not divide"):
-        batches_of(corpus, 5)
+def test_devices_must_divide_the_batch():
+    sizes = {"batch_size": 16, "row_length": 64, "candidates": "past", "emotions": EMOTIONS}
+    with pytest.raises(ValueError, match="16 does not divide over 5"):
+        Batches([], devices=5, **sizes)
 
 
 @pytest.mark.slow
