@@ -150,7 +150,7 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_grid_goes_on_where_it_was(tmp_path):
+def test_a_stopped_grid_continues_where_it_was(tmp_path):
     flags = ["--config.epochs=3", "--objectives=base", "--modalities=t"]
     process = subprocess.Popen(
         grid(tmp_path / "stopped", *flags),
@@ -204,7 +204,7 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
             f"run_grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
         )
         assert log.read_text().startswith(before)
-        assert len(log.read_text()) > len(before), "the cell goes on"
+        assert len(log.read_text()) > len(before), "the cell continues"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
