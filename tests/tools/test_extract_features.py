@@ -129,7 +129,7 @@ def test_shards_at_the_same_time_are_the_same(whole, corpus, tmp_path):
     ]
     said = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert "shard 2/2 is done; when all are, run it without --shard" in said[1][0]
+    assert "shard 2/2 is done; when all are, run the command without --shard" in said[1][0]
     assert MISSING in said[0][1] + said[1][1]
     assert not out.exists()
     run(corpus, out)
