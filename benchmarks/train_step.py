@@ -1,7 +1,7 @@
 """How fast a config trains: `python -m benchmarks.train_step --config=configs/ecf_minilm.py`.
 
-Steps of `base` and of `rpcl`, inference and large matrix products take turns, so that a machine
-that is busy with something else slows all of them; what is printed are medians over the rounds.
+Steps of `base` and `rpcl`, inference, and large matrix products are interleaved, so that background
+load affects all of them equally. Prints medians over the rounds.
 """
 
 import sys
@@ -15,9 +15,9 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "How often each is timed.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "How many times each is timed.", lower_bound=1)
 _OBJECTIVES = ("base", "rpcl")
-_MATRIX = 2048  # side of the matrices whose product says what the machine can do
+_MATRIX = 2048  # side of the matrices whose product measures the speed of the machine
 
 
 def main(argv: list[str]) -> None:
@@ -31,11 +31,11 @@ def main(argv: list[str]) -> None:
 
 
 def encoder_operations(encoder, segment_lengths) -> float:
-    """Floating-point operations that training the text encoder on these segments takes.
+    """Returns the floating-point operations of training the text encoder on these segments.
 
-    Two for each multiplication of its matrices with a word piece and of attention between the
-    pieces of a segment; forward once, backward twice. Nothing that is computed on padding, and
-    nothing but products, is counted.
+    Counts two operations for each multiply-add in the matrix products and in the attention within
+    a segment, once for the forward and twice for the backward pass. Leaves out padding and
+    everything but products.
     """
     width = encoder.hidden_size
     weights = 4 * width**2 + 2 * width * encoder.intermediate_size
@@ -50,24 +50,33 @@ def _measure() -> None:
     import numpy as np
 
     from rpcl_jax.batching.pipeline import make_batches
+    from rpcl_jax.evaluation.scoring import make_score
     from rpcl_jax.readers.corpus import load_corpus
+    from rpcl_jax.run.config import build_model, check_config, objective_of
+    from rpcl_jax.run.grid import config_with
     from rpcl_jax.run.text_vectors import load_text_encoder
-    from rpcl_jax.run.workdir import build_model
-    from rpcl_jax.train import check_config, initial_state, objective_of
-    from rpcl_jax.training.step import make_mesh, make_score, make_train_step, put_batch, replicate
+    from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
+    from rpcl_jax.training.optimizer import make_optimizer
+    from rpcl_jax.training.step import initial_state, make_train_step
 
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     check_config(config)
+    if not config.text.finetune:
+        raise InputError(
+            "config.text.finetune: False; this measures steps that train the text encoder, "
+            "so pass a config that does, such as configs/ecf_minilm.py"
+        )
     corpus = load_corpus(config)
-    encoder, pretrained, tokenizer = load_text_encoder(config, corpus.splits["train"])
+    encoder = load_text_encoder(config, corpus.splits["train"])
     mesh = make_mesh()
-    batches = make_batches(corpus.splits["train"], tokenizer, corpus.tables, config, mesh.size)
-    model = build_model(config, encoder)
+    train = corpus.splits["train"]
+    batches = make_batches(train, encoder.tokenizer, corpus.tables, config, mesh.size)
+    model = build_model(config, encoder.config)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     root = replicate(run_key, mesh)
 
-    # One batch throughout, that of the commonest shape: a shape is compiled once, not timed.
+    # One batch of the commonest shape throughout, so that nothing compiles while it is timed.
     shapes: dict[tuple, list] = {}
     for places, batch in batches.epoch(config.seed, 1):
         shapes.setdefault(tuple(x.shape for x in jax.tree.leaves(batch)), []).append(
@@ -78,12 +87,18 @@ def _measure() -> None:
     lengths = [len(segment.token_ids) for example in examples for segment in example.segments]
     on_device = put_batch(batch, mesh)
 
+    flag = flags.FLAGS["config"]
+    file = config_flags.get_config_filename(flag).partition(":")[0]
+    overrides = config_flags.get_override_values(flag)
     steps: dict[str, Callable] = {}
     states, compile_seconds = {}, {}
     for name in _OBJECTIVES:
-        config.objective = name
-        state, optimizer = initial_state(init_key, config, model, batches, pretrained, {}, mesh)
-        step = make_train_step(model, objective_of(config), optimizer, mesh)
+        objective = objective_of(config_with(file, name, overrides))
+        optimizer = make_optimizer(config.optimizer, config.epochs * len(batches))
+        # Random parameters will do: a step takes as long whatever their values.
+        params = jax.jit(model.init)(init_key, batches.make(np.arange(1))[1])["params"]
+        state = initial_state(params, optimizer, mesh)
+        step = make_train_step(model, objective, optimizer, mesh)
         started = time.perf_counter()
         steps[name] = step.lower(state, root, on_device).compile()
         compile_seconds[name] = time.perf_counter() - started
@@ -110,7 +125,7 @@ def _measure() -> None:
         seconds["inference"].append(time.perf_counter() - started)
 
     machine = mesh.size * 2 * _MATRIX**3 / np.median(seconds["product"])
-    operations = encoder_operations(encoder, lengths)
+    operations = encoder_operations(encoder.config, lengths)
     computed = batch.text.segment_ids.size
     print(
         f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {dtype}, "

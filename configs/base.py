@@ -1,4 +1,7 @@
-"""The paper's setting; its fields and their comments are in rpcl_jax/run/base_config.py."""
+"""The paper's setting without data; the configs of the benchmarks start from it.
+
+All fields are defined and explained in rpcl_jax/run/base_config.py, of which this is an alias.
+"""
 
 from rpcl_jax.run.base_config import base_config as get_config
 

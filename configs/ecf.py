@@ -1,4 +1,10 @@
-"""ECF with the paper's setting: RoBERTa-base fine-tuned, text + audio + vision."""
+"""ECF (English) with the paper's setting: RoBERTa-base fine-tuned; text, audio and vision.
+
+    python -m rpcl_jax.main --config=configs/ecf.py
+
+Requires feature tables from tools/extract_features.py, and in practice a GPU. We have not trained
+this config to the end, so there is no time or score to expect.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +12,7 @@ from rpcl_jax.run.base_config import base_config
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """The data are looked for under data/ECF, the encoder on the hub."""
+    """Returns the config; data are read from data/ECF, the encoder from the hub."""
     c = base_config(objective)
     c.data.name = "ecf"
     c.data.format = "ecf"

@@ -1,4 +1,11 @@
-"""MEC4 (Chinese), text + audio + vision, with the paper's setting."""
+"""MEC4 (Chinese) with the paper's setting except the encoder; text, audio and vision.
+
+    python -m rpcl_jax.main --config=configs/mec4.py
+
+The encoder is hfl/chinese-roberta-wwm-ext, because the paper's RoBERTa-base is English. Requires
+feature tables from tools/extract_features.py, and in practice a GPU. We have not trained this
+config to the end, so there is no time or score to expect.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,13 +13,13 @@ from rpcl_jax.run.base_config import base_config
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """The data are looked for under data/MEC4, the encoder on the hub."""
+    """Returns the config; data are read from data/MEC4, the encoder from the hub."""
     c = base_config(objective)
     c.data.name = "mec4"
     c.data.format = "mec4"
     c.data.root = "data/MEC4"
     c.data.audio = "data/MEC4/features/audio"
     c.data.vision = "data/MEC4/features/vision"
-    c.data.emotions = "binary"  # the benchmark gives no categories
+    c.data.emotions = "binary"  # the benchmark has no emotion categories
     c.text.pretrained = "hfl/chinese-roberta-wwm-ext"
     return c

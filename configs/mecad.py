@@ -1,4 +1,11 @@
-"""MECAD (Chinese), text + audio + vision, with the paper's setting."""
+"""MECAD (Chinese) with the paper's setting except the encoder; text, audio and vision.
+
+    python -m rpcl_jax.main --config=configs/mecad.py
+
+The encoder is hfl/chinese-roberta-wwm-ext, because the paper's RoBERTa-base is English. Requires
+feature tables from tools/extract_features.py, and in practice a GPU. We have not trained this
+config to the end, so there is no time or score to expect.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +13,7 @@ from rpcl_jax.run.base_config import base_config
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """The data are looked for under data/MECAD, the encoder on the hub."""
+    """Returns the config; data are read from data/MECAD, the encoder from the hub."""
     c = base_config(objective)
     c.data.name = "mecad"
     c.data.format = "mecad"

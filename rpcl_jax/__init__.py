@@ -2,6 +2,6 @@
 
 import os
 
-# Transformers would say "PyTorch was not found" whenever it is imported; only its tokenizers and
-# configs are used here, which do not need PyTorch.
+# Suppresses the "PyTorch was not found" warning of Transformers: only its tokenizers and configs
+# are used here, and these do not need PyTorch.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -1,7 +1,7 @@
-"""Protected context corruption, equations 12-13 of the paper: pure functions of a key and arrays.
+"""Protected context corruption, equations 12-13 of the paper, as pure functions of key and arrays.
 
-The draw for an utterance depends on the key, the place of its dialogue in the batch and its own
-place in the dialogue, and on nothing else: neither padding nor the number of devices changes it.
+Whether an utterance is drawn depends only on the key, the position of its dialogue in the batch and
+its position in the dialogue, not on padding or on the number of devices.
 """
 
 import jax
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 
 def gold_utterances(pair_labels: jax.Array) -> jax.Array:
-    """G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
+    """Returns G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
 
     Args:
-      pair_labels: [b, n, n], bool or 0/1, row = emotion, column = cause: all gold pairs, whether
-        or not they are candidates, and 0 wherever there is no utterance.
+      pair_labels: [b, n, n], bool or 0/1, row = emotion, column = cause. It contains all gold
+        pairs, candidates or not, and is 0 in the padding.
 
     Returns:
       bool [b, n].
@@ -33,19 +33,19 @@ def corrupt_context(
     rate: float,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """h̃_t: h_t where protected, otherwise zeroed with probability ρ, each on its own (eq. 13).
+    """Returns h̃: h_t if t is protected, otherwise 0 with probability ρ, independently (eq. 13).
 
     Args:
-      key: decides what is zeroed; with `axis_name`, the same key on every device.
+      key: decides what is zeroed. With `axis_name`, every device must pass the same key.
       utterances: h, [b, n, d].
       protected: G, [b, n], bool or 0/1.
       rate: ρ.
-      axis_name: mesh axis over which dialogues are split in equal parts; a dialogue's place is
-        then that in the global batch.
+      axis_name: mesh axis that dialogues are split over in equal parts. The position of a
+        dialogue is then its position in the global batch.
 
     Returns:
-      [b, n, d], of the type of `utterances`. A zeroed row is 0 whatever it held, NaN included,
-      and passes no gradient on.
+      [b, n, d] with the dtype of `utterances`. A zeroed row is 0 even if it held NaN, and passes
+      no gradient.
 
     >>> h = jnp.ones((1, 6, 1))
     >>> protected = jnp.array([[1, 1, 0, 0, 0, 0]])
@@ -57,12 +57,12 @@ def corrupt_context(
     if axis_name is not None:
         places += jax.lax.axis_index(axis_name) * b
 
-    # A key for each utterance rather than n draws from one key: the first of n + 1 draws are the
-    # first of n only under jax_threefry_partitionable.
+    # One key per utterance, so that padding does not change the draws: n draws from one key equal
+    # the first n of n + 1 draws only under jax_threefry_partitionable.
     def draw(place: jax.Array, t: jax.Array) -> jax.Array:
         return jax.random.bernoulli(jax.random.fold_in(jax.random.fold_in(key, place), t), rate)
 
     drawn = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(places, jnp.arange(n))
     zeroed = drawn & ~protected.astype(bool)
-    # Not a product: 0 · NaN would be NaN.
+    # A product would not do: 0 · NaN is NaN.
     return jnp.where(zeroed[..., None], 0, utterances)

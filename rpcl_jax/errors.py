@@ -1,4 +1,4 @@
-"""Errors that a user can put right: `InputError`, and OSError for files."""
+"""Errors that a user can fix: `InputError` for bad input, OSError for files."""
 
 import contextlib
 import os
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """Bad input: a file, a config field or a folder is not what it should be.
+    """A file, a folder or a config field is unusable.
 
-    The message is one line that names the file, the place in it and what to do. Commands print it
+    The message is one line that says what is wrong, where, and what to do. Commands print it
     without a traceback and exit with status 1 (`rpcl_jax.run.command_line`).
     """
 
 
 @contextlib.contextmanager
 def file_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Raises OSError for a failed write that a library reports in its own way.
+    """Turns a library's own exception for a failed write into an OSError.
 
-    TensorStore, with which Orbax writes, raises a ValueError, and tokenizers a bare Exception; both
-    messages contain the operating system's error number.
+    TensorStore, which Orbax writes with, raises ValueError, and tokenizers raises a bare Exception.
+    Both messages contain the operating system's error number.
 
     Args:
-      path: file or folder that is written.
+      path: the file or folder being written.
     """
     try:
         yield

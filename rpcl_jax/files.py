@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, JSON, and locks between processes."""
 
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +39,19 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     with written_whole(path) as file:
         file.write(f"{text}\n".encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    with written_whole(path) as file:
+        file.write(text.encode())
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a CSV file in UTF-8, whole or not at all; None becomes an empty cell."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_json(path: Path) -> Any:

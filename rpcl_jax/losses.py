@@ -1,16 +1,18 @@
-"""The losses of RPCL, equations 4-11 and 14-17 of the paper, as pure functions of arrays.
+"""The losses of RPCL as pure functions of arrays: equations 4-11 and 14-16 of the paper.
 
-b dialogues of at most n utterances; row i is the emotion utterance, column j the cause utterance,
-class 1 of a pair means "j causes i". V, the candidate set, is a mask. Labels and masks are bool or
-0/1. Logits of any float type are computed on in float32; every loss is a float32 scalar and a mean
-over the whole mini-batch, 0 with zero gradient where there is nothing to average.
+`rpcl_jax.corruption` has equations 12-13, `rpcl_jax.objective` equation 17.
 
-Where a mask is False, logits and labels may hold anything, NaN included: they change neither the
-value nor the gradient of a loss.
+Arrays hold b dialogues of at most n utterances. Row i is the emotion utterance, column j the cause
+utterance, and class 1 of a pair means "j causes i". The candidate set V is a mask. Labels and masks
+are bool or 0/1. Logits may have any float type and are converted to float32. Every loss is a
+float32 scalar and a mean over the whole mini-batch; a mean over nothing is 0 and has zero gradient.
 
-Dialogues split over devices: with `axis_name`, sums and counts are `psum`med over that mesh axis
-before they are divided, so that the loss on eight devices is the loss on one. Two ways of taking
-its gradient with respect to replicated parameters (`in_specs=P()`) are right as they stand:
+Where a mask is False, logits and labels may hold any value, NaN included, without changing the
+value or the gradient of a loss.
+
+If dialogues are split over devices, pass `axis_name`: sums and counts are then `psum`med over that
+mesh axis before they are divided, so the loss on eight devices equals the loss on one. Two ways to
+take its gradient with respect to replicated parameters (`in_specs=P()`) need no correction:
 
 - `jax.grad` inside `jax.shard_map` with `check_vma=True`, the default. JAX then knows that the
   parameters are the same on every device and sums the devices' shares of the gradient; a further
@@ -18,7 +20,7 @@ its gradient with respect to replicated parameters (`in_specs=P()`) are right as
 - `jax.grad` of the `shard_map`ped loss, from outside, whatever `check_vma` is.
 
 Inside `shard_map` with `check_vma=False`, `jax.grad` returns on each device that device's share
-times the number of devices: there, and only there, `jax.lax.pmean` the gradient.
+times the number of devices. In this case only, average the gradient with `jax.lax.pmean`.
 """
 
 import jax
@@ -26,7 +28,7 @@ import jax.numpy as jnp
 
 
 def pair_confidence(pair_logits: jax.Array) -> jax.Array:
-    """p = softmax(s)[1], the confidence that j causes i (eq. 4).
+    """Returns p = softmax(s)[1], the confidence that j causes i (eq. 4).
 
     Args:
       pair_logits: [b, n, n, 2].
@@ -48,13 +50,13 @@ def pair_cross_entropy(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """CE_V(s, y) = 1/|V| Σ_V -log softmax(s_ij)[y_ij], the last term of eq. 16.
+    """Returns CE_V(s, y) = 1/|V| Σ_V -log softmax(s_ij)[y_ij], the last term of eq. 16.
 
     Args:
       pair_logits: s, [b, n, n, 2].
-      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      pair_labels: y, [b, n, n]; gold pairs outside V are ignored.
       candidate_mask: V, [b, n, n].
-      axis_name: mesh axis over which dialogues are split.
+      axis_name: mesh axis that dialogues are split over.
 
     Returns:
       Scalar.
@@ -80,20 +82,20 @@ def supervised_loss(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """L_sup = CE(z_emotion, y_emotion) + CE(z_cause, y_cause) + CE_V(s, y) (eq. 16).
+    """Returns L_sup = CE(z_emotion, y_emotion) + CE(z_cause, y_cause) + CE_V(s, y) (eq. 16).
 
-    The first two are means over the real utterances of the mini-batch, the last over V.
+    The first two terms are means over the real utterances of the mini-batch, the third over V.
 
     Args:
       emotion_logits: [b, n, emotions].
       cause_logits: [b, n, 2].
       pair_logits: [b, n, n, 2].
-      emotion_labels: classes, [b, n], in range where `utterance_mask` is True.
+      emotion_labels: [b, n], valid class indices where `utterance_mask` is True.
       cause_labels: [b, n].
-      pair_labels: [b, n, n]; gold outside V is ignored.
-      utterance_mask: real utterances, [b, n].
+      pair_labels: [b, n, n]; gold pairs outside V are ignored.
+      utterance_mask: [b, n], True for real utterances.
       candidate_mask: V, [b, n, n].
-      axis_name: mesh axis over which dialogues are split.
+      axis_name: mesh axis that dialogues are split over.
 
     Returns:
       Scalar.
@@ -123,23 +125,23 @@ def cdmr_loss(
     adaptive_margin: bool = True,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Confidence-difference margin ranking (eq. 5-11).
+    """Returns the confidence-difference margin ranking loss, CDMR (eq. 5-11).
 
-    P_i and N_i are the gold and the non-gold candidates of row i, H_i the `top_k` of N_i with the
-    largest p (of equals, the earlier column), and Ω = {(i, j+, j-) : j+ ∈ P_i, j- ∈ H_i}. The loss
-    is 1/|Ω| Σ_Ω relu(m - (p[i, j+] - p[i, j-])) with m = m0 · exp(sg(q[j-] - q[j+])), where
-    q = softmax(z_cause)[1]. Neither the selection nor the margin passes a gradient on: that with
-    respect to `cause_logits` is exactly 0. Without any triple the loss is 0.
+    P_i and N_i are the gold and the non-gold candidates of row i. H_i holds the `top_k` members of
+    N_i with the largest p; ties go to the earlier column. Ω = {(i, j+, j-) : j+ ∈ P_i, j- ∈ H_i}.
+    The loss is 1/|Ω| Σ_Ω relu(m - (p[i, j+] - p[i, j-])) with m = m0 · exp(sg(q[j-] - q[j+])),
+    where q = softmax(z_cause)[1]. No gradient flows through the selection or the margin, so the
+    gradient with respect to `cause_logits` is exactly 0. The loss is 0 if Ω is empty.
 
     Args:
       pair_logits: s, [b, n, n, 2].
       cause_logits: z_cause, [b, n, 2].
-      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      pair_labels: y, [b, n, n]; gold pairs outside V are ignored.
       candidate_mask: V, [b, n, n].
-      top_k: hard negatives of a row, all it has if fewer; None: all its negatives.
+      top_k: hard negatives per row, fewer if the row has fewer; None: all negatives.
       base_margin: m0.
-      adaptive_margin: False makes every margin m0.
-      axis_name: mesh axis over which dialogues are split.
+      adaptive_margin: if False, every margin is m0.
+      axis_name: mesh axis that dialogues are split over.
 
     Returns:
       Scalar.
@@ -156,9 +158,9 @@ def cdmr_loss(
     gold = candidates & pair_labels.astype(bool)
     hard = candidates & ~gold
     p = pair_confidence(_fill(pair_logits, candidates))
-    # Of an utterance that is no candidate q may be NaN; it reaches none of the triples.
+    # q may be NaN for an utterance outside every candidate; such a q reaches no triple.
     q = jax.nn.softmax(jax.lax.stop_gradient(cause_logits).astype(jnp.float32))[..., 1]
-    # [b, n, h], h = top_k: triples take n²·top_k numbers of a dialogue, not n³.
+    # [b, n, top_k]: the triples of a dialogue are then n²·top_k numbers instead of n³.
     p_hard, q_hard = p, q[:, None, :]
     if top_k is not None and top_k < p.shape[-1]:
         _, columns = jax.lax.top_k(jnp.where(hard, jax.lax.stop_gradient(p), -jnp.inf), top_k)
@@ -184,19 +186,19 @@ def ccps_loss(
     alignment_weight: float = 0.2,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Corrupted-context pair stability (eq. 14-15).
+    """Returns the corrupted-context pair stability loss, CCPS (eq. 14-15).
 
-    λ_cor · CE_V(s̃, y) + λ_ali · 1/|V| Σ_V ‖softmax(s̃) - sg(softmax(s))‖². The clean view is the
-    reference: the gradient with respect to `clean_pair_logits` is exactly 0.
+    It is λ_cor · CE_V(s̃, y) + λ_ali · 1/|V| Σ_V ‖softmax(s̃) - sg(softmax(s))‖². The clean view is
+    only a reference: the gradient with respect to `clean_pair_logits` is exactly 0.
 
     Args:
       corrupted_pair_logits: s̃, [b, n, n, 2].
       clean_pair_logits: s, [b, n, n, 2].
-      pair_labels: y, [b, n, n]; gold outside V is ignored.
+      pair_labels: y, [b, n, n]; gold pairs outside V are ignored.
       candidate_mask: V, [b, n, n].
       corruption_weight: λ_cor.
       alignment_weight: λ_ali.
-      axis_name: mesh axis over which dialogues are split.
+      axis_name: mesh axis that dialogues are split over.
 
     Returns:
       Scalar.
@@ -220,27 +222,30 @@ def ccps_loss(
 def _cross_entropy(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, axis_name: str | None
 ) -> jax.Array:
-    """Mean of -log softmax(logits)[label] over `mask`; logits [..., classes], the others [...]."""
+    """Returns the mean of -log softmax(logits)[label] over `mask`.
+
+    Logits are [..., classes], labels and mask [...].
+    """
     mask = mask.astype(bool)
     log_probabilities = jax.nn.log_softmax(_fill(logits, mask))
-    # A comparison rather than a gather, which would trip over labels that are no class where
-    # nothing is real, and whose gradient would be a scatter.
+    # A comparison instead of a gather: masked labels need not be valid classes, and the gradient
+    # of a gather would be a scatter.
     is_label = labels[..., None] == jnp.arange(logits.shape[-1])
     chosen = jnp.where(is_label, log_probabilities, 0.0)
     return _masked_mean(-chosen.sum(axis=-1), mask, axis_name)
 
 
 def _fill(logits: jax.Array, mask: jax.Array) -> jax.Array:
-    """Float32 logits [..., classes], 0 outside `mask` [...].
+    """Returns the logits [..., classes] in float32, with 0 outside `mask` [...].
 
-    Garbage has to go before the softmax: masking only its result would leave 0 · NaN in the
-    gradient.
+    Masked values must be replaced before the softmax: masking only its result would leave 0 · NaN
+    in the gradient.
     """
     return jnp.where(mask[..., None], logits.astype(jnp.float32), 0.0)
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
-    """Mean of `values` where `mask`, over the dialogues of all devices; 0 if there are none."""
+    """Returns the mean of `values` where `mask` is True, over all devices; 0 if it never is."""
     total = jnp.where(mask, values, 0.0).sum()
     count = mask.sum(dtype=jnp.int32)
     if axis_name is not None:

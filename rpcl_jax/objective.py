@@ -1,4 +1,4 @@
-"""Which terms with which weights: one objective, of which every named variant is a setting."""
+"""The training objective, equation 17 of the paper. Every named objective is a setting of it."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from rpcl_jax.models.ecpe import PairExtractor
 
 
 class Objective(NamedTuple):
-    """L = L_sup + λ_row · CDMR + λ_cor · CE(s̃, y) + λ_ali · ‖π̃ - sg(π)‖²: weights, switches."""
+    """The weights and switches of L = L_sup + λ_row · CDMR + CCPS, set by `config.rpcl`."""
 
     row_weight: float  # λ_row; 0: no ranking
     base_margin: float  # m0
     adaptive_margin: bool  # eq. 9; False: every margin is m0
-    top_k: int | None  # hard negatives of a row; None: all its negatives
+    top_k: int | None  # hard negatives per row; None: all negatives
     corruption_rate: float  # ρ
     protect_gold: bool  # eq. 12; False: any utterance may be zeroed
     corruption_weight: float  # λ_cor
@@ -31,20 +31,22 @@ def objective_loss(
     corruption_key: jax.Array,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The training loss of a batch, eq. 17.
+    """Returns the training loss of a batch (eq. 17) and its terms.
 
     Args:
       objective: weights and switches.
       model: backbone and scorer.
-      params: of the model.
-      batch: the dialogues (of this device, with `axis_name`).
-      dropout_key: None for no dropout. The clean and the corrupted pass of the scorer share it,
-        so that the corruption is their only difference.
-      corruption_key: decides which bystanders are zeroed.
-      axis_name: mesh axis over which dialogues are split; the loss is that of all of them.
+      params: parameters of the model.
+      batch: the dialogues; with `axis_name`, those of this device.
+      dropout_key: None disables dropout. The clean and the corrupted pass of the scorer share the
+        key, so that the corruption is their only difference.
+      corruption_key: decides which utterances are zeroed.
+      axis_name: mesh axis that dialogues are split over; the loss is that of all dialogues.
 
     Returns:
-      The loss, and its terms before weighting by name.
+      The scalar loss, and its terms as scalars by name: "supervised" (L_sup); "ranking" (CDMR,
+      without λ_row); "stability" (CCPS, which already includes λ_cor and λ_ali); and "loss", their
+      weighted sum. "ranking" and "stability" are present only if their weights are not 0.
     """
     deterministic = dropout_key is None
     rngs = None if deterministic else {"dropout": dropout_key}

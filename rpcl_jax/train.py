@@ -41,6 +41,7 @@ class Progress:
     best_epoch: int = 0
     best_pair_f1: float = -1.0  # on validation
     seconds: float = 0.0  # of all processes that trained the run
+    devices: int = 0  # on which the last epoch was trained; 0: unknown, from an older version
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
@@ -59,17 +60,16 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       OSError: a file cannot be written.
     """
     check_config(config)
-    _check_devices(config)
+    mesh = _make_mesh(config)
     check_owner(workdir, config)
     with locked_run(workdir):
         if not (workdir / "result.json").exists():
-            _train_and_evaluate(config, workdir)
+            _train_and_evaluate(config, workdir, mesh)
         return read_json(workdir / "result.json")
 
 
-def _train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
+def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
     started = time.perf_counter()
-    mesh = make_mesh()
 
     corpus = load_corpus(config)
     encoder = load_text_encoder(config, corpus.splits["train"])
@@ -86,7 +86,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     optimizer = make_optimizer(config.optimizer, config.epochs * steps)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = _draw_parameters(model, init_key, train, encoder, corpus)
-    state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config)
+    state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     seconds_before = progress.seconds
     root_key = replicate(run_key, mesh)
     train_step = Compiled(
@@ -94,7 +94,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
 
-    logger = RunLogger(workdir, config.epochs, progress.epoch, train, (train_step, score))
+    logger = RunLogger(
+        workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
+    )
     with contextlib.closing(logger):
         while not _is_over(progress, config):
             epoch = progress.epoch + 1
@@ -118,12 +120,23 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     write_json(workdir / "result.json", result | _facts(config, progress, mesh))
 
 
-def _check_devices(config: ConfigDict) -> None:
-    if config.batch_size % jax.device_count():
+def _make_mesh(config: ConfigDict) -> Mesh:
+    visible = jax.device_count()
+    if config.devices > visible:
         raise InputError(
-            f"config.batch_size: {config.batch_size} does not divide over "
-            f"{jax.device_count()} devices; take a multiple"
+            f"config.devices: {config.devices} are wanted, {visible} visible; lower it"
         )
+    mesh = make_mesh(config.devices or visible)
+    remainder = config.batch_size % mesh.size
+    if remainder:
+        below = config.batch_size - remainder
+        nearest = [str(size) for size in (below, below + mesh.size) if size]
+        raise InputError(
+            f"config.batch_size: {config.batch_size} dialogues cannot be divided evenly among "
+            f"{mesh.size} devices; the nearest sizes that can are {' and '.join(nearest)}, or use "
+            "fewer devices (--config.devices)"
+        )
+    return mesh
 
 
 def _draw_parameters(
@@ -141,14 +154,22 @@ def _draw_parameters(
 
 
 def _resume(
-    checkpoints: Checkpoints, state: TrainState, config: ConfigDict
+    checkpoints: Checkpoints, state: TrainState, config: ConfigDict, mesh: Mesh
 ) -> tuple[TrainState, Progress]:
     """Returns state and progress of the last checkpoint; without one, `state` and no progress."""
     last = checkpoints.last()
     if last is None:
-        return state, Progress()
+        return state, Progress(devices=mesh.size)
     print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
-    return checkpoints.restore(last, state), Progress(**checkpoints.progress(last))
+    progress = Progress(**checkpoints.progress(last))
+    if progress.devices not in (0, mesh.size):
+        print(
+            f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
+            "the last bits may differ from those of a run that was not interrupted",
+            file=sys.stderr,
+        )
+    progress.devices = mesh.size
+    return checkpoints.restore(last, state), progress
 
 
 def _is_over(progress: Progress, config: ConfigDict) -> bool:

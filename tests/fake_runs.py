@@ -2,35 +2,43 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 from shared import tiny_config
 
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluate import report, write_predictions
-from rpcl_jax.evaluation.metrics import ScoredDialogue
+from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.files import write_json
 from rpcl_jax.readers.corpus import load_corpus
-from rpcl_jax.run.workdir import write_json
+from rpcl_jax.run.base_config import OBJECTIVES
+from rpcl_jax.run.config import emotion_names, to_json
+
+# As version 0.1 wrote it for `configs/ecf_frozen.py:base`: `rpcl` has the paper's weights, which
+# the objective replaced later, and fields that came later are absent.
+OLD_CONFIG = Path(__file__).with_name("config_of_version_0_1.json")
 
 
 def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negatives=-2.0):
-    """A run whose gold pairs stand `signal` standard deviations above the others.
+    """Writes a run whose gold pairs have logits `signal` standard deviations above the others.
 
-    `negatives` is the mean logit of the others; far below 0 their confidences are all but 0.
+    `negatives` is the mean logit of the others; far below 0 their confidences are nearly 0.
     """
-    config = ConfigDict(config or tiny_config())
+    config = (config or tiny_config()).copy_and_resolve_references()
     config.objective, config.seed = objective, seed
+    config.rpcl.update(OBJECTIVES[objective])
     splits = load_corpus(config).splits
-    rng = np.random.default_rng(seed)  # runs of one seed share their noise, as pairs do
+    rng = np.random.default_rng(seed)  # runs of one seed share their noise, as real runs do
     scored = {
         split: [score(dialogue, rng, signal, negatives, config.data) for dialogue in splits[split]]
         for split in ("dev", "test")
     }
-    write_json(folder / "config.json", json.loads(config.to_json()))
+    write_json(folder / "config.json", to_json(config))
     numbers = report(scored["dev"], scored["test"], config)
-    write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"])
+    emotions = emotion_names(config)
+    write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], emotions)
     write_json(
         folder / "result.json",
         numbers | {"objective": objective, "modalities": config.modalities, "seed": seed},
@@ -67,7 +75,7 @@ def score(dialogue, rng, signal, negatives, data):
 
 
 def write_grid(folder, signals, seeds=(1, 2, 3), config=None):
-    """A grid with `signals` by objective, as tools/run_grid.py leaves it."""
+    """Writes a grid with `signals` by objective, as tools/run_grid.py leaves it."""
     names = []
     for objective, signal in signals.items():
         for seed in seeds:

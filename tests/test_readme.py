@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import make_batch, reference_ccps, reference_cdmr, reference_triples
 from shared import ROOT
-from test_losses import make_batch, reference_ccps, reference_cdmr, reference_triples
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -1,54 +1,51 @@
-"""Makes the feature table of a corpus from its clips.
+"""Extracts the feature table of a corpus from its clips.
 
 python tools/extract_features.py --config=configs/ecf.py --clips=data/ECF/clips \
   --extractor=wav2vec2 --out=data/ECF/features/audio
 
-A clip is a file of its own, named like the utterance, or a stretch of an episode, where the
-corpus says which. The same command goes on where it was killed. On a cluster, run it with
---shard=1/8 to --shard=8/8, at the same time or not, and then once without, which makes the table.
+A clip is either a file named like the utterance or, where the corpus gives times, a part of an
+episode. The same command continues an interrupted extraction. On a cluster, run it with
+--shard=1/8 to --shard=8/8, simultaneously or not, and then once without --shard to make the table.
 Utterances whose clips are missing or broken get no row and are listed at the end; with --strict
-they make it fail before there is a table.
+they make the command fail before it writes a table.
 """
 
 import sys
 from pathlib import Path
-
-if not __package__:  # a script: not tools/, whose statistics.py is not Python's, but the repository
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from absl import flags
 from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.corpus import SPLITS, load_splits
-from rpcl_jax.run.command_line import check_config, run_command
+from rpcl_jax.run.command_line import require_config, run_command
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Which corpus; see configs/.")
-_CLIPS = flags.DEFINE_string("clips", "", "Folder of films and sounds, in folders or not.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
+_CLIPS = flags.DEFINE_string("clips", "", "Folder of videos or sounds, subfolders included.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
     "model", "", "Folder or hub name; default: see rpcl_jax/extraction/extractors.py."
 )
-_REVISION = flags.DEFINE_string("revision", "", "Of a hub's model: commit, branch or tag.")
+_REVISION = flags.DEFINE_string("revision", "", "Of a model from the hub: commit, branch or tag.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the table.")
-_SPLITS = flags.DEFINE_list("splits", list(SPLITS), "Which; the others need not be there.")
-_SHARD = flags.DEFINE_string("shard", "", "i/n: only part i, from 1, of n.")
+_SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to read; others may be missing.")
+_SHARD = flags.DEFINE_string("shard", "", "i/n: only part i of n, counted from 1.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
 def main() -> None:
-    """Reads the flags, extracts, lists what is absent."""
+    """Parses the flags, extracts the features and lists the utterances without them."""
     run_command("extract_features", _extract, _check_flags)
 
 
 def _check_flags() -> None:
-    check_config(_CONFIG)
+    require_config(_CONFIG)
     if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
         raise flags.Error("--clips, --extractor and --out are needed")
 
 
 def _extract() -> None:
-    # Imported here, so that --help answers at once, and what is not installed is one line.
+    # Imported here, so that --help answers at once and a missing package is a one-line message.
     from rpcl_jax.extraction.extract import extract_table, parse_shard
     from rpcl_jax.extraction.extractors import load_extractor
 
@@ -66,7 +63,7 @@ def _extract() -> None:
         count = len(utterances) - len(absent)
         print(f"{out}: {count} of {len(utterances)} utterances")
     else:
-        print(f"{out}: shard {_SHARD.value} is done; when all are, run it without --shard")
+        print(f"{out}: shard {_SHARD.value} is done; when all are, run the command without --shard")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""A batch: fixed-shape arrays of several dialogues, and how they are filled."""
+"""Batches: fixed-shape arrays of several dialogues, and the code that fills them."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rpcl_jax.batching.packing import (
+    Array,
     DialogueRows,
     PackedText,
     assign_rows,
@@ -17,8 +18,6 @@ from rpcl_jax.batching.text import Segment
 from rpcl_jax.data.dialogue import Dialogue, emotion_class
 from rpcl_jax.data.features import Features, FeatureTable
 
-Array = Any  # NumPy's on the host, JAX's on the devices
-
 
 class TextVectors(NamedTuple):
     """Utterance vectors of a frozen text encoder, float32 [b, n, features]."""
@@ -27,17 +26,17 @@ class TextVectors(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """b dialogues of at most n utterances; rows of packed word pieces, rows of packed utterances.
+    """b dialogues of at most n utterances, with rows that pack their word pieces and utterances.
 
-    Axis 0 of every array is split over the devices; the slots and places of `text` and
-    `dialogue_rows` are numbered on each device alone. `audio` and `vision` are absent (None) where
-    the model does not read them.
+    Axis 0 of every array is split over the devices. The slots and places of `text` and
+    `dialogue_rows` (rpcl_jax/batching/packing.py) are numbered per device. `audio` and `vision` are
+    None if the model does not read them.
     """
 
     text: PackedText | TextVectors  # word pieces, or the vectors of a frozen encoder
     dialogue_rows: DialogueRows  # int32 [rows, n] and [b, n]
     utterance_mask: Array  # bool [b, n]
-    speakers: Array  # int32 [b, n], numbered inside the dialogue
+    speakers: Array  # int32 [b, n], numbered within the dialogue
     emotion_labels: Array  # int32 [b, n]
     cause_labels: Array  # int32 [b, n]
     pair_labels: Array  # bool [b, n, n], row = emotion, column = cause
@@ -47,11 +46,12 @@ class Batch(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """Sizes on one device: `dialogues` of `utterances` slots, which are packed into
-    `dialogue_rows` of as many utterances, and `text_rows` of `row_length` word pieces.
+    """The sizes of a batch on one device.
 
-    `text` is the width of text vectors, 0 where the text is word pieces; `audio` and `vision` are
-    feature widths, 0 where the model does not read them.
+    It has `dialogues` dialogues of `utterances` slots, packed into `dialogue_rows` rows of
+    `utterances` places, and `text_rows` rows of `row_length` word pieces. `text` is the width of
+    text vectors, or 0 if the text is word pieces. `audio` and `vision` are feature widths, or 0 if
+    the model does not read them.
     """
 
     dialogues: int
@@ -65,33 +65,33 @@ class BatchShape(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A dialogue made ready: cut at the most utterances, its text as word pieces.
+    """A dialogue prepared for batching: cut to at most n utterances and tokenized.
 
-    Features stay in their tables, which may be larger than memory, until a batch asks for them.
+    Features stay in their tables, which may be larger than memory, until a batch needs them.
     """
 
-    dialogue: Dialogue  # whole; evaluation counts what the cut loses
-    length: int  # utterances that are kept
-    text: list[Segment] | FeatureTable  # its word pieces, or the table with its vectors
-    tables: Mapping[str, FeatureTable] = MappingProxyType({})  # "audio", "vision" or fewer
+    dialogue: Dialogue  # uncut, because evaluation counts what the cut loses
+    length: int  # number of utterances kept
+    text: list[Segment] | FeatureTable  # its word pieces, or the table of its text vectors
+    tables: Mapping[str, FeatureTable] = MappingProxyType({})  # by modality: "audio", "vision"
 
     @property
     def tokens(self) -> int:
-        """Word pieces of all segments, special tokens included; 0 where there are vectors."""
+        """Returns the number of word pieces, special tokens included; 0 if text is vectors."""
         return sum(len(segment.token_ids) for segment in self.segments)
 
     @property
     def segments(self) -> list[Segment]:
-        """Its word pieces; none where there are vectors."""
+        """Returns the segments of word pieces; empty if text is vectors."""
         return [] if isinstance(self.text, FeatureTable) else self.text
 
 
 def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
-    """V, the cells that are scored, trained on and decoded.
+    """Returns V, the cells that are scored, trained on and decoded.
 
     Args:
-      utterance_mask: bool [..., n], real utterances.
-      candidates: "all" cells of real utterances, or only "past": causes j ≤ i.
+      utterance_mask: bool [..., n], True for real utterances.
+      candidates: "all" for all cells of real utterances, "past" for those with j ≤ i.
 
     Returns:
       bool [..., n, n].
@@ -101,7 +101,7 @@ def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
 
 
 def rows_needed(examples: Sequence[Example], utterances: int, row_length: int) -> tuple[int, int]:
-    """Rows of `utterances` utterances and rows of `row_length` word pieces that `examples` take."""
+    """Returns how many rows of `utterances` places and of `row_length` pieces `examples` need."""
     pieces = [len(s.token_ids) for example in examples for s in example.segments]
     return (
         len(assign_rows([example.length for example in examples], utterances)),
@@ -112,11 +112,11 @@ def rows_needed(examples: Sequence[Example], utterances: int, row_length: int) -
 def make_batch(
     examples: Sequence[Example], shape: BatchShape, candidates: str, emotions: tuple[str, ...]
 ) -> Batch:
-    """Fills the batch of one device.
+    """Returns the batch of one device.
 
     Args:
-      examples: at most `shape.dialogues`.
-      shape: sizes of the batch.
+      examples: at most `shape.dialogues` of them.
+      shape: the sizes of the batch.
       candidates: see `candidate_mask`.
       emotions: names of the emotion classes, one of `EMOTION_CLASSES`.
     """
@@ -133,7 +133,7 @@ def make_batch(
             if utterance.emotion is not None:
                 emotion_labels[place, t] = emotion_class(utterance.emotion, emotions)
         for i, j in example.dialogue.pairs or ():
-            # An utterance stays a cause even where the emotion it causes was cut off.
+            # An utterance remains a cause even if its emotion utterance was cut off.
             if j < len(kept):
                 cause_labels[place, j] = 1
                 if i < len(kept):
@@ -169,7 +169,7 @@ def make_batch(
 def _features(
     tables: Sequence[FeatureTable], examples: Sequence[Example], shape: tuple[int, int, int]
 ) -> Features:
-    """The rows of each example in its table, in arrays of `shape` [b, n, width]."""
+    """Returns the rows of each example from its table, in arrays of `shape` [b, n, width]."""
     features = Features(np.zeros(shape, np.float32), np.zeros(shape[:2], bool))
     for place, (table, example) in enumerate(zip(tables, examples, strict=True)):
         ids = [utterance.id for utterance in example.dialogue.utterances[: example.length]]

@@ -1,48 +1,63 @@
-"""Word pieces, and dialogues, end to end in rows of one length; batches that need as many rows."""
+"""Packs word pieces and dialogues into rows of a fixed length, and balances batches.
+
+Dialogues are shorter than n utterances, so padding each to n would waste most of the work. The
+arrays of a batch have one *slot* per utterance, [b, n], padded. The model works on *rows* of n
+*places*, which hold several dialogues. Two dialogues A and B with b = 2 and n = 5, one row:
+
+    slots  [b, n]   A:  0:A0  1:A1  2:A2   3:-   4:-      slot = dialogue * n + utterance
+                    B:  5:B0  6:B1   7:-   8:-   9:-
+    places [1, n]       0:A0  1:A1  2:A2  3:B0  4:B1      place = row * n + column
+
+    DialogueRows.slots  = [[0, 1, 2, 5, 6]]                    the slot at each place
+    DialogueRows.places = [[0, 1, 2, 5, 5], [3, 4, 5, 5, 5]]   the place of each slot; 5 = none
+
+Word pieces are packed into text rows in the same way, one or more utterances per segment.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rpcl_jax.batching.text import Segment
 
+Array = Any  # a NumPy array on the host, a JAX array on the devices
+
 
 class PackedText(NamedTuple):
     """The text encoder's input, each int32 [rows, length].
 
-    `segment_ids` numbers the segments of a row from 1, 0 is padding; `position_ids` restart with
-    each segment; `utterance_ids` is the utterance slot a piece is pooled into, and the number of
-    slots (one past the last) for pieces that belong to none.
+    `segment_ids` numbers the segments of a row from 1; 0 is padding. `position_ids` restart at 0 in
+    each segment. `utterance_ids` is the utterance slot that a piece is pooled into, or the number
+    of slots, b · n, for a piece that belongs to no utterance.
     """
 
-    token_ids: np.ndarray
-    segment_ids: np.ndarray
-    position_ids: np.ndarray
-    utterance_ids: np.ndarray
+    token_ids: Array
+    segment_ids: Array
+    position_ids: Array
+    utterance_ids: Array
 
 
 class DialogueRows(NamedTuple):
-    """How the utterances of b dialogues lie end to end in rows of n, each int32.
+    """How the utterances of b dialogues are packed into rows of n places, each int32.
 
-    Most dialogues are far shorter than the longest, so a batch takes fewer rows than dialogues.
-    `slots` [rows, n] is the utterance slot (dialogue · n + utterance) that lies at a place, b · n
-    for none; `places` [b, n] is its inverse: row · n + column of each slot, rows · n for none.
+    `slots` [rows, n] is the utterance slot at each place, b · n for none. `places` [b, n] is its
+    inverse, the place of each slot, rows · n for none. The module's docstring has a drawing.
     """
 
-    slots: np.ndarray
-    places: np.ndarray
+    slots: Array
+    places: Array
 
 
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-    """Which segments share a row: best-fit decreasing bin packing.
+    """Assigns items to rows by best-fit decreasing bin packing.
 
     Args:
-      lengths: of the segments, each at most `row_length`.
-      row_length: word pieces in a row.
+      lengths: of the segments or dialogues, each at most `row_length`.
+      row_length: capacity of a row, in word pieces or utterances.
 
     Returns:
-      For each row the indices of its segments.
+      For each row, the indices of its items.
     """
     rows: list[list[int]] = []
     space: list[int] = []
@@ -62,12 +77,12 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 def pack_rows(
     segments: Sequence[Segment], first_slots: Sequence[int], rows: int, length: int, slots: int
 ) -> PackedText:
-    """Lays segments into `rows` rows.
+    """Packs segments into `rows` rows.
 
     Args:
-      segments: at most as many as `assign_rows` fits into `rows` rows.
-      first_slots: for each segment the utterance slot of its dialogue's first utterance.
-      rows, length: the fixed shape.
+      segments: as many as fit.
+      first_slots: for each segment, the slot of its dialogue's first utterance.
+      rows, length: the shape of the result.
       slots: number of utterance slots, b · n.
 
     Raises:
@@ -93,12 +108,12 @@ def pack_rows(
 
 
 def pack_dialogues(lengths: Sequence[int], dialogues: int, rows: int, n: int) -> DialogueRows:
-    """Lays dialogues of `lengths` utterances into `rows` rows of `n`.
+    """Packs dialogues of `lengths` utterances into `rows` rows of `n` places.
 
     Args:
       lengths: of at most `dialogues` dialogues, each at most `n`.
-      dialogues: b, of the batch.
-      rows, n: the fixed shape.
+      dialogues: b, the number of dialogues in the batch.
+      rows, n: the shape of the result.
 
     Raises:
       ValueError: the dialogues need more rows.
@@ -122,18 +137,19 @@ def pack_dialogues(lengths: Sequence[int], dialogues: int, rows: int, n: int) ->
 def balanced_batches(
     sizes: np.ndarray, batch_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Splits dialogues at random into batches of nearly the same number of word pieces.
+    """Splits dialogues at random into batches with nearly the same number of word pieces.
 
-    A random split is repaired by swaps between the heaviest and the lightest batch, so that all
-    batches need the same few rows: hardly any padding, hardly any shape to compile.
+    Starting from a random split, it swaps dialogues between the heaviest and the lightest batch.
+    All batches then need about the same number of rows, so there is little padding and few shapes
+    are compiled.
 
     Args:
       sizes: int [dialogues], the word pieces of each.
-      batch_size: the most dialogues in a batch.
-      rng: decides the split.
+      batch_size: maximal number of dialogues in a batch.
+      rng: decides the initial split.
 
     Returns:
-      ceil(dialogues / batch_size) arrays of indices into `sizes`, equal in number to within one.
+      ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.
     """
     batches = np.array_split(rng.permutation(len(sizes)), -(-len(sizes) // batch_size))
     loads = np.array([sizes[batch].sum() for batch in batches])
@@ -141,7 +157,7 @@ def balanced_batches(
         heavy, light = int(np.argmax(loads)), int(np.argmin(loads))
         gap = loads[heavy] - loads[light]
         difference = sizes[batches[heavy]][:, None] - sizes[batches[light]]
-        # Swapping moves `difference` pieces over; the best swap comes nearest to half the gap.
+        # A swap moves `difference` pieces; the best swap moves about half the gap.
         give, take = np.unravel_index(np.abs(2 * difference - gap).argmin(), difference.shape)
         moved = difference[give, take]
         if not 0 < moved < gap:

@@ -1,4 +1,4 @@
-"""From dialogues to the batches of an epoch: made ready once, batched by seed and epoch."""
+"""From dialogues to the batches of an epoch: tokenized once, then batched by seed and epoch."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from rpcl_jax.data.features import FeatureTable
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_AHEAD = 2  # batches that are made while the devices compute
+_AHEAD = 2  # number of batches prepared while the devices compute
 
 
 def make_examples(
@@ -27,13 +27,13 @@ def make_examples(
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
 ) -> list[Example]:
-    """Cuts and tokenizes every dialogue.
+    """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
     Args:
-      dialogues: in any order, which is kept.
-      text: the text encoder's tokenizer, or the table of its vectors where it is frozen.
-      tables: feature tables by modality, "audio" and "vision" or fewer.
-      config: of the run.
+      dialogues: of a split.
+      text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
+      tables: feature tables by modality; any of "audio" and "vision".
+      config: config of the run.
     """
     examples = []
     for dialogue in dialogues:
@@ -59,10 +59,16 @@ def make_batches(
     config: ConfigDict,
     devices: int,
 ) -> "Batches":
-    """Examples of `dialogues` and their batches as the config says; arguments as above."""
+    """Returns the batches of `dialogues` with the sizes that the config specifies.
+
+    Args:
+      dialogues, text, tables, config: see `make_examples`.
+      devices: number of devices that share a batch. Training requires one that divides the batch
+        size; otherwise the batch size is rounded up to a multiple of it.
+    """
     return Batches(
         make_examples(dialogues, text, tables, config),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size + -config.batch_size % devices,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
         emotions=EMOTION_CLASSES[config.data.emotions],
@@ -73,9 +79,8 @@ def make_batches(
 class Batches:
     """The batches of a split, for a number of devices.
 
-    Every batch of an epoch takes nearly the same number of word pieces
-    (`packing.balanced_batches`), and rows come in at most four numbers, so a jitted step compiles
-    at most four times.
+    The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
+    and at most four different shapes, so a jitted step compiles at most four times.
     """
 
     def __init__(
@@ -88,7 +93,11 @@ class Batches:
         emotions: tuple[str, ...],
         devices: int,
     ):
-        """Batches of `batch_size` dialogues over `devices`, which must divide it."""
+        """Prepares batches of `batch_size` dialogues; see `make_batches`.
+
+        Raises:
+          ValueError: `devices` does not divide `batch_size`.
+        """
         if batch_size % devices:
             raise ValueError(f"batch size {batch_size} does not divide over {devices} devices")
         self.examples = examples
@@ -100,11 +109,11 @@ class Batches:
         self._shapes = self._batch_shapes(row_length)
 
     def _batch_shapes(self, row_length: int) -> list[BatchShape]:
-        """What a device's share of a batch may look like, from the tightest to one that holds any.
+        """Returns shapes of a device's share of a batch, from the tightest to one that always fits.
 
-        The mean load rounded up serves one device; more devices, or a last odd batch, need the
-        next steps. Utterances, which batches are not balanced by, get a row to spare: it costs
-        little beside a row of word pieces.
+        The mean load, rounded up, usually suffices on one device; several devices and odd batches
+        need the next shapes. Dialogue rows get one extra row, because batches are not balanced by
+        utterances; it costs little compared with a row of word pieces.
         """
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])
@@ -112,7 +121,7 @@ class Batches:
 
         def row_numbers(sizes: np.ndarray, row: int) -> list[int]:
             mean = -(-sizes.sum() // (len(self) * self.devices * row))
-            # No packing of a share needs more than twice the rows that its load fills.
+            # Best-fit packing never needs more than twice the rows that the load would fill.
             worst = 2 * -(-np.sort(sizes)[-share:].sum() // row) + 1
             return [int(min(r, worst)) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)]
 
@@ -137,16 +146,16 @@ class Batches:
         ]
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Returns the number of batches in an epoch."""
         return -(-len(self.examples) // self.batch_size)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Yields an epoch's batches; a background thread makes the next two.
+        """Yields an epoch's batches while a background thread prepares the next two.
 
-        The order is a function of `seed` and `epoch` and of nothing else.
+        The order depends on `seed` and `epoch` only.
 
         Yields:
-          int [batch_size], which example lies in which place (-1: none), and the batch.
+          int [batch_size], the index of the example at each position (-1: none), and the batch.
         """
         rng = np.random.default_rng([seed, epoch])
         plan = iter(balanced_batches(self._sizes, self.batch_size, rng))
@@ -158,7 +167,7 @@ class Batches:
                 yield batch
 
     def make(self, members: np.ndarray) -> tuple[np.ndarray, Batch]:
-        """The batch of the examples `members`, at most `batch_size`, in this order."""
+        """Returns the positions and the batch of at most `batch_size` examples, see `epoch`."""
         places = np.full(self.batch_size, -1)
         places[: len(members)] = members
         shares = [
@@ -174,7 +183,7 @@ class Batches:
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:
-    """Lays the devices' batches, or parts of them, one after the other along axis 0."""
+    """Concatenates the devices' batches, or parts of them, along axis 0."""
     if parts[0] is None:
         return None
     if isinstance(parts[0], tuple):

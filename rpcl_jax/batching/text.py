@@ -1,4 +1,4 @@
-"""From utterances to word pieces: what one segment of the text encoder's input holds."""
+"""From utterances to segments of word pieces, the text encoder's input."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Segment(NamedTuple):
-    """A stretch of word pieces that attend to each other.
+    """A sequence of word pieces that attend to each other.
 
-    `token_ids` is int32 [length]; `utterances` is int32 [length]: which utterance of the dialogue
-    a piece belongs to, -1 for the tokenizer's special tokens.
+    `token_ids` is int32 [length]. `utterances`, int32 [length], is the utterance of the dialogue
+    that each piece belongs to, -1 for special tokens.
     """
 
     token_ids: np.ndarray
@@ -34,12 +34,13 @@ def encode_dialogue(
     """Cuts a dialogue into segments of word pieces.
 
     Args:
-      dialogue: utterances in order.
-      tokenizer: a fast tokenizer with [CLS]/[SEP] or their like.
-      context: "utterance", one segment each; or "dialogue", as many whole consecutive utterances
-        per segment as fit, each closed by the separator, so that every word reads its neighbours.
-      speaker_names: put "name:" before every utterance.
-      max_tokens: the longest segment, specials counted. A longer utterance loses its end.
+      dialogue: already cut to the utterances that are kept.
+      tokenizer: a fast tokenizer with [CLS] and [SEP] or equivalent tokens.
+      context: "utterance" for one segment per utterance; "dialogue" for segments of as many whole
+        consecutive utterances as fit, each followed by the separator.
+      speaker_names: whether to put "name:" before every utterance.
+      max_tokens: maximal length of a segment, special tokens included. A longer utterance loses its
+        end.
     """
     texts = [f"{u.speaker}: {u.text}" if speaker_names else u.text for u in dialogue.utterances]
     pieces = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -63,12 +64,11 @@ def _segment(tokens: Sequence[int], owners: Sequence[int]) -> Segment:
 
 
 def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
-    """A lower-case word tokenizer over the words and names of `dialogues`, built in memory.
+    """Builds a lower-case word tokenizer over the words and speaker names of `dialogues`.
 
-    A Chinese character counts as a word.
-
-    Texts become `[CLS] words [SEP]`, pairs of texts `[CLS] words [SEP] words [SEP]`, as BERT's do.
-    The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, and then the words in sorted order.
+    Each Chinese character is a word. As with BERT, a text becomes `[CLS] words [SEP]` and a pair of
+    texts `[CLS] words [SEP] words [SEP]`. The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, followed
+    by the words in sorted order.
     """
     from transformers import PreTrainedTokenizerFast  # slow to import
 
@@ -78,7 +78,7 @@ def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
         [
             pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Punctuation(),
-            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),  # written without blanks
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),  # written without spaces
         ]
     )
     words = {

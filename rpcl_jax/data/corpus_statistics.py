@@ -1,4 +1,4 @@
-"""What a split holds: the paper's Table 1."""
+"""Corpus statistics of a split: the paper's Table 1."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rpcl_jax.data.dialogue import NEUTRAL, Dialogue
 
 
 class Statistics(NamedTuple):
-    """Counts of a split, and the mean of |i − j| over its pairs, in utterances (0 without one)."""
+    """Counts of a split, and the mean |i − j| over its pairs, in utterances (0 without pairs)."""
 
     conversations: int
     utterances: int
@@ -19,7 +19,7 @@ class Statistics(NamedTuple):
 
 
 def split_statistics(dialogues: Sequence[Dialogue]) -> Statistics:
-    """Counts whole dialogues, whatever a config would cut."""
+    """Returns the statistics of a split; dialogues are not cut to `data.max_utterances`."""
     emotions = [utterance.emotion for dialogue in dialogues for utterance in dialogue.utterances]
     distances = [abs(i - j) for dialogue in dialogues for i, j in dialogue.pairs or ()]
     return Statistics(

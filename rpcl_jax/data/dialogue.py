@@ -1,20 +1,22 @@
-"""What a reader yields: conversations, their labels, and the checks every one of them passes."""
+"""Conversations as every reader returns them, and the checks that they have passed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from rpcl_jax.errors import InputError
 
 NEUTRAL = "neutral"
-# The seven categories of ECF and of SemEval-2024 Task 3; the index of a name is its class.
+# The seven emotion categories of ECF and of SemEval-2024 Task 3. Readers label utterances with
+# these names, the index of a name is its class in the emotion head, and predictions and reports
+# print them.
 EMOTIONS = (NEUTRAL, "anger", "disgust", "fear", "joy", "sadness", "surprise")
-EMOTIONAL = "emotional"  # where a benchmark says that there is an emotion, but not which
-# What the emotion head may tell apart, by the name that `config.data.emotions` gives it.
+EMOTIONAL = "emotional"  # for benchmarks that label whether there is an emotion, but not which one
+# The classes of the emotion head by the value of `config.data.emotions`; names are stored with a
+# run, so that predictions can name the class.
 EMOTION_CLASSES = {"categories": EMOTIONS, "binary": (NEUTRAL, EMOTIONAL)}
 
-
-LONGEST_FILM = 1e7  # seconds, 16 weeks: more are milliseconds, or times since an epoch
+LONGEST_FILM = 1e7  # seconds (16 weeks); larger times must be milliseconds or dates
 _FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv")
 _SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 CLIP_ENDINGS = _FILMS + _SOUNDS
@@ -22,10 +24,10 @@ CLIP_ENDINGS = _FILMS + _SOUNDS
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an utterance is heard and seen.
+    """The media file, and the span in it, that belong to an utterance.
 
-    `video` names a file without its ending; `start` and `end`, in seconds, are the stretch of it,
-    None where the whole file is the utterance.
+    `video` is the file's name, without folder or extension. `start` and `end` are in seconds, or
+    both None if the utterance is the whole file.
     """
 
     video: str
@@ -34,14 +36,14 @@ class Clip:
 
 
 def clip_name(path: str) -> str:
-    """The name of a film or sound without its folder, and without its ending if it has one."""
+    """Returns the name of a media file without its folder and its extension, if it has one."""
     name = PurePath(path)
     return name.stem if name.suffix.lower() in CLIP_ENDINGS else name.name
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One turn. `id` is the key of its row in feature tables; `emotion` is None if unlabelled."""
+    """One turn. `id` is its key in feature tables; `emotion` is None if it is unlabelled."""
 
     id: str
     speaker: str
@@ -54,8 +56,8 @@ class Utterance:
 class Dialogue:
     """One conversation.
 
-    `pairs` holds the gold pairs (emotion utterance, cause utterance), 0-based, sorted, without
-    repeats; it is None where nobody labelled the conversation.
+    `pairs` holds the gold pairs (emotion utterance, cause utterance), 0-based, sorted and without
+    duplicates; None means that the conversation is unlabelled.
     """
 
     id: str
@@ -64,35 +66,35 @@ class Dialogue:
 
 
 def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
-    """Returns `dialogue` if it can be used.
+    """Returns `dialogue` if it is valid.
 
     Args:
-      dialogue: what a reader made.
-      where: file and place, the beginning of the message.
+      dialogue: from a reader.
+      where: file and place, with which the message starts.
 
     Raises:
-      InputError: no utterance, a repeated utterance id, an unknown emotion, a pair that points
-        outside the dialogue, a repeated pair, labels on some utterances only, a clip that ends
-        before it starts, or an utterance id with characters that are not printable.
+      InputError: there is no utterance; an utterance id is duplicated or not printable; an emotion
+        is unknown; a pair is duplicated or points outside the dialogue; only some utterances of a
+        dialogue with pairs have an emotion; or a clip does not end after it starts.
     """
     ids = [utterance.id for utterance in dialogue.utterances]
     if not ids:
         raise InputError(f"{where}: conversation {dialogue.id} has no utterance; remove it")
     for utterance_id in ids:
-        if not utterance_id.isprintable():  # a tab or the end of a line would break tables
+        if not utterance_id.isprintable():  # a tab or line break would corrupt feature tables
             raise InputError(
-                f"{where}: utterance id {utterance_id!r} holds what is no letter, digit, mark or "
-                "blank; choose another id"
+                f"{where}: utterance id {utterance_id!r} contains characters that are not "
+                "printable; choose another id"
             )
     if len(set(ids)) < len(ids):
         repeated = next(i for i in ids if ids.count(i) > 1)
-        raise InputError(f"{where}: utterance id {repeated} is there twice; ids must differ")
+        raise InputError(f"{where}: utterance id {repeated} is duplicated; ids must be unique")
     emotions = [utterance.emotion for utterance in dialogue.utterances]
     for t, emotion in enumerate(emotions, 1):
         if emotion is not None and emotion not in (*EMOTIONS, EMOTIONAL):
             raise InputError(
                 f"{where}: utterance {t} has the unknown emotion {emotion!r}; "
-                f"known are {', '.join(EMOTIONS)}, or {EMOTIONAL} where no category is"
+                f"use one of {', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
             )
     for t, utterance in enumerate(dialogue.utterances, 1):
         clip = utterance.clip or Clip("")
@@ -100,7 +102,7 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
         if stretch != (None, None) and not _is_stretch(*stretch):
             raise InputError(
                 f"{where}: the clip of utterance {t} runs from {clip.start} to {clip.end}; give "
-                "a start of at least 0 and an end after it, in seconds, or neither"
+                "a start of at least 0 and a later end, in seconds, or neither"
             )
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
@@ -111,7 +113,7 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
     pairs = dialogue.pairs or ()
     for i, j in pairs:
         if pairs.count((i, j)) > 1:
-            raise InputError(f"{where}: pair ({i + 1},{j + 1}) is there twice; remove one")
+            raise InputError(f"{where}: pair ({i + 1},{j + 1}) is duplicated; remove one")
         if not (0 <= i < len(ids) and 0 <= j < len(ids)):
             raise InputError(
                 f"{where}: pair ({i + 1},{j + 1}) points outside the conversation of "
@@ -124,11 +126,11 @@ def _is_stretch(start: float | None, end: float | None) -> bool:
     return start is not None and end is not None and 0 <= start < end < LONGEST_FILM
 
 
-def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:
-    """The index of an utterance's emotion in `classes`, one of `EMOTION_CLASSES`.
+def emotion_class(emotion: str, classes: Sequence[str]) -> int:
+    """Returns the index of an utterance's emotion in `classes`, a value of `EMOTION_CLASSES`.
 
     Raises:
-      ValueError: `emotion` is EMOTIONAL, and `classes` are categories.
+      ValueError: `emotion` is EMOTIONAL, but `classes` are categories.
     """
     if EMOTIONAL in classes:
         return int(emotion != NEUTRAL)
@@ -136,11 +138,11 @@ def emotion_class(emotion: str, classes: tuple[str, ...]) -> int:
 
 
 def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:
-    """Raises InputError if two of `dialogues` have one id; `where` is the file they are from."""
+    """Raises InputError if two of `dialogues`, all from the file `where`, have the same id."""
     seen: set[str] = set()
     for dialogue in dialogues:
         if dialogue.id in seen:
             raise InputError(
-                f"{where}: conversation id {dialogue.id} is there twice; ids must differ"
+                f"{where}: conversation id {dialogue.id} is duplicated; ids must be unique"
             )
         seen.add(dialogue.id)

@@ -1,9 +1,9 @@
-"""Feature tables: what an audio or vision model said of every utterance, one row each.
+"""Feature tables: one row of audio or vision features per utterance.
 
 A table is a folder with `features.npy` (float32 or float16 [rows, dimension]), `ids.txt` (the
 utterance id of every row, one per line) and `table.json` (`{"extractor": …, "model": …,
-"revision": …, "dimension": …}`). `absent.txt`, where it is there, names the utterances that have no
-such modality, one `id<tab>reason` per line.
+"revision": …, "dimension": …}`). The optional `absent.txt` lists the utterances that lack the
+modality, one `id<tab>reason` per line.
 """
 
 import json
@@ -20,22 +20,22 @@ import numpy as np
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
 
-# The modalities beside text, by the letter that `config.modalities` has for each.
+# The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
 _GET_IT = (
-    "make the table with tools/extract_features.py, name its folder by --config.data.audio or "
-    "--config.data.vision, or go without: --config.modalities=t"
+    "make the table with tools/extract_features.py and pass its folder as --config.data.audio or "
+    "--config.data.vision, or train on text alone with --config.modalities=t"
 )
-_CHECKED_AT_ONCE = 1 << 24  # numbers, so that a large table is never whole in memory
+_CHECKED_AT_ONCE = 1 << 24  # numbers; a large table is never in memory as a whole
 
 
 class Features(NamedTuple):
-    """What a modality says of utterances: `values` float32 [..., dimension], bool `present` [...].
+    """Features of utterances: float32 `values` [..., dimension] and bool `present` [...].
 
-    Where it says nothing, values are 0.
+    Values are 0 where the modality is absent.
     """
 
-    values: Any  # NumPy's array on the host, JAX's on the devices
+    values: Any  # a NumPy array on the host, a JAX array on the devices
     present: Any
 
 
@@ -44,11 +44,11 @@ class FeatureTable:
     """Rows of features by utterance id.
 
     Attributes:
-      values: [rows, dimension], mapped from disk if loaded; float32 or float16 in our own tables.
-      row_of_id: row of an utterance id.
+      values: [rows, dimension], memory-mapped if loaded; float32 or float16 in our own tables.
+      row_of_id: the row of each utterance id.
       description: the contents of `table.json`.
-      path: the folder it is from; what error messages call the table.
-      absent: why an utterance has no row, by its id.
+      path: the folder it was loaded from, for error messages.
+      absent: the reason why an utterance has no row, by its id.
     """
 
     values: np.ndarray
@@ -59,14 +59,14 @@ class FeatureTable:
 
     @property
     def dimension(self) -> int:
-        """Numbers in a row."""
+        """Returns the number of features in a row."""
         return self.values.shape[1]
 
     def rows(self, ids: Sequence[str]) -> Features:
-        """The features of `ids` in that order, [len(ids), dimension].
+        """Returns the features of `ids` in that order, [len(ids), dimension].
 
         Raises:
-          KeyError: one is not in the table; `check_covers` is there to find out before.
+          KeyError: an id is not in the table; call `check_covers` first.
         """
         present = np.array([i not in self.absent for i in ids], bool)
         values = np.zeros((len(ids), self.dimension), np.float32)
@@ -75,26 +75,26 @@ class FeatureTable:
         return Features(values, present)
 
     def normalisation(self, dialogues: Iterable[Dialogue]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
+        """Returns mean and standard deviation of the rows of `dialogues`, float32 [dimension] each.
 
-        Utterances without the modality do not count. A deviation that is nothing but rounding is
-        given as 1, so that one may divide by it. Without any row, 0 and 1.
+        Utterances without the modality are ignored. A deviation of only rounding error is replaced
+        by 1, so that it can be divided by. If there are no rows, the result is 0 and 1.
         """
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         rows = np.array(sorted(self.row_of_id[i] for i in ids if i not in self.absent), int)
         if not len(rows):
             return np.zeros(self.dimension, np.float32), np.ones(self.dimension, np.float32)
         parts = _in_parts(rows, self.dimension)
-        # Twice over the numbers: the sum of squares alone would lose small deviations to rounding.
+        # Two passes: with the sum of squares alone, rounding would hide small deviations.
         mean = sum(self.values[part].sum(0, dtype=np.float64) for part in parts) / len(rows)
         squares = sum(((self.values[part] - mean) ** 2).sum(0) for part in parts)
         deviation = np.sqrt(squares / len(rows))
-        # The smallest normal float32: subnormal numbers may be flushed to zero.
+        # The smallest normal float32: subnormals may be flushed to zero.
         varies = deviation > np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
-        """Raises InputError unless every utterance of `dialogues`, called `split`, has a row."""
+        """Raises InputError if an utterance of `split` has no row and is not listed as absent."""
         ids = [utterance.id for dialogue in dialogues for utterance in dialogue.utterances]
         missing = [i for i in ids if i not in self.row_of_id and i not in self.absent]
         if missing:
@@ -104,24 +104,24 @@ class FeatureTable:
             )
 
     def check_same_extractor(self, trained_with: Mapping[str, Any]) -> None:
-        """Raises InputError unless this is of the extractor that a run was trained with.
+        """Raises InputError if the table is from another extractor than the run's.
 
-        `trained_with` is what the run's `model.json` says of its table.
+        `trained_with` is the description of the run's table in its `model.json`.
         """
         description = {**self.description, "dimension": self.dimension}
         check_same_extractor(description, trained_with, str(self.path))
 
     @classmethod
     def load(cls, folder: Path) -> "FeatureTable":
-        """Opens and checks the table in `folder`; the numbers stay on disk.
+        """Opens and checks the table in `folder`; the features stay on disk.
 
         Raises:
-          InputError: a file of it is missing or not what it should be, the files do not fit each
-            other, an id is there twice, or a number is NaN or infinite.
+          InputError: a file is missing or malformed, the files do not match, an id is duplicated,
+            or a feature is NaN or infinite.
         """
         for name in ("features.npy", "ids.txt", "table.json"):
             if not (folder / name).is_file():
-                raise InputError(f"{folder / name}: not there; {_GET_IT}")
+                raise InputError(f"{folder / name}: not found; {_GET_IT}")
         description = _read_description(folder / "table.json")
         values = _map_values(folder / "features.npy", description["dimension"])
         row_of_id = _read_ids(folder / "ids.txt", len(values))
@@ -130,20 +130,20 @@ class FeatureTable:
         return cls(values, row_of_id, description, folder, absent)
 
     def save(self, folder: Path) -> None:
-        """Writes the table as a new folder, whole or not at all.
+        """Writes the table atomically, as a new folder.
 
         Raises:
-          InputError: something is there already.
+          InputError: `folder` already exists.
         """
         if folder.exists():
-            raise InputError(f"{folder}: is there already; remove it or write somewhere else")
+            raise InputError(f"{folder}: already exists; remove it or write elsewhere")
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
         rows = np.array([self.row_of_id[i] for i in ids], int)
         description = {**self.description, "dimension": self.dimension}
         unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
         unfinished.mkdir(parents=True)
         try:
-            # Not all rows need have an id, and float64 is what ECF's official tables may be.
+            # In ECF's official tables, some rows have no id, and the dtype may be float64.
             values = self.values
             if not np.array_equal(rows, np.arange(len(values))):
                 values = values[rows]
@@ -164,18 +164,18 @@ class FeatureTable:
 def check_same_extractor(
     description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
 ) -> None:
-    """Raises InputError unless two descriptions are of one extractor.
+    """Raises InputError if two descriptions are of different extractors.
 
     Args:
-      description: of features that a run is to read.
-      trained_with: of those it was trained with.
-      where: what the error message calls the first.
+      description: of the features that a run is to read.
+      trained_with: of the features that the run was trained with.
+      where: the name of the first in the error message.
     """
-    # Not the model: a folder of it may have another path, and the revision is a digest of it.
+    # "model" is not compared: its path may differ between machines; the revision identifies it.
     for name in ("dimension", "extractor", "revision"):
         if description.get(name) != trained_with.get(name):
             raise InputError(
-                f"{where}: its {name} is {description.get(name)!r}, the run was trained with "
+                f"{where}: its {name} is {description.get(name)!r}, but the run was trained with "
                 f"{trained_with.get(name)!r}; extract the features as for training"
             )
 
@@ -184,28 +184,28 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); write the table again") from error
+        raise InputError(f"{path}: is not JSON ({error}); extract the table again") from error
     dimension = description.get("dimension") if isinstance(description, dict) else None
     if not isinstance(dimension, int) or dimension < 1:
-        raise InputError(f'{path}: must hold {{"dimension": numbers in a row, …}}; add it')
+        raise InputError(f'{path}: must contain {{"dimension": features per row, …}}; add it')
     return description
 
 
 def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
-    """The array [rows, dimension] in a `.npy` file; its numbers stay on disk.
+    """Memory-maps the array [rows, dimension] in a `.npy` file.
 
     Args:
       path: the file.
-      types: names of the types of number that it may have.
-      mend: what to do if it cannot be read, the end of the message.
+      types: names of the dtypes that it may have.
+      mend: what to do if it cannot be read, with which the message ends.
 
     Raises:
-      InputError: it is no such array.
+      InputError: the file is not such an array.
     """
     try:
-        # Reads arrays of plain numbers only: neither archives nor pickles, which could run code.
+        # Reads plain numeric arrays only, neither archives nor pickles, which could execute code.
         values = np.lib.format.open_memmap(path, mode="r")
-    # Beside the first two, what NumPy trips over in damaged headers, dicts as Python writes them.
+    # The last four come from NumPy's parser when a header is damaged.
     except (
         *(ValueError, OSError),
         *(SyntaxError, tokenize.TokenError, TypeError, OverflowError),
@@ -223,13 +223,13 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, mend: str) -> None:
-    """Raises InputError if a row that has an id holds a number that is not finite in float32.
+    """Raises InputError if a row that has an id contains a value that is not finite in float32.
 
     Args:
       values: [rows, dimension].
-      row_of_id: row of an utterance id.
-      path: the file that they are from.
-      mend: what to do about it, the end of the message.
+      row_of_id: the row of each utterance id.
+      path: the file that contains the values.
+      mend: what to do about it, with which the message ends.
     """
     id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}
     for rows in _in_parts(np.array(sorted(id_of_row), int), values.shape[1]):
@@ -238,8 +238,8 @@ def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, m
         if not finite.all():
             row = int(rows[np.argmin(finite)])
             raise InputError(
-                f"{path}: row {row} ({id_of_row[row][:40]!r}) holds NaN, infinity, or a number too "
-                f"large for float32; {mend}"
+                f"{path}: row {row} ({id_of_row[row][:40]!r}) contains NaN, infinity, or a number "
+                f"too large for float32; {mend}"
             )
 
 
@@ -249,11 +249,11 @@ def _in_parts(rows: np.ndarray, dimension: int) -> list[np.ndarray]:
 
 
 def _map_values(path: Path, dimension: int) -> np.ndarray:
-    mend = "nothing is ever unpickled, write it with FeatureTable.save"
+    mend = "nothing is ever unpickled; write it with FeatureTable.save"
     values = map_array(path, ("float32", "float16"), mend)
     if values.shape[1] != dimension:
         raise InputError(
-            f"{path}: has {values.shape[1]} numbers in a row, table.json says {dimension}; "
+            f"{path}: has {values.shape[1]} features per row, but table.json says {dimension}; "
             "correct the one that is wrong"
         )
     return values
@@ -266,21 +266,21 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     if len(ids) != rows:
         raise InputError(
-            f"{path}: has {len(ids)} ids, features.npy {rows} rows; there must be one id per row"
+            f"{path}: has {len(ids)} ids, but features.npy has {rows} rows; write one id per row"
         )
     row_of_id: dict[str, int] = {}
     for row, utterance_id in enumerate(ids):
         if utterance_id in row_of_id:
             raise InputError(
-                f"{path}:{row + 1}: {utterance_id!r} is on line {row_of_id[utterance_id] + 1} too; "
-                "remove one, with its row"
+                f"{path}:{row + 1}: {utterance_id!r} is also on line "
+                f"{row_of_id[utterance_id] + 1}; remove one of them and its row"
             )
         row_of_id[utterance_id] = row
     return row_of_id
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a file; unlike `splitlines`, only a line feed ends one."""
+    """Returns the lines of a file, split at line feeds only, unlike `splitlines`."""
     text = path.read_text(encoding="utf-8")
     return text.removesuffix("\n").split("\n") if text else []
 
@@ -295,5 +295,5 @@ def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     absent = dict(line.partition("\t")[::2] for line in lines)
     for utterance_id in absent:
         if utterance_id in row_of_id:
-            raise InputError(f"{path}: {utterance_id!r} has a row too; remove one of the two")
+            raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
     return absent

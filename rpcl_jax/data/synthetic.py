@@ -1,10 +1,10 @@
-"""A generated corpus: conversations whose emotions have causes one can find, with features.
+"""A generated corpus of labelled conversations with audio and vision features.
 
-A conversation is made of threads. A thread has one topic: something happens (the cause), somebody
-reacts to it (the emotion), and bystanders say plain things about the same topic. Part of the
-evidence is left out of the words. Some reactions are worded like neutral remarks, and only the
-voice tells the emotion; some causes are worded like bystanders ("Look at the dog."), and only the
-picture tells that something happens. Some events meet no reaction and cause nothing.
+A conversation consists of threads. A thread has one topic: something happens (the cause), somebody
+reacts to it (the emotion), and bystanders make neutral statements about the same topic. Part of the
+evidence is missing from the text. Some reactions are worded like neutral remarks, so that only the
+audio features reveal the emotion; some causes are worded like bystanders ("Look at the dog."), so
+that only the vision features reveal that something happens. Some events cause no reaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ VISION_DIM = 48
 
 
 class Topic(NamedTuple):
-    """Two words for one thing, an event per emotion in the order of EMOTIONS, plain facts."""
+    """Two synonyms, one event per non-neutral emotion in the order of EMOTIONS, neutral facts."""
 
     nouns: tuple[str, str]
     events: tuple[str, str, str, str, str, str]
@@ -104,7 +104,7 @@ TOPICS = (
           ("The {} is behind the house", "The {} gets sun until noon", "The {} has a small pond",
            "The {} is ten metres wide")),
 )
-REACTIONS = {  # worded: the emotion is in the words
+REACTIONS = {  # whose words express the emotion
     "anger": ("I am furious about the {}!", "This {} makes me so angry!", "The {}, how dare they!"),
     "disgust": ("Ugh, that is disgusting about the {}!", "The {} makes me sick.",
                 "How revolting, I will never think of the {} again."),
@@ -117,15 +117,15 @@ REACTIONS = {  # worded: the emotion is in the words
     "surprise": ("Wow, I did not expect that of the {}!", "The {}, I cannot believe it!",
                  "I am amazed at the {}!"),
 }
-TAILS = {  # what makes an event its own reaction
+TAILS = {  # appended to an event that is its own reaction
     "anger": "and I am furious", "disgust": "and it makes me sick", "fear": "and I am so scared",
     "joy": "and I am so happy", "sadness": "and I am so sad", "surprise": "and I am amazed",
 }
-REMARKS = (  # said with or without emotion: only the voice tells
+REMARKS = (  # made with or without emotion, which only the audio features show
     "So that was the {}.", "Oh, the {}.", "You mean the {}.", "The {}, you say.",
     "So much for the {}.", "Well, that is the {} for you.",
 )
-LOOKS = (  # shown while something happens, or not: only the picture tells
+LOOKS = (  # said whether something happens or not, which only the vision features show
     "Look at the {}.", "Have you seen the {}?", "This is the {}.", "Here, the {}.",
     "Let us look at the {}.", "I have a picture of the {}.",
 )
@@ -137,18 +137,18 @@ SMALL_TALK = (
 NAMES = ("Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack")
 # fmt: on
 
-EMOTION_RATES = (0.2, 0.1, 0.1, 0.25, 0.15, 0.2)  # in the order of EMOTIONS, neutral left out
+EMOTION_RATES = (0.2, 0.1, 0.1, 0.25, 0.15, 0.2)  # in the order of EMOTIONS, without neutral
 MIN_LENGTH, MAX_LENGTH = 5, 14
-VOICE_ONLY = 0.4  # of the reactions
-PICTURE_ONLY = 0.35  # of the causes
-SELF_CAUSED, CAUSED_LATER, TWO_CAUSES = 0.2, 0.05, 0.2  # of the reactions
-MISLEADING = 0.04  # of the voices, and of the pictures
-SIGNAL = 0.4  # standard deviation of a prototype; the noise brings the features to unit variance
+VOICE_ONLY = 0.4  # fraction of the reactions
+PICTURE_ONLY = 0.35  # fraction of the causes
+SELF_CAUSED, CAUSED_LATER, TWO_CAUSES = 0.2, 0.05, 0.2  # fractions of the reactions
+MISLEADING = 0.04  # fraction of the audio and of the vision features
+SIGNAL = 0.4  # standard deviation of a prototype; with the noise, features have unit variance
 
 
 @dataclass(eq=False)
 class _Turn:
-    """An utterance in the making; compared by identity, so that pairs survive reordering."""
+    """A mutable utterance, compared by identity, so that causes survive reordering."""
 
     text: str
     emotion: str = NEUTRAL
@@ -161,13 +161,13 @@ def _pick(rng: np.random.Generator, options: Sequence) -> Any:
 
 
 def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]:
-    """The turns of one topic in order: causes, reaction, and one to three bystanders."""
+    """Returns the turns of one topic in order: causes, reaction and one to three bystanders."""
     decks = {
         name: [lines[k] for k in rng.permutation(len(lines))]
         for name, lines in (("facts", topic.facts), ("looks", LOOKS), ("remarks", REMARKS))
     }
 
-    def say(name: str) -> str:  # each line at most once in a thread
+    def say(name: str) -> str:  # each line at most once per thread
         text = decks[name].pop().format(_pick(rng, topic.nouns))
         return text if text[-1] in ".?!" else text + "."
 
@@ -201,7 +201,7 @@ def _thread(rng: np.random.Generator, topic: Topic, reacts: bool) -> list[_Turn]
 
 
 def _conversation(rng: np.random.Generator) -> list[_Turn]:
-    """One to three threads with a reaction, up to two without, and small talk."""
+    """Returns one to three threads with a reaction, up to two without, and small talk."""
     topics = [TOPICS[k] for k in rng.permutation(len(TOPICS))]
     reacting = [True] * rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])
     silent = [False] * rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2])
@@ -212,7 +212,7 @@ def _conversation(rng: np.random.Generator) -> list[_Turn]:
             threads.append(thread)
     turns: list[_Turn] = []
     for k in rng.permutation(len(threads)):
-        # Now and then two topics overlap: the last turn of one comes after the first of the next.
+        # Some topics overlap: the last turn of one then follows the first turn of the next.
         cut = len(turns) - 1 if turns and rng.random() < 0.3 else len(turns)
         turns = [*turns[:cut], threads[k][0], *turns[cut:], *threads[k][1:]]
     small_talk = [SMALL_TALK[k] for k in rng.permutation(len(SMALL_TALK))]
@@ -223,7 +223,7 @@ def _conversation(rng: np.random.Generator) -> list[_Turn]:
 
 
 def _speakers(rng: np.random.Generator, n: int) -> list[str]:
-    """Two to four names, each of them speaking; mostly not the same one twice in a row."""
+    """Returns n names of two to four speakers, all of whom speak, rarely twice in a row."""
     names = rng.permutation(NAMES)[: rng.integers(2, 5)].tolist()
     order = names.copy()
     while len(order) < n:
@@ -233,12 +233,12 @@ def _speakers(rng: np.random.Generator, n: int) -> list[str]:
 
 
 def _features(rng: np.random.Generator, turns: Sequence[_Turn]) -> tuple[np.ndarray, np.ndarray]:
-    """Audio [n, AUDIO_DIM] and vision [n, VISION_DIM]: a prototype per class, plus noise.
+    """Returns audio [n, AUDIO_DIM] and vision [n, VISION_DIM]: the prototype of a class plus noise.
 
-    Audio has a prototype per emotion, vision one for a turn in which something happens and one for
-    a turn in which nothing does. A fraction MISLEADING shows a class drawn at random instead.
+    Audio has a prototype per emotion. Vision has two, for turns in which something happens and for
+    others. A fraction MISLEADING of the turns gets the prototype of a random class instead.
     """
-    # The prototypes are the same whatever the seed of the corpus: a voice is angry in all of them.
+    # The prototypes do not depend on the corpus seed, so that models transfer between corpora.
     world = np.random.default_rng(0)
     rows = []
     for labels, classes, dim in (
@@ -258,18 +258,18 @@ def generate_corpus(
 ) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:
     """Generates labelled conversations and their audio and vision features.
 
-    The same seed gives the same corpus. What a split says depends on the seed and the split's name
-    alone: a larger split begins with the conversations of a smaller one, and no split changes with
-    the size of another but for its ids, which run on from split to split.
+    The same seed gives the same corpus. The content of a split depends only on the seed and the
+    split's name: a larger split starts with the conversations of a smaller one, and the sizes of
+    other splits change only its ids, which are numbered across splits.
 
     Args:
       seed: a non-negative integer.
-      sizes: number of conversations per split, by the name of the split.
+      sizes: number of conversations by split name.
 
     Returns:
-      The conversations by split, of 5 to 14 utterances each, and the tables `"audio"`
+      The conversations by split, of 5 to 14 utterances each; and the tables `"audio"`
       [utterances, AUDIO_DIM] and `"vision"` [utterances, VISION_DIM] over all splits, float32, of
-      about unit variance. Utterance ids are `dia<D>utt<U>`, both counted from 1.
+      about unit variance. Utterance ids are `dia<D>utt<U>`, both numbered from 1.
     """
     corpus: dict[str, list[Dialogue]] = {}
     ids: list[str] = []

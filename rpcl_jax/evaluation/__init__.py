@@ -1,1 +1,1 @@
-"""From scored dialogues to pairs, numbers and intervals."""
+"""From trained parameters to scores, pairs, metrics and confidence intervals."""

@@ -1,10 +1,10 @@
-"""The paired bootstrap: how far a difference between two systems rests on this very test set.
+"""The paired bootstrap: how much of a difference between two systems is test-set sampling noise.
 
-A resample draws as many dialogues as there are, with replacement: it is a row of weights, how
-often each dialogue was drawn. All systems and all seeds are evaluated on the same resamples. Seeds
-are nested in them: each resample draws, with replacement, the seeds it averages over. Of few seeds
-that says little: of three, it shows two thirds of their variance. All metrics are products of
-matrices with the weights, so ten thousand resamples take moments.
+A resample draws, with replacement, as many dialogues as the test set has. It is represented by a
+row of weights, the number of times each dialogue was drawn. All systems and seeds are evaluated on
+the same resamples. Each resample also draws, with replacement, the seeds that it averages over.
+With three seeds the bootstrap underestimates the variance between seeds by a third. All metrics are
+computed as matrix products with the weights, so ten thousand resamples take seconds.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ import numpy as np
 
 from rpcl_jax.evaluation.metrics import ScoredDialogue, diagnostic_sums, pair_counts, pair_labels
 
-# Resamples whose counts at every threshold are in memory at a time.
+# Number of resamples whose counts at every threshold are in memory at a time.
 _CHUNK = 1000
 
 
 class Interval(NamedTuple):
-    """A difference and the percentile interval around it."""
+    """A difference and its percentile interval."""
 
     difference: float
     low: float
     high: float
-    seeds: int  # that it rests on; with one, it is about the test dialogues alone
+    seeds: int  # number of seeds; with one, only the test dialogues are resampled
 
     @property
     def contains_zero(self) -> bool:
-        """That the difference may be none."""
+        """Returns whether the interval contains a difference of 0."""
         return self.low <= 0 <= self.high
 
 
 def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
-    """How often each of `resamples` resamples draws each dialogue, float32 [R, D]; always alike."""
+    """Returns how often each resample draws each dialogue, float32 [R, D], with a fixed seed."""
     rng = np.random.default_rng(0)
     weights = rng.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=resamples)
     return weights.astype(np.float32)
@@ -42,12 +42,12 @@ def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
 def resampled_f1(
     scored: Sequence[ScoredDialogue], threshold: float, weights: np.ndarray
 ) -> np.ndarray:
-    """Pair F1 of every resample, [R], as `metrics.evaluate_split` defines it.
+    """Returns the Pair F1 of every resample, [R], as `metrics.evaluate_split` defines it.
 
     Args:
       scored: a run's D dialogues.
       threshold: `τ` of the run.
-      weights: of the dialogues, [R, D].
+      weights: from `draw_weights`, [R, D].
     """
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
     true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
@@ -57,15 +57,15 @@ def resampled_f1(
 def resampled_average_precision(
     scored: Sequence[ScoredDialogue], weights: np.ndarray
 ) -> np.ndarray:
-    """Pair AUPRC of every resample, [R], as `metrics.average_precision` defines it.
+    """Returns the Pair AUPRC of every resample, [R], as `metrics.average_precision` defines it.
 
-    Average precision is a mean over gold pairs, so precision is needed at their confidences alone:
+    Average precision is a mean over gold pairs, so precision is needed only at their confidences:
     `predicted[k, d]` and `found[k, d]` count the candidates and the gold candidates of dialogue d
-    with at least the confidence of gold candidate k.
+    whose confidence is at least that of gold candidate k.
 
     Args:
       scored: a run's D dialogues.
-      weights: of the dialogues, [R, D].
+      weights: from `draw_weights`, [R, D].
     """
     labels = [pair_labels(s)[s.candidate_mask] for s in scored]
     confidences = [s.pair_confidence[s.candidate_mask] for s in scored]
@@ -79,7 +79,7 @@ def resampled_average_precision(
     result = np.empty(len(weights))
     for start in range(0, len(weights), _CHUNK):
         w = weights[start : start + _CHUNK]
-        # A gold pair that was not drawn may have nothing above it; its weight is 0.
+        # For a gold pair that was not drawn the count may be 0, but so is its weight.
         precision = (w @ found.T) / np.maximum(w @ predicted.T, 1)
         total = np.sum(w[:, home] * precision, axis=1, dtype=np.float64)
         result[start : start + _CHUNK] = total / np.maximum(w @ gold, 1)
@@ -89,7 +89,7 @@ def resampled_average_precision(
 def resampled_diagnostics(
     scored: Sequence[ScoredDialogue], weights: np.ndarray, *, top_k: int, base_margin: float
 ) -> dict[str, np.ndarray]:
-    """The means of `metrics.confidence_diagnostics` in every resample, [R] each, by name."""
+    """Returns the means of `metrics.confidence_diagnostics` in every resample, [R] by name."""
     sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
     result = {}
     for name in sums[0]:
@@ -99,14 +99,14 @@ def resampled_diagnostics(
 
 
 def paired_interval(system: np.ndarray, base: np.ndarray, observed: float) -> Interval:
-    """The difference of two systems' means over seeds, with its 95 % percentile interval.
+    """Returns the difference of two systems' means over seeds and its 95 % percentile interval.
 
     Args:
-      system: a metric of each of S seeds' runs in every resample, [S, R].
-      base: of the other system, on the same seeds and resamples.
+      system: a metric of the runs of S seeds in every resample, [S, R].
+      base: the same metric of the other system, on the same seeds and resamples.
       observed: the difference on the whole test set.
     """
-    rng = np.random.default_rng(1)  # not that of the weights
+    rng = np.random.default_rng(1)  # independent of the weights' generator
     seeds = rng.integers(len(system), size=system.T.shape)
     differences = np.take_along_axis((system - base).T, seeds, axis=1).mean(axis=1)
     low, high = np.quantile(differences, [0.025, 0.975])
@@ -114,6 +114,6 @@ def paired_interval(system: np.ndarray, base: np.ndarray, observed: float) -> In
 
 
 def _at_least(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many of `values` are at least each of `thresholds`, float32 (exact below 2^24)."""
+    """Counts the `values` that are at least each threshold, float32 (exact below 2^24)."""
     below = np.searchsorted(np.sort(values), thresholds, side="left")
     return (len(values) - below).astype(np.float32)

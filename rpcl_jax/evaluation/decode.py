@@ -1,4 +1,4 @@
-"""From confidences to pairs: which cells are predicted, and the emotion each one is about."""
+"""Decoding: which pairs are predicted, and with which emotion."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,10 +12,10 @@ def decode_pairs(
 
     Args:
       pair_confidence: `p`, [n, n]; row = emotion utterance, column = cause utterance.
-      candidate_mask: bool [n, n], the candidate set `V`. Outside it `p` may be anything.
+      candidate_mask: bool [n, n], the candidate set `V`. Outside it, `p` is ignored.
       threshold: `τ`.
     """
-    # NumPy would round `threshold` to float32 to compare it with a float32 array.
+    # Compared with a float32 array, NumPy would round `threshold` to float32.
     confident = np.asarray(pair_confidence, np.float64) >= threshold
     rows, columns = np.nonzero(confident & candidate_mask)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
@@ -24,10 +24,9 @@ def decode_pairs(
 def pair_emotions(
     emotion_probabilities: np.ndarray, pairs: Iterable[tuple[int, int]], classes: Sequence[str]
 ) -> list[str]:
-    """Returns, for each of `pairs`, the category of its emotion utterance; never neutral.
+    """Returns the emotion of each pair's emotion utterance: its most probable non-neutral class.
 
-    A predicted pair implies that its utterance expresses an emotion, so the emotion head only
-    decides which one: the most probable class other than neutral.
+    A predicted pair implies that the utterance expresses an emotion, so neutral is excluded.
 
     Args:
       emotion_probabilities: [n, C].

@@ -1,4 +1,4 @@
-"""Scored dialogues in, numbers out: the threshold, F1, average precision and the diagnostics."""
+"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
 from rpcl_jax.evaluation.scores import ScoredDialogue
 
-# A threshold no probability reaches, not even one that rounding pushed a little over 1.
+# A threshold that no probability reaches, even if rounding made it slightly larger than 1.
 PREDICT_NOTHING = 2.0
 
 
 def precision_recall_f1(
     true_positive: int, predicted: int, gold: int
 ) -> tuple[float, float, float]:
-    """Returns precision, recall and F1 = 2 TP / (predicted + gold); 0 / 0 is 0."""
+    """Returns precision, recall and F1 = 2 TP / (predicted + gold), where 0 / 0 counts as 0."""
     precision = true_positive / predicted if predicted else 0.0
     recall = true_positive / gold if gold else 0.0
     f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
@@ -26,7 +26,7 @@ def precision_recall_f1(
 
 
 def pair_labels(scored: ScoredDialogue) -> np.ndarray:
-    """Returns bool [n, n]: the gold pairs within the cut, candidates or not.
+    """Returns bool [n, n], the gold pairs within the cut, candidates or not.
 
     Raises:
       InputError: the dialogue has no labels.
@@ -40,7 +40,7 @@ def pair_labels(scored: ScoredDialogue) -> np.ndarray:
 
 
 def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
-    """Returns true positives, predicted pairs and gold pairs of a dialogue at `τ`.
+    """Returns the numbers of true positives, predicted pairs and gold pairs of a dialogue at `τ`.
 
     Raises:
       InputError: the dialogue has no labels.
@@ -53,15 +53,15 @@ def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int
 def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> tuple[float, float]:
     """Returns the threshold `τ` with the best F1 of the prediction `p >= τ`, and that F1.
 
-    Every confidence is tried, so the search is exact; equal confidences are predicted together. Of
-    several thresholds with the best F1, it is the largest: the fewest predictions. Where no
-    threshold finds a gold pair, it is `PREDICT_NOTHING` with F1 0.
+    The search is exact, because it tries every confidence; equal confidences are predicted
+    together. Of several thresholds with the best F1, the largest is returned, which predicts the
+    fewest pairs. If no threshold finds a gold pair, `PREDICT_NOTHING` with F1 0 is returned.
 
     Args:
-      confidences: `p` of every candidate, [m]. The threshold is one of these values, exactly: a
-        float32 loses nothing when it becomes a Python float.
+      confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
+        converting float32 to a Python float is lossless.
       labels: bool [m].
-      missed: gold pairs that are not among the candidates; they count as gold all the same.
+      missed: number of gold pairs that are not candidates; they still count as gold.
 
     Raises:
       ValueError: a confidence is NaN.
@@ -75,15 +75,15 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
 
 
 def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) -> float:
-    """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 where there is no gold pair.
+    """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 if there are no gold pairs.
 
-    Equal confidences share a threshold. No interpolation, as in scikit-learn. `missed` gold pairs
-    stay in the denominator of recall and are never recalled.
+    Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
 
     Args:
       confidences: `p` of every candidate, [m].
       labels: bool [m].
-      missed: gold pairs that are not among the candidates.
+      missed: number of gold pairs that are not candidates; they stay in the denominator of recall
+        and are never recalled.
 
     Raises:
       ValueError: a confidence is NaN.
@@ -98,7 +98,7 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
 def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarray]:
     """Returns recall, ascending, and precision at every distinct confidence of a candidate.
 
-    Gold pairs that are no candidates are never recalled, so recall may end below 1.
+    Gold pairs that are not candidates are never recalled, so recall may end below 1.
 
     Raises:
       InputError: a dialogue has no labels.
@@ -111,17 +111,17 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
 
 
 class Reliability(NamedTuple):
-    """How far confidences can be taken as probabilities.
+    """The calibration of pair confidences.
 
-    Of ten equal intervals of [0, 1], the m that hold a candidate: mean confidence, fraction of gold
-    pairs and number of candidates, [m] each.
+    `confidence`, `gold` and `candidates`, [m] each, are the mean confidence, the fraction of gold
+    pairs and the number of candidates in the m non-empty bins of ten equal bins of [0, 1].
     """
 
     confidence: np.ndarray
     gold: np.ndarray
     candidates: np.ndarray
-    ece: float  # expected calibration error: mean of |gold - confidence|, bins by candidates
-    brier: float  # mean squared distance of confidence and label
+    ece: float  # expected calibration error: mean |gold - confidence|, weighted by candidates
+    brier: float  # mean squared difference of confidence and label
 
 
 def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
@@ -132,7 +132,7 @@ def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     """
     p, y = _candidates(scored)
     p = p.astype(np.float64)
-    # Rounding may push a confidence of 1 a little over it.
+    # Rounding may make a confidence slightly larger than 1.
     place = np.minimum((p * 10).astype(int), 9)
     count, total, gold = (np.bincount(place, w, minlength=10) for w in (None, p, y))
     held = count > 0
@@ -151,13 +151,12 @@ def weighted_f1(
 ) -> float:
     """Returns the weighted average F1 of SemEval-2024 Task 3, Subtask 2.
 
-    F1 of each category but neutral, averaged with the category's number of gold pairs as weight. A
-    pair is right only with the right category. Gold pairs of a neutral utterance, should there be
-    any, belong to no category and weigh nothing.
+    It is the F1 of each category except neutral, weighted by the category's number of gold pairs. A
+    pair is correct only with the correct category. Gold pairs of neutral utterances are ignored.
 
     Args:
       gold: `(dialogue, emotion utterance, cause utterance, category of the emotion utterance)`.
-      predicted: the same.
+      predicted: in the same format.
     """
     true_positive, predicted_pairs, gold_pairs = (
         Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
@@ -176,23 +175,23 @@ def weighted_f1(
 def evaluate_split(
     scored: Sequence[ScoredDialogue], threshold: float | None, classes: Sequence[str]
 ) -> dict[str, float | int]:
-    """Returns every number that is reported for a split.
+    """Returns the metrics that are reported for a split.
 
-    Pair F1 is micro, over `(dialogue, i, j)`. Emotion F1 is non-neutral or not, by the likeliest
-    class; cause F1 is the cause of any gold pair or not, by confidence at least 0.5. What was cut
-    is never predicted: gold pairs beyond the cut or outside the candidates are missed, an utterance
-    beyond the cut is predicted neutral and no cause.
+    Pair F1 is micro-averaged over `(dialogue, i, j)`. Emotion F1 is binary, non-neutral or not, by
+    the most probable class. Cause F1 is binary, the cause of any gold pair or not, by a confidence
+    of at least 0.5. Gold pairs beyond the cut or outside the candidates count as missed; an
+    utterance beyond the cut counts as predicted neutral and as no cause.
 
     Args:
       scored: the dialogues of the split, at least one.
       threshold: `τ`; None searches it on these dialogues.
-      classes: names of the emotion classes, "neutral" among them.
+      classes: names of the emotion classes, including "neutral".
 
     Returns:
       `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; `pair_auprc`; `weighted_f1`; and
-      the counts `gold_pairs`, of them `gold_pairs_cut` (with an utterance beyond the cut) and
-      `gold_pairs_outside_candidates` (the other gold pairs that are no candidates),
-      `predicted_pairs`, `dialogues`, `utterances` (the cut ones too).
+      the counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
+      `gold_pairs_outside_candidates` (the other gold pairs that are not candidates),
+      `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
 
     Raises:
       InputError: a dialogue has no labels.
@@ -205,7 +204,7 @@ def evaluate_split(
         threshold, _ = best_threshold(confidences, labels, missed)
 
     categories = {
-        # Never None: a dialogue with pairs is labelled whole.
+        # The emotion is never None, because dialogues with pairs are fully labelled.
         (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
         for d, s in enumerate(scored)
         for t, utterance in enumerate(s.dialogue.utterances)
@@ -252,9 +251,9 @@ def evaluate_split(
 
 
 def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
-    """Returns int [n, n]: the columns of each row, its non-gold candidates first, by confidence.
+    """Returns int [n, n], the columns of each row, non-gold candidates first, by descending p.
 
-    Of equal confidences the earlier column comes first, as with jax.lax.top_k.
+    Ties go to the earlier column, as in jax.lax.top_k.
 
     Raises:
       InputError: the dialogue has no labels.
@@ -267,18 +266,18 @@ def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
 def confidence_diagnostics(
     scored: Sequence[ScoredDialogue], *, top_k: int, base_margin: float
 ) -> dict[str, float | int]:
-    """Returns how far the confidences of gold pairs stand above those of their row's negatives.
+    """Returns statistics of how far gold pairs are above the negatives of their row in confidence.
 
-    The gap of `(i, j+, j-)` is `p[i, j+] − p[i, j-]`, its margin
-    `base_margin · exp(q[j-] − q[j+])`, whatever the model was trained with. `j+` runs over the gold
-    candidates of row `i`, `j-` over its `top_k` most confident non-gold candidates (`hard`) or all
-    of them (`all`). Means are over the triples of the split; a mean over nothing is 0.
+    The gap of `(i, j+, j-)` is `p[i, j+] − p[i, j-]`, its margin `base_margin · exp(q[j-] − q[j+])`
+    for every objective. `j+` runs over the gold candidates of row `i`, `j-` over its `top_k` most
+    confident non-gold candidates (`hard`) or all of them (`all`). Means are over the triples of the
+    split; a mean over nothing is 0.
 
     Returns:
-      `gold_confidence`, the mean over gold candidates; for hard and all: `gap_*`, the mean gap,
-      `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number;
+      `gold_confidence`, the mean p of gold candidates; for hard and all triples, `gap_*`, the mean
+      gap, `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number; and
       `violation_rate_hard` and `inversion_rate_hard`, the fractions of hard triples with a gap
-      under the margin and under 0.
+      below the margin and below 0.
 
     Raises:
       InputError: a dialogue has no labels.
@@ -295,8 +294,8 @@ def confidence_diagnostics(
 def diagnostic_sums(
     scored: ScoredDialogue, *, top_k: int, base_margin: float
 ) -> dict[str, tuple[float, int]]:
-    """Returns, for every mean of `confidence_diagnostics`, a dialogue's part: its sum and count."""
-    # float64: differences of float32 confidences near 0 or 1 are rounded no further.
+    """Returns a dialogue's sum and count for every mean of `confidence_diagnostics`."""
+    # float64, so that differences of float32 confidences are not rounded again.
     p = np.asarray(scored.pair_confidence, np.float64)
     q = np.asarray(scored.cause_confidence, np.float64)
     labels = pair_labels(scored)
@@ -330,7 +329,7 @@ def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarra
 def _counts_at_thresholds(
     confidences: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the distinct confidences, descending, with TP and predictions at `p >=` each."""
+    """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each."""
     if np.isnan(confidences).any():
         raise ValueError("pair confidences contain NaN: the model has diverged")
     values, place = np.unique(confidences, return_inverse=True)
@@ -345,6 +344,6 @@ def _gold_pairs(dialogue: Dialogue) -> tuple[tuple[int, int], ...]:
     if dialogue.pairs is None:
         raise InputError(
             f"conversation {dialogue.id} has no labels to evaluate against; "
-            "use predict mode for unlabelled conversations"
+            "use --mode=predict for unlabelled conversations"
         )
     return dialogue.pairs

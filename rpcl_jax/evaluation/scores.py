@@ -1,9 +1,9 @@
-"""Scored dialogues, and the file that holds those of a split: intervals and reports read it."""
+"""Scored dialogues, and the file of a split's scores that intervals and reports read."""
 
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from rpcl_jax.files import written_whole
 
 
 class ScoredDialogue(NamedTuple):
-    """A labelled dialogue and what the model says about its first `n` utterances.
+    """A labelled dialogue and the model's scores for its first `n` utterances, without padding.
 
-    `n` is smaller than `len(dialogue.utterances)` where the dialogue was cut; there is no padding.
+    `n` is smaller than `len(dialogue.utterances)` if the dialogue was cut.
     """
 
     dialogue: Dialogue
@@ -26,13 +26,13 @@ class ScoredDialogue(NamedTuple):
 
 
 def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
-    """Writes what the model says of every cell of every dialogue, whole or not at all.
+    """Writes the scores of all dialogues atomically, as an .npz file.
 
-    The arrays of all dialogues lie one after the other: `ids` and `lengths [d]`;
-    `pair_confidence` and `candidate_mask`, n x n each; `emotion_probabilities`, n x emotions each;
-    `cause_confidence`, n each.
+    It contains `ids` and `lengths`, [d] each, and the concatenated arrays of all dialogues:
+    `pair_confidence` and `candidate_mask`, n x n per dialogue, `emotion_probabilities`, n x C, and
+    `cause_confidence`, n.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "ids": np.array([s.dialogue.id for s in scored]),
         "lengths": np.array([len(s.cause_confidence) for s in scored]),
         "pair_confidence": np.concatenate([s.pair_confidence.ravel() for s in scored]),
@@ -45,29 +45,29 @@ def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
 
 
 def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogue]:
-    """What `save_scores` wrote.
+    """Loads a file that `save_scores` wrote.
 
     Args:
       path: the file.
-      dialogues: those that were scored, in their order.
+      dialogues: the dialogues that were scored, in the same order.
 
     Raises:
-      InputError: the file is not there, or is about other dialogues.
+      InputError: the file is missing, malformed, or belongs to other dialogues.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: not there; --mode=evaluate of a finished run writes it"
+            f"{path}: not found; --mode=evaluate of a finished run writes it"
         ) from error
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a scores file; --mode=evaluate writes it anew") from error
+        raise InputError(f"{path}: not a scores file; --mode=evaluate writes it again") from error
     lengths = arrays["lengths"]
     if arrays["ids"].tolist() != [dialogue.id for dialogue in dialogues] or any(
         n > len(dialogue.utterances) for n, dialogue in zip(lengths, dialogues, strict=True)
     ):
-        raise InputError(f"{path}: about other conversations than the run's data now hold")
+        raise InputError(f"{path}: is of other conversations than the run's data; restore them")
     cells, utterances = np.cumsum(lengths**2)[:-1], np.cumsum(lengths)[:-1]
     return [
         ScoredDialogue(dialogue, p.reshape(n, n), mask.reshape(n, n), emotions, causes)

@@ -1,4 +1,4 @@
-"""Inference: batches in, scored dialogues out."""
+"""Inference: from batches to scored dialogues."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from rpcl_jax.training.mesh import AXIS, put_batch
 
 
 class Scores(NamedTuple):
-    """Probabilities of a batch; nothing of a training objective is in them."""
+    """The probabilities of a batch, independent of the training objective."""
 
     pair_confidence: jax.Array  # p, [b, n, n]
     emotion_probabilities: jax.Array  # [b, n, emotions]
@@ -28,7 +28,7 @@ Score = Callable[[dict, Batch], Scores]
 
 
 def make_score(model: PairExtractor, mesh: Mesh) -> jax.stages.Wrapped:
-    """Returns the jitted inference function (params, batch) -> scores, of the clean view alone."""
+    """Returns the jitted inference function (params, batch) -> Scores, on the clean view."""
 
     def score(params, batch: Batch) -> Scores:
         outputs = model.apply({"params": params}, batch)
@@ -46,8 +46,8 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
 
     Args:
       score: from `make_score`.
-      params: of the model, on the devices.
-      batches: the split.
+      params: parameters of the model, on the devices.
+      batches: of the split.
       mesh: the devices.
     """
     scored: dict[int, ScoredDialogue] = {}

@@ -1,1 +1,1 @@
-"""From clips to feature tables."""
+"""Extraction of feature tables from audio and video clips."""

@@ -1,7 +1,7 @@
-"""Films and sounds: which file and stretch an utterance is, and what is heard and seen there.
+"""Finds the media file and time span of an utterance, and decodes its audio and frames.
 
-Times are in seconds after the file's beginning as a player shows it, which is where its first
-stream begins, whatever its time stamps say.
+Times are in seconds from the start of the file as a player shows it: the start of its first stream,
+whatever the time stamps in the file are.
 """
 
 import contextlib
@@ -20,25 +20,25 @@ try:
     import av
 except ImportError as error:
     raise InputError(
-        f"clips are decoded by PyAV ({error}); pip install -r requirements-features.txt"
+        f"decoding clips requires PyAV ({error}); pip install -r requirements-features.txt"
     ) from error
 
-# Formats with an index, where a jump lands on a key frame and the time stamps after it are right.
-# The others are read from their beginning: slower, and as exact.
+# Formats with an index, in which seeking is exact. The others are decoded from the start, which is
+# slower but equally exact.
 _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav")
-# Decoding begins this long before what is asked for: an index may count by decoding time, some
-# frames ahead of what is shown, and codecs of sound need a few packets to settle.
+# Decoding starts this many seconds early: an index may refer to decoding time, which is some frames
+# ahead of presentation time, and audio codecs need a few packets to settle.
 _RUN_UP = 1.0
-_MEAN = {"rematrix_maxval": "1"}  # of the channels; else the sum of two is as loud as 1.4 of them
-_JUMP = 0.05  # seconds; time stamps are rounded, so that smaller gaps in the sound are none
+_MEAN = {"rematrix_maxval": "1"}  # averages channels; by default two are 1.4 times as loud
+_JUMP = 0.05  # seconds; smaller gaps in the audio are rounding errors of time stamps
 
 
 class ClipError(InputError):
-    """A clip is not there or cannot be used: its utterance has no sound or no picture."""
+    """A clip is missing or unusable, so its utterance lacks the modality."""
 
 
 class Stretch(NamedTuple):
-    """A part of a file, from `start` to `end` in seconds; the whole file is (0, infinity)."""
+    """The time span of a file from `start` to `end`, in seconds; a whole file is (0, infinity)."""
 
     path: Path
     start: float
@@ -46,40 +46,40 @@ class Stretch(NamedTuple):
 
 
 def index_clips(folder: Path) -> dict[str, list[Path]]:
-    """The media files under `folder`, links followed, by their names without ending.
+    """Returns the media files under `folder`, following links, by name without extension.
 
     Raises:
-      InputError: no such folder, or no such file in it.
+      InputError: the folder does not exist or contains no media files.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the one that holds the clips")
+        raise InputError(f"{folder}: no such folder; give the folder of the clips")
     index: dict[str, list[Path]] = {}
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         for path in (Path(place, name) for name in sorted(names)):
-            # A leading dot is what macOS leaves beside files in archives: no films.
+            # Files with a leading dot are metadata that macOS adds to archives.
             if path.suffix.lower() in CLIP_ENDINGS and path.name[0] != ".":
                 index.setdefault(path.stem, []).append(path)
     if not index:
         raise InputError(
-            f"{folder}: holds no clip, nothing that ends in {', '.join(CLIP_ENDINGS)}; "
-            "give the folder that does"
+            f"{folder}: contains no clip, no file with the extension {', '.join(CLIP_ENDINGS)}; "
+            "give the folder of the clips"
         )
     return index
 
 
 def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
-    """The stretch of a file where `utterance` is heard and seen.
+    """Returns the file and time span of `utterance`.
 
-    It is that of `utterance.clip`; where there is none, or its file is not there, it is a whole
-    file named like the utterance's id.
+    They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
+    file named like the utterance's id is used.
 
     Args:
       index: from `index_clips`.
-      utterance: of any reader.
+      utterance: from any reader.
 
     Raises:
-      ClipError: there is neither file.
+      ClipError: neither file exists.
       InputError: two files have the name.
     """
     stretches = [(utterance.id, 0.0, math.inf)]
@@ -91,42 +91,42 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
         paths = index.get(name, [])
         if len(paths) > 1:
             raise InputError(
-                f"{paths[1]}: {paths[0]} has the same name, and utterance {utterance.id} is one "
-                "of them; remove the other, or give a folder that holds one"
+                f"{paths[1]}: {paths[0]} has the same name, and utterance {utterance.id} needs "
+                "one of them; remove the other, or give a folder that contains only one"
             )
         if paths:
             return Stretch(paths[0], start, end)
     names = " or ".join(dict.fromkeys(name for name, _, _ in stretches))
-    raise ClipError(f"no file named {names} with the ending of a film or sound; put it there")
+    raise ClipError(f"no file named {names} with an audio or video extension; add it")
 
 
 def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.ndarray:
-    """What is heard from `start` to `end`, all channels mixed into one.
+    """Returns the audio from `start` to `end`, with all channels averaged.
 
-    Where the sound begins later than `start` or pauses, there are zeros; where it ends before
-    `end`, the result is so much shorter.
+    Gaps, and the time before the audio starts, are filled with zeros. If the audio ends before
+    `end`, the result is shorter.
 
     Args:
-      path: a film or sound.
+      path: an audio or video file.
       start: in seconds.
       end: in seconds; may be infinite.
-      rate: of the result, in Hz; the resampler is FFmpeg's.
+      rate: sample rate of the result, in Hz; FFmpeg resamples.
 
     Returns:
       float32 [samples], usually between -1 and 1.
 
     Raises:
-      ClipError: no such file, it cannot be decoded, has no sound, or none in that stretch.
+      ClipError: the file is missing, cannot be decoded, or has no audio in the time span.
     """
     pieces = _heard(path, start, end, rate, seek=True)
-    if not pieces or pieces[0][0] > start:  # perhaps the jump went too far
+    if not pieces or pieces[0][0] > start:  # seeking may have gone too far
         pieces = _heard(path, start, end, rate, seek=False)
     placed = [(round((time - start) * rate), samples) for time, samples in pieces]
     last = max((at + len(samples) for at, samples in placed), default=0)
     length = last if math.isinf(end) else min(last, round((end - start) * rate))
     if length < 1:
         raise ClipError(
-            f"{path}: has no sound between {start:.2f} and {end:.2f} s; correct the times or the "
+            f"{path}: has no audio between {start:.2f} and {end:.2f} s; correct the times or the "
             "file"
         )
     result = np.zeros(length, np.float32)
@@ -139,7 +139,7 @@ def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.n
 def _heard(
     path: Path, start: float, end: float, rate: int, seek: bool
 ) -> list[tuple[float, np.ndarray]]:
-    """The sound around a stretch, as continuous pieces with the times when they begin."""
+    """Decodes the audio around a time span into continuous pieces with their start times."""
     pieces: list[tuple[float, list[np.ndarray]]] = []
     with _opened(path, "audio", start if seek else 0.0) as (container, stream, origin):
         resampler, kind, expected = None, None, 0.0
@@ -164,50 +164,50 @@ def _heard(
 
 def _samples(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[np.ndarray]:
     if frame is not None:
-        frame.pts = None  # the resampler would fill what the time stamps' rounding leaves open
+        frame.pts = None  # otherwise the resampler would fill gaps due to rounded time stamps
     return [resampled.to_ndarray()[0] for resampled in resampler.resample(frame)]
 
 
 def read_frames(path: Path, start: float, end: float, count: int) -> np.ndarray:
-    """What is seen in the middles of `count` equal parts of the stretch from `start` to `end`.
+    """Returns the frames shown in the middle of `count` equal parts of the time span.
 
-    A frame is seen until the next one. A stretch that goes beyond the last one is cut there.
+    A frame is shown until the next one. A span that exceeds the video is cut at its end.
 
     Args:
-      path: a film.
+      path: a video file.
       start: in seconds.
       end: in seconds; may be infinite.
-      count: frames; where the film has fewer, some come several times.
+      count: number of frames; if the video has fewer, some are repeated.
 
     Returns:
-      uint8 [count, h, w, 3], red green blue.
+      uint8 [count, h, w, 3], RGB.
 
     Raises:
-      ClipError: no such file, it cannot be decoded, has no picture, or none in that stretch.
+      ClipError: the file is missing, cannot be decoded, or has no video in the time span.
     """
     end = min(end, _end_of_film(path, start, end))
     if start >= end:
         raise ClipError(
-            f"{path}: ends at {end:.2f} s, before the stretch from {start:.2f} s; correct the "
+            f"{path}: ends at {end:.2f} s, before the time span from {start:.2f} s; correct the "
             "times or the file"
         )
     times = [start + (k + 0.5) / count * (end - start) for k in range(count)]
     frames = _seen(path, times, start)
-    if frames is None:  # the jump went too far
+    if frames is None:  # seeking went too far
         frames = _seen(path, times, 0.0)
     if not frames:
-        raise ClipError(f"{path}: none of its pictures can be decoded; replace it")
+        raise ClipError(f"{path}: none of its frames can be decoded; replace it")
     return np.stack(frames)
 
 
 def _end_of_film(path: Path, start: float, end: float) -> float:
-    """When the last frame ends, or `end` if that is earlier; nothing is decoded."""
+    """Returns when the last frame ends, or `end` if that is earlier, without decoding."""
     last = -math.inf
     with _opened(path, "video", start) as (container, stream, origin):
         shown = float(1 / stream.average_rate) if stream.average_rate else 0.0
         for packet in container.demux(stream):
             stamp = packet.dts if packet.pts is None else packet.pts
-            if stamp is None:  # the packet that ends the stream
+            if stamp is None:  # the empty packet at the end of the stream
                 continue
             lasts = float((packet.duration or 0) * packet.time_base) or shown
             last = max(last, float(stamp * packet.time_base) - origin + lasts)
@@ -217,7 +217,7 @@ def _end_of_film(path: Path, start: float, end: float) -> float:
 
 
 def _seen(path: Path, times: list[float], start: float) -> list[np.ndarray] | None:
-    """The frames that are seen at `times`, ascending; None if decoding began after the first."""
+    """Returns the frames shown at `times`, ascending; None if decoding started after the first."""
     frames: list[np.ndarray] = []
     with _opened(path, "video", start) as (container, stream, origin):
         shown = None
@@ -227,7 +227,7 @@ def _seen(path: Path, times: list[float], start: float) -> list[np.ndarray] | No
                 if start > 0 and time > times[0]:
                     return None
                 shown, height, width = frame, frame.height, frame.width
-            # Time stamps are rounded, by up to half a millisecond in Matroska.
+            # Time stamps are rounded, in Matroska by up to half a millisecond.
             while len(frames) < len(times) and times[len(frames)] < time - 1e-3:
                 frames.append(shown.to_ndarray(format="rgb24", height=height, width=width))
             if len(frames) == len(times):
@@ -242,30 +242,29 @@ def _seen(path: Path, times: list[float], start: float) -> list[np.ndarray] | No
 def _opened(
     path: Path, kind: Literal["audio", "video"], start: float
 ) -> Iterator[tuple[Any, Any, float]]:
-    """The container, its best stream of a kind, and the time stamp of the file's beginning.
+    """Yields the container, its best stream of a kind, and the time stamp of the file's start.
 
-    Reading begins `_RUN_UP` before `start` or earlier, in seconds after the beginning; at the
-    beginning where that cannot be done exactly. Whatever FFmpeg says against the file meanwhile
-    becomes a ClipError.
+    Decoding starts `_RUN_UP` seconds before `start` or earlier, or at the start of the file if its
+    format cannot seek exactly. Errors of FFmpeg within the block become ClipErrors.
     """
     try:
-        # A title in Latin-1 is no reason to refuse a film.
+        # A title that is not UTF-8 should not make a file unusable.
         with av.open(str(path), metadata_errors="ignore") as container:
             stream: Any = container.streams.best(kind)
-            # A picture of the cover is a stream too.
+            # Cover art is a video stream too.
             if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-                what = "sound" if kind == "audio" else "moving picture"
+                what = "audio" if kind == "audio" else "video"
                 raise ClipError(f"{path}: has no {what}; replace it")
             if stream.codec_context is None:
                 raise ClipError(f"{path}: FFmpeg has no decoder for its {kind}; convert it")
-            # Negative where samples come first that nobody is to hear.
+            # The start is negative if the file starts with samples that are not to be played.
             origin = max(0, container.start_time or 0) / av.time_base
             if start > _RUN_UP and container.format.name in _SEEKABLE:
                 container.seek(int((origin + start - _RUN_UP) * av.time_base))
             yield container, stream, origin
     except ClipError:
         raise
-    # Beside FFmpeg's own complaints, what PyAV trips over in broken files.
+    # Besides FFmpeg's own errors, these are what PyAV raises for broken files.
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ClipError(f"{path}: cannot be decoded ({reason}); replace it") from error

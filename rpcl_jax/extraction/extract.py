@@ -1,14 +1,14 @@
-"""From clips to a feature table, in pieces that survive being killed.
+"""Extracts a feature table from clips, in chunks, so that it can be interrupted and sharded.
 
-Until it is whole, a table OUT is a folder OUT.partial:
+While a table OUT is incomplete, its chunks are in the folder OUT.partial:
 
-header.json   what is extracted from where; another extraction is refused there
-000012.npz    a chunk, utterances 12 * CHUNK and after: the rows of those that have one, and for
-              each utterance the reason why it has none, "" if it has one
-lock          shared by the shards that are at work, or held by the process that makes the table
+header.json   what is extracted from which clips; a different extraction is refused
+000012.npz    the chunk of utterances from 12 * CHUNK: the rows of those that have one, and for each
+              utterance the reason why it has none, or ""
+lock          held by all running shards (shared), or by the process that makes the table
 
-A chunk is written whole or not at all, and always of the same utterances, whoever computes it: so
-shards of any number, kills and resumptions make the same bytes.
+Chunks are written atomically, and their boundaries do not depend on the shards, so the number of
+shards, kills and resumptions do not change the table by a single bit.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ from rpcl_jax.extraction.clips import ClipError, Stretch, find_clip, index_clips
 from rpcl_jax.extraction.extractors import Extractor
 from rpcl_jax.files import locked, write_json, written_whole
 
-CHUNK = 16  # utterances; what a kill loses at most
-_AHEAD = 2  # chunks that are decoded while another is embedded
+CHUNK = 16  # utterances; a kill loses at most this many
+_AHEAD = 2  # number of chunks that are decoded while another is embedded
 
 
 def extract_table(
@@ -48,26 +48,25 @@ def extract_table(
     strict: bool = False,
     progress: bool = True,
 ) -> list[tuple[str, str]]:
-    """Extracts the features of utterances and makes a table of them; goes on where it stopped.
+    """Extracts the features of utterances into a table, continuing an interrupted extraction.
 
     Args:
-      utterances: with different ids.
-      clips: folder of the films and sounds, see `rpcl_jax.extraction.clips.find_clip`.
+      utterances: with unique ids.
+      clips: folder of the media files; see `rpcl_jax.extraction.clips.find_clip`.
       extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
-      out: folder of the table, a `FeatureTable` with a row for each utterance that has one, and
-        `absent.txt`, a line `id<TAB>reason` for each that has none.
-      shard: (i, n) for part i, from 1, of n that several processes extract; no table is made then.
-        Without it, all that is not there yet is extracted, and the table made.
-      strict: no table is made while an utterance has no row, and chunks with such utterances are
-        tried again.
-      progress: show a bar with the rate and the time left.
+      out: folder of the table, a `FeatureTable` in which utterances without features are listed
+        as absent, with the reason.
+      shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
+        do not exist yet and makes the table.
+      strict: extract chunks with absent utterances again, and make no table while any are absent.
+      progress: whether to show a progress bar with rate and time left.
 
     Returns:
-      (utterance id, reason) of the utterances, of this shard if there is one, that have no row.
+      (utterance id, reason) for each absent utterance of the shard, or of all utterances.
 
     Raises:
-      InputError: the table is there already; another extraction, or another process, is at work
-        there; an id is there twice; or a clip's name is ambiguous.
+      InputError: the table already exists, `out` has a different or a running extraction, an id is
+        duplicated, or the name of a clip is ambiguous.
     """
     _check_ids(utterances)
     index = index_clips(clips)
@@ -98,10 +97,10 @@ def extract_table(
 
 
 def parse_shard(text: str) -> tuple[int, int] | None:
-    """(i, n) of "i/n", what `extract_table` calls a shard; None of "".
+    """Parses "i/n" to the shard (i, n) of `extract_table`, and "" to None.
 
     Raises:
-      InputError: it is something else, or i is not from 1 to n.
+      InputError: the text is malformed, or i is not in 1 … n.
     """
     if not text:
         return None
@@ -114,7 +113,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
 def _clean_up(
     utterances: Sequence[Utterance], header: dict[str, Any], partial: Path, out: Path
 ) -> list[tuple[str, str]]:
-    """Finishes the clean-up of an interrupted extraction whose table is whole."""
+    """Finishes the clean-up of an interrupted extraction whose table is complete."""
     _check_header(partial / "header.json", header)
     table = FeatureTable.load(out)
     absent = [(u.id, table.absent[u.id]) for u in utterances if u.id in table.absent]
@@ -123,7 +122,7 @@ def _clean_up(
 
 
 def _remove(partial: Path) -> None:
-    """Removes the pieces, and last the header: pieces without one could pass for another's."""
+    """Removes the chunks, and last the header, without which they could be taken for another's."""
     for path in partial.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -137,8 +136,8 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
     for utterance in utterances:
         if utterance.id in seen:
             raise InputError(
-                f"utterance id {utterance.id} is there twice; a table has one row for an id, so "
-                "make them differ, or extract the splits one by one (--splits)"
+                f"utterance id {utterance.id} is duplicated; a table has one row per id, so make "
+                "ids unique, or extract the splits one by one (--splits)"
             )
         seen.add(utterance.id)
 
@@ -157,16 +156,16 @@ def _digest(utterances: Sequence[Utterance]) -> str:
 
 @contextlib.contextmanager
 def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> Iterator[None]:
-    """While this holds, `partial` is ours, alone or shared with other shards."""
+    """Holds the lock of `partial`, alone or shared with other shards, and checks its header."""
 
     def check_new() -> None:
         if out.exists():
-            raise InputError(f"{out}: is there already; remove it or write somewhere else")
+            raise InputError(f"{out}: already exists; remove it or write elsewhere")
 
     check_new()
-    busy = f"{partial}: another process is extracting there; wait for it, or stop it"
+    busy = f"{partial}: another process is extracting there; wait for it or stop it"
     with locked(partial / "lock", busy, shared=not alone):
-        check_new()  # it may have come while we had no lock yet
+        check_new()  # again: another process may have finished before we got the lock
         path = partial / "header.json"
         if not path.exists():
             write_json(path, header)
@@ -177,11 +176,11 @@ def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> I
 def _check_header(path: Path, header: dict[str, Any]) -> None:
     there = json.loads(path.read_text(encoding="utf-8"))
     for key, value in header.items():
-        # A model may lie elsewhere on another machine; its revision says which it is.
+        # The model's path may differ between machines; its revision identifies it.
         if key != "model" and there.get(key) != value:
             raise InputError(
-                f"{path}: the extraction begun there has {key} {there.get(key)!r} instead of "
-                f"{value!r}; remove {path.parent} or write somewhere else"
+                f"{path}: the extraction started there has {key} {there.get(key)!r} instead of "
+                f"{value!r}; remove {path.parent} or write elsewhere"
             )
 
 
@@ -193,7 +192,7 @@ def _extract_chunks(
     strict: bool,
     progress: bool,
 ) -> None:
-    """Extracts those of `chunks` that are not done; threads decode while the model computes."""
+    """Extracts the `chunks` that are not done; threads decode clips while the model computes."""
     wanted = deque(chunk for chunk in chunks if not _is_done(partial, chunk, strict))
     sizes = {chunk: len(stretches[chunk * CHUNK :][:CHUNK]) for chunk in chunks}
     reading: deque[tuple[int, list[Future]]] = deque()
@@ -204,7 +203,7 @@ def _extract_chunks(
             initial=sum(sizes.values()) - sum(sizes[chunk] for chunk in wanted),
             unit="clip",
             disable=not progress,
-            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log gets a line a time
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
         ) as bar,
     ):
         while wanted or reading:
@@ -230,8 +229,8 @@ def _read(extractor: Extractor, stretch: Stretch | ClipError) -> np.ndarray | Cl
 def _embed(
     extractor: Extractor, items: Sequence[np.ndarray | ClipError]
 ) -> tuple[np.ndarray, list[str]]:
-    """The rows of the items that have one, and of every item the reason why not, or ""."""
-    # One line each, and no tab, which the table's list of them is parted by.
+    """Returns the rows of the items that have one, and for every item the reason why not, or ""."""
+    # Reasons must not contain tabs or line breaks, which separate the fields of absent.txt.
     reasons = [" ".join(str(i).split()) if isinstance(i, ClipError) else "" for i in items]
     present = [k for k, reason in enumerate(reasons) if not reason]
     arrays = [item for item in items if isinstance(item, np.ndarray)]
@@ -240,7 +239,7 @@ def _embed(
     rows = extractor.embed(arrays)
     finite = np.isfinite(rows).all(axis=1)
     for k in np.flatnonzero(~finite):
-        reasons[present[k]] = "its features hold NaN or infinity; look at the clip"
+        reasons[present[k]] = "its features contain NaN or infinity; check the clip"
     return rows[finite], reasons
 
 
@@ -270,7 +269,7 @@ def _make_table(
     partial: Path,
     out: Path,
 ) -> None:
-    """Puts the chunks together on the disk, never all of them in memory."""
+    """Joins the chunks on disk into a table, without loading all of them into memory."""
     without = {identifier for identifier, _ in absent}
     ids = [utterance.id for utterance in utterances if utterance.id not in without]
     values = np.lib.format.open_memmap(
@@ -282,7 +281,7 @@ def _make_table(
         values[row : row + len(rows)] = rows
         row += len(rows)
     whole = partial / "table"
-    shutil.rmtree(whole, ignore_errors=True)  # of a process that was killed right here
+    shutil.rmtree(whole, ignore_errors=True)  # left by a process that was killed here
     rows_of_ids = {identifier: row for row, identifier in enumerate(ids)}
     FeatureTable(values, rows_of_ids, description, absent=dict(absent)).save(whole)
     whole.rename(out)

@@ -1,6 +1,6 @@
-"""What is heard or seen in clips, as one vector each: wav2vec 2.0, openSMILE or CLIP.
+"""Feature extractors, which map a clip to a vector: wav2vec 2.0, openSMILE and CLIP.
 
-The only module that imports PyTorch and openSMILE; tables hold what comes out of it.
+This is the only module that imports PyTorch and openSMILE.
 """
 
 import hashlib
@@ -19,40 +19,39 @@ from rpcl_jax.extraction.clips import ClipError, Stretch, read_audio, read_frame
 
 try:
     import opensmile
-    import PIL.Image  # noqa: F401 (Transformers needs it, and says so late)
+    import PIL.Image  # noqa: F401 (Transformers needs it but checks only when it is used)
     import torch
     import transformers
     from safetensors import SafetensorError
 except ImportError as error:
     raise InputError(
-        f"features are extracted by packages that are not all here ({error}); "
+        f"feature extraction requires packages that are not installed ({error}); "
         "pip install -r requirements-features.txt"
     ) from error
 
-# What --extractor names, and the model it takes if none is named.
+# The values of --extractor and the default model of each.
 EXTRACTORS = {
     "wav2vec2": "facebook/wav2vec2-base-960h",
     "opensmile": "ComParE_2016",
     "clip": "openai/clip-vit-large-patch14",
 }
-FRAMES = 8  # of a clip, for CLIP
-LONGEST = 60.0  # seconds of a clip that are listened to
-_RATE = 16_000  # of all audio models here
-_AT_ONCE = 32  # frames in a batch
+FRAMES = 8  # frames per clip, for CLIP
+LONGEST = 60.0  # seconds; later audio of a clip is ignored
+_RATE = 16_000  # sample rate of all audio models, in Hz
+_AT_ONCE = 32  # frames per batch
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A model that makes a vector of a clip.
+    """A model that maps a clip to a vector.
 
     Attributes:
       modality: "audio" or "vision".
-      description: extractor, model, revision (the hub's commit, a digest of a local model's files,
-        or openSMILE's version) and dimension; a table's `table.json`.
-      read: what the model takes of a stretch of a file. Decodes, and may run in several threads.
-        Raises ClipError.
-      embed: the vectors, float32 [k, dimension], of k such arrays. A clip's vector does not
-        depend on the others, but for the rounding of sums in another order.
+      description: the contents of `table.json`: extractor, model, revision (the hub's commit, a
+        digest of a local model's files, or openSMILE's version) and dimension.
+      read: decodes a time span of a file to the model's input. Thread-safe; raises ClipError.
+      embed: maps k such inputs to vectors, float32 [k, dimension]. A vector does not depend on the
+        other inputs, except for rounding when sums are computed in another order.
     """
 
     modality: Literal["audio", "vision"]
@@ -65,36 +64,35 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
     """Loads a model, onto the GPU if there is one.
 
     Args:
-      name: one of `EXTRACTORS`.
-      model: folder or hub name of weights in safetensors; empty: the one in `EXTRACTORS`.
-      revision: of a model on the hub, its commit, branch or tag, or empty for the newest; of a
-        folder, the digest that its files must have.
+      name: a key of `EXTRACTORS`.
+      model: folder or hub name of a model with safetensors weights; empty for the default.
+      revision: for a model on the hub, a commit, branch or tag, or empty for the newest commit;
+        for a folder, the digest that its files must have, or empty.
 
     Raises:
-      InputError: unknown name; or no model of that kind there, or not all of its weights.
+      InputError: the name is unknown, or the model is missing, incomplete or of another kind.
     """
     loaders = {"wav2vec2": _load_wav2vec2, "opensmile": _load_opensmile, "clip": _load_clip}
     if name not in loaders:
-        raise InputError(f"extractor {name!r} is unknown; known: {', '.join(EXTRACTORS)}")
+        raise InputError(f"extractor {name!r} is unknown; use one of {', '.join(EXTRACTORS)}")
     return loaders[name](model or EXTRACTORS[name], revision)
 
 
 def _load_opensmile(name: str, revision: str) -> Extractor:
-    """openSMILE's functionals of ComParE 2016, 6373 numbers: what ECF's own table holds."""
+    """Loads openSMILE's ComParE 2016 functionals, 6373 numbers, as in ECF's official table."""
     if name != EXTRACTORS["opensmile"]:
-        raise InputError(f"openSMILE's {name!r} is not used here; leave the model out")
+        raise InputError(f"openSMILE's {name!r} is not supported; omit the model")
     if revision not in ("", opensmile.__version__):
         raise InputError(
-            f"openSMILE is here in version {opensmile.__version__}; "
-            f"pip install opensmile=={revision}"
+            f"openSMILE {opensmile.__version__} is installed; pip install opensmile=={revision}"
         )
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
     def read(stretch: Stretch) -> np.ndarray:
         samples = _listen(stretch)
-        if len(samples) < _RATE // 10:  # a window of 60 ms, and some neighbours for its changes
+        if len(samples) < _RATE // 10:  # a window of 60 ms, and neighbouring windows for the deltas
             raise ClipError(
-                f"{stretch.path}: {len(samples) / _RATE:.3f} s of sound are too short for "
+                f"{stretch.path}: {len(samples) / _RATE:.3f} s of audio are too short for "
                 "openSMILE; correct the times or the file"
             )
         return samples
@@ -108,17 +106,18 @@ def _load_opensmile(name: str, revision: str) -> Extractor:
 
 
 def _load_wav2vec2(name: str, revision: str) -> Extractor:
-    """wav2vec 2.0: the mean of the last hidden states.
+    """Loads wav2vec 2.0; a clip's vector is the mean of the last hidden states.
 
-    Models with `feat_extract_norm` "group" normalise over time, padding and all, and were trained
-    without a mask: they get one clip at a time. The others get clips of like length together.
+    Models with `feat_extract_norm` "group" normalise over time, padding included, and were trained
+    without an attention mask, so they process one clip at a time. Other models process batches of
+    clips of similar length.
     """
     model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
     prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
     if prepare.sampling_rate != _RATE:
-        raise InputError(f"{name}: is for {prepare.sampling_rate} Hz; take a model for {_RATE}")
+        raise InputError(f"{name}: is for {prepare.sampling_rate} Hz; use a model for {_RATE} Hz")
     config = model.config
-    shortest = 1  # samples that make one frame
+    shortest = 1  # number of samples in one frame
     for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
         shortest = (shortest - 1) * stride + kernel
     alone = config.feat_extract_norm == "group"
@@ -150,7 +149,7 @@ def _load_wav2vec2(name: str, revision: str) -> Extractor:
 
 
 def _of_like_length(sounds: Sequence[np.ndarray], alone: bool) -> Iterator[list[int]]:
-    """Indices in batches, short to long, none of more than `LONGEST` with its padding."""
+    """Yields batches of indices by length; a padded batch is at most `LONGEST` seconds long."""
     batch: list[int] = []
     for i in sorted(range(len(sounds)), key=lambda i: len(sounds[i])):
         if batch and (alone or (len(batch) + 1) * len(sounds[i]) > LONGEST * _RATE):
@@ -162,10 +161,10 @@ def _of_like_length(sounds: Sequence[np.ndarray], alone: bool) -> Iterator[list[
 
 
 def _load_clip(name: str, revision: str) -> Extractor:
-    """CLIP: the mean of the image embeddings of `FRAMES` evenly spaced frames."""
+    """Loads CLIP; a clip's vector is the mean image embedding of `FRAMES` evenly spaced frames."""
     kind = transformers.CLIPVisionModelWithProjection
     model, found = _load_model(kind, name, revision, "clip")
-    # One of the two ways to resize, so that a table does not depend on what else is installed.
+    # A fixed backend, so that the features do not depend on which packages are installed.
     prepare = _from_pretrained(transformers.AutoImageProcessor, name, revision, backend="pil")
 
     def read(stretch: Stretch) -> np.ndarray:
@@ -198,20 +197,20 @@ def _listen(stretch: Stretch) -> np.ndarray:
 
 
 def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, str]:
-    """A model that is ready to compute, and its revision: its digest, or its commit on the hub."""
+    """Returns a model in inference mode and its revision: its digest, or its commit on the hub."""
     found = _from_pretrained(transformers.AutoConfig, name, revision).model_type
     if found not in (family, f"{family}_vision_model"):
-        raise InputError(f"{name}: is of model_type {found!r}; give a model of {family!r}")
-    # Safetensors alone: nothing is ever unpickled.
+        raise InputError(f"{name}: has model_type {found!r}; give a model of type {family!r}")
+    # Safetensors only: nothing is ever unpickled.
     model, loaded = _from_pretrained(
         kind, name, revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
     )
-    # Transformers draws what is not there at random. The mask's vector is for training only.
+    # Transformers initialises missing weights at random. The mask's vector is for training only.
     missing = sorted({*loaded["missing_keys"]} - {"masked_spec_embed"})
     missing += sorted(str(key) for key in loaded.get("mismatched_keys") or ())
     if missing:
         raise InputError(
-            f"{name}: {len(missing)} weights are not there or of another shape, the first being "
+            f"{name}: {len(missing)} weights are missing or of the wrong shape, the first being "
             f"{missing[0]}; download it again"
         )
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -219,26 +218,26 @@ def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, 
     if folder.is_dir():
         digest = _digest(folder)
         if revision not in ("", digest):
-            raise InputError(f"{name}: its files have the digest {digest}, not {revision}")
+            raise InputError(f"{name}: digest of its files is {digest}, not {revision}")
         return model, digest
-    # In the hub's cache, where it is by now, a model's folder has the commit for a name.
+    # The model is now in the hub's cache, where its folder is named after the commit.
     config = try_to_load_from_cache(name, "config.json", revision=revision or None)
     if not isinstance(config, str):
-        raise InputError(f"{name}: its commit cannot be found in the cache of the hub")
+        raise InputError(f"{name}: its commit was not found in the hub's cache; download it again")
     return model, Path(config).parent.name
 
 
 def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any:
     folder = Path(name).expanduser()
-    if folder.is_file():  # Transformers would take it for weights, pickled ones too
+    if folder.is_file():  # Transformers would load it as weights, even pickled ones
         raise InputError(f"{name}: is a file; give the folder of the model")
     if not folder.is_dir():
         options["revision"] = revision or "main"
     level = logging.getLogger("transformers").level
-    transformers.logging.set_verbosity_error()  # a missing weight is said below, in one line
+    transformers.logging.set_verbosity_error()  # missing weights are reported in one line instead
     try:
         return kind.from_pretrained(str(folder), **options)
-    # The last three where a JSON file of the model holds something else than Transformers expects.
+    # The last three are raised if a JSON file of the model has unexpected contents.
     except (
         *(OSError, ValueError, RuntimeError, SafetensorError),
         *(AttributeError, TypeError, StrictDataclassError),
@@ -253,7 +252,7 @@ def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any
 
 
 def _digest(folder: Path) -> str:
-    """Of the files in a folder that make the vectors."""
+    """Returns a digest of the files in a folder that determine the vectors."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
         with path.open("rb") as file:

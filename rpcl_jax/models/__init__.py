@@ -1,1 +1,1 @@
-"""The backbone and the pair scorer. Nothing here knows of training objectives."""
+"""The backbone and the pair scorer. Nothing here depends on the training objective."""

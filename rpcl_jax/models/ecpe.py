@@ -1,4 +1,4 @@
-"""The whole model: a batch -> emotion logits, cause logits, pair logits."""
+"""The complete model: from a batch to emotion, cause and pair logits."""
 
 from typing import NamedTuple
 
@@ -18,20 +18,20 @@ from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
 
 class Outputs(NamedTuple):
-    """What the backbone and the scorer say of b dialogues of n utterances."""
+    """What the backbone and the scorer return for b dialogues of n utterances."""
 
-    utterances: jax.Array  # h, [b, n, width], 0 where there is no utterance
+    utterances: jax.Array  # h, [b, n, width], 0 in the padding
     emotion_logits: jax.Array  # [b, n, emotions]
     cause_logits: jax.Array  # [b, n, 2]
     pair_logits: jax.Array  # [b, n, n, 2]
 
 
 class PairExtractor(nn.Module):
-    """Backbone {x_t} -> {h_t}, utterance heads and pair scorer (docs/method.md, "Backbone")."""
+    """Backbone, utterance heads and pair scorer; docs/method.md, "Backbone", describes them."""
 
-    encoder: TextEncoderConfig  # has no parameters where batches hold a frozen encoder's vectors
+    encoder: TextEncoderConfig  # without parameters if batches hold a frozen encoder's vectors
     modalities: str
-    emotions: int  # classes of the emotion head
+    emotions: int  # number of classes of the emotion head
     width: int
     heads: int
     fusion_layers: int
@@ -41,7 +41,7 @@ class PairExtractor(nn.Module):
     dtype: jax.typing.DTypeLike = jnp.float32  # of the text encoder's activations
 
     def setup(self):
-        """Names the four parts; `text_encoder` is the group with a learning rate of its own."""
+        """Names the parts; `text_encoder` is the parameter group with its own learning rate."""
         self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
         self.fusion = FusionBackbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
@@ -53,7 +53,7 @@ class PairExtractor(nn.Module):
         )
 
     def __call__(self, batch: Batch, *, deterministic: bool = True) -> Outputs:
-        """Scores the dialogues of a batch."""
+        """Returns the outputs for the dialogues of a batch, clean view."""
         if isinstance(batch.text, TextVectors):
             text = batch.text.vectors
         else:
@@ -78,7 +78,7 @@ class PairExtractor(nn.Module):
         )
 
     def score_pairs(self, h, batch: Batch, *, deterministic: bool = True) -> jax.Array:
-        """Pair logits [b, n, n, 2] of any utterance representations, clean or corrupted."""
+        """Returns pair logits [b, n, n, 2] of utterance representations h, clean or corrupted."""
         slots, places = batch.dialogue_rows
         logits = self.pair_scorer(
             pack_utterances(h, slots),

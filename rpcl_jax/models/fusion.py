@@ -1,4 +1,4 @@
-"""The fusion backbone: word vectors and features of a dialogue -> {h_t}, one per utterance."""
+"""The fusion backbone: from word vectors and features of a dialogue to one h_t per utterance."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from rpcl_jax.data.features import MODALITIES, Features
 from rpcl_jax.models.dropout import dropout
 
-FURTHEST = 10.0  # standard deviations that a feature may be from its mean
+FURTHEST = 10.0  # features are clipped this many standard deviations from their mean
 
 
 def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> jax.Array:
-    """Mean of each utterance's word pieces.
+    """Returns the mean vector of each utterance's word pieces.
 
     Args:
       hidden: [rows, length, d], word-piece vectors.
-      utterance_ids: int [rows, length], the slot of each, `slots` for none.
-      slots: number of utterances, b · n.
+      utterance_ids: int [rows, length], the utterance slot of each word piece; `slots` for none.
+      slots: number of utterance slots, b · n.
 
     Returns:
       float32 [slots, d]; zeros for a slot without word pieces.
@@ -31,9 +31,9 @@ def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> 
 
 
 def encode_utterances(encode: Callable[..., jax.Array], batch) -> jax.Array:
-    """Text vectors of the utterances of a `rpcl_jax.batching.batch.Batch`, float32 [b, n, d].
+    """Returns the text vectors of a `rpcl_jax.batching.batch.Batch`, float32 [b, n, d].
 
-    `encode` is a text encoder: token, segment and position ids -> [rows, length, d].
+    `encode` maps token, segment and position ids [rows, length] to vectors [rows, length, d].
     """
     text = batch.text
     words = encode(text.token_ids, text.segment_ids, text.position_ids)
@@ -42,24 +42,24 @@ def encode_utterances(encode: Callable[..., jax.Array], batch) -> jax.Array:
 
 
 def pack_utterances(x: jax.Array, slots: jax.Array) -> jax.Array:
-    """[b, n, ...] -> [rows, n, ...], what lies at each place of the rows, 0 where nothing does.
+    """Packs [b, n, ...] into rows [rows, n, ...]; empty places are 0.
 
-    `slots` is that of `rpcl_jax.batching.packing.DialogueRows`; with its `places` for `slots` this
-    goes back from [rows, n, ...] to [b, n, ...].
+    `slots` comes from `rpcl_jax.batching.packing.DialogueRows`. With its `places` as `slots`, this
+    function unpacks [rows, n, ...] into [b, n, ...].
     """
     return jnp.take(x.reshape(-1, *x.shape[2:]), slots, axis=0, mode="fill", fill_value=0)
 
 
 def unpack_pairs(pairs: jax.Array, places: jax.Array) -> jax.Array:
-    """[rows, n, n, ...] -> [b, n, n, ...], 0 where one of the two is no utterance."""
+    """Unpacks cells [rows, n, n, ...] into [b, n, n, ...]; cells in the padding are 0."""
     n = pairs.shape[1]
-    row, column = jnp.divmod(places, n)  # of no utterance, a row too many
+    row, column = jnp.divmod(places, n)  # padding gets a row index past the last row
     row = jnp.maximum(row[:, :, None], row[:, None, :])
     return pairs.at[row, column[:, :, None], column[:, None, :]].get(mode="fill", fill_value=0)
 
 
 def relative_positions(n: int, reach: int) -> jax.Array:
-    """Int [n, n], the distance i - j clipped to ±reach and shifted to 0 … 2 · reach."""
+    """Returns int [n, n], the distance i - j clipped to ±reach and shifted to 0 … 2 · reach."""
     place = jnp.arange(n)
     return jnp.clip(place[:, None] - place[None, :], -reach, reach) + reach
 
@@ -67,8 +67,9 @@ def relative_positions(n: int, reach: int) -> jax.Array:
 class DialogueLayer(nn.Module):
     """A pre-norm transformer layer over the utterances of a dialogue.
 
-    Dialogues may lie end to end in a row: an utterance attends to those with its `dialogue_ids`.
-    A bias per head says how far apart two utterances are and whether one person speaks both.
+    A row may hold several dialogues; an utterance attends only to utterances with the same dialogue
+    id. Each head has learned biases for the distance of two utterances and for whether both have
+    the same speaker.
     """
 
     width: int
@@ -78,7 +79,7 @@ class DialogueLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x, dialogue_ids, speakers, *, deterministic: bool):
-        """[rows, n, width], int [rows, n], int [rows, n] -> [rows, n, width]."""
+        """Maps x [rows, n, width] to the same shape; ids and speakers are int [rows, n]."""
         n, head_width = x.shape[1], self.width // self.heads
         distance = self.param("distance", nn.initializers.zeros, (2 * self.reach + 1, self.heads))
         same_speaker = self.param("same_speaker", nn.initializers.zeros, (2, self.heads))
@@ -111,25 +112,24 @@ class DialogueLayer(nn.Module):
 
 
 class FeatureProjection(nn.Module):
-    """Features of a modality -> vectors of the model's width; a learned vector where it is absent.
+    """Projects a modality's features to the model's width; absent ones become a learned vector.
 
-    `mean` and `scale` standardise the features. They are not learned but set before the first step
-    (`rpcl_jax.train.initial_state`); as parameters they travel with every checkpoint. The vector
-    begins at 0, which adds nothing to the text, and stays there if no training utterance is without
-    the modality.
+    `mean` and `scale` standardise the features. They are set before the first step and not trained;
+    being parameters, they are part of every checkpoint. The learned vector `absent` starts at 0,
+    which adds nothing to the text, and stays 0 if every training utterance has the modality.
     """
 
     width: int
 
     @nn.compact
     def __call__(self, features: Features):
-        """Values [rows, n, d] and bool present [rows, n] -> [rows, n, width]."""
+        """Maps values [rows, n, d] and bool present [rows, n] to [rows, n, width]."""
         values, present = features
         mean = self.param("mean", nn.initializers.zeros, values.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, values.shape[-1:])
         values = (values - jax.lax.stop_gradient(mean)) / jax.lax.stop_gradient(scale)
-        # openSMILE's functionals are now and then thousands of deviations away from their mean; and
-        # what is absent must not come through as a number, nor as the gradient of one.
+        # openSMILE's functionals occasionally are thousands of deviations from their mean. Absent
+        # features must contribute neither to the value nor to the gradient.
         values = jnp.clip(jnp.where(present[..., None], values, 0.0), -FURTHEST, FURTHEST)
         y = nn.LayerNorm(name="norm")(nn.Dense(self.width, name="dense")(values))
         absent = self.param("absent", nn.initializers.zeros, (self.width,))
@@ -137,9 +137,9 @@ class FeatureProjection(nn.Module):
 
 
 class FusionBackbone(nn.Module):
-    """Text, audio and vision of each utterance, gated together and read in the dialogue.
+    """Fuses text, audio and vision of each utterance by gates, then applies dialogue layers.
 
-    Only the projections of the modalities in `modalities` exist ("t", "ta", "tv" or "tav").
+    Only the modalities in `modalities` ("t", "ta", "tv" or "tav") have parameters.
     """
 
     modalities: str
@@ -150,14 +150,14 @@ class FusionBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Utterance representations.
+        """Returns utterance representations.
 
         Args:
           text: [rows, n, d], pooled word vectors.
-          features: `Features` of "audio" and "vision", [rows, n, …] each; None where not read.
+          features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
           dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
-          speakers: int [rows, n], numbered inside the dialogue.
-          deterministic: no dropout.
+          speakers: int [rows, n], numbered within the dialogue.
+          deterministic: True disables dropout.
 
         Returns:
           h, [rows, n, width].

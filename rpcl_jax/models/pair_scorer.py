@@ -1,4 +1,4 @@
-"""The pair scorer: the whole dialogue's {h_t} -> s[i, j], eq. 3."""
+"""The pair scorer: from the utterance representations h of a dialogue to s[i, j] (eq. 3)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from rpcl_jax.models.fusion import DialogueLayer, relative_positions
 class PairScorer(nn.Module):
     """Scores every (emotion i, cause j) of a dialogue.
 
-    It first lets the utterances read each other (`layers` ≥ 1), so that a bystander has a say in
-    a pair's confidence and its corruption means something (docs/method.md, "Backbone"). Each cell
-    then sees its emotion's view, its cause's view, their product, how far apart they are and
-    whether one person speaks both.
+    Its dialogue layers (`layers` ≥ 1) come first: without them, corrupting a bystander could not
+    change a pair's confidence (docs/method.md, "Backbone"). Each cell then combines a projection of
+    its emotion utterance, one of its cause utterance, their product, the distance between them and
+    whether both have the same speaker.
     """
 
     width: int
@@ -25,7 +25,11 @@ class PairScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """[rows, n, width], int [rows, n], int [rows, n] -> pair logits [rows, n, n, 2]."""
+        """Maps h [rows, n, width], with int ids [rows, n] and speakers [rows, n], to pair logits.
+
+        Returns:
+          [rows, n, n, 2].
+        """
         n = h.shape[1]
         x = h
         for layer in range(self.layers):
@@ -40,8 +44,9 @@ class PairScorer(nn.Module):
             nn.Dense(factor, name="emotion_factor")(x)[:, :, None, :]
             * nn.Dense(factor, name="cause_factor")(x)[:, None, :, :]
         )
-        # The tables begin as large as the projections beside them. Begun at BERT's 0.02, distance,
-        # the best single hint at a cause, takes most of a run to be heard at all.
+        # The tables start at the scale of the projections they are added to. If they started at
+        # BERT's 0.02, distance, the best single predictor of a cause, would have no effect for most
+        # of a run.
         distance = self.param(
             "distance", nn.initializers.normal(1.0), (2 * self.reach + 1, self.pair_width)
         )

@@ -1,4 +1,4 @@
-"""From a Hugging Face folder or hub name to the text encoder's config, parameters, tokenizer."""
+"""Loads a text encoder's config, parameters and tokenizer from a folder or the Hugging Face hub."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
 
 BERT_LIKE = ("bert",)
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")  # positions begin after the padding index
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")  # positions start after the padding index
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 HUB_FILES = (
@@ -22,17 +22,17 @@ HUB_FILES = (
     *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
     *("special_tokens_map.json", "added_tokens.json"),
 )
-# What a checkpoint may hold beside the encoder: heads and, from older versions, a buffer.
+# What a checkpoint may contain besides the encoder: heads and, in older ones, a buffer.
 EXTRAS = re.compile(r"(pooler|cls|lm_head)\..*|embeddings\.position_ids")
 
 
 def resolve_pretrained(name_or_path: str | Path) -> Path:
-    """The local folder of an encoder, downloaded from the Hugging Face hub if it is a hub name.
+    """Returns the local folder of an encoder, downloaded if it is named on the Hugging Face hub.
 
-    Something that exists, or begins with "." or "/" or "~", or has more than one "/", is a path.
+    `name_or_path` is a path if it exists, starts with ".", "/" or "~", or has more than one "/".
 
     Raises:
-      InputError: no such folder; or a name that neither the hub nor its local cache has.
+      InputError: the folder does not exist, or neither the hub nor its local cache has the name.
     """
     name = str(name_or_path)
     folder = Path(name).expanduser()
@@ -47,17 +47,17 @@ def resolve_pretrained(name_or_path: str | Path) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (OSError, HFValidationError) as error:
         raise InputError(
-            f"{name}: no such folder, and not to be had from the Hugging Face hub "
+            f"{name}: no such folder, and not available from the Hugging Face hub "
             f"({str(error).splitlines()[0]}); check name and connection, or download it elsewhere "
             f"(hf download {name} --local-dir FOLDER) and give FOLDER"
         ) from error
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The fast tokenizer in a local folder.
+    """Loads the fast tokenizer in a local folder.
 
     Raises:
-      InputError: the folder has no tokenizer, or none with [CLS] and [SEP] or their like.
+      InputError: the folder has no fast tokenizer with [CLS] and [SEP] or equivalent tokens.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -74,25 +74,25 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         ) from error
     if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
         raise InputError(
-            f"{folder}: not a fast tokenizer with [CLS] and [SEP] or their like; "
+            f"{folder}: not a fast tokenizer with [CLS] and [SEP] or equivalent tokens; "
             "convert it with transformers (AutoTokenizer, save_pretrained)"
         )
     return tokenizer
 
 
 def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict]:
-    """Config and parameters of `rpcl_jax.models.text_encoder.TextEncoder` from a checkpoint.
+    """Loads config and parameters of `rpcl_jax.models.text_encoder.TextEncoder`.
 
     Args:
-      name_or_path: a folder with config.json and safetensors, whole or sharded, or a hub name.
+      name_or_path: a hub name, or a folder with config.json and safetensors, sharded or not.
 
     Returns:
       The config, and the parameters as nested dictionaries of float32 NumPy arrays.
 
     Raises:
-      InputError: no folder, no config or no safetensors in it; a model that is neither BERT- nor
-        RoBERTa-like or not one this encoder computes; a parameter missing, left over (but for
-        `EXTRAS`) or of the wrong shape: all are named.
+      InputError: the folder, its config or its safetensors are missing; the model is neither BERT-
+        nor RoBERTa-like or uses an unsupported option; or parameters are missing, left over
+        (except `EXTRAS`) or of the wrong shape. The message names all of them.
     """
     folder = resolve_pretrained(name_or_path)
     config = read_config(folder)
@@ -100,7 +100,7 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict]:
 
 
 def read_config(folder: Path) -> TextEncoderConfig:
-    """The sizes in a folder's config.json.
+    """Reads the sizes in a folder's config.json.
 
     Raises:
       InputError: see `load_pretrained`.
@@ -120,8 +120,8 @@ def read_config(folder: Path) -> TextEncoderConfig:
             "take a model with 'absolute'"
         )
     if written.get("is_decoder"):
-        raise InputError(f"{path}: is_decoder is true; take an encoder, it reads both ways")
-    # What the file leaves out is the default of its family.
+        raise InputError(f"{path}: is_decoder is true; take an encoder, which attends both ways")
+    # AutoConfig fills in the defaults of the model's family.
     read = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if read.hidden_act not in ACTIVATIONS:
         raise InputError(
@@ -158,14 +158,14 @@ def _read_json(path: Path) -> dict:
 
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a folder's safetensors, float32, under their names without the prefix."""
+    """Reads a folder's safetensors as float32, by name without the model's prefix."""
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     elif (folder / INDEX).is_file():
         files = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
     elif list(folder.glob("pytorch_model*.bin")):
         raise InputError(
-            f"{folder}: has pytorch_model.bin, which is a pickle and is not read; write "
+            f"{folder}: pytorch_model.bin is a pickle and is not read; write "
             f"{WEIGHTS} with transformers (AutoModel.from_pretrained, save_pretrained)"
         )
     else:
@@ -175,7 +175,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
         path = folder / file
         try:
             with safe_open(path, framework="numpy") as opened:
-                names = opened.keys()  # no dictionary: it cannot be iterated
+                names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
                     key = re.sub(r"^(bert|roberta)\.", "", name)
                     key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
@@ -188,7 +188,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: Path) -> dict:
-    """Renames and transposes; every tensor is taken once, and every parameter found."""
+    """Renames and transposes tensors; checks that each is used once and none is missing."""
     left, missing, misshapen = dict(tensors), [], []
 
     def take(name, *shape):
@@ -199,13 +199,13 @@ def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: 
             misshapen.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
         else:
             return tensor
-        return np.zeros(shape, np.float32)  # so that one message names all that is wrong
+        return np.zeros(shape, np.float32)  # continue, so that one message names all problems
 
     def norm(name):
         return {"scale": take(f"{name}.weight", hidden), "bias": take(f"{name}.bias", hidden)}
 
     def dense(names, size, out):
-        """One matrix product of what the checkpoint has as one or several, side by side."""
+        """Joins one or several dense layers of the checkpoint into one, side by side."""
         kernels = [take(f"{name}.weight", out, size).T for name in names]
         biases = [take(f"{name}.bias", out) for name in names]
         return {"kernel": np.concatenate(kernels, axis=1), "bias": np.concatenate(biases)}
@@ -234,13 +234,13 @@ def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: 
         for what, names in (
             ("missing", missing),
             ("left over", sorted(left)),
-            ("of another shape", misshapen),
+            ("of the wrong shape", misshapen),
         )
         if names
     ]
     if problems:
         raise InputError(
-            f"{folder}: the weights are not those of its config.json: {'; '.join(problems)}; "
+            f"{folder}: the weights do not match config.json: {'; '.join(problems)}; "
             "download it again or correct config.json"
         )
     return params

@@ -1,4 +1,4 @@
-"""The text encoder: BERT and RoBERTa as Flax modules, over packed rows of word pieces."""
+"""The text encoder: BERT and RoBERTa as Flax modules that read packed rows of word pieces."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from rpcl_jax.models.dropout import dropout
 
 @jax.custom_jvp
 def erf_gelu(x):
-    """GELU, x · Φ(x), computed with erf as BERT does: through erfc, as in JAX, it is slower.
+    """Computes GELU, x · Φ(x), with erf as BERT does; JAX's own version with erfc is slower.
 
-    Its derivative is written out because JAX 0.12 cannot differentiate erf inside `shard_map`.
+    The derivative is explicit because JAX 0.12 cannot differentiate erf inside `shard_map`.
     """
     return x * _normal_cdf(x)
 
@@ -26,7 +26,7 @@ def _normal_cdf(x):
 
 @erf_gelu.defjvp
 def _erf_gelu_jvp(primals, tangents):
-    """d/dx (x Φ(x)) = Φ(x) + x φ(x), where φ is the standard normal density."""
+    """Uses d/dx (x Φ(x)) = Φ(x) + x φ(x), where φ is the standard normal density."""
     (x,), (tangent,) = primals, tangents
     cdf = _normal_cdf(x)
     density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
@@ -35,18 +35,18 @@ def _erf_gelu_jvp(primals, tangents):
 
 ACTIVATIONS: dict[str, Callable] = {
     "gelu": erf_gelu,
-    "gelu_new": partial(nn.gelu, approximate=True),  # with tanh
+    "gelu_new": partial(nn.gelu, approximate=True),  # the tanh approximation
     "relu": nn.relu,
 }
-_init = nn.initializers.normal(0.02)  # BERT's
+_init = nn.initializers.normal(0.02)  # as in BERT
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """Sizes and choices of an encoder; `dataclasses.asdict` of it is JSON.
+    """Sizes and options of an encoder; `dataclasses.asdict` of it is JSON-serialisable.
 
-    `max_positions` is the longest segment. `position_offset` is how many rows of the position
-    table come before the row of position 0: 2 for RoBERTa, 0 for BERT.
+    `max_positions` is the longest segment, in word pieces. `position_offset` is the row of position
+    0 in the position table: 2 for RoBERTa, 0 for BERT.
     """
 
     vocab_size: int
@@ -65,16 +65,16 @@ class TextEncoderConfig:
 
 @jax.custom_vjp
 def segment_attention(query, key, value, segment_ids, keep):
-    """Softmax attention of every piece to the pieces of its segment.
+    """Computes softmax attention of every word piece to the pieces of its segment.
 
-    Written with its own derivative: the one JAX finds multiplies by transposes of what has two
-    length axes, which costs a CPU twice the time of transposing what has one.
+    The derivative is explicit: JAX's own multiplies by transposes of arrays with two length axes,
+    which takes a CPU twice as long as transposing arrays with one.
 
     Args:
       query, key, value: [rows, heads, length, d]; the query is already divided by sqrt(d).
-      segment_ids: int [rows, length]; 0, padding, is a segment like any other, so that no row of
-        the softmax is empty.
-      keep: [rows, heads, length, length], what to multiply the weights by (dropout), or None.
+      segment_ids: int [rows, length]. Padding, 0, is treated as a segment, so that no row of the
+        softmax is empty.
+      keep: [rows, heads, length, length], factors of the weights (dropout), or None.
 
     Returns:
       [rows, heads, length, d].
@@ -95,7 +95,7 @@ def _attend(query, key, value, segment_ids, keep):
 
 def _attend_backward(saved, gradient):
     query, key, value, keep, weights, total, out = saved
-    # The weights were not divided by their total: the gradient is.
+    # The forward pass divides the output, not the weights, by their total; so does the gradient.
     gradient = gradient / total
     shift = (gradient * out).sum(-1, keepdims=True)
     gradient = gradient.astype(value.dtype)
@@ -105,7 +105,7 @@ def _attend_backward(saved, gradient):
         kept, upstream = weights * keep, upstream * keep
     d_logits = (weights * (upstream - shift)).astype(value.dtype)
     d_query = jnp.einsum("rhij,rhjd->rhid", d_logits, key)
-    # The barriers keep XLA from turning these into products with transposes of the large factor.
+    # The barriers stop XLA from rewriting these as products with transposes of the large factor.
     gradient, query = jax.lax.optimization_barrier(
         (gradient.swapaxes(-1, -2), query.swapaxes(-1, -2))
     )
@@ -123,14 +123,14 @@ segment_attention.defvjp(_attend, _attend_backward)
 
 
 class EncoderLayer(nn.Module):
-    """A post-norm transformer layer: attention inside segments, then a feed-forward network."""
+    """A post-norm transformer layer: attention within segments, then a feed-forward network."""
 
     config: TextEncoderConfig
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x, segment_ids, *, deterministic: bool):
-        """[rows * length, hidden], int [rows, length] -> [rows * length, hidden]."""
+        """Maps x [rows * length, hidden] to the same shape; segment ids are int [rows, length]."""
         c = self.config
 
         def dense(size, name):
@@ -162,8 +162,7 @@ class EncoderLayer(nn.Module):
 class TextEncoder(nn.Module):
     """BERT or RoBERTa without its pooler.
 
-    Parameters are float32; `dtype` is that of the matrix products. Layer norms and softmax are
-    computed in float32.
+    Parameters are float32. Matrix products use `dtype`; layer norms and softmax use float32.
     """
 
     config: TextEncoderConfig
@@ -171,16 +170,16 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, token_ids, segment_ids, position_ids, *, deterministic: bool = True):
-        """Vectors of word pieces, each read among the pieces of its own segment only.
+        """Returns the vectors of word pieces; each attends only to the pieces of its segment.
 
         Args:
           token_ids: int [rows, length].
-          segment_ids: int [rows, length], 1 and up; 0 for padding.
+          segment_ids: int [rows, length], from 1; 0 for padding.
           position_ids: int [rows, length], from 0 in each segment, below `max_positions`.
-          deterministic: no dropout.
+          deterministic: True disables dropout.
 
         Returns:
-          `dtype` [rows, length, hidden]; meaningless, but finite, at padding.
+          `dtype` [rows, length, hidden]; values in the padding are finite but meaningless.
         """
         c = self.config
         shape = token_ids.shape
@@ -188,7 +187,7 @@ class TextEncoder(nn.Module):
         def table(size, name):
             return nn.Embed(size, c.hidden_size, embedding_init=_init, name=name)
 
-        # Two axes throughout: XLA multiplies [rows, length, hidden] at half the speed on a CPU.
+        # Keep two axes: on a CPU, XLA multiplies [rows, length, hidden] at half the speed.
         x = table(c.vocab_size, "word_embeddings")(token_ids.reshape(-1))
         positions = table(c.max_positions + c.position_offset, "position_embeddings")
         x += positions(position_ids.reshape(-1) + c.position_offset)

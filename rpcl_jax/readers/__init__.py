@@ -1,1 +1,1 @@
-"""One module per source format; each yields `rpcl_jax.data.dialogue.Dialogue`."""
+"""One module per source format; each returns `rpcl_jax.data.dialogue.Dialogue` objects."""

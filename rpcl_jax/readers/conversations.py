@@ -1,11 +1,11 @@
-"""Our own format, for whatever has no reader of its own: one JSON object per line.
+"""Our own format, for corpora without a reader: one JSON object per line.
 
     {"id": "1", "utterances": [{"id": "dia1utt1", "speaker": "Ann", "text": "Oh!", "emotion": "joy",
      "clip": {"video": "x", "start": 1.5, "end": 2.0}}, …], "pairs": [[3, 1], …]}
 
-`pairs` are [emotion utterance, cause utterance], counted from 1. `emotion`, `clip`, a clip's
-`start` and `end`, and `pairs` are absent where they are not known; `pairs` is empty where there is
-none.
+`pairs` are [emotion utterance, cause utterance], numbered from 1. `emotion`, `clip`, a clip's
+`start` and `end`, and `pairs` are left out if they are unknown. An empty `pairs` means that the
+conversation has none.
 """
 
 import json
@@ -20,23 +20,23 @@ from rpcl_jax.readers.objects import field, read_objects
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
-    """Reads `root/<split>.jsonl`, all of whose conversations must be labelled.
+    """Reads `root/<split>.jsonl`, in which every conversation must be labelled.
 
     Raises:
-      InputError: the file is not there or malformed, or a conversation has no `pairs`.
+      InputError: the file is missing or malformed, or a conversation has no `pairs`.
     """
     path = root / f"{split}.jsonl"
     if not path.is_file():
         raise InputError(
-            f"{path}: not there; tools/convert.py writes such files, and --config.data.root names "
-            "their folder"
+            f"{path}: not found; write it with tools/convert.py and pass its folder as "
+            "--config.data.root"
         )
     dialogues = read_conversations(path)
     for dialogue in dialogues:
         if dialogue.pairs is None:
             raise InputError(
-                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation need "
-                "them, [] where there is none"
+                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation "
+                "require it, write [] if there are none"
             )
     return dialogues
 
@@ -45,32 +45,32 @@ def read_conversations(path: Path) -> list[Dialogue]:
     """Reads a file of conversations; see `parse_objects`.
 
     Raises:
-      InputError: the file is malformed, empty, or a conversation is unusable.
+      InputError: the file is malformed or empty, or a conversation is invalid.
     """
     dialogues = parse_objects(read_objects(path), str(path))
     if not dialogues:
-        raise InputError(f"{path}: holds no conversation; is it the right file?")
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
     return dialogues
 
 
 def is_ours(item: Any) -> bool:
-    """Whether an object of a JSON file is a conversation of this form, right or wrong."""
+    """Returns whether a JSON object is meant to be in this format, valid or not."""
     return isinstance(item, Mapping) and "utterances" in item
 
 
 def parse_objects(
     objects: Sequence[Mapping[str, Any]], where: str, labelled: bool = True
 ) -> list[Dialogue]:
-    """Makes dialogues of conversations in this module's form; what else they hold is ignored.
+    """Converts conversations in this module's format to dialogues; other fields are ignored.
 
     Args:
-      objects: the conversations. An `id` is a string or a whole number. An utterance without `id`
-        gets `dia<id of the conversation>utt<its number>`.
-      where: what error messages call `objects`, usually a file.
-      labelled: take emotions and pairs where they are there; False: do not look at them.
+      objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
+        `dia<id of the conversation>utt<its number>`.
+      where: the name of `objects` in error messages, usually a file.
+      labelled: whether to read emotions and pairs, if present.
 
     Raises:
-      InputError: a conversation is not of this form or unusable, or two have one id.
+      InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     dialogues = [
         _parse_conversation(item, f"{where}: conversation number {number}", labelled)
@@ -120,13 +120,13 @@ def _parse_pair(entry: Any, where: str) -> tuple[int, int]:
         case [int(emotion), int(cause)] if bool not in map(type, entry):
             return emotion - 1, cause - 1
     raise InputError(
-        f"{where}: {str(entry)[:40]} is not a pair; write [3, 1] where utterance 1 is a cause of "
-        "the emotion of utterance 3"
+        f"{where}: {str(entry)[:40]} is not a pair; write [3, 1] if utterance 1 causes the "
+        "emotion of utterance 3"
     )
 
 
 def dialogue_object(dialogue: Dialogue) -> dict[str, Any]:
-    """A dialogue in this module's form; `parse_objects` makes the same dialogue of it again."""
+    """Returns a dialogue in this module's format; `parse_objects` is the inverse."""
     item: dict[str, Any] = {
         "id": dialogue.id,
         "utterances": [_utterance_object(utterance) for utterance in dialogue.utterances],
@@ -154,13 +154,13 @@ def with_pairs(
     emotions: Sequence[str],
     confidences: Sequence[float],
 ) -> dict[str, Any]:
-    """A copy of a conversation that says its pairs; what it said of them is replaced.
+    """Returns a copy of the conversation with its pairs replaced.
 
     Args:
-      item: in this module's form; whatever else it holds is kept.
+      item: a conversation in this module's format; its other fields are kept.
       pairs: (emotion utterance, cause utterance), 0-based.
-      emotions: of the emotion utterance, one per pair: "pair_emotions".
-      confidences: one per pair: "pair_confidences".
+      emotions: the emotion of each pair's emotion utterance, written as "pair_emotions".
+      confidences: one per pair, written as "pair_confidences".
     """
     return {
         **item,
@@ -175,9 +175,9 @@ def _without_nothing(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_conversations(path: Path, dialogues: Iterable[Dialogue]) -> None:
-    """Writes a file of conversations whole or not at all; one that is there is replaced."""
+    """Writes a file of conversations atomically; an existing file is replaced."""
     with written_whole(path) as file:
         for dialogue in dialogues:
             line = json.dumps(dialogue_object(dialogue), ensure_ascii=False, allow_nan=False)
-            # Half a surrogate pair, which UTF-8 has no bytes for, is written as JSON's \ud800.
+            # A lone surrogate, which UTF-8 cannot encode, is written as JSON's escape \ud800.
             file.write(line.encode("utf-8", "backslashreplace") + b"\n")

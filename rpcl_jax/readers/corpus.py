@@ -1,4 +1,4 @@
-"""The splits and feature tables that a config names, whatever their format."""
+"""Loads the splits and feature tables that a config names, in any format."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from rpcl_jax.readers import conversations, ecf, mec4, mecad
 from rpcl_jax.readers.ecf_features import read_official
 
 SPLITS = ("train", "dev", "test")
-# Each reads a split: folder, name of the split -> dialogues.
+# Each reader maps a folder and the name of a split to the dialogues of the split.
 READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
     "ecf": ecf.read_split,
     "mecad": mecad.read_split,
@@ -22,8 +22,7 @@ READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
     "conversations": conversations.read_split,
 }
 
-
-SYNTHETIC = "synthetic"  # generated, not read
+SYNTHETIC = "synthetic"  # generated in memory
 FORMATS = (*READERS, SYNTHETIC)
 
 
@@ -35,10 +34,10 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(config: ConfigDict) -> Corpus:
-    """Reads what `config.data` names and `config.modalities` asks for.
+    """Loads the splits that `config.data` names and the tables that `config.modalities` requires.
 
     Raises:
-      InputError: something is not there or not as it should be; the message says what to do.
+      InputError: a file is missing or malformed, or a table lacks an utterance.
     """
     wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
     if config.data.format == SYNTHETIC:
@@ -48,25 +47,25 @@ def load_corpus(config: ConfigDict) -> Corpus:
     tables = {modality: load_table(config.data[modality], modality) for modality in wanted}
     for modality, table in tables.items():
         if not table.row_of_id:
-            raise InputError(f"{table.path}: no utterance has {modality}; go without it")
+            raise InputError(f"{table.path}: no utterance has {modality}; train without it")
         for split, dialogues in splits.items():
             table.check_covers(dialogues, split)
     return Corpus(splits, tables)
 
 
 def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, list[Dialogue]]:
-    """The dialogues of `config.data` alone, by split.
+    """Loads the dialogues that `config.data` names, by split.
 
     Args:
-      config: of a run.
-      names: which splits; the others need not be there.
+      config: config of a run.
+      names: the splits to load; the files of the others need not exist.
 
     Raises:
-      InputError: a file is not there or not as it should be.
+      InputError: a name is not a split, or a file is missing or malformed.
     """
     for name in names:
         if name not in SPLITS:
-            raise InputError(f"{name!r} is no split; the splits are {', '.join(SPLITS)}")
+            raise InputError(f"{name!r} is not a split; the splits are {', '.join(SPLITS)}")
     if config.data.format == SYNTHETIC:
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
@@ -78,15 +77,15 @@ def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, 
 
 
 def load_table(path: str, modality: str) -> FeatureTable:
-    """The feature table at `path`: a folder of ours, or a `.npy` file as ECF's authors give it.
+    """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files.
 
     Raises:
-      InputError: there is none, or it is not as it should be.
+      InputError: the table is missing or malformed.
     """
     if not path:
         raise InputError(
-            f"config.data.{modality}: names no feature table; tools/extract_features.py makes one "
-            "of clips, or go without: --config.modalities=t"
+            f"config.data.{modality}: no feature table is named; make one with "
+            "tools/extract_features.py, or train on text alone with --config.modalities=t"
         )
     if path.endswith(".npy"):
         return read_official(Path(path), Path(path).with_name("video_id_mapping.npy"))
@@ -102,6 +101,6 @@ def _check_emotions(dialogues: list[Dialogue], split: str, config: ConfigDict) -
         for dialogue in dialogues:
             if any(utterance.emotion == EMOTIONAL for utterance in dialogue.utterances):
                 raise InputError(
-                    f"{split}: conversation {dialogue.id} says that there is an emotion, but not "
-                    "which; train with --config.data.emotions=binary"
+                    f"{split}: conversation {dialogue.id} has an emotion without a category; train "
+                    "with --config.data.emotions=binary"
                 )

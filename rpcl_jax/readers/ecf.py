@@ -1,4 +1,4 @@
-"""ECF (Emotion-Cause-in-Friends): the splits in their official text files, or in SemEval's JSON."""
+"""ECF (Emotion-Cause-in-Friends): the official text files, or the JSON files of SemEval-2024."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,18 @@ _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
 _PAIRS = re.compile(rf"({_PAIR.pattern}( *, *{_PAIR.pattern})*)?")
 _CLIP = re.compile(r"(.+): ([0-9:.]+) - ([0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)")
 _TIME = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}\.[0-9]+)")
-_GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
+_GET_IT = "download the file again from https://github.com/NUSTM/MECPE"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
-    """Reads a split of ECF, whichever of its two formats is there.
+    """Reads a split of ECF in either of its two formats.
 
     Args:
-      root: folder with `<split>.txt` or, looked for second, `Subtask_2_<split>.json`.
+      root: folder with `<split>.txt` or, if that is missing, `Subtask_2_<split>.json`.
       split: "train", "dev" or "test".
 
     Raises:
-      InputError: neither file is there, or one is malformed.
+      InputError: both files are missing, or the file is malformed.
     """
     text, subtask = root / f"{split}.txt", root / f"Subtask_2_{split}.json"
     if text.is_file():
@@ -31,7 +31,7 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     if subtask.is_file():
         return read_semeval(subtask, labelled=True)
     raise InputError(
-        f"neither {text} nor {subtask} is there; get ECF with 'git clone "
+        f"neither {text} nor {subtask} was found; get ECF with 'git clone "
         "https://github.com/NUSTM/MECPE' and pass --config.data.root=MECPE/data"
     )
 
@@ -39,17 +39,17 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 def read_ecf_text(path: Path) -> list[Dialogue]:
     """Reads an official text file of ECF.
 
-    A conversation is a line `id length`, a line of pairs `(emotion,cause),…` counted from 1 (empty
-    where there is none) and `length` lines `number | speaker | emotion | text | clip: start - end`.
-    Utterance U of conversation D gets the id `dia<D>utt<U>`, the key of the official feature
-    tables. Its clip is the stretch of the episode that its line names, or None if that stretch does
-    not end after it starts (one utterance of the test split) or its start is no time at all.
+    A conversation is a line `id length`, a line of pairs `(emotion,cause),…` numbered from 1 (empty
+    if there are none) and `length` lines `number | speaker | emotion | text | clip: start - end`.
+    Utterance U of conversation D gets the id `dia<D>utt<U>`, its key in the official feature
+    tables. Its clip is the span of the episode that its line names, or None if the span does not
+    end after it starts (one utterance of the test split) or its start is not a time.
 
     Raises:
-      InputError: the file is not of this form, ends too early, or a conversation is unusable.
+      InputError: the file is unreadable, malformed or truncated, or a conversation is invalid.
     """
     try:
-        # Only "\n" ends a line here: splitlines() would also cut a text at U+2028 and the like.
+        # Split at "\n" only: splitlines() would also split utterances at U+2028 and similar.
         lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; check the path") from error
@@ -66,12 +66,12 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
 
 
 def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
-    """The conversation whose first line is `lines[start]`."""
+    """Parses the conversation whose first line is `lines[start]`."""
     header = _HEADER.fullmatch(lines[start].strip())
     if header is None:
         raise InputError(
             f"{path}:{start + 1}: expected 'conversation-id number-of-utterances' but found "
-            f"{lines[start][:40]!r}; is the number of utterances before it right? Else {_GET_IT}"
+            f"{lines[start][:40]!r}; check the previous number of utterances, or {_GET_IT}"
         )
     number, length = header[1], int(header[2])
     pair_line = "".join(lines[start + 1 : start + 2]).strip()
@@ -82,8 +82,8 @@ def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
         )
     if start + 2 + length > len(lines):
         raise InputError(
-            f"{path}:{len(lines)}: the file ends inside conversation {number}, whose number of "
-            f"utterances is {length} by line {start + 1}; {_GET_IT}"
+            f"{path}:{len(lines)}: the file ends within conversation {number}, which has "
+            f"{length} utterances according to line {start + 1}; {_GET_IT}"
         )
     pairs = sorted((int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(pair_line))
     utterances = tuple(
@@ -95,8 +95,8 @@ def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
 
 
 def _read_utterance(line: str, expected: int, conversation: str, where: str) -> Utterance:
-    """The utterance of one line, which must be number `expected` of its conversation."""
-    # The text may hold a "|" of its own, so the clip is split off from the right.
+    """Parses the line of an utterance, which must be number `expected` of its conversation."""
+    # The text may contain "|", so the clip is split off from the right.
     fields = line.split("|", 3)
     fields[-1:] = fields[-1].rsplit("|", 1)
     fields = [field.strip() for field in fields]
@@ -110,21 +110,21 @@ def _read_utterance(line: str, expected: int, conversation: str, where: str) -> 
     number, speaker, emotion, text, _ = fields
     if number != str(expected):
         raise InputError(
-            f"{where}: utterance {number!r} stands where number {expected} of conversation "
-            f"{conversation} is due; utterances are numbered 1, 2, 3, … without gaps"
+            f"{where}: found utterance {number!r} where number {expected} of conversation "
+            f"{conversation} was expected; number utterances 1, 2, 3, … without gaps"
         )
     if not speaker or not text:
         missing = "text" if speaker else "speaker"
-        raise InputError(f"{where}: utterance {expected} has no {missing}; write it there")
+        raise InputError(f"{where}: utterance {expected} has no {missing}; add it")
     return Utterance(
         f"dia{conversation}utt{expected}", speaker, text, emotion, _make_clip(*stretch.groups())
     )
 
 
 def _make_clip(video: str, start: str, end: str) -> Clip | None:
-    """The clip, or None if its times are of no use."""
+    """Returns the clip, or None if its times are unusable."""
     times = [_TIME.fullmatch(time) for time in (start, end)]
-    # To microseconds: 21 minutes and 16.441 seconds are 1276.441, not 1276.4409999999999.
+    # Rounded to microseconds, so that 21 min 16.441 s is 1276.441 and not 1276.4409999999999.
     seconds = [
         round(3600 * int(time[1]) + 60 * int(time[2]) + float(time[3]), 6) for time in times if time
     ]

@@ -1,7 +1,8 @@
 """ECF's official feature tables (GitHub NUSTM/MECPE), whose map of rows is a pickle.
 
-A pickle is a program that may call anything, so this one is never run. `pickletools` lists its
-instructions, which must be exactly those that write an array of one dict; the items are read off.
+A pickle is a program that can call any function, so this one is never executed. `pickletools` lists
+its instructions, which must be exactly those of an array of one dict; the items are extracted from
+them.
 """
 
 import pickletools
@@ -13,16 +14,16 @@ from typing import Any
 from rpcl_jax.data.features import FeatureTable, check_finite, map_array
 from rpcl_jax.errors import InputError
 
-_GET_IT = "take the file from https://github.com/NUSTM/MECPE again"
-_MOST_BYTES = 1 << 20  # of the map; the real one has a third
-# How np.save begins the file of an object that is no array.
+_GET_IT = "download the file again from https://github.com/NUSTM/MECPE"
+_MOST_BYTES = 1 << 20  # limit for the map; the official one has a third of this
+# The header that np.save writes for an array of one object.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '\|O', 'fortran_order': (False|True), 'shape': \(\), \} *\n",
     re.DOTALL,
 )
 
-# What the pickle of an array has before the items of its dict: instructions by name, strings and
-# numbers as Python writes them. Anything that neither this nor the code below names is refused.
+# The pickle of an array before the items of its dict: instructions by name, strings and numbers as
+# Python literals. Everything that is neither listed here nor handled below is refused.
 _BEFORE_ITEMS = """
     'numpy.core.multiarray' '_reconstruct' STACK_GLOBAL
     'numpy' 'ndarray' STACK_GLOBAL 0 TUPLE1 b'b' TUPLE3 REDUCE
@@ -35,7 +36,7 @@ _VALUES = {"BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "SH
 
 
 def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
-    """Opens one of ECF's two official tables; the numbers stay on disk.
+    """Opens one of ECF's two official tables; the features stay on disk.
 
     Args:
       array_path: `audio_embedding_6373.npy` or `video_embedding_4096.npy`, [rows, dimension] of
@@ -43,12 +44,12 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
       mapping_path: `video_id_mapping.npy`, the row of every `dia<D>utt<U>`.
 
     Returns:
-      The table, its `values` of the type that the file has; rows that the map does not name (in
-      the official tables, row 0) are there and belong to no id.
+      The table; `values` keeps the dtype of the file. Rows that the map does not name (row 0 in
+      the official tables) are kept and have no id.
 
     Raises:
-      InputError: a file is not there or not of its form, an id has a row that is not there, or a
-        number of a row that has an id is NaN, infinite, or too large for float32.
+      InputError: a file is missing or malformed, the map names a row that does not exist, or a row
+        that has an id contains a number that is NaN, infinite or too large for float32.
     """
     row_of_id = read_mapping(mapping_path)
     values = map_array(array_path, ("float16", "float32", "float64"), _GET_IT)
@@ -56,7 +57,7 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
         if not 0 <= row < len(values):
             raise InputError(
                 f"{mapping_path}: {utterance_id[:40]!r} has row {row}, but {array_path} has "
-                f"{len(values)} rows; they do not belong together, {_GET_IT}"
+                f"{len(values)} rows; the files do not match, {_GET_IT}"
             )
     check_finite(values, row_of_id, array_path, _GET_IT)
     description = {
@@ -69,11 +70,11 @@ def read_official(array_path: Path, mapping_path: Path) -> FeatureTable:
 
 
 def read_mapping(path: Path) -> dict[str, int]:
-    """Reads `video_id_mapping.npy`, a pickled dict, without running the pickle.
+    """Reads `video_id_mapping.npy`, a pickled dict, without executing the pickle.
 
     Raises:
-      InputError: the file is not there, or is anything but an array of one dict from strings to
-        whole numbers, as `np.save` writes it.
+      InputError: the file is missing, or is not an array of one dict from strings to integers as
+        `np.save` writes it.
     """
     try:
         with path.open("rb") as file:
@@ -84,22 +85,24 @@ def read_mapping(path: Path) -> dict[str, int]:
         raise InputError(f"{path}: has more than {_MOST_BYTES} bytes; {_GET_IT}")
     header = _HEADER.match(content)
     if header is None:
-        raise InputError(f"{path}: is no NumPy array of one object; {_GET_IT}")
+        raise InputError(f"{path}: is not a NumPy array of one object; {_GET_IT}")
     try:
         return _read_items(_instructions(content[header.end() :]))
     except ValueError as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path}: holds something other than a dict of rows by utterance id ({reason}); "
-            f"nothing was run, {_GET_IT}"
+            f"{path}: contains something other than a dict of rows by utterance id ({reason}); "
+            f"nothing was executed, {_GET_IT}"
         ) from error
 
 
 def _read_items(instructions: Iterator[tuple[str, Any]]) -> dict[str, int]:
-    """The items of the dict in a pickled array: key, row, SETITEM, or many from MARK to SETITEMS.
+    """Returns the items of the dict in a pickled array.
+
+    An item is a key, a row and SETITEM; several are keys and rows between MARK and SETITEMS.
 
     Raises:
-      ValueError: an instruction is not one that has its place there.
+      ValueError: an instruction is not allowed at its position.
     """
     rows: dict[str, int] = {}
     many = False
@@ -133,10 +136,10 @@ def _expect(instructions: Iterator[tuple[str, Any]], expected: str) -> None:
 
 
 def _instructions(program: bytes) -> Iterator[tuple[str, Any]]:
-    """Every instruction of a pickle by name, with the string or number that it puts on the stack.
+    """Yields the name of every instruction and the string or number that it pushes, else None.
 
-    The second is None for one that does anything else. Those that only fill the memo are left out:
-    a string that a pickle has twice is there the second time too, under the name BINGET.
+    Instructions that only store to the memo are skipped. BINGET is resolved, so a string that is
+    fetched from the memo is yielded again.
     """
     memo: dict[int, Any] = {}
     value: Any = None

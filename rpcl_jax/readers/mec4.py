@@ -1,7 +1,7 @@
-"""MEC4 (Chinese and English; GitHub DanWu2003/M3F-MECPE), whose conversations are one text each.
+"""MEC4 (Chinese; GitHub DanWu2003/M3F-MECPE), in which a conversation is a single string.
 
-The benchmark cannot be had without asking for it: its form is what its README and other public
-readers of it show. What they do not show, and is decided here, the docstrings say.
+The benchmark is available on request only, so this reader follows its README and other public
+readers of it. The docstrings name what these leave open and is decided here.
 """
 
 import re
@@ -25,7 +25,7 @@ from rpcl_jax.readers.mecad import emotion_name
 from rpcl_jax.readers.objects import field, read_objects
 
 _FILES = {"train": "train.json", "dev": "valid.json", "test": "test.json"}
-# Overlapping matches are wanted, so all of it is looked ahead at.
+# A lookahead, so that matches may overlap.
 _MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\s*[:：]))")
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
 _PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
@@ -34,7 +34,7 @@ _TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
 
 
 class _Mark(NamedTuple):
-    """Where a text may say `number.speaker：`; `doubts` is how much speaks against it."""
+    """A possible `number.speaker：` in a text; `doubts` counts the signs that it is not one."""
 
     number: int
     start: int
@@ -52,13 +52,13 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
       split: "train", "dev" or "test".
 
     Raises:
-      InputError: the file of the split is not there, or a file is malformed.
+      InputError: the file of the split is missing, or a file is malformed.
     """
     path = root / "MEC4_text" / _FILES[split]
     if not path.is_file():
         raise InputError(
-            f"{path}: not there; get MEC4 (https://github.com/DanWu2003/M3F-MECPE) and name the "
-            "folder that MEC4_text lies in by --config.data.root"
+            f"{path}: not found; request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass "
+            "the folder that contains MEC4_text as --config.data.root"
         )
     subtitles = root / "subtitles.json"
     return read_mec4(path, subtitles if subtitles.is_file() else None)
@@ -68,28 +68,28 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     """Reads a file of MEC4, a JSON list of conversations.
 
     A conversation has "dia_id", "dia_len" (its number of utterances), "text" (see `split_text`) and
-    "pairs", a string such as `(2,1),(4,3)`, brackets and commas of full width or not, or a list of
-    such strings or of `[2, 1]`; the emotion's utterance comes first. "emotion" or "emotions", a
-    list of `dia_len` names, may say its categories; without them an utterance is EMOTIONAL if it is
-    the emotion of a pair, and neutral if not. Utterance U of conversation D gets the id
-    `dia<D>utt<U>`.
+    "pairs", a string such as `(2,1),(4,3)` with half- or full-width brackets and commas, or a list
+    of such strings or of `[2, 1]`; the emotion utterance comes first. The optional "emotion" or
+    "emotions" is a list of `dia_len` category names. Without it, an utterance is EMOTIONAL if it is
+    the emotion utterance of a pair, and otherwise neutral. Utterance U of conversation D gets the
+    id `dia<D>utt<U>`.
 
-    How `subtitles.json` is laid out is a guess: `{dia_id: [{"start": …, "end": …}, …]}` or
-    `{dia_id: [[start, end], …]}`, one per utterance, in seconds or as "HH:MM:SS.mmm" (or
-    "HH:MM:SS,mmm"), counted from the beginning of `dialogue_videos/<dia_id>.mp4`. An utterance for
-    which it does not say so, or whose stretch does not end after it starts, has no clip; the rest
-    of the benchmark can be read whether or not the guess is right.
+    The layout of `subtitles.json` is a guess: `{dia_id: [{"start": …, "end": …}, …]}` or
+    `{dia_id: [[start, end], …]}`, one entry per utterance, in seconds or as "HH:MM:SS.mmm" (or
+    "HH:MM:SS,mmm"), from the start of `dialogue_videos/<dia_id>.mp4`. An utterance without such an
+    entry, or whose span does not end after it starts, has no clip. If the guess is wrong, the rest
+    of the benchmark can still be read.
 
     Args:
       path: the file.
-      subtitles: `subtitles.json`, or None where that is not there.
+      subtitles: `subtitles.json`, or None if it does not exist.
 
     Raises:
-      InputError: a file is no JSON, `path` is not of this form, or a conversation is unusable.
+      InputError: a file is not JSON, `path` is malformed, or a conversation is invalid.
     """
     rows = read_objects(path)
     if not rows:
-        raise InputError(f"{path}: holds no conversation; is it the right file?")
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
     times = read_objects(subtitles)[:1] if subtitles else []
     stretches = times[0] if times and isinstance(times[0], Mapping) else {}
     dialogues = [
@@ -101,27 +101,27 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
 
 
 def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
-    """Splits `1.speaker：words 2.speaker：words …` into (speaker, words), `count` of them.
+    """Splits `1.speaker：words 2.speaker：words …` into `count` tuples (speaker, words).
 
-    After a number comes `.`, `．` or `、`, after the speaker `:` or `：`; words may hold any of
-    these, and numbers. So of all ways to split in which the numbers run 1, 2, …, `count`, the first
-    stands at the beginning and everyone says something, the one with the fewest doubtful marks is
-    taken, and of several such the one whose first differing mark comes first. A mark is doubtful,
-    once for each, if no white space stands before it ("第2.说"), if its speaker begins with a digit
-    ("2.5"), and if its speaker holds a comma or the end of a sentence.
+    A mark is a number, `.`, `．` or `、`, a speaker, and `:` or `：`. Words may contain numbers and
+    the same punctuation, so the split can be ambiguous. Valid splits have marks numbered 1, 2, …,
+    `count`, start with the first mark and have words after every mark. Among them, the split with
+    the fewest doubts is returned; ties go to the one whose first differing mark is earlier. Each of
+    these is one doubt about a mark: no white space before it ("第2.说"), a speaker that starts with
+    a digit ("2.5"), and a speaker that contains a comma or the end of a sentence.
 
     Args:
       text: of a conversation.
       count: its number of utterances.
-      where: file and place, the beginning of the message.
+      where: file and place, with which the message starts.
 
     Raises:
-      InputError: there is no such way, or an undoubted mark `count + 1` of someone who spoke before
-        stands in the last words.
+      InputError: there is no valid split, or the last words contain a mark `count + 1` without
+        doubts whose speaker has spoken before.
     """
     text = text.strip()
     marks = _find_marks(text)
-    # From the last number to the first: the best split from a mark on, by its doubts.
+    # Dynamic programming from the last number to the first: the best split from each mark on.
     following: list[tuple[int, _Mark, list[_Mark]]] = []
     for number in range(count, 0, -1):
         best = []
@@ -139,19 +139,19 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
         if not best:
             raise InputError(
                 f"{where}: its text cannot be split into {count} utterances: no "
-                f"'{number}.speaker:' with words after it stands where it is due; correct the text "
-                "or dia_len"
+                f"'{number}.speaker:' with words after it at the expected position; correct the "
+                "text or dia_len"
             )
         following = best
     starts = [split for _, mark, split in following if mark.start == 0]
     if not starts:
-        raise InputError(f"{where}: its text must begin with '1.speaker:'; correct it")
+        raise InputError(f"{where}: its text must start with '1.speaker:'; correct it")
     (split,) = starts
     for mark in marks.get(count + 1, ()):
         spoke_before = mark.speaker in {other.speaker for other in split}
         if mark.start > split[-1].end and not mark.doubts and spoke_before:
             raise InputError(
-                f"{where}: its text goes on with '{text[mark.start : mark.end]}', but dia_len is "
+                f"{where}: its text continues with '{text[mark.start : mark.end]}', but dia_len is "
                 f"{count}; correct one of them"
             )
     ends = [*(mark.start for mark in split[1:]), len(text)]
@@ -161,7 +161,7 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
 
 
 def _find_marks(text: str) -> dict[int, list[_Mark]]:
-    """All places that may be marks, by number and in order."""
+    """Returns all possible marks by number, in the order of the text."""
     marks: dict[int, list[_Mark]] = {}
     for match in _MARK.finditer(text):
         start, end = match.span("mark")
@@ -185,7 +185,7 @@ def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> D
             f"{where}: dia_len cannot be {length[:40]!r}; give the number of utterances"
         )
     if "pairs" not in row:
-        raise InputError(f"{where}: it has no 'pairs'; add it, empty where there is no pair")
+        raise InputError(f"{where}: it has no 'pairs'; add it, empty if there are none")
     turns = split_text(field(row, "text", str, where), int(length), where)
     pairs = tuple(sorted(_parse_pairs(row["pairs"], where)))
     emotions = _parse_emotions(row, len(turns), where)
@@ -203,19 +203,19 @@ def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> D
 
 
 def _parse_pairs(pairs: Any, where: str) -> list[tuple[int, int]]:
-    # A list is written as the string that it would be: [[2, 1], "(4,3)"] as "[2, 1] (4,3)".
+    # A list is converted to a string first: [[2, 1], "(4,3)"] becomes "[2, 1] (4,3)".
     parts = pairs if isinstance(pairs, list) else [pairs or ""]
     text = " ".join(map(str, parts)).translate(_HALF_WIDTH)
     if _PAIRS.fullmatch(text) is None:
         raise InputError(
-            f"{where}: 'pairs' cannot be {str(pairs)[:40]!r}; write (2,1),(4,3), the utterance of "
-            "the emotion first, or nothing where there is no pair"
+            f"{where}: 'pairs' cannot be {str(pairs)[:40]!r}; write (2,1),(4,3), the emotion "
+            "utterance first, or leave it empty if there are none"
         )
     return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(text)]
 
 
 def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str]:
-    """The categories, or none where the row has none."""
+    """Returns the emotion categories, or an empty list if the row has none."""
     emotions = next((row[k] for k in ("emotions", "emotion") if row.get(k) is not None), None)
     if emotions is None:
         return []
@@ -228,7 +228,7 @@ def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str
     for t, name in enumerate(names, 1):
         if name not in EMOTIONS:
             raise InputError(
-                f"{where}: the emotion {name[:40]!r} of utterance {t} is unknown; known are "
+                f"{where}: the emotion {name[:40]!r} of utterance {t} is unknown; use one of "
                 f"{', '.join(EMOTIONS)}"
             )
     return names
@@ -252,7 +252,7 @@ def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
 
 
 def _seconds(time: Any) -> float | None:
-    """A time of `subtitles.json`, or None if it is not one."""
+    """Returns a time of `subtitles.json` in seconds, or None if it is not a time."""
     if isinstance(time, (int, float)) and not isinstance(time, bool):
         return float(time) if abs(time) < 1e9 else None
     match = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None

@@ -1,4 +1,4 @@
-"""MECAD, and whatever else is written as MECAD is: RECCON's JSON, with a video per utterance."""
+"""MECAD (Chinese) and other files in its format: RECCON's JSON with a video per utterance."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ _FILES = {
     "dev": "valid_data_pair.json",
     "test": "test_data_pair.json",
 }
-# MECAD's and RECCON's names of what ECF calls otherwise.
+# Emotion names of MECAD and RECCON that differ from ECF's.
 _EMOTIONS = {"happy": "joy", "happiness": "joy", "sad": "sadness"}
 _BACKGROUND = "b"
 
@@ -35,39 +35,39 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
       split: "train", "dev" or "test".
 
     Raises:
-      InputError: the file is not there or malformed.
+      InputError: the file is missing or malformed.
     """
     path = root / _FILES[split]
     if not path.is_file():
         raise InputError(
-            f"{path}: not there; get MECAD (https://github.com/redifinition/M3HG, data/MECAD, or "
-            "its authors) and name its folder by --config.data.root"
+            f"{path}: not found; download MECAD (https://github.com/redifinition/M3HG, data/MECAD, "
+            "or from its authors) and pass its folder as --config.data.root"
         )
     return read_mecad(path)
 
 
 def read_mecad(path: Path) -> list[Dialogue]:
-    """Reads a file of the form `{id: [[utterance, …]]}`.
+    """Reads a file with the layout `{id: [[utterance, …]]}`.
 
-    An utterance has "turn" (1, 2, 3, …), "speaker", "utterance", "emotion" (of any case, Happy or
-    joy, Sad or sadness) and possibly "utterance_name", "video" and "expanded emotion cause
+    An utterance has "turn" (1, 2, 3, …), "speaker", "utterance", "emotion" (in any case; Happy or
+    joy, Sad or sadness) and optionally "utterance_name", "video" and "expanded emotion cause
     evidence", the turns of its causes. The evidence of a neutral utterance makes no pair, nor does
-    "b", which RECCON writes for a cause outside the conversation. An utterance's id is its
-    `utterance_name`, or `video` without its ending, or `<id>_<turn>`; its clip is the whole of
+    "b", which in RECCON is a cause outside the conversation. An utterance's id is its
+    `utterance_name`, or `video` without its extension, or `<id>_<turn>`; its clip is the whole file
     `video`.
 
-    The public copy of ECF in https://github.com/redifinition/M3HG is of this form too.
+    The public copy of ECF in https://github.com/redifinition/M3HG has this layout too.
 
     Raises:
-      InputError: the file is not of this form, or a conversation is unusable.
+      InputError: the file is malformed, or a conversation is invalid.
     """
     objects = read_objects(path)
     if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:
         raise InputError(
-            f"{path}: must be one object of conversations by id; is it the right file?"
+            f"{path}: must be one object of conversations by id; check that it is the right file"
         )
     if any(not name.strip() for name in objects[0]):
-        raise InputError(f"{path}: a conversation's id is blank; write one")
+        raise InputError(f"{path}: a conversation's id is blank; add one")
     return [
         _parse_conversation(name, value, f"{path}: conversation {name}")
         for name, value in objects[0].items()
@@ -75,14 +75,14 @@ def read_mecad(path: Path) -> list[Dialogue]:
 
 
 def emotion_name(name: str) -> str:
-    """What ECF calls an emotion that MECAD or RECCON names; a name that is unknown stays."""
+    """Returns ECF's name of an emotion in MECAD or RECCON; unknown names are kept."""
     return _EMOTIONS.get(name.strip().lower(), name.strip().lower())
 
 
 def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
-    # A list in a list in every file of the family; what a second one would mean, nobody says.
+    # Every published file has exactly one inner list; the meaning of a second one is undefined.
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
-        raise InputError(f"{where}: must be a list that holds one list of utterances; correct it")
+        raise InputError(f"{where}: must be a list of one list of utterances; correct it")
     utterances = []
     pairs = []
     for t, turn in enumerate(value[0], 1):
@@ -90,7 +90,7 @@ def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
         number = field(turn, "turn", (int, str), place)
         if str(number) != str(t):
             raise InputError(
-                f"{place}: its turn is {number!r}; utterances are numbered 1, 2, 3, … in order"
+                f"{place}: its turn is {number!r}; number utterances 1, 2, 3, … in order"
             )
         utterance = _parse_utterance(turn, f"{name}_{t}", place)
         utterances.append(utterance)
@@ -110,7 +110,7 @@ def _parse_utterance(turn: Mapping[str, Any], name: str, where: str) -> Utteranc
     emotion = emotion_name(field(turn, "emotion", str, where))
     if emotion not in EMOTIONS:
         raise InputError(
-            f"{where}: its emotion {turn['emotion']!r} is unknown; known are "
+            f"{where}: its emotion {turn['emotion']!r} is unknown; use one of "
             f"{', '.join((*EMOTIONS, *_EMOTIONS))}"
         )
     speaker, text = (field(turn, key, str, where) for key in ("speaker", "utterance"))
@@ -118,7 +118,7 @@ def _parse_utterance(turn: Mapping[str, Any], name: str, where: str) -> Utteranc
 
 
 def _parse_evidence(evidence: Any, where: str) -> list[int]:
-    """The turns of the causes; without evidence, none."""
+    """Returns the turns of the causes; empty without evidence."""
     causes = [] if evidence is None else evidence
     if not isinstance(causes, list):
         raise InputError(f"{where}: {EVIDENCE!r} must be a list of turns; correct it")
@@ -129,8 +129,8 @@ def _parse_evidence(evidence: Any, where: str) -> list[int]:
             if cause == _BACKGROUND:
                 continue
             raise InputError(
-                f"{where}: {str(cause)[:40]!r} in {EVIDENCE!r} is no turn; write the number of an "
-                f"utterance, or {_BACKGROUND!r} for a cause outside the conversation"
+                f"{where}: {str(cause)[:40]!r} in {EVIDENCE!r} is not a turn; write an utterance "
+                f"number, or {_BACKGROUND!r} for a cause outside the conversation"
             )
         turns.append(int(cause))
     return turns

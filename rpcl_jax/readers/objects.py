@@ -1,4 +1,4 @@
-"""What the readers of JSON share."""
+"""Functions shared by the readers of JSON."""
 
 import json
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from rpcl_jax.errors import InputError
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
-    """Reads a JSON file: a list of conversations, or one conversation per line.
+    """Reads a JSON file: a list of conversations, a single one, or one per line.
 
     Raises:
-      InputError: it is not there, not UTF-8 or not JSON, or an object says something twice.
+      InputError: the file is missing, not UTF-8 or not JSON, or a key of an object is duplicated.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -24,10 +24,10 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         parsed = _parse(text)
         return parsed if isinstance(parsed, list) else [parsed]
     except json.JSONDecodeError as error:
-        # "Extra data": the first object is whole and another one follows it.
+        # "Extra data" means that another object follows the first: one conversation per line.
         if not (error.msg == "Extra data" and text.lstrip().startswith("{")):
             raise _not_json(path, error.lineno, error) from error
-    except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+    except (ValueError, RecursionError) as error:  # duplicate key, huge number, deep nesting
         raise InputError(f"{path}: cannot be read ({error}); correct it") from error
     objects = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -37,7 +37,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError as error:
                 raise _not_json(path, number, error) from error
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}:{number}: cannot be read ({error})") from error
+                raise InputError(f"{path}:{number}: cannot be read ({error}); fix it") from error
     return objects
 
 
@@ -46,11 +46,11 @@ def _parse(text: str) -> Any:
 
 
 def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; JSON itself would silently keep the last of two values."""
+    """Builds an object; the json module would silently keep the last of two values."""
     keys = [key for key, _ in items]
     if len(set(keys)) < len(keys):
         repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{repeated[:40]!r} is there twice")
+        raise ValueError(f"{repeated[:40]!r} is duplicated")
     return dict(items)
 
 
@@ -62,16 +62,16 @@ def _not_json(path: Path, line: int, error: json.JSONDecodeError) -> InputError:
 
 
 def field(item: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """`item[key]`, which must be there, of the kind, and not blank.
+    """Returns `item[key]` after checking it.
 
     Args:
       item: an object of a JSON file.
       key: the field.
-      kind: the type, or types, that it may have; a bool counts as none.
-      where: file and place, the beginning of the message.
+      kind: its type or types; bool is not accepted as int.
+      where: file and place, with which the message starts.
 
     Raises:
-      InputError: it is not.
+      InputError: `item` is not an object, or the field is missing, blank or of another type.
     """
     if not isinstance(item, Mapping):
         raise InputError(f"{where}: expected an object with {key!r} but found {str(item)[:40]!r}")
@@ -81,5 +81,5 @@ def field(item: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{where}: {key!r} cannot be {str(value)[:40]!r}; correct it")
     if isinstance(value, str) and not value.strip():
-        raise InputError(f"{where}: its {key!r} is blank; write what belongs there")
+        raise InputError(f"{where}: its {key!r} is blank; fill it in")
     return value

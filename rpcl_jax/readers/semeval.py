@@ -1,4 +1,4 @@
-"""The JSON of SemEval-2024 Task 3: conversations in, with labels or without, and pairs out."""
+"""The JSON format of SemEval-2024 Task 3: reads conversations and writes pairs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,34 +23,34 @@ def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
     """Reads a file of conversations; see `read_objects` and `parse_conversations`.
 
     Raises:
-      InputError: the file is malformed, empty, or a conversation is unusable.
+      InputError: the file is malformed or empty, or a conversation is invalid.
     """
     dialogues = parse_conversations(read_objects(path), str(path), labelled)
     if not dialogues:
-        raise InputError(f"{path}: holds no conversation; is it the right file?")
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
     return dialogues
 
 
 def parse_conversations(
     objects: Sequence[Mapping[str, Any]], where: str, labelled: bool | None = None
 ) -> list[Dialogue]:
-    """Makes dialogues of conversations in the form of SemEval-2024 Task 3.
+    """Converts conversations in the format of SemEval-2024 Task 3 to dialogues.
 
     Args:
       objects: each with "conversation_ID" and "conversation", a list of utterances with
-        "utterance_ID" (1, 2, 3, …), "text", "speaker" and possibly "emotion" and "video_name".
-        "emotion-cause_pairs" may say `["3_surprise", "1"]`, or `["3_surprise", "1_some words"]`;
-        several stretches of words in one cause utterance are one pair.
-      where: what error messages call `objects`, usually a file.
-      labelled: True: emotions and pairs must be there. False: they are not looked at. None: they
-        are taken where they are there.
+        "utterance_ID" (1, 2, 3, …), "text", "speaker" and optionally "emotion" and "video_name".
+        "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
+        several spans of words in one cause utterance are one pair.
+      where: the name of `objects` in error messages, usually a file.
+      labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
 
     Returns:
-      The dialogues in the same order. An utterance's id is its video's name without its ending, and
-      the whole of that video its clip; or its id is `dia<conversation_ID>utt<utterance_ID>`.
+      The dialogues in the same order. If an utterance has a video, its id is the video's name
+      without the extension and its clip the whole video; otherwise its id is
+      `dia<conversation_ID>utt<utterance_ID>`.
 
     Raises:
-      InputError: a conversation is not of this form or unusable, or two have one id.
+      InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     dialogues = [
         _parse_conversation(item, f"{where}: conversation number {number}", labelled)
@@ -73,14 +73,14 @@ def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool | No
     entries = [_parse_pair(entry, where) for entry in field(item, PAIRS, list, where)]
     for entry in entries:
         if entries.count(entry) > 1:
-            raise InputError(f"{where}: a pair of utterance {entry[0]} is there twice; remove one")
+            raise InputError(f"{where}: a pair of utterance {entry[0]} is duplicated; remove one")
     pairs = sorted({(i - 1, j - 1) for i, _, j, _ in entries})
     dialogue = check_dialogue(Dialogue(str(number), utterances, tuple(pairs)), where)
     for i, emotion, _, _ in entries:
         if emotion and emotion != utterances[i - 1].emotion:
             raise InputError(
-                f"{where}: a pair says {emotion!r} of utterance {i}, which itself says "
-                f"{utterances[i - 1].emotion!r}; correct one of them"
+                f"{where}: a pair gives utterance {i} the emotion {emotion!r}, but the utterance "
+                f"has {utterances[i - 1].emotion!r}; correct one of them"
             )
     return dialogue
 
@@ -95,7 +95,7 @@ def _parse_utterance(
     number = field(turn, "utterance_ID", (int, str), where)
     if str(number) != str(expected):
         raise InputError(
-            f"{where}: its utterance_ID is {number!r}; utterances are numbered 1, 2, 3, … in order"
+            f"{where}: its utterance_ID is {number!r}; number utterances 1, 2, 3, … in order"
         )
     clip = None
     if turn.get("video_name") is not None:
@@ -109,19 +109,19 @@ def _parse_utterance(
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:
-    """Emotion utterance, emotion ("" if not said), cause utterance, words of the cause."""
+    """Returns emotion utterance, emotion ("" if not given), cause utterance, words of the cause."""
     if isinstance(entry, list) and len(entry) == 2:
         (emotion_at, _, emotion), (cause_at, _, words) = (str(s).partition("_") for s in entry)
         if emotion_at.isdecimal() and cause_at.isdecimal():
             return int(emotion_at), emotion, int(cause_at), words
     raise InputError(
-        f'{where}: {str(entry)[:60]} is not a pair; write it as ["3_surprise", "1"], with numbers '
-        "of utterances before the underscores"
+        f'{where}: {str(entry)[:60]} is not a pair; write it as ["3_surprise", "1"], with '
+        "utterance numbers before the underscores"
     )
 
 
 def conversation_object(dialogue: Dialogue) -> dict[str, Any]:
-    """A dialogue as SemEval-2024 Task 3 writes it, without labels."""
+    """Returns a dialogue in the format of SemEval-2024 Task 3, without labels."""
     number = dialogue.id
     return {
         "conversation_ID": int(number) if number.isdecimal() else number,
@@ -138,12 +138,12 @@ def with_pairs(
     emotions: Sequence[str],
     confidences: Sequence[float],
 ) -> dict[str, Any]:
-    """A copy of a conversation's object that says its pairs; what it said of them is replaced.
+    """Returns a copy of the conversation with its pairs replaced.
 
     Args:
-      conversation: in the form of SemEval-2024 Task 3; whatever else it holds is kept.
+      conversation: in the format of SemEval-2024 Task 3; its other fields are kept.
       pairs: (emotion utterance, cause utterance), 0-based.
-      emotions: of the emotion utterance, one per pair.
+      emotions: the emotion of each pair's emotion utterance.
       confidences: one per pair.
     """
     written = [

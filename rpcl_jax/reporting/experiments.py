@@ -1,4 +1,4 @@
-"""Finished runs as tables, figures and reports read them. Not run by hand itself."""
+"""Finished runs, grouped into experiments, as tables, figures and reports read them."""
 
 import csv
 import json
@@ -20,10 +20,11 @@ from rpcl_jax.evaluation.bootstrap import (
     resampled_diagnostics,
     resampled_f1,
 )
-from rpcl_jax.evaluation.metrics import ScoredDialogue
-from rpcl_jax.evaluation.scores import load_scores
-from rpcl_jax.readers.corpus import load_splits
-from rpcl_jax.run.workdir import read_json
+from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
+from rpcl_jax.files import read_json
+from rpcl_jax.readers.corpus import SYNTHETIC, load_splits
+from rpcl_jax.run.base_config import OBJECTIVES, base_config
+from rpcl_jax.run.config import read_config
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4"}
 METRICS = (
@@ -33,7 +34,7 @@ METRICS = (
 
 
 def benchmark_name(config: ConfigDict) -> str:
-    """The name of a config's benchmark as one writes it."""
+    """Returns the name of a config's benchmark, capitalised as in the literature."""
     return BENCHMARKS.get(config.data.name, config.data.name)
 
 
@@ -44,15 +45,35 @@ class Run(NamedTuple):
     config: ConfigDict
     result: dict  # result.json
 
+    def splits(self) -> dict[str, list[Dialogue]]:
+        """Reads the run's dialogues.
+
+        Raises:
+          InputError: they cannot be read.
+        """
+        root = self.config.data.root
+        if self.config.data.format != SYNTHETIC and not Path(root).exists():
+            raise InputError(
+                f"{self.folder}: its conversations are not found in {root}; put them back there, "
+                "or start the command in the folder where the run was trained"
+            )
+        return load_splits(self.config)
+
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
-        """Every confidence of a split, whose dialogues are given."""
+        """Reads every confidence of a split, given the split's dialogues.
+
+        Raises:
+          InputError: there are no scores, or they belong to other dialogues.
+        """
         return load_scores(self.folder / "predictions" / f"{split}.npz", dialogues)
 
 
 class Experiment:
-    """Runs that differ in objective and seed alone.
+    """Runs that differ only in objective and seed.
 
-    runs: {objective: {seed: run}}, seeds ascending. Everything that is computed is computed once.
+    Attributes:
+      runs: {objective: {seed: run}}, seeds in ascending order.
+      config: of one of the runs.
     """
 
     def __init__(self, runs: dict[str, dict[int, Run]]):
@@ -62,7 +83,7 @@ class Experiment:
 
     @property
     def benchmark(self) -> str:
-        """The name of its benchmark."""
+        """The name of the benchmark."""
         return benchmark_name(self.config)
 
     @property
@@ -72,43 +93,43 @@ class Experiment:
 
     @property
     def encoder(self) -> str:
-        """The text encoder, and whether it was frozen."""
+        """The name of the text encoder, and whether it was frozen."""
         name = Path(self.config.text.pretrained).name or "an encoder of its own"
         return name if self.config.text.finetune else f"{name}, frozen"
 
     @property
     def grid(self) -> str:
-        """The folders its runs lie in, which tell settings apart that the rest does not."""
+        """The names of the folders that contain the runs; they distinguish similar settings."""
         return " + ".join(dict.fromkeys(run.folder.absolute().parent.name for run in self._all))
 
     @property
     def setup(self) -> str:
-        """All that distinguishes it but its modalities."""
+        """A title without the modalities."""
         return f"{self.benchmark} ({self.encoder}; {self.grid})"
 
     @property
     def title(self) -> str:
-        """What distinguishes it, in a line."""
+        """What distinguishes the experiment from others, in one line."""
         return f"{self.benchmark} {self.modalities} ({self.encoder}; {self.grid})"
 
     @cached_property
     def splits(self) -> dict[str, list[Dialogue]]:
-        """Its dialogues."""
-        return load_splits(self.config)
+        """The dialogues of each split."""
+        return self._all[0].splits()
 
     def common_seeds(self, *objectives: str) -> list[int]:
-        """The seeds that all of `objectives` were run with: what they are compared over."""
+        """Returns the seeds that all of `objectives` were run with; comparisons use these."""
         first, *others = (self.runs.get(objective, {}) for objective in objectives)
         return [seed for seed in first if all(seed in runs for runs in others)]
 
     def values(self, objective: str, metric: str, seeds: Sequence[int]) -> np.ndarray:
-        """A test metric of an objective's runs with `seeds`."""
+        """Returns a test metric of an objective's runs with `seeds`."""
         return np.array([self.runs[objective][seed].result["test"][metric] for seed in seeds])
 
     def delta(
         self, objective: str, metric: str, seeds: Sequence[int], base: str = "base"
     ) -> Interval:
-        """How much better the test metric is than that of `base`, over `seeds`, at least one."""
+        """Returns how much better a test metric is than that of `base`, over at least one seed."""
         return paired_delta(self, objective, self, base, metric, seeds)
 
     @cached_property
@@ -126,14 +147,11 @@ class Experiment:
 def resampled_metrics(
     run: Run, scored: Sequence[ScoredDialogue], weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """METRICS of a run in every resample, [R] each; `weights` is from `draw_weights`."""
-    diagnostics = resampled_diagnostics(
-        scored, weights, top_k=run.config.rpcl.top_k, base_margin=run.config.rpcl.base_margin
-    )
+    """Returns METRICS of a run in every resample, [R] each; `weights` is from `draw_weights`."""
     return {
         "pair_f1": resampled_f1(scored, run.result["threshold"], weights),
         "pair_auprc": resampled_average_precision(scored, weights),
-    } | diagnostics
+    } | resampled_diagnostics(scored, weights, **run.config.diagnostics)
 
 
 def paired_delta(
@@ -144,7 +162,7 @@ def paired_delta(
     metric: str,
     seeds: Sequence[int],
 ) -> Interval:
-    """How much better a test metric of `system` is than that of `other`, with its interval.
+    """Returns how much better a test metric of `system` is than that of `other`.
 
     Args:
       system: an experiment.
@@ -164,33 +182,43 @@ def paired_delta(
     return paired_interval(values, others, float(observed))
 
 
+def interval_text(interval: Interval) -> tuple[str, str]:
+    """Returns a difference with its interval in points, and the caveats about it, if any.
+
+    For example "+1.00 [−0.10, +2.00]" and "contains 0, one seed".
+    """
+    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * number for number in interval[:3]))
+    caveats = ["contains 0"] * interval.contains_zero + ["one seed"] * (interval.seeds == 1)
+    return text.replace("-", "−"), ", ".join(caveats)
+
+
 def read_run(folder: Path) -> Run:
-    """A finished run.
+    """Reads a finished run.
 
     Raises:
       InputError: there is none.
     """
-    config = ConfigDict(read_json(folder / "config.json"))
+    config = read_config(folder / "config.json")
     if not (folder / "result.json").is_file():
-        raise InputError(f"{folder}: not finished; the same command again goes on with it")
+        raise InputError(f"{folder}: not finished; run its training command again to continue it")
     result = read_json(folder / "result.json")
     if not set(METRICS) <= result["test"].keys():
         raise InputError(
-            f"{folder}: an older version finished it; --mode=evaluate --workdir={folder} adds what "
-            "is missing"
+            f"{folder}: evaluated by an older version, which lacks some metrics; add them with "
+            f"--mode=evaluate --workdir={folder}"
         )
     return Run(folder, config, result)
 
 
 def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Mean training loss and validation Pair F1 of every epoch, [epochs] each.
+    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each.
 
     Raises:
-      InputError: the run's log is gone.
+      InputError: the run's log is missing.
     """
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
-        raise InputError(f"{path}: not there; it holds the curves of the run")
+        raise InputError(f"{path}: not found; the training curves are read from it")
     losses: list[float] = []
     means, scores = [], []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -205,21 +233,19 @@ def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
-    """The experiments in grids and runs.
+    """Reads runs and groups them into experiments.
 
     Args:
       paths: folders of grids (tools/run_grid.py), their results.csv, or folders of runs.
 
     Raises:
-      InputError: something is not there, or two runs are of one config.
+      InputError: a folder holds no run or no grid, or two runs have the same config.
     """
     runs = [read_run(folder) for path in paths for folder in _run_folders(path)]
     experiments: dict[str, dict[str, dict[int, Run]]] = {}
     for run in runs:
-        rest = ConfigDict(run.config)
-        rest.update({"objective": "", "seed": 0})
-        key = rest.to_json_best_effort(sort_keys=True)
-        of_objective = experiments.setdefault(key, {}).setdefault(run.config.objective, {})
+        experiment = experiments.setdefault(_common_config(run.config), {})
+        of_objective = experiment.setdefault(run.config.objective, {})
         if run.config.seed in of_objective:
             raise InputError(
                 f"{run.folder}: the same run as {of_objective[run.config.seed].folder}; "
@@ -229,18 +255,51 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
     return [Experiment(by_objective) for by_objective in experiments.values()]
 
 
+def _common_config(config: ConfigDict) -> str:
+    """Returns what the configs of an experiment's runs have in common, as JSON.
+
+    A field that the objective sets gets the paper's value. If a flag overrode the objective, the
+    field keeps its value, so that the run belongs to an experiment of its own.
+    """
+    common = config.copy_and_resolve_references()  # ConfigDict(config) would share `rpcl`
+    paper = base_config().rpcl
+    for field, value in OBJECTIVES[config.objective].items():
+        if common.rpcl[field] == value:
+            common.rpcl[field] = paper[field]
+    common.update({"objective": "", "seed": 0})
+    return common.to_json(sort_keys=True)
+
+
 def _run_folders(path: Path) -> list[Path]:
-    """The run folders that one of RESULTS names."""
+    """Returns the run folders in a grid, or the folder of a run itself."""
     if (path / "config.json").is_file():
         return [path]
     table = path if path.name == "results.csv" else path / "results.csv"
     if not table.is_file():
         raise InputError(
-            f"{path}: neither a run nor a grid; a grid's folder has a results.csv, "
-            "which tools/run_grid.py writes"
+            f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
+            "tools/run_grid.py writes"
         )
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "run" not in rows[0]:
-        raise InputError(f"{table}: names no run; tools/run_grid.py writes it")
+        raise InputError(f"{table}: lists no runs; is it the results.csv of tools/run_grid.py?")
     return [table.parent / row["run"] for row in rows]
+
+
+def read_setting(argument: str) -> tuple[Experiment, str]:
+    """Returns the experiment and the objective that `GRID:OBJECTIVE` names.
+
+    Raises:
+      InputError: there is no such grid, it holds several experiments, or not this objective.
+    """
+    folder, _, objective = argument.rpartition(":")
+    if not folder:
+        raise InputError(f"{argument}: must be GRID:OBJECTIVE, for example runs/grid:rpcl")
+    experiments = read_experiments([Path(folder)])
+    if len(experiments) > 1:
+        titles = "; ".join(experiment.title for experiment in experiments)
+        raise InputError(f"{folder}: holds several experiments ({titles}); pass one of them")
+    if objective not in experiments[0].runs:
+        raise InputError(f"{folder}: has no {objective!r}; it has {', '.join(experiments[0].runs)}")
+    return experiments[0], objective

@@ -1,23 +1,16 @@
-"""Draws the paper's Figures 2 and 3 for runs of ours, and three of our own, as PNG and SVG.
+"""The paper's Figures 2 and 3 for our runs, and three of our own, as PNG and SVG.
 
-python tools/make_figures.py runs/ecf_minilm_grid --out=results/figures
-
-RESULTS are grids (tools/run_grid.py) or single runs. Whiskers of differences are 95 % intervals of
-the paired bootstrap (rpcl_jax/evaluation/bootstrap.py), those of bars standard deviations over seeds; a
-difference whose interval contains 0 is drawn hollow.
+Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of bars are standard
+deviations over seeds. A difference whose interval contains 0 is drawn hollow.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-try:
-    import matplotlib
-except ImportError as error:
-    sys.exit(f"make_figures: {error}; pip install -r requirements-tools.txt")
+import matplotlib
 
-matplotlib.use("Agg")  # before pyplot: no screen is needed
+matplotlib.use("Agg")  # before pyplot is imported; needs no screen
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,10 +19,10 @@ from matplotlib.figure import Figure
 
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.metrics import precision_recall_curve, reliability
-from rpcl_jax.reporting.experiments import Experiment, Run, read_experiments, training_curves
-from rpcl_jax.run.command_line import one_line
+from rpcl_jax.files import written_whole
+from rpcl_jax.reporting.experiments import Experiment, Run, interval_text, training_curves
 
-# Okabe and Ito's colours, which everybody can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"base": "#0072B2", "rpcl": "#D55E00"}
 MODALITIES = ("T", "T+A", "T+V", "T+A+V")
 STYLE = {
@@ -43,12 +36,12 @@ STYLE = {
     "axes.titlesize": 10,
     "legend.frameon": False,
     "savefig.dpi": 200,
-    "svg.hashsalt": "rpcl_jax",  # the same figure, the same file
+    "svg.hashsalt": "rpcl_jax",  # makes the files reproducible
 }
 
 
 def diagnostics_figure(experiments: Sequence[Experiment]) -> Figure | None:
-    """Figure 2: gaps, operating points, and changes in the direction RPCL wants."""
+    """Returns Figure 2: gaps, operating points, and changes in the direction RPCL wants."""
     experiments = [e for e in experiments if e.common_seeds("base", "rpcl")]
     if not experiments:
         return None
@@ -62,7 +55,7 @@ def diagnostics_figure(experiments: Sequence[Experiment]) -> Figure | None:
     for row, experiment in zip(axes, experiments, strict=True):
         _draw_gaps(row[0], experiment)
         _draw_operating_points(row[1], experiment)
-        # Severities are smaller by far: on one axis with confidences they would not be seen.
+        # Severities are far smaller than confidences and would vanish on a common axis.
         _draw_changes(row[2], experiment, ["gold_confidence"], "gold confidence")
         _draw_changes(row[3], experiment, ["severity_hard", "severity_all"], "violation severity")
         row[0].set_ylabel(experiment.title, fontsize=8)
@@ -81,7 +74,7 @@ def _draw_gaps(axes: Axes, experiment: Experiment) -> None:
                 capsize=3,
             )
         axes.annotate(
-            describe(experiment.delta("rpcl", metric, seeds)),
+            "\n".join(filter(None, interval_text(experiment.delta("rpcl", metric, seeds)))),
             (place, 1),
             xycoords=("data", "axes fraction"),
             ha="center",
@@ -89,7 +82,8 @@ def _draw_gaps(axes: Axes, experiment: Experiment) -> None:
             fontsize=7,
         )
     axes.set_xticks([0, 1], ["hard negatives", "all negatives"])
-    axes.set_title("gold-negative gap (points, ± sd over seeds)", pad=24)
+    spread = ", ± sd over seeds" if len(seeds) > 1 else ""
+    axes.set_title(f"gold-negative gap (points{spread})", pad=24)
 
 
 def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
@@ -111,7 +105,7 @@ def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
 
 
 def _draw_f1_lines(axes: Axes) -> None:
-    """Lines of equal F1, a point apart or more, without changing what is in view."""
+    """Draws lines of equal F1 without changing the limits of the axes."""
     left, right, bottom, top = axes.axis()
     recall = np.linspace(max(left, 1), right, 200)
     grid = recall, np.linspace(max(bottom, 1), top, 200)
@@ -123,7 +117,7 @@ def _draw_f1_lines(axes: Axes) -> None:
 
 
 def _draw_changes(axes: Axes, experiment: Experiment, metrics: Sequence[str], title: str) -> None:
-    """Rpcl over base, turned so that up is what RPCL wants: more confidence, less severity."""
+    """Draws rpcl − base, signed so that up is what RPCL wants: more confidence, less severity."""
     seeds = experiment.common_seeds("base", "rpcl")
     for place, metric in enumerate(metrics):
         delta = experiment.delta("rpcl", metric, seeds)
@@ -145,10 +139,10 @@ def _draw_interval(
     colour: str = COLOURS["rpcl"],
     label: str | None = None,
 ) -> None:
-    """A difference in points with its interval; hollow if that contains 0."""
+    """Draws a difference in points with its interval; hollow if that contains 0."""
     value = 100 * sign * delta.difference
     ends = sorted(100 * sign * end for end in (delta.low, delta.high))
-    # A percentile interval may leave out the difference itself; an error bar cannot point back.
+    # A percentile interval may exclude the difference itself; error bars must not be negative.
     error = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
     axes.errorbar(
         *(place, value),
@@ -161,14 +155,8 @@ def _draw_interval(
     )
 
 
-def describe(delta: Interval) -> str:
-    """A difference and its interval in points."""
-    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * value for value in delta[:3]))
-    return text.replace("-", "−") + "\ncontains 0" * delta.contains_zero
-
-
 def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
-    """Figure 3: rpcl over base in every modality setting, a line of points for each setup."""
+    """Returns Figure 3: rpcl − base in every modality setting, a series of points per setup."""
     experiments = [e for e in experiments if e.common_seeds("base", "rpcl")]
     setups = list(dict.fromkeys(e.setup for e in experiments))
     if not experiments:
@@ -195,7 +183,7 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
 
 
 def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
-    """A curve for every seed of base and rpcl, and where the validation threshold falls."""
+    """Returns the curve of every seed of base and rpcl, with the point at its threshold."""
     figure, panels = _panels(experiments)
     for axes, experiment in zip(panels, experiments, strict=True):
         for objective, runs in _shown(experiment).items():
@@ -230,7 +218,7 @@ def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
 
 
 def training_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Training loss (mean of an epoch) and validation Pair F1 of every seed of base and rpcl."""
+    """Returns the training loss and validation Pair F1 per epoch of every base and rpcl run."""
     figure, panels = _panels(experiments, columns=2)
     for (loss, f1), experiment in zip(panels.reshape(-1, 2), experiments, strict=True):
         for objective, runs in _shown(experiment).items():
@@ -243,7 +231,7 @@ def training_figure(experiments: Sequence[Experiment]) -> Figure:
                 best = int(np.argmax(scores))
                 f1.plot(best + 1, 100 * scores[best], "o", color=COLOURS[objective], ms=4)
         loss.set_title(f"{experiment.title}: training loss", fontsize=9)
-        f1.set_title("validation Pair F1 (dot: the epoch that is kept)", fontsize=9)
+        f1.set_title("validation Pair F1 (dot: best epoch)", fontsize=9)
         for axes in (loss, f1):
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -252,7 +240,7 @@ def training_figure(experiments: Sequence[Experiment]) -> Figure:
 
 
 def reliability_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Fraction of gold pairs by confidence, the candidates of all seeds together."""
+    """Returns the fraction of gold pairs by confidence, with the candidates of all seeds pooled."""
     figure, panels = _panels(experiments)
     for axes, experiment in zip(panels, experiments, strict=True):
         axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
@@ -280,7 +268,7 @@ def reliability_figure(experiments: Sequence[Experiment]) -> Figure:
 
 
 def _panels(experiments: Sequence[Experiment], columns: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure with `columns` panels for every experiment, and the panels in a row."""
+    """Returns a figure with `columns` panels for every experiment, and a flat array of them."""
     count = columns * len(experiments)
     across = min(count, 2)
     down = -(-count // across)
@@ -291,7 +279,7 @@ def _panels(experiments: Sequence[Experiment], columns: int = 1) -> tuple[Figure
 
 
 def _shown(experiment: Experiment) -> dict[str, list[Run]]:
-    """The runs of base and rpcl, as far as there are any."""
+    """Returns the runs of base and rpcl that exist."""
     return {o: list(experiment.runs[o].values()) for o in COLOURS if o in experiment.runs}
 
 
@@ -309,36 +297,21 @@ FIGURES = {
 
 
 def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
-    """Writes every figure that the runs have something for, as .png and .svg."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes every figure that has data, as .png and .svg, and returns their paths."""
     written = []
     experiments = [e for e in experiments if _shown(e)]
     for name, draw in FIGURES.items():
         with plt.rc_context(STYLE):
             figure = draw(experiments) if experiments else None
             if figure is None:
-                for kind in (".png", ".svg"):  # of other runs, it would mislead
+                for kind in (".png", ".svg"):  # from an earlier call, and now wrong
                     (out / f"{name}{kind}").unlink(missing_ok=True)
-                print(f"{name}: no runs for it", file=sys.stderr)
+                print(f"{name}: no runs for this figure", file=sys.stderr)
                 continue
             for kind, metadata in ((".png", {}), (".svg", {"Date": None})):
                 path = out / f"{name}{kind}"
-                figure.savefig(path, metadata=metadata)
+                with written_whole(path) as file:
+                    figure.savefig(file, format=kind[1:], metadata=metadata)
                 written.append(path)
             plt.close(figure)
     return written
-
-
-def main() -> None:
-    """Reads the command line and draws the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the figures")
-    arguments = parser.parse_args()
-    with one_line("make_figures"):
-        for path in write_figures(read_experiments(arguments.results), arguments.out):
-            print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,5 @@
-"""Makes one HTML page to look at what a run believes: numbers, curves, every test conversation.
+"""One HTML page about one or two runs: numbers, curves, and every test conversation."""
 
-python tools/make_report.py RUN [OTHER_RUN] --out=report.html
-
-With two runs (say base and rpcl), both on the same conversations. The page needs no network and no
-other file. It holds the texts of the test split: keep it where those may be kept.
-"""
-
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,48 +7,49 @@ from typing import Any
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import EMOTION_CLASSES, emotion_class
+from rpcl_jax.data.dialogue import emotion_class
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.bootstrap import Interval, draw_weights, paired_interval
+from rpcl_jax.evaluation.bootstrap import draw_weights, paired_interval
 from rpcl_jax.evaluation.decode import decode_pairs
 from rpcl_jax.evaluation.metrics import (
-    ScoredDialogue,
     pair_labels,
     precision_recall_curve,
+    ranked_negatives,
     reliability,
 )
-from rpcl_jax.readers.corpus import load_splits
+from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.reporting.experiments import (
     METRICS,
     Run,
     benchmark_name,
-    read_run,
+    interval_text,
     resampled_metrics,
     training_curves,
 )
-from rpcl_jax.run.command_line import one_line
+from rpcl_jax.run.config import emotion_names
+from rpcl_jax.run.workdir import run_name
 
 TEMPLATE = Path(__file__).with_name("report.html")
-# A precision-recall curve has a point for every candidate; a screen has no room for as many.
+# A precision-recall curve has a point for every candidate, far more than a screen can show.
 _CURVE_POINTS = 300
 
 
 def report_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """Everything that the page shows, ready for JSON.
+    """Returns everything that the page shows, ready for JSON.
 
     Args:
       runs: one or two, on the same test conversations.
 
     Raises:
-      InputError: they are on different ones, tell other emotions apart, or a run has no scores.
+      InputError: they have different test conversations or emotion classes, or a run has no scores.
     """
     if len({run.config.data.emotions for run in runs}) > 1:
-        raise InputError(f"{runs[1].folder}: tells other emotions apart than {runs[0].folder}")
-    scores = [run.scores(load_splits(run.config)["test"], "test") for run in runs]
+        raise InputError(f"{runs[1].folder}: other emotion classes than {runs[0].folder}")
+    scores = [run.scores(run.splits()["test"], "test") for run in runs]
     dialogues = [s.dialogue for s in scores[0]]
-    classes = EMOTION_CLASSES[runs[0].config.data.emotions]
+    classes = emotion_names(runs[0].config)
     if any([s.dialogue for s in other] != dialogues for other in scores):
-        raise InputError(f"{runs[1].folder}: on other test conversations than {runs[0].folder}")
+        raise InputError(f"{runs[1].folder}: other test conversations than {runs[0].folder}")
     return {
         "benchmark": benchmark_name(runs[0].config),
         "emotions": classes,
@@ -71,14 +65,14 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
                     {
                         "speaker": u.speaker,
                         "text": u.text,
-                        # Conversations with scores are labelled: no emotion is None.
+                        # Not None, because conversations with scores are labelled.
                         "emotion": classes[emotion_class(str(u.emotion), classes)],
                     }
                     for u in dialogue.utterances
                 ],
                 "gold": dialogue.pairs,
                 "scores": [
-                    _dialogue_scores(scored[d], run.result["threshold"], run.config.rpcl.top_k)
+                    _dialogue_scores(scored[d], run)
                     for run, scored in zip(runs, scores, strict=True)
                 ],
             }
@@ -88,8 +82,8 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Objective, modalities and seed; where two runs share them, their folders too."""
-    names = [f"{r.config.objective}-{r.config.modalities}-seed{r.config.seed}" for r in runs]
+    """Returns the names of the runs, or their folders where two runs have the same name."""
+    names = [run_name(run.config) for run in runs]
     if len(set(names)) < len(names):
         return [str(run.folder) for run in runs]
     return names
@@ -114,15 +108,14 @@ def _run_data(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, Any]:
     }
 
 
-def _dialogue_scores(s: ScoredDialogue, threshold: float, top_k: int) -> dict[str, Any]:
-    """What is shown of a dialogue.
+def _dialogue_scores(s: ScoredDialogue, run: Run) -> dict[str, Any]:
+    """Returns what the page shows of a dialogue.
 
-    `p` and `q` are in thousandths, None where there is no candidate; what is decided by more digits
-    than that is decided here: the predicted pairs, and the hard negatives of every row.
+    `p` and `q` are in thousandths, None where there is no candidate. Predicted pairs and hard
+    negatives are decided here, because thousandths are too coarse for that.
     """
     thousandths = np.round(1000 * s.pair_confidence).astype(int)
     negatives = s.candidate_mask & ~pair_labels(s)
-    order = np.argsort(np.where(negatives, -s.pair_confidence, np.inf), axis=1, kind="stable")
     emotions = s.emotion_probabilities.argmax(axis=1)
     return {
         "p": [
@@ -134,56 +127,38 @@ def _dialogue_scores(s: ScoredDialogue, threshold: float, top_k: int) -> dict[st
             [int(e), round(1000 * float(row[e]))]
             for e, row in zip(emotions, s.emotion_probabilities, strict=True)
         ],
-        "predicted": decode_pairs(s.pair_confidence, s.candidate_mask, threshold),
+        "predicted": decode_pairs(s.pair_confidence, s.candidate_mask, run.result["threshold"]),
         "hard": [
-            row[: min(top_k, count)].tolist()
-            for row, count in zip(order, negatives.sum(axis=1), strict=True)
+            row[: min(run.config.diagnostics.top_k, count)].tolist()
+            for row, count in zip(ranked_negatives(s), negatives.sum(axis=1), strict=True)
         ],
     }
 
 
 def _differences(
     runs: Sequence[Run], scores: Sequence[Sequence[ScoredDialogue]]
-) -> dict[str, Interval]:
-    """The second run's test metrics over the first's, with intervals over dialogues."""
+) -> dict[str, dict[str, Any]]:
+    """Returns how much the second run's test metrics exceed the first's, as the page shows it."""
     weights = draw_weights(len(scores[0]))
     first, second = (
         resampled_metrics(run, scored, weights) for run, scored in zip(runs, scores, strict=True)
     )
-    return {
-        metric: paired_interval(
+    differences = {}
+    for metric in METRICS:
+        interval = paired_interval(
             second[metric][None],
             first[metric][None],
             runs[1].result["test"][metric] - runs[0].result["test"][metric],
         )
-        for metric in METRICS
-    }
+        text = " ".join(interval_text(interval))
+        differences[metric] = {"text": text, "contains_zero": interval.contains_zero}
+    return differences
 
 
 def make_page(data: dict[str, Any]) -> str:
-    """The page; nothing in the data can end its script or become markup."""
-    text = json.dumps(
-        data, allow_nan=False, separators=(",", ":")
-    )  # ASCII, so that any text is fine
+    """Returns the page; nothing in the data can end its script or become markup."""
+    # json.dumps escapes everything outside ASCII, so that any text can be embedded.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
-
-
-def main() -> None:
-    """Reads the command line and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="one finished run or two")
-    parser.add_argument("--out", required=True, type=Path, help="the HTML file")
-    arguments = parser.parse_args()
-    if len(arguments.runs) > 2:
-        parser.error("one run or two")
-    with one_line("make_report"):
-        page = make_page(report_data([read_run(folder) for folder in arguments.runs]))
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(page, encoding="utf-8")
-        print(f"{arguments.out}: {len(page) / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

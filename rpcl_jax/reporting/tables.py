@@ -1,27 +1,17 @@
-"""Writes the paper's five tables for runs of ours, as Markdown, CSV and LaTeX.
+"""The paper's five tables for our runs, as Markdown, CSV and LaTeX."""
 
-python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
-
-RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and modalities. Every
-difference comes with its 95 % interval, a paired bootstrap over the test dialogues with seeds
-nested (rpcl_jax/evaluation/bootstrap.py). One whose interval contains 0 is printed as such; only the others
-are bold.
-"""
-
-import argparse
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import Interval
-from rpcl_jax.reporting.experiments import Experiment, read_experiments
-from rpcl_jax.run.command_line import one_line
+from rpcl_jax.files import write_csv, write_text
+from rpcl_jax.reporting.experiments import Experiment, interval_text
 
 CONTROLS = ("fixed_margin", "utterance_dropout")
 ABLATIONS = (
@@ -52,10 +42,10 @@ Value = str | int | float | np.ndarray | Interval | None
 
 
 class Table(NamedTuple):
-    """A table; a row is as long as `columns`.
+    """A table; every row is as long as `columns`.
 
-    A cell is text or a number, a metric's values over seeds (an array), a difference (an Interval)
-    or nothing (None).
+    A cell is text, a number, a metric's values over seeds (an array), a difference (an Interval)
+    or empty (None).
     """
 
     name: str
@@ -64,15 +54,15 @@ class Table(NamedTuple):
 
 
 def format_value(value: Value) -> tuple[str, bool]:
-    """The text of a cell, metrics in points, and whether it is bold."""
+    """Returns the text of a cell, with metrics in points, and whether it is bold.
+
+    A difference is bold unless its interval contains 0.
+    """
     match value:
         case None:
             return "", False
         case Interval():
-            text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * number for number in value[:3]))
-            text = text.replace("-", "−")
-            notes = ["contains 0"] * value.contains_zero + ["one seed"] * (value.seeds == 1)
-            return " ".join([text, ", ".join(notes)]).strip(), not value.contains_zero
+            return " ".join(interval_text(value)).strip(), not value.contains_zero
         case np.ndarray():
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False
@@ -83,7 +73,7 @@ def format_value(value: Value) -> tuple[str, bool]:
 
 
 def statistics_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 1, a row for each split of each benchmark."""
+    """Returns Table 1, a row for each split of each benchmark."""
     rows: list[list[Value]] = []
     for experiment in {e.config.data.to_json(): e for e in experiments}.values():
         counted = statistics_rows(experiment.benchmark, experiment.splits)
@@ -92,12 +82,12 @@ def statistics_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def statistics_rows(benchmark: str, splits: Mapping[str, Sequence[Dialogue]]) -> list[list[Value]]:
-    """The rows of Table 1 for the splits of a benchmark."""
+    """Returns the rows of Table 1 for the splits of a benchmark."""
     return [[benchmark, name, *split_statistics(split)] for name, split in splits.items()]
 
 
 def main_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 2: base and rpcl, over the seeds of both."""
+    """Returns Table 2: base and rpcl, over their common seeds."""
     columns = list(COLUMNS)
     for name in NAMES.values():
         columns += [f"{name}, base", f"{name}, rpcl", f"{name}, rpcl − base"]
@@ -114,9 +104,9 @@ def main_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def controls_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 3: the two training-objective controls between base and rpcl.
+    """Returns Table 3: the two training-objective controls between base and rpcl.
 
-    A row is over the seeds that its objective has in common with both.
+    Each row is over the seeds that its objective shares with both.
     """
     columns = [*COLUMNS, "objective"]
     for name in NAMES.values():
@@ -132,20 +122,20 @@ def controls_table(experiments: Sequence[Experiment]) -> Table:
             for metric in NAMES if seeds else ():
                 row.append(e.values(objective, metric, seeds))
                 for system, base in ((objective, "base"), ("rpcl", objective)):
-                    there = system != base and {system, base} <= e.runs.keys()
-                    row.append(e.delta(system, metric, seeds, base) if there else None)
+                    exists = system != base and {system, base} <= e.runs.keys()
+                    row.append(e.delta(system, metric, seeds, base) if exists else None)
             if seeds:
                 rows.append(row)
     return Table("table3_controls", columns, rows)
 
 
 def published_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 4: published systems beside ours, which differ in more than the objective."""
+    """Returns Table 4: published systems beside ours, which differ in more than the objective."""
     rows: list[list[Value]] = []
     for benchmark in dict.fromkeys(e.benchmark for e in experiments):
         published = [row for row in PUBLISHED if row[0] == benchmark]
         for _, system, modalities, f1 in published:
-            # As an array of one: in points like ours.
+            # An array of one value, so that it is printed in points like ours.
             rows.append([benchmark, system, modalities, np.array([f1 / 100]), "published"])
         for e in experiments:
             for objective in ("base", "rpcl"):
@@ -159,7 +149,7 @@ def published_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def ablations_table(experiments: Sequence[Experiment]) -> Table:
-    """Table 5: what each part of RPCL gives over base, over the seeds of both."""
+    """Returns Table 5: the gain of each part of RPCL over base, over their common seeds."""
     columns = [*COLUMNS, "objective", *(f"{name}, over base" for name in NAMES.values())]
     rows: list[list[Value]] = []
     for e in experiments:
@@ -172,7 +162,7 @@ def ablations_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """The table in GitHub's Markdown."""
+    """Returns the table in GitHub's Markdown."""
     lines = [table.columns, ["---"] * len(table.columns)]
     for row in table.rows:
         cells = [format_value(value) for value in row]
@@ -182,7 +172,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as a `tabular` with the rules of booktabs."""
+    """Returns the table as a `tabular` with the rules of booktabs."""
     lines = [[escape_latex(column) for column in table.columns]]
     for row in table.rows:
         cells = [format_value(value) for value in row]
@@ -196,31 +186,34 @@ def latex(table: Table) -> str:
     return "\n".join([begin, r"\toprule", header, r"\midrule", *body, *end])
 
 
-def write_csv(table: Table, path: Path) -> None:
-    """The table in numbers: a mean and a deviation, or a difference and its ends, a column each."""
+def write_table_csv(table: Table, path: Path) -> None:
+    """Writes the table's numbers as CSV.
+
+    Values over seeds become two columns, mean and standard deviation; a difference becomes a column
+    for each field of Interval.
+    """
     parts = {np.ndarray: ("mean", "sd"), Interval: Interval._fields}
     columns = []
     for place, column in enumerate(table.columns):
         kinds = {type(row[place]) for row in table.rows} & parts.keys()
         columns.append([f"{column} ({part})" for kind in kinds for part in parts[kind]] or [column])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([name for names in columns for name in names])
-        for row in table.rows:
-            cells: list[Value] = []
-            for value, names in zip(row, columns, strict=True):
-                match value:
-                    case np.ndarray():
-                        cells += [value.mean(), value.std(ddof=1) if len(value) > 1 else None]
-                    case Interval():
-                        cells += value
-                    case _:
-                        cells += [value] + [None] * (len(names) - 1)
-            writer.writerow(cells)
+    rows = [[name for names in columns for name in names]]
+    for row in table.rows:
+        cells: list[Any] = []
+        for value, names in zip(row, columns, strict=True):
+            match value:
+                case np.ndarray():
+                    cells += [value.mean(), value.std(ddof=1) if len(value) > 1 else None]
+                case Interval():
+                    cells += value
+                case _:
+                    cells += [value] + [None] * (len(names) - 1)
+        rows.append(cells)
+    write_csv(path, rows)
 
 
 def escape_latex(text: str) -> str:
-    """`text` for LaTeX, whatever is in it."""
+    """Returns `text` with LaTeX's special characters escaped."""
     special = {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {"±": r"$\pm$", "−": "$-$", "–": "--"}
@@ -228,20 +221,19 @@ def escape_latex(text: str) -> str:
 
 
 def write_tables(experiments: Sequence[Experiment], out: Path) -> list[Path]:
-    """Writes every table that the runs have rows for, as .md, .csv and .tex."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes every table that has rows, as .md, .csv and .tex; returns the .csv paths."""
     written = []
     makers = (statistics_table, main_table, controls_table, published_table, ablations_table)
     for table in (make(experiments) for make in makers):
         path = out / f"{table.name}.csv"
         if not table.rows:
-            for kind in (".csv", ".md", ".tex"):  # of other runs, it would mislead
+            for kind in (".csv", ".md", ".tex"):  # from an earlier call, and now wrong
                 path.with_suffix(kind).unlink(missing_ok=True)
-            print(f"{table.name}: no runs for it", file=sys.stderr)
+            print(f"{table.name}: no runs for this table", file=sys.stderr)
             continue
-        write_csv(table, path)
-        path.with_suffix(".md").write_text(markdown(table), encoding="utf-8")
-        path.with_suffix(".tex").write_text(latex(table), encoding="utf-8")
+        write_table_csv(table, path)
+        write_text(path.with_suffix(".md"), markdown(table))
+        write_text(path.with_suffix(".tex"), latex(table))
         written.append(path)
     return written
 
@@ -252,18 +244,3 @@ def _setting(e: Experiment, seeds: Sequence[int]) -> list[Value]:
 
 def _list(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
-
-
-def main() -> None:
-    """Reads the command line and writes the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the tables")
-    arguments = parser.parse_args()
-    with one_line("make_tables"):
-        for path in write_tables(read_experiments(arguments.results), arguments.out):
-            print(path.with_suffix(".md").read_text(encoding="utf-8"))
-
-
-if __name__ == "__main__":
-    main()

@@ -43,6 +43,7 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.epochs = 30
     c.patience = 5  # epochs without a better validation Pair F1 before stopping; 0: never stop
     c.batch_size = 32  # dialogues in a step, over all devices
+    c.devices = 0  # how many devices train; 0: all that are visible
 
     c.data = ConfigDict()
     c.data.name = ""  # the benchmark's name, for tables and reports

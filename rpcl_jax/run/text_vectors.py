@@ -130,7 +130,7 @@ def cached_vectors(
     The key is a digest of everything they depend on, so a cached table is never stale.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
-    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config, mesh)
+    folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
     if not folder.exists():
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
@@ -198,13 +198,11 @@ def load_trained_encoder(
     return load_text_encoder(config, ())
 
 
-def vectors_key(
-    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
-) -> str:
+def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:
     """A digest of everything that `utterance_vectors` depends on.
 
-    That is also how utterances share batches and rows, and on what devices, which decides the order
-    of sums, and so the last bits.
+    Batch size, row length and devices are left out: they change only the order of sums, and so
+    only the last bits.
     """
     digest = hashlib.sha256(encoder_digest(encoder).encode())
     settings = {
@@ -213,9 +211,6 @@ def vectors_key(
         "speaker_names": config.text.speaker_names,
         "max_tokens": config.text.max_tokens,
         "max_utterances": config.data.max_utterances,
-        "batch_size": config.batch_size,
-        "row_length": config.text.row_length,
-        "devices": [str(device.device_kind) for device in mesh.devices.flat],
         "dialogues": [
             [(u.id, u.speaker, u.text) for u in dialogue.utterances] for dialogue in dialogues
         ],

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the last and the best epoch, written so that a kill loses neither."""
+"""Checkpoints of a run's last and best epoch, which survive a kill at any time."""
 
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,25 @@ from rpcl_jax.errors import file_errors
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Orders checkpoints from worst to best; of equal ones, the earlier is better."""
+    """Returns the sort key of a checkpoint, worst to best; of equal ones, the earlier is better."""
     return metrics["pair_f1"], -metrics["epoch"]
 
 
 class Checkpoints:
     """The folder `workdir/checkpoints`, with the checkpoints of the last and of the best epoch.
 
-    Orbax writes to a temporary folder and renames it, so every visible checkpoint is whole. Saving
-    is synchronous: the training step donates its state, which a background copy would still read.
+    Orbax writes to a temporary folder and renames it, so every visible checkpoint is complete.
+    Saving is synchronous, because the training step donates the state that a background copy would
+    still be reading.
     """
 
     def __init__(self, workdir: Path):
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=_rank,
                 preservation_policy=AnyPreservationPolicy(
@@ -35,20 +40,20 @@ class Checkpoints:
         )
 
     def last(self) -> int | None:
-        """Returns the epoch of the newest checkpoint, None if there is none."""
+        """Returns the epoch of the newest checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def save(self, epoch: int, state: Any, progress: dict, pair_f1: float) -> None:
         """Writes a checkpoint, then deletes those that are neither the last nor the best.
 
         Args:
-          epoch: epochs done, the checkpoint's number.
+          epoch: number of epochs done, which names the checkpoint.
           state: pytree of arrays.
-          progress: what the loop needs to continue; JSON.
-          pair_f1: on validation; the highest is the best, and of equal ones the earliest.
+          progress: JSON-serialisable data that the training loop needs to resume.
+          pair_f1: validation Pair F1; the highest is the best, ties go to the earliest epoch.
 
         Raises:
-          OSError: the checkpoint cannot be written, as on a full disk.
+          OSError: the checkpoint cannot be written, for example because the disk is full.
         """
         with file_errors(self._manager.directory):
             self._manager.save(
@@ -61,17 +66,24 @@ class Checkpoints:
             )
 
     def progress(self, epoch: int) -> dict:
-        """Returns the `progress` that `save` was given."""
+        """Returns the `progress` that was passed to `save`."""
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         return self._manager.restore(epoch, args=args)["progress"]
 
     def restore(self, epoch: int, like: Any) -> Any:
-        """Returns an epoch's state; `like` is a pytree of arrays or shapes with their shardings."""
+        """Returns an epoch's state with the structure, shapes and shardings of `like`."""
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(epoch, args=args)["state"]
 
     def restore_state(self, epoch: int) -> dict:
-        """Returns an epoch's state as nested dicts of arrays."""
-        args = ocp.args.Composite(state=ocp.args.StandardRestore())
-        return self._manager.restore(epoch, args=args)["state"]
+        """Returns an epoch's state as nested dicts of arrays on one device.
+
+        Orbax would restore the sharding that was saved, which other devices do not have.
+        """
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        target = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
+            self._manager.item_metadata(epoch)["state"].tree,
+        )
+        return self.restore(epoch, target)

@@ -1,11 +1,10 @@
-"""Progress bar or plain lines, metrics.jsonl and TensorBoard logging."""
+"""Logs a run: progress bar or plain lines, metrics.jsonl and TensorBoard events."""
 
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -16,15 +15,12 @@ from tqdm import tqdm
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.files import written_whole
 
-if TYPE_CHECKING:
-    from rpcl_jax.run.compilation import Compiled
-
 
 class RunLogger:
-    """Writes a run's progress.
+    """Logs a run's progress.
 
-    Metrics of a step are read only when the next step has been dispatched, so that the host never
-    keeps the device waiting.
+    The metrics of a step are fetched only after the next step has been dispatched, so that the
+    device never waits for the host.
     """
 
     def __init__(
@@ -33,16 +29,17 @@ class RunLogger:
         epochs: int,
         epoch: int,
         train: Batches,
-        functions: "Sequence[Compiled]",
+        compile_seconds: Callable[[], float],
     ):
-        """Continues after `epoch`, and drops what an interrupted run logged after it.
+        """Continues after `epoch` and deletes what an interrupted run logged after it.
 
         Args:
           workdir: the run's folder.
-          epochs: of the whole run.
-          epoch: epochs done before.
+          epochs: number of epochs of the whole run.
+          epoch: number of epochs already done.
           train: batches of the training split.
-          functions: those of the loop, whose compilation is left out of rate and time left.
+          compile_seconds: returns the time spent on compilation so far, which is excluded from
+            rate and time left.
         """
         step = epoch * len(train)
         path = workdir / "metrics.jsonl"
@@ -54,9 +51,9 @@ class RunLogger:
         with written_whole(path) as file:
             file.writelines(f"{line}\n".encode() for line in kept)
         self._file = path.open("a", buffering=1, encoding="utf-8")
-        # Not a SummaryWriter: its thread dies on a full disk, and its queue then blocks for ever.
+        # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.
         self._events = EventsWriter(str(workdir / "events"))
-        start = SessionLog(status=SessionLog.START)  # hides what was logged after `step`
+        start = SessionLog(status=SessionLog.START)  # makes TensorBoard discard later events
         self._events.write_event(Event(step=step + 1, session_log=start))
         self._epochs = epochs
         self._steps, self._dialogues = len(train), len(train.examples)
@@ -70,15 +67,15 @@ class RunLogger:
             disable=not self._terminal,
             leave=False,
         )
-        self._functions = functions
+        self._compile_seconds = compile_seconds
         self._since = self._clock()
 
     def _clock(self) -> float:
-        """Seconds, which stand still during compilation."""
-        return time.perf_counter() - sum(function.seconds for function in self._functions)
+        """Returns the elapsed seconds without compilation."""
+        return time.perf_counter() - self._compile_seconds()
 
     def step(self, step: int, terms: dict[str, jax.Array]) -> None:
-        """Takes the metrics of a step just dispatched; writes those of the one before."""
+        """Takes the metrics of the step just dispatched and writes those of the previous step."""
         previous, self._pending = self._pending, (step, terms)
         self._write_step(previous)
         self._bar.update()
@@ -91,7 +88,7 @@ class RunLogger:
             self._show(loss=f"{values['loss']:.3f}")
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Writes an epoch's validation metrics, and its line where there is no terminal."""
+        """Writes an epoch's validation metrics; prints a line if stderr is not a terminal."""
         previous, self._pending = self._pending, None
         self._write_step(previous)
         now = self._clock()
@@ -113,7 +110,7 @@ class RunLogger:
             )
 
     def close(self) -> None:
-        """Ends the bar and the files."""
+        """Closes the progress bar and the files."""
         self._bar.close()
         self._file.close()
         self._events.close()
@@ -130,7 +127,7 @@ class RunLogger:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of metrics.jsonl; infinite for one that a kill cut short."""
+    """Returns the step of a line of metrics.jsonl, or infinity if the line is truncated."""
     try:
         return json.loads(line)["step"]
     except ValueError:

@@ -1,6 +1,6 @@
-"""A 1-D mesh of devices: parameters are replicated, dialogues are split over the axis `data`.
+"""The 1-D device mesh: parameters are replicated, dialogues are split over the axis `data`.
 
-One device is a mesh of one.
+A single device is a mesh of size 1.
 """
 
 import jax
@@ -13,7 +13,7 @@ AXIS = "data"
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
-    """Returns a mesh of the first `devices` devices, or of all of them."""
+    """Returns a mesh of the first `devices` devices, or of all devices if None."""
     return jax.make_mesh(
         (devices or jax.device_count(),),
         (AXIS,),
@@ -23,10 +23,10 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Sends each device its share of axis 0 of every array."""
+    """Sends each device its share of every array, split along axis 0."""
     return jax.device_put(batch, NamedSharding(mesh, P(AXIS)))
 
 
 def replicate(tree, mesh: Mesh):
-    """Sends every device all of `tree`."""
+    """Copies the whole `tree` to every device."""
     return jax.device_put(tree, NamedSharding(mesh, P()))

@@ -4,11 +4,11 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-ENCODER = "text_encoder"  # the top-level parameter group with a learning rate of its own
+ENCODER = "text_encoder"  # the top-level parameter group with its own learning rate
 
 
 def learning_rate_schedule(peak: float, steps: int, config: ConfigDict) -> optax.Schedule:
-    """Linear warm-up to `peak`, then constant or linear decay to 0 at `steps`.
+    """Returns a linear warm-up to `peak`, then a constant rate or linear decay to 0 at `steps`.
 
     `config.warmup` is a fraction of `steps`; `config.schedule` is "constant" or "linear".
     """
@@ -24,18 +24,22 @@ def learning_rate_schedule(peak: float, steps: int, config: ConfigDict) -> optax
 
 
 def decayed(params) -> dict:
-    """Which parameters decay: matrices and tables do, biases and norms do not. Bools, by leaf."""
+    """Returns a pytree of bools: which parameters are subject to weight decay.
+
+    Matrices and tables decay. One-dimensional parameters do not: biases, layer norms, and `absent`,
+    `mean` and `scale` of the feature projections. A parameter named "bias…" never decays.
+    """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim > 1 and not path[-1].key.startswith("bias"), params
     )
 
 
 def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """Gradient clipping at a global norm, Adam, decoupled weight decay, two learning rates.
+    """Returns AdamW after gradient clipping at a global norm, with two learning rates.
 
     Args:
       config: `config.optimizer`.
-      steps: of the whole run, the length of the schedule.
+      steps: number of steps of the whole run, the length of the schedules.
     """
     rates = {
         "encoder": learning_rate_schedule(config.encoder_learning_rate, steps, config),

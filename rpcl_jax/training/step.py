@@ -1,4 +1,4 @@
-"""The state of training, and the step that changes it, over the devices of a mesh."""
+"""The training state and the training step, over the devices of a mesh."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from rpcl_jax.training.mesh import AXIS, replicate
 
 
 class TrainState(NamedTuple):
-    """What a step changes."""
+    """The arrays that a training step updates."""
 
-    step: jax.Array  # int32, steps done
+    step: jax.Array  # int32, number of steps done
     params: dict
     optimizer_state: optax.OptState
 
@@ -26,7 +26,7 @@ def initial_state(params: dict, optimizer: optax.GradientTransformation, mesh: M
     """Returns the state before the first step, on the devices of `mesh`.
 
     Args:
-      params: of the model.
+      params: parameters of the model.
       optimizer: from `rpcl_jax.training.optimizer.make_optimizer`.
       mesh: the devices.
     """
@@ -39,10 +39,11 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> jax.stages.Wrapped:
-    """Returns the jitted step (state, root key, batch) -> (state, terms of the loss).
+    """Returns the jitted step (state, root key, batch) -> (state, terms).
 
-    The state is donated. The key of a step is `fold_in(root, step)`; it is split into a corruption
-    key, the same on every device, and a dropout key, which differs between devices.
+    The state is donated. The key of a step is `fold_in(root, step)`. It is split into a corruption
+    key, the same on every device, and a dropout key, which differs between devices. The terms are
+    those of `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
     """
 
     def step(state: TrainState, root: jax.Array, batch: Batch):
@@ -54,8 +55,8 @@ def make_train_step(
                 objective, model, params, batch, dropout_key, corruption_key, AXIS
             )
 
-        # The loss is a psum and the parameters are replicated, so shard_map sums the gradients of
-        # the devices by itself.
+        # No psum of the gradients: the loss is a psum and the parameters are replicated, so
+        # shard_map already sums the gradients over devices.
         gradients, terms = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         terms["gradient_norm"] = optax.tree.norm(gradients)

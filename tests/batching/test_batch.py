@@ -1,13 +1,22 @@
+"""Batches by hand: every array, for whole and for cut dialogues."""
+
 import numpy as np
 import pytest
 
-from rpcl_jax.batching.batch import BatchShape, Example, candidate_mask, make_batch
+from rpcl_jax.batching.batch import (
+    BatchShape,
+    Example,
+    TextVectors,
+    candidate_mask,
+    make_batch,
+    rows_needed,
+)
 from rpcl_jax.batching.text import Segment
 from rpcl_jax.data.dialogue import EMOTION_CLASSES, EMOTIONS, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
 
 
-def example(speakers, emotions, pairs, length=None, **tables):
+def example(speakers, emotions, pairs, length=None, text=None, **tables):
     utterances = tuple(
         Utterance(f"u{t}", speaker, "x", emotion)
         for t, (speaker, emotion) in enumerate(zip(speakers, emotions, strict=True))
@@ -17,7 +26,7 @@ def example(speakers, emotions, pairs, length=None, **tables):
         Segment(np.array([2, 9, 3], np.int32), np.array([-1, t, -1], np.int32))
         for t in range(length)
     ]
-    return Example(Dialogue("1", utterances, pairs), length, segments, tables)
+    return Example(Dialogue("1", utterances, pairs), length, text or segments, tables)
 
 
 def test_a_batch_by_hand():
@@ -48,6 +57,72 @@ def test_features_lie_beside_their_utterances():
     batch = make_batch([e], BatchShape(2, 4, 1, 2, 8, audio=2), "all", EMOTIONS)
     assert batch.audio.values.tolist() == [[[3, 4], [0, 0], [1, 2], [0, 0]], [[0, 0]] * 4]
     assert batch.audio.present.tolist() == [[True, False, True, False], [False] * 4]
+
+
+def test_audio_and_vision_are_not_confused():
+    audio = FeatureTable(np.full((1, 2), 5, np.float32), {"u0": 0}, absent={"u1": "silent"})
+    vision = FeatureTable(np.full((1, 3), 7, np.float32), {"u1": 0}, absent={"u0": "dark"})
+    e = example("AB", ["neutral"] * 2, (), audio=audio, vision=vision)
+    batch = make_batch([e], BatchShape(1, 2, 1, 2, 8, audio=2, vision=3), "all", EMOTIONS)
+    assert batch.audio.values.tolist() == [[[5, 5], [0, 0]]]
+    assert batch.vision.values.tolist() == [[[0, 0, 0], [7, 7, 7]]]
+    assert batch.audio.present.tolist() == [[True, False]]
+    assert batch.vision.present.tolist() == [[False, True]]
+
+
+def test_vectors_of_a_frozen_encoder_lie_beside_their_utterances():
+    table = FeatureTable(
+        np.arange(1, 7, dtype=np.float32).reshape(3, 2), {"u2": 0, "u0": 1, "u1": 2}
+    )
+    whole = example("ABA", ["neutral"] * 3, (), text=table)
+    cut = example("ABA", ["neutral"] * 3, (), length=2, text=table)
+    batch = make_batch([cut, whole], BatchShape(3, 4, 2, 0, 8, text=2), "all", EMOTIONS)
+    assert isinstance(batch.text, TextVectors)
+    assert batch.text.vectors.dtype == np.float32
+    assert batch.text.vectors.tolist() == [
+        [[3, 4], [5, 6], [0, 0], [0, 0]],
+        [[3, 4], [5, 6], [1, 2], [0, 0]],
+        [[0, 0]] * 4,
+    ]
+    assert (whole.tokens, whole.segments) == (0, [])
+    assert rows_needed([cut, whole], 4, 8) == (2, 0)
+
+
+def test_word_pieces_and_rows_are_counted():
+    three, two = (example("A" * n, ["neutral"] * n, ()) for n in (3, 2))
+    assert (three.tokens, two.tokens) == (9, 6)  # three pieces an utterance
+    assert len(three.segments) == 3
+    # Utterances: 3 and 2 fit in rows of 5 together, in rows of 4 alone. Of five segments of three
+    # pieces, two fit in a row of 8.
+    assert rows_needed([three, two], 5, 8) == (1, 3)
+    assert rows_needed([three, two], 4, 3) == (2, 5)
+    batch = make_batch([three, two], BatchShape(2, 3, 2, 3, 8), "all", EMOTIONS)
+    places = {
+        tuple(batch.text.token_ids[row, column : column + 3])
+        for row, column in np.argwhere(batch.text.segment_ids * (batch.text.position_ids == 0))
+    }
+    assert places == {(2, 9, 3)}
+    assert (batch.text.token_ids > 0).sum() == 15
+    assert sorted(batch.text.utterance_ids[batch.text.utterance_ids < 6]) == [0, 1, 2, 3, 4]
+
+
+def test_a_dialogue_without_labels_and_a_pair_whose_cause_is_cut():
+    unlabelled = example("AB", [None, None], None)
+    cut = example("AB", ["joy", "neutral"], ((0, 1),), length=1)
+    batch = make_batch([unlabelled, cut], BatchShape(2, 2, 2, 4, 8), "all", EMOTIONS)
+    assert batch.utterance_mask.tolist() == [[True, True], [True, False]]
+    assert batch.emotion_labels.tolist() == [[0, 0], [4, 0]]
+    assert not batch.cause_labels.any()
+    assert not batch.pair_labels.any()
+
+
+def test_types_of_the_arrays():
+    batch = make_batch([example("A", ["joy"], ())], BatchShape(1, 1, 1, 1, 8), "all", EMOTIONS)
+    for array in (*batch.text, *batch.dialogue_rows, batch.speakers, batch.emotion_labels,
+                  batch.cause_labels):  # fmt: skip
+        assert array.dtype == np.int32
+    for array in (batch.utterance_mask, batch.pair_labels, batch.candidate_mask):
+        assert array.dtype == bool
 
 
 def test_two_classes_of_emotion():

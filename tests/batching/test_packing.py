@@ -1,9 +1,11 @@
+"""Packing by hand, and what must hold of any: nothing is lost, nothing overlaps."""
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcl_jax.batching.packing import assign_rows, balanced_batches, pack_rows
+from rpcl_jax.batching.packing import assign_rows, balanced_batches, pack_dialogues, pack_rows
 from rpcl_jax.batching.text import Segment
 
 
@@ -15,6 +17,14 @@ def test_every_segment_is_in_one_row_and_every_row_holds_it(lengths):
     # No two rows could have been one: what makes the bound of `Batches` hold.
     fills = sorted(sum(lengths[index] for index in row) for row in rows)
     assert len(fills) < 2 or fills[0] + fills[1] > 32
+
+
+def test_the_longest_come_first_and_go_where_least_space_is_left():
+    # 6, 5 and 4 open rows; 3 fills that of 5 rather than that of 4, 2 fills that of 6.
+    assert assign_rows([3, 5, 2, 4, 6], 8) == [[4, 2], [1, 0], [3]]
+    assert assign_rows([5, 5, 3, 3], 8) == [[0, 2], [1, 3]]  # of equals, the first
+    assert assign_rows([8, 8], 8) == [[0], [1]]
+    assert assign_rows([], 8) == []
 
 
 def segment(*pieces):
@@ -36,6 +46,44 @@ def test_too_few_rows_are_refused():
     a = segment((2, -1), (7, 0), (3, -1))
     with pytest.raises(ValueError, match="2 rows needed, 1 given"):
         pack_rows([a, a], [0, 1], rows=1, length=4, slots=2)
+    with pytest.raises(ValueError, match="2 rows needed, 1 given"):
+        pack_dialogues([3, 2], dialogues=2, rows=1, n=4)
+
+
+def test_packed_rows_in_several_rows():
+    a, b, c = (segment((2, -1), (k, 0), (3, -1)) for k in (7, 8, 9))
+    packed = pack_rows([a, b, c], first_slots=[0, 2, 4], rows=2, length=7, slots=6)
+    assert packed.token_ids.tolist() == [[2, 7, 3, 2, 8, 3, 0], [2, 9, 3, 0, 0, 0, 0]]
+    assert packed.segment_ids.tolist() == [[1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 0, 0, 0, 0]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 0, 0, 0]]
+    assert packed.utterance_ids.tolist() == [[6, 0, 6, 6, 2, 6, 6], [6, 4, 6, 6, 6, 6, 6]]
+    assert all(array.dtype == np.int32 for array in packed)
+
+
+def test_packed_dialogues_by_hand():
+    # Dialogue 1 opens a row, 0 and 2 share the next; the batch has a fourth place and a third row.
+    packed = pack_dialogues([2, 3, 1], dialogues=4, rows=3, n=3)
+    assert packed.slots.tolist() == [[3, 4, 5], [0, 1, 6], [12, 12, 12]]
+    assert packed.places.tolist() == [[3, 4, 9], [0, 1, 2], [5, 9, 9], [9, 9, 9]]
+    assert packed.slots.dtype == packed.places.dtype == np.int32
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=12), st.integers(0, 2))
+def test_slots_and_places_are_each_others_inverse(lengths, spare):
+    b, rows = len(lengths) + spare, len(assign_rows(lengths, 7)) + spare
+    packed = pack_dialogues(lengths, b, rows, 7)
+    slots, places = packed.slots.ravel(), packed.places.ravel()
+    for slot, place in enumerate(places):
+        if slot % 7 < ([*lengths, *[0] * spare])[slot // 7]:
+            assert slots[place] == slot
+        else:
+            assert place == rows * 7
+    assert (slots < b * 7).sum() == sum(lengths)
+    # A dialogue lies in one row, its utterances side by side.
+    for dialogue, length in enumerate(lengths):
+        own = packed.places[dialogue, :length]
+        assert (np.diff(own) == 1).all()
+        assert own[0] // 7 == own[-1] // 7
 
 
 @given(
@@ -47,6 +95,31 @@ def test_batches_are_a_partition_of_nearly_equal_parts(sizes, batch_size, seed):
     numbers = [len(batch) for batch in batches]
     assert max(numbers) <= batch_size
     assert max(numbers) - min(numbers) <= 1
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 8), st.integers(0, 9))
+def test_batches_are_those_of_swaps_written_as_loops(sizes, batch_size, seed):
+    rng = np.random.default_rng(seed)
+    count = -(-len(sizes) // batch_size)
+    batches = [part.tolist() for part in np.array_split(rng.permutation(len(sizes)), count)]
+
+    def load(batch):
+        return sum(sizes[k] for k in batch)
+
+    while True:
+        heavy, light = max(batches, key=load), min(batches, key=load)  # of equals, the first
+        gap = load(heavy) - load(light)
+        # How far each swap is from moving half the gap; of equals, the first.
+        _, a, b = min(
+            (abs(2 * (sizes[x] - sizes[y]) - gap), a, b)
+            for a, x in enumerate(heavy)
+            for b, y in enumerate(light)
+        )
+        if not 0 < sizes[heavy[a]] - sizes[light[b]] < gap:
+            break
+        heavy[a], light[b] = light[b], heavy[a]
+    result = balanced_batches(np.array(sizes), batch_size, np.random.default_rng(seed))
+    assert [batch.tolist() for batch in result] == batches
 
 
 def test_batches_are_balanced_random_and_repeatable():

@@ -1,4 +1,4 @@
-"""Table 1 against numbers counted elsewhere."""
+"""Table 1 against independent counts."""
 
 from shared import ECF, needs_ecf
 
@@ -20,8 +20,8 @@ def test_by_hand():
 
 
 @needs_ecf
-def test_ecf_is_as_its_readme_counts():
-    """Conversations, utterances, pairs and distances of ../shared/data/README.md."""
+def test_counts_of_ecf():
+    """Compares with the counts of the data's README."""
     expected = {
         "train": (1001, 9966, 7055, 0.846),
         "dev": (112, 1087, 866, 0.984),
@@ -31,7 +31,7 @@ def test_ecf_is_as_its_readme_counts():
         s = split_statistics(read_split(ECF, split))
         distance = round(s.mean_pair_distance, 3)
         assert (s.conversations, s.utterances, s.pairs, distance) == numbers
-        # As a search of the file counts them: utterance lines whose emotion is not neutral.
+        # Counted independently: utterance lines whose emotion is not neutral.
         lines = (ECF / f"{split}.txt").read_text(encoding="utf-8").splitlines()
         fields = [line.split(" | ") for line in lines if line.count("|") >= 4]
         assert s.emotional_utterances == sum(f[2] != "neutral" for f in fields)

@@ -1,3 +1,5 @@
+"""The checks that every dialogue passes."""
+
 import pytest
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
@@ -13,7 +15,7 @@ def clipped(start, end):
     return (Utterance("a", "Ann", "Oh .", clip=Clip("film", start, end)),)
 
 
-def test_a_sound_dialogue_comes_back_unchanged():
+def test_a_valid_dialogue_is_returned_unchanged():
     for pairs in (((0, 0), (0, 1)), (), None):
         dialogue = Dialogue("7", TURNS, pairs)
         assert check_dialogue(dialogue, "here") is dialogue
@@ -25,29 +27,33 @@ def test_a_sound_dialogue_comes_back_unchanged():
     ("utterances", "pairs", "message"),
     [
         ((), (), "conversation 7 has no utterance"),
-        ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is there twice"),
+        ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is duplicated"),
         (
             (Utterance("a", "Ann", "Oh .", "glee"),),
             (),
             "utterance 1 has the unknown emotion 'glee'",
         ),
         ((TURNS[0], Utterance("b", "Bo", "Oh .")), (), "1 of its 2 utterances have no emotion"),
-        ((Utterance("a\tb", "Ann", "Oh ."),), None, r"utterance id 'a\\tb' holds what is no"),
+        (
+            (Utterance("a\tb", "Ann", "Oh ."),),
+            None,
+            r"'a\\tb' contains characters that are not printable",
+        ),
         (clipped(2.0, 1.0), None, r"the clip of utterance 1 runs from 2\.0 to 1\.0"),
         (clipped(0.0, None), None, "the clip of utterance 1 runs"),
         (clipped(-1.0, 2.0), None, "the clip of utterance 1 runs"),
         (clipped(0.0, 1.7e12), None, "the clip of utterance 1 runs"),
         (TURNS, ((0, 2),), r"pair \(1,3\) points outside the conversation of 2 utterances"),
         (TURNS, ((-1, 0),), r"pair \(0,1\) points outside"),
-        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is there twice"),
+        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is duplicated"),
     ],
 )
-def test_an_unusable_dialogue_is_refused_in_one_line(utterances, pairs, message):
+def test_an_invalid_dialogue_is_refused_in_one_line(utterances, pairs, message):
     with pytest.raises(InputError, match=f"^made.txt:3: .*{message}[^\n]*$"):
         check_dialogue(Dialogue("7", utterances, pairs), "made.txt:3")
 
 
-def test_two_dialogues_of_one_id_are_refused():
+def test_duplicated_dialogue_ids_are_refused():
     check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS)], "made.txt")
-    with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is there twice"):
+    with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is duplicated"):
         check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS), Dialogue("7", TURNS)], "made.txt")

@@ -1,3 +1,5 @@
+"""Feature tables: saving, loading, normalisation, and malformed files."""
+
 import dataclasses
 import json
 import os
@@ -35,7 +37,7 @@ def refused(folder):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_saved_table_loads_as_it_was(tmp_path, dtype):
+def test_saved_tables_load_unchanged(tmp_path, dtype):
     table = make_table(dtype)
     table.save(tmp_path / "deep" / "audio")
     assert os.listdir(tmp_path / "deep") == ["audio"]
@@ -78,11 +80,11 @@ def test_absent_utterances_are_kept_with_the_reason_and_have_no_row(tmp_path):
     with pytest.raises(InputError, match="no row for 1 of the 2 utterances of dev"):
         table.check_covers([dialogue("dia1utt1", "dia9utt3")], "dev")
     (tmp_path / "audio" / "absent.txt").write_text("dia1utt2\tgone\n")
-    assert "'dia1utt2' has a row too" in refused(tmp_path / "audio")
+    assert "'dia1utt2' also has a row" in refused(tmp_path / "audio")
 
 
-def test_what_is_saved_are_the_rows_that_have_ids(tmp_path):
-    """ECF's official tables have a row that no utterance has, and may be float64."""
+def test_only_rows_with_ids_are_saved(tmp_path):
+    """ECF's official tables have a row without an id and may be float64."""
     values = np.arange(8.0).reshape(4, 2)
     FeatureTable(values, {"b": 3, "a": 1}).save(tmp_path / "audio")
     table = FeatureTable.load(tmp_path / "audio")
@@ -101,24 +103,24 @@ def test_features_of_another_extractor_are_refused():
 
 @pytest.mark.parametrize("at_once", [1, 1 << 24])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_statistics_are_those_of_the_dialogues_rows(monkeypatch, at_once, dtype):
+def test_normalisation_uses_the_rows_of_the_dialogues(monkeypatch, at_once, dtype):
     monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
     values = np.random.default_rng(1).normal(300, 2, size=(40, 3)).astype(dtype)
-    values[:, 1] = 0.1  # a sum of which is not exact
+    values[:, 1] = 0.1  # whose sum is inexact
     ids = [f"u{k}" for k in range(40)]
     table = FeatureTable(values, {i: k for k, i in enumerate(ids)}, absent={"u99": "gone"})
-    mean, scale = table.statistics([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
+    mean, scale = table.normalisation([dialogue(*ids[:10], "u99"), dialogue(*ids[10:30])])
     expected = values[:30].astype(np.float64)
     np.testing.assert_allclose(mean, expected.mean(0), rtol=1e-6)
     np.testing.assert_allclose(scale, np.where([1, 0, 1], expected.std(0), 1), rtol=1e-5)
     denormal = dataclasses.replace(table, values=(values[:, :1] * 1e-40).astype(np.float32))
-    assert denormal.statistics([dialogue(*ids)])[1].tolist() == [1]
-    mean, scale = table.statistics([dialogue("u99")])
+    assert denormal.normalisation([dialogue(*ids)])[1].tolist() == [1]
+    mean, scale = table.normalisation([dialogue("u99")])
     assert (mean.tolist(), scale.tolist()) == ([0] * 3, [1] * 3)
 
 
-def test_saving_never_overwrites_and_leaves_nothing_half_done(tmp_path, folder, monkeypatch):
-    with pytest.raises(InputError, match="audio: is there already"):
+def test_saving_never_overwrites_and_is_atomic(tmp_path, folder, monkeypatch):
+    with pytest.raises(InputError, match="audio: already exists"):
         make_table().save(folder)
 
     def fail(*_args, **_kwargs):
@@ -143,10 +145,10 @@ def test_check_covers():
 
 
 @pytest.mark.parametrize("name", ["features.npy", "ids.txt", "table.json"])
-def test_a_missing_file_is_named_with_a_way_out(folder, name):
+def test_a_missing_file_is_named_with_a_remedy(folder, name):
     (folder / name).unlink()
     message = refused(folder)
-    assert message.startswith(f"{folder / name}: not there")
+    assert message.startswith(f"{folder / name}: not found")
     assert "--config.modalities=t" in message
 
 
@@ -162,11 +164,11 @@ def test_a_missing_folder_is_named(tmp_path):
         (np.zeros((3, 4), ">f4"), r"is >f4 \[3, 4\]"),
         (np.zeros(12, np.float32), r"is float32 \[12\]"),
         (np.zeros((3, 2, 2), np.float32), r"is float32 \[3, 2, 2\]"),
-        (np.zeros((3, 5), np.float32), "has 5 numbers in a row, table.json says 4"),
-        (np.zeros((2, 4), np.float32), "has 3 ids, features.npy 2 rows"),
+        (np.zeros((3, 5), np.float32), "has 5 features per row, but table.json says 4"),
+        (np.zeros((2, 4), np.float32), "has 3 ids, but features.npy has 2 rows"),
     ],
 )
-def test_an_array_that_does_not_fit_is_refused(folder, values, message):
+def test_an_array_of_the_wrong_type_or_shape_is_refused(folder, values, message):
     np.save(folder / "features.npy", values)
     assert re.search(message, refused(folder))
 
@@ -174,19 +176,19 @@ def test_an_array_that_does_not_fit_is_refused(folder, values, message):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("at_once", [1, 8, 1 << 24])
-def test_a_number_that_is_none_is_refused_by_its_utterance(folder, monkeypatch, bad, row, at_once):
+def test_a_number_that_is_not_finite_is_refused(folder, monkeypatch, bad, row, at_once):
     monkeypatch.setattr(features, "_CHECKED_AT_ONCE", at_once)
     FeatureTable.load(folder)
     values = np.ones((3, 4), np.float32)
     values[row:, 2] = bad
     np.save(folder / "features.npy", values)
     message = refused(folder)
-    assert f"row {row} ({IDS[row]!r}) holds NaN, infinity" in message
+    assert f"row {row} ({IDS[row]!r}) contains NaN, infinity" in message
     assert message.endswith("; extract it again")
 
 
 class Trap:
-    """Unpickling it makes a folder."""
+    """An object whose pickle, if executed, creates a folder."""
 
     def __init__(self, path):
         self.path = path
@@ -195,7 +197,7 @@ class Trap:
         return os.mkdir, (self.path,)
 
 
-def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
+def test_a_pickle_is_refused_and_never_executed(tmp_path, folder):
     sprung = str(tmp_path / "sprung")
     trap = np.array([[Trap(sprung)]], object)
     np.save(folder / "features.npy", trap, allow_pickle=True)
@@ -204,12 +206,12 @@ def test_a_pickle_is_refused_and_never_run(tmp_path, folder):
     assert "nothing is ever unpickled" in refused(folder)
     assert not os.path.exists(sprung)
     np.load(folder / "features.npy", allow_pickle=True)
-    assert os.path.exists(sprung)  # it would have sprung
+    assert os.path.exists(sprung)  # verifies that the trap works
 
 
-def test_files_that_are_no_array_are_refused(folder):
+def test_files_that_are_not_arrays_are_refused(folder):
     whole = (folder / "features.npy").read_bytes()
-    unclosed = whole.replace(b"}", b" ", 1)  # what NumPy does not expect itself
+    unclosed = whole.replace(b"}", b" ", 1)  # not handled by NumPy itself
     true = whole.replace(b"(3, 4), }  ", b"(True, 4),}", 1)
     assert len({whole, unclosed, true}) == 3
     for content in (b"", b"no array", whole[:50], whole[:-4], unclosed, true):
@@ -225,14 +227,14 @@ def test_files_that_are_no_array_are_refused(folder):
     [
         ("table.json", b"{", r"table\.json: is not JSON"),
         ("table.json", b"\xff", r"table\.json: is not JSON"),
-        ("table.json", b"[4]", 'must hold {"dimension"'),
-        ("table.json", b'{"model": "none"}', 'must hold {"dimension"'),
-        ("table.json", b'{"dimension": 0}', 'must hold {"dimension"'),
-        ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, features\.npy 3 rows"),
-        ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is on line 1 too"),
+        ("table.json", b"[4]", 'must contain {"dimension"'),
+        ("table.json", b'{"model": "none"}', 'must contain {"dimension"'),
+        ("table.json", b'{"dimension": 0}', 'must contain {"dimension"'),
+        ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, but features\.npy has 3 rows"),
+        ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is also on line 1"),
         ("ids.txt", b"a\n\xff\nb\n", r"ids\.txt: byte 2 is not UTF-8"),
     ],
 )
-def test_ids_and_description_that_do_not_fit_are_refused(folder, name, content, message):
+def test_malformed_ids_and_descriptions_are_refused(folder, name, content, message):
     (folder / name).write_bytes(content)
     assert re.search(message, refused(folder))

@@ -1,3 +1,5 @@
+"""The generated corpus: its form, and which evidence each modality has."""
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -8,8 +10,6 @@ from sklearn.metrics import average_precision_score
 from rpcl_jax.data.dialogue import (
     EMOTIONS,
     NEUTRAL,
-    Dialogue,
-    Utterance,
     check_dialogue,
     check_unique,
 )
@@ -20,7 +20,6 @@ from rpcl_jax.data.synthetic import (
     TOPICS,
     VISION_DIM,
     generate_corpus,
-    word_tokenizer,
 )
 
 
@@ -30,7 +29,7 @@ def generated():
 
 
 def _contents(dialogues):
-    """All but the ids, which run on from split to split."""
+    """Returns everything but the ids, which are numbered across splits."""
     return [
         ([(u.speaker, u.text, u.emotion) for u in dialogue.utterances], dialogue.pairs)
         for dialogue in dialogues
@@ -53,7 +52,7 @@ def _said_by(text, templates):
     return text in {template.format(noun) for template in templates for noun in nouns}
 
 
-def test_one_seed_gives_one_corpus_and_another_another():
+def test_a_corpus_depends_on_its_seed_only():
     sizes = {"train": 5, "test": 3}
     first, first_tables = generate_corpus(3, sizes=sizes)
     again, again_tables = generate_corpus(3, sizes=sizes)
@@ -67,7 +66,7 @@ def test_one_seed_gives_one_corpus_and_another_another():
         assert not np.array_equal(values[:5], other_tables[modality].values[:5])
 
 
-def test_splits_do_not_depend_on_the_size_of_others_and_grow_at_their_end():
+def test_splits_are_independent_and_larger_ones_extend_smaller_ones():
     small, small_tables = generate_corpus(3, sizes={"train": 4, "dev": 6})
     large, large_tables = generate_corpus(3, sizes={"dev": 9, "test": 2, "train": 11})
     for split in small:
@@ -80,7 +79,7 @@ def test_splits_do_not_depend_on_the_size_of_others_and_grow_at_their_end():
             )
 
 
-def test_conversations_are_valid_and_have_the_promised_form(generated):
+def test_conversations_are_valid_and_as_documented(generated):
     corpus, _ = generated
     everything = [dialogue for split in corpus.values() for dialogue in split]
     check_unique(everything, "generated")
@@ -132,7 +131,7 @@ def test_every_cause_has_the_topic_of_its_emotion_and_distractors_beside_it(gene
     assert np.mean(np.array(beside) == 1) > 0.6
 
 
-def test_some_events_meet_no_reaction(generated):
+def test_some_events_have_no_reaction(generated):
     corpus, _ = generated
     stems = {event.split("{}")[0] for topic in TOPICS for event in topic.events}
     stems -= {fact.split("{}")[0] for topic in TOPICS for fact in topic.facts}
@@ -146,7 +145,7 @@ def test_some_events_meet_no_reaction(generated):
 
 
 @pytest.mark.parametrize(("templates", "column"), [(REMARKS, 0), (LOOKS, 1)])
-def test_words_alone_leave_some_emotions_and_some_causes_open(generated, templates, column):
+def test_text_alone_does_not_determine_all_emotions_and_causes(generated, templates, column):
     corpus, _ = generated
     told = [
         t in {pair[column] for pair in dialogue.pairs}
@@ -171,10 +170,11 @@ def test_feature_tables(generated):
             table.check_covers(dialogues, split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "modality", "useless"), [(0, "audio", "vision"), (1, "vision", "audio")]
 )
-def test_audio_tells_emotions_and_vision_tells_causes(generated, column, modality, useless):
+def test_audio_reveals_emotions_and_vision_reveals_causes(generated, column, modality, useless):
     corpus, tables = generated
     words = CountVectorizer(ngram_range=(1, 2)).fit(
         u.text for dialogue in corpus["train"] for u in dialogue.utterances
@@ -203,7 +203,7 @@ def test_audio_tells_emotions_and_vision_tells_causes(generated, column, modalit
     assert average_precision(modality) > average_precision(useless) + 0.05
 
 
-def test_a_tone_is_the_same_in_every_corpus():
+def test_audio_prototypes_do_not_depend_on_the_seed():
     def means(seed):
         corpus, tables = generate_corpus(seed, sizes={"train": 150})
         emotions = np.array([u.emotion for d in corpus["train"] for u in d.utterances])
@@ -212,42 +212,3 @@ def test_a_tone_is_the_same_in_every_corpus():
 
     distances = np.linalg.norm(means(1)[:, None] - means(2)[None], axis=-1)
     assert distances.argmin(1).tolist() == list(range(len(EMOTIONS)))
-
-
-def test_tokenizer_reads_every_word_and_gives_it_back(generated):
-    corpus, _ = generated
-    tokenizer = word_tokenizer(corpus["train"])
-    for dialogue in corpus["train"][:50]:
-        for u in dialogue.utterances:
-            ids = tokenizer(u.text)["input_ids"]
-            assert (ids[0], ids[-1]) == (2, 3)
-            assert not {0, 1, 2, 3} & set(ids[1:-1])
-            words = tokenizer.decode(ids, skip_special_tokens=True)
-            assert words.replace(" ", "") == u.text.lower().replace(" ", "")
-            assert 1 not in tokenizer(f"{u.speaker}: {u.text}")["input_ids"]
-
-
-def test_tokenizer_reads_chinese_by_the_character():
-    said = ("水壶炸了！", "谁的水壶？")
-    utterances = tuple(Utterance(str(t), "安", text) for t, text in enumerate(said))
-    tokenizer = word_tokenizer([Dialogue("1", utterances)])
-    assert tokenizer.tokenize("了谁，水 the") == ["了", "谁", "[UNK]", "水", "[UNK]"]
-    assert tokenizer.tokenize("安: 水壶！") == ["安", ":", "水", "壶", "！"]
-
-
-def test_tokenizer_is_laid_out_like_berts_and_its_vocabulary_is_sorted(generated):
-    corpus, _ = generated
-    tokenizer = word_tokenizer(corpus["train"])
-    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    assert vocabulary[:4] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    assert vocabulary[4:] == sorted(vocabulary[4:])
-    assert 250 < len(vocabulary) < 500
-    assert tokenizer.get_vocab() == word_tokenizer(corpus["train"][::-1]).get_vocab()
-    assert (tokenizer.pad_token_id, tokenizer.unk_token_id) == (0, 1)
-    assert (tokenizer.cls_token_id, tokenizer.sep_token_id) == (2, 3)
-    train, exam = tokenizer.convert_tokens_to_ids(["train", "exam"])
-    assert tokenizer("Train zzz")["input_ids"] == [2, train, 1, 3]
-    assert tokenizer("Train", "exam")["input_ids"] == [2, train, 3, exam, 3]
-    padded = tokenizer(["train", "train exam"], padding=True)
-    assert padded["input_ids"][0] == [2, train, 3, 0]
-    assert padded["attention_mask"][0] == [1, 1, 1, 0]

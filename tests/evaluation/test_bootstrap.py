@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from test_scores import random_scored
+from random_scores import random_scored
 
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluation.bootstrap import (
     Interval,
     draw_weights,
@@ -15,7 +16,7 @@ from rpcl_jax.evaluation.bootstrap import (
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split
 
 
-def random_split(seed, ties):
+def make_split(seed, ties):
     """Dialogues of several lengths: some cut, one without a pair, some pairs no candidates."""
     rng = np.random.default_rng(seed)
     shapes = [(6, 6, 4), (9, 5, 7), (3, 3, 0), (1, 1, 1), (12, 12, 9), (4, 4, 2)]
@@ -27,7 +28,7 @@ def random_split(seed, ties):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
-    scored = random_split(1, ties)
+    scored = make_split(1, ties)
     draws = draw_weights(len(scored), resamples=50)
     f1 = resampled_f1(scored, 0.6, draws)
     precision = resampled_average_precision(scored, draws)
@@ -35,7 +36,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
     assert len(diagnostics) == 7
     for r, weights in enumerate(draws):
         drawn = [s for s, times in zip(scored, weights, strict=True) for _ in range(int(times))]
-        expected = evaluate_split(drawn, 0.6)
+        expected = evaluate_split(drawn, 0.6, EMOTIONS)
         assert f1[r] == pytest.approx(expected["pair_f1"], abs=1e-12)
         means = confidence_diagnostics(drawn, top_k=2, base_margin=0.05)
         for name, values in diagnostics.items():
@@ -44,7 +45,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
 
 
 def test_a_resample_without_gold_pairs_is_zero():
-    scored = random_split(2, False)[2:3]  # its only dialogue has none
+    scored = make_split(2, False)[2:3]  # its only dialogue has none
     weights = np.ones((1, 1), np.float32)
     assert resampled_f1(scored, 0.5, weights) == 0
     assert resampled_average_precision(scored, weights) == 0

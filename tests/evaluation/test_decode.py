@@ -39,9 +39,16 @@ def test_pair_emotions_follow_the_emotion_utterance_and_are_never_neutral():
     probabilities[2, EMOTIONS.index("surprise")] = 0.5
 
     pairs = [(2, 0), (1, 0), (0, 0), (1, 1)]
-    assert pair_emotions(probabilities, pairs) == ["surprise", "fear", "joy", "fear"]
-    assert pair_emotions(probabilities, []) == []
+    assert pair_emotions(probabilities, pairs, EMOTIONS) == ["surprise", "fear", "joy", "fear"]
+    assert pair_emotions(probabilities, [], EMOTIONS) == []
 
 
 def test_with_two_classes_a_pair_is_emotional():
-    assert pair_emotions(np.array([[0.9, 0.1], [0.2, 0.8]]), [(0, 0), (1, 0)]) == ["emotional"] * 2
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+    emotions = pair_emotions(probabilities, [(0, 0), (1, 0)], ("neutral", "emotional"))
+    assert emotions == ["emotional"] * 2
+
+
+def test_of_equally_likely_emotions_the_first_is_taken():
+    probabilities = np.array([[0.1, 0.1, 0.4, 0.4]])
+    assert pair_emotions(probabilities, [(0, 0)], ("neutral", "a", "b", "c")) == ["b"]

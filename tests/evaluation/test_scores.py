@@ -2,30 +2,11 @@
 
 import numpy as np
 import pytest
+from random_scores import random_scored
 
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.metrics import ScoredDialogue
 from rpcl_jax.evaluation.scores import load_scores, save_scores
-
-
-def random_scored(rng, name, utterances, kept, pairs=4, ties=False):
-    """A labelled dialogue of which `kept` utterances were scored, at random."""
-    places = [(i, j) for i in range(utterances) for j in range(utterances)]
-    gold = sorted(places[k] for k in rng.permutation(len(places))[:pairs])
-    emotions = ["joy" if any(i == t for i, _ in gold) else "neutral" for t in range(utterances)]
-    confidence = rng.random((kept, kept), np.float32)
-    return ScoredDialogue(
-        Dialogue(
-            name,
-            tuple(Utterance(f"{name}u{t}", "A", "x", e) for t, e in enumerate(emotions)),
-            tuple(gold),
-        ),
-        np.round(confidence, 1) if ties else confidence,
-        np.tril(np.ones((kept, kept), bool)),
-        rng.dirichlet(np.ones(7), size=kept).astype(np.float32),
-        rng.random(kept, np.float32),
-    )
 
 
 def test_scores_come_back_as_they_were(tmp_path):
@@ -46,7 +27,7 @@ def test_scores_of_something_else_are_refused(tmp_path):
     scored = [random_scored(rng, f"d{n}", n, n) for n in (3, 5)]
     path = tmp_path / "test.npz"
     dialogues = [s.dialogue for s in scored]
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match="not found"):
         load_scores(path, dialogues)
     save_scores(path, scored)
     with pytest.raises(InputError, match="other conversations"):

@@ -1,4 +1,4 @@
-"""Cutting, against an episode with a clock in its frames and a tone that changes every second."""
+"""Decoding of an episode with a clock in its frames and a tone that changes every second."""
 
 import math
 import shutil
@@ -11,14 +11,14 @@ from media import FPS, draw, speak, write_clip, write_episode, write_media
 from media import RATE as SPEECH_RATE
 from shared import needs_espeak
 
-from rpcl_jax.data import clips
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
+from rpcl_jax.extraction import clips
 from rpcl_jax.extraction.clips import ClipError, find_clip, index_clips, read_audio, read_frames
 
 SECONDS, RATE = 20, 48_000
-# Ending, and how it is written: with B-frames, with time stamps that begin at 10 s, with a sound
-# that begins late, without an index, with other codecs.
+# File name and how it is written: with B-frames, time stamps from 10 s, audio that starts late, no
+# index, or other codecs.
 FORMS = {
     "x264.mp4": {},
     "late.mp4": {"begins": 10.0, "late": 0.32},
@@ -29,13 +29,12 @@ FORMS = {
     "x264.ts": {},
     "mpeg4.avi": {"video": "mpeg4", "audio": "libmp3lame"},
 }
-# Packets of sound carry up to this much that is not to be heard before the first sample, which
-# these formats have no field to say.
+# Seconds of encoder delay before the first audio sample, which these formats cannot declare.
 PRIMING = {"x264.ts": 0.025, "mpeg4.avi": 0.025, "mpeg2.mpg": 0.025}
 
 
 def clock(number):
-    """A frame with `number` in it: twelve blocks, dark or bright."""
+    """Returns a frame that encodes `number` in twelve dark or bright blocks."""
     bits = np.where((number >> np.arange(12)) & 1, 230, 25).reshape(2, 6)
     return np.kron(bits, np.ones((16, 16)))[..., None].repeat(3, 2).astype(np.uint8)
 
@@ -45,7 +44,7 @@ def read_clock(frame):
 
 
 def tone(times):
-    """What sounds at `times`: in second s, from its beginning, a sine of 300 + 100 s Hz."""
+    """Returns the tone at `times`: in second s, a sine of 300 + 100 s Hz."""
     second = np.floor(times + 1e-9)
     heard = 0.3 * np.sin(2 * np.pi * (300 + 100 * second) * (times - second))
     return np.where((times >= 0) & (times < SECONDS), heard, 0).astype(np.float32)
@@ -61,7 +60,7 @@ def episodes(tmp_path_factory):
     return folder
 
 
-def test_the_episode_is_a_hard_one(episodes):
+def test_the_episode_is_hard_to_seek(episodes):
     import av
 
     with av.open(str(episodes / "x264.mp4")) as container:
@@ -78,7 +77,7 @@ def test_the_episode_is_a_hard_one(episodes):
 @pytest.mark.parametrize(
     ("start", "end"), [(0.0, 4.0), (0.0, math.inf), (1.98, 2.02), (3.21, 5.77), (17.5, 30.0)]
 )
-def test_frames_are_of_their_time(episodes, name, start, end):
+def test_frames_have_the_right_times(episodes, name, start, end):
     count = 5
     frames = read_frames(episodes / name, start, end, count)
     assert frames.shape == (count, 32, 96, 3)
@@ -94,7 +93,7 @@ def test_frames_are_of_their_time(episodes, name, start, end):
 
 @pytest.mark.parametrize("name", [*FORMS, "tone.wav", "tone.mp3", "tone.flac"])
 @pytest.mark.parametrize("start", [0.0, 0.75, 6.8, 15.9])
-def test_sound_is_of_its_time(episodes, tmp_path, name, start):
+def test_audio_has_the_right_times(episodes, tmp_path, name, start):
     path, late = episodes / name, FORMS.get(name, {}).get("late", 0.0)
     if name not in FORMS:
         path = tmp_path / name
@@ -103,16 +102,16 @@ def test_sound_is_of_its_time(episodes, tmp_path, name, start):
     heard = read_audio(path, start, start + 1.5)
     assert heard.dtype == np.float32
     assert heard.shape == (24_000,)
-    # The shift by which it fits best; a second begins within, so that only one fits.
+    # The best-fitting shift, which is unique because the tone changes within the span.
     ideal = tone(start - late + np.arange(-480, 24_000 + 480) / 16_000)
     fits = np.correlate(ideal, heard)
     assert abs(np.argmax(fits) - 480) / 16_000 <= 0.002 + PRIMING.get(name, 0.0)
     loudness = np.linalg.norm(ideal[480:-480])
     assert np.max(fits) > 0.95 * np.linalg.norm(heard) * loudness
-    assert np.linalg.norm(heard) == pytest.approx(loudness, rel=0.1)  # MP3 loses some
+    assert np.linalg.norm(heard) == pytest.approx(loudness, rel=0.1)  # MP3 is lossy
 
 
-def test_sound_is_cut_at_the_end_and_silent_before_it_begins(episodes):
+def test_audio_is_cut_at_the_end_and_padded_at_the_start(episodes):
     assert len(read_audio(episodes / "x264.mp4", 19.5, 25.0)) == pytest.approx(8_000, abs=400)
     whole = read_audio(episodes / "x264.mp4", 0.0, math.inf)
     assert len(whole) == pytest.approx(SECONDS * 16_000, abs=400)
@@ -132,7 +131,7 @@ def test_channels_are_mixed(tmp_path):
     np.testing.assert_allclose(heard, 0.75 * left / 2**15, atol=1e-3)
 
 
-def test_an_episode_is_not_decoded_as_a_whole(episodes, monkeypatch):
+def test_only_part_of_an_episode_is_decoded(episodes, monkeypatch):
     decoded = []
     original = clips._time
 
@@ -142,7 +141,7 @@ def test_an_episode_is_not_decoded_as_a_whole(episodes, monkeypatch):
 
     monkeypatch.setattr(clips, "_time", count)
     read_frames(episodes / "x264.mp4", 15.0, 16.0, 4)
-    # From the key frame before the run-up (14 s) to the last one asked for.
+    # From the key frame before the run-up (14 s) to the last requested frame.
     assert 0 < len(decoded) <= 2 * FPS + 2
     decoded.clear()
     read_audio(episodes / "x264.mp4", 15.0, 16.0)
@@ -150,7 +149,7 @@ def test_an_episode_is_not_decoded_as_a_whole(episodes, monkeypatch):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_an_empty_stretch_is_refused(episodes, name):
+def test_an_empty_time_span_is_refused(episodes, name):
     for read in (read_audio, frames_at):
         with pytest.raises(ClipError, match=r"90\.00.*; correct the times"):
             read(episodes / name, 90, 91)
@@ -159,7 +158,7 @@ def test_an_empty_stretch_is_refused(episodes, name):
 def test_bad_files_are_refused(episodes, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no film")
-    cut = tmp_path / "cut.mp4"  # its index stands at the end
+    cut = tmp_path / "cut.mp4"  # its index is at the end
     cut.write_bytes((episodes / "x264.mp4").read_bytes()[:50_000])
     silent, blind = tmp_path / "silent.mp4", tmp_path / "blind.wav"
     write_media(silent, [clock(1)] * 30, None, RATE)
@@ -169,8 +168,8 @@ def test_bad_files_are_refused(episodes, tmp_path):
         (bad, frames_at, "Invalid data"),
         (cut, read_audio, "cannot be decoded"),
         (tmp_path / "none.mp4", read_audio, "No such file"),
-        (silent, read_audio, "has no sound"),
-        (blind, frames_at, "has no moving picture"),
+        (silent, read_audio, "has no audio"),
+        (blind, frames_at, "has no video"),
     ):
         with pytest.raises(ClipError) as error:
             read(path, 0.0, 1.0)
@@ -222,14 +221,14 @@ def test_clips_are_found_by_video_or_by_id(folder):
     assert found(folder, "x", Clip("dia1utt1")) == ("dia1utt1.MP4", *whole)
     assert found(folder, "dia1utt1") == ("dia1utt1.MP4", *whole)
     assert found(folder, "dia1utt2", Clip("S09E09", 1.5, 2.5)) == ("dia1utt2.mp4", *whole)
-    # Where there is both, the clip says which.
+    # If both files exist, the clip takes precedence.
     assert found(folder, "dia1utt2", Clip("S01E01", 1.5, 2.5))[0] == "S01E01.mkv"
     (folder / "linked").mkdir()
     (folder / "linked" / "clips").symlink_to(folder / "deep")
     assert found(folder / "linked", "dia1utt1") == ("dia1utt1.MP4", *whole)
 
 
-def test_a_video_may_be_named_with_its_ending(folder):
+def test_a_video_may_be_named_with_its_extension(folder):
     index = index_clips(folder)
     name = next(iter(index))
     ending = index[name][0].suffix
@@ -248,11 +247,11 @@ def test_clips_that_are_missing_or_ambiguous_are_refused(folder):
     assert found(folder, "dia1utt1")[0] == "dia1utt1.MP4"
     with pytest.raises(InputError, match=r"dia1utt2.*same name.*remove") as error:
         found(folder, "dia1utt2")
-    assert not isinstance(error.value, ClipError)  # it is not the clip's fault
+    assert not isinstance(error.value, ClipError)  # the user has to decide
     with pytest.raises(InputError, match="no such folder"):
         index_clips(folder / "none")
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no clip"):
+    with pytest.raises(InputError, match="contains no clip"):
         index_clips(folder / "empty")
 
 

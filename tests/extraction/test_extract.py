@@ -1,4 +1,4 @@
-"""Extraction goes on where it stopped: kills, shards, absences, with a model that is a sum."""
+"""Extraction with kills, shards and absent clips, with a trivial model."""
 
 import math
 import os
@@ -27,7 +27,7 @@ ABSENT = {"utt3": "missing", "utt20": "broken", f"utt{COUNT - 1}": "missing"}
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Sounds of a constant, 100 more for every utterance; one is missing, one broken."""
+    """Writes constant sounds, 100 higher for each utterance; one is missing, one broken."""
     folder = tmp_path_factory.mktemp("clips")
     for i, utterance in enumerate(UTTERANCES):
         kind = ABSENT.get(utterance.id)
@@ -41,11 +41,11 @@ def clips(tmp_path_factory):
 
 
 class Killed(Exception):
-    """As a signal would end it."""
+    """Stands for a kill."""
 
 
 class Model:
-    """An extractor that counts what it reads, and dies after some batches."""
+    """An extractor that records what it reads and dies after `lives` batches."""
 
     def __init__(self, lives=math.inf, revision="0", model="sum"):
         self.lives, self.read_names = lives, []
@@ -60,7 +60,7 @@ class Model:
         if self.lives == 0:
             raise Killed
         self.lives -= 1
-        # A batch's own mean: a row would show whom it was computed with.
+        # The mean of the batch, so that a row shows which clips it was computed with.
         together = np.mean([sound.mean() for sound in sounds])
         return np.array([[s.mean() * 2**15, together] for s in sounds], np.float32)
 
@@ -102,7 +102,7 @@ def test_the_table_has_each_utterance_once(whole, clips, tmp_path):
 
 
 @pytest.mark.parametrize("lives", range(6))
-def test_killed_after_any_chunk_it_ends_as_if_it_had_not_been(whole, clips, tmp_path, lives):
+def test_killed_after_any_chunk(whole, clips, tmp_path, lives):
     out, first, second = tmp_path / "audio", Model(lives), Model()
     with pytest.raises(Killed):
         extract(out, clips, first)
@@ -110,7 +110,7 @@ def test_killed_after_any_chunk_it_ends_as_if_it_had_not_been(whole, clips, tmp_
     assert len(list((tmp_path / "audio.partial").glob("*.npz"))) == lives
     extract(out, clips, second)
     assert contents(out) == whole
-    # What was done is not done again.
+    # Finished chunks are not extracted again.
     done = {f"utt{i}" for i in range(lives * CHUNK)}
     assert not done & set(second.read_names)
     assert len(second.read_names) == len(set(second.read_names))
@@ -135,7 +135,7 @@ def test_killed_while_the_table_is_made(whole, clips, tmp_path, monkeypatch):
 
 
 def test_killed_while_the_table_is_written(whole, clips, tmp_path, monkeypatch):
-    """In a container that starts again, with the same process number."""
+    """Simulates a restarted container, which reuses the process id."""
     out = tmp_path / "audio"
 
     def die(*arguments, **options):
@@ -154,7 +154,7 @@ def test_killed_while_the_table_is_written(whole, clips, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["audio"]
 
 
-def test_killed_before_the_pieces_are_removed(whole, clips, tmp_path, monkeypatch):
+def test_killed_before_the_chunks_are_removed(whole, clips, tmp_path, monkeypatch):
     out, remove = tmp_path / "audio", extraction.shutil.rmtree
 
     def die(path, **options):
@@ -167,7 +167,7 @@ def test_killed_before_the_pieces_are_removed(whole, clips, tmp_path, monkeypatc
         extract(out, clips)
     monkeypatch.undo()
     assert sorted(os.listdir(tmp_path)) == ["audio", "audio.partial"]
-    # Of the pieces only what says whose they were is left: nobody takes them for another's.
+    # Only the header is left, so that another extraction cannot use the folder.
     assert os.listdir(tmp_path / "audio.partial") == ["header.json"]
     with pytest.raises(InputError, match="instead of 'other'"):
         extract(out, clips, Model(revision="other"))
@@ -191,24 +191,24 @@ def test_shards_make_the_same_table(whole, clips, tmp_path, order):
     last = Model()
     assert [i for i, _ in extract(out, clips, last)] == list(ABSENT)
     assert contents(out) == whole
-    seen += last.read_names  # all that a shard has left out
+    seen += last.read_names  # all chunks that the shards left out
     readable = [f"utt{i}" for i in range(COUNT) if ABSENT.get(f"utt{i}") != "missing"]
     assert sorted(seen) == sorted(readable)
     assert bool(last.read_names) == (len(order) < 3)
 
 
-def test_strict_makes_no_table_and_tries_again(whole, clips, tmp_path):
+def test_strict_retries_and_makes_no_table(whole, clips, tmp_path):
     out = tmp_path / "audio"
     assert len(extract(out, clips, strict=True)) == len(ABSENT)
     assert not out.exists()
     model = Model()
     assert len(extract(out, clips, model, strict=True)) == len(ABSENT)
     assert {int(name[3:]) // CHUNK for name in model.read_names} == {0, 1, (COUNT - 1) // CHUNK}
-    extract(out, clips, Model(lives=0))  # without it, what is there is enough
+    extract(out, clips, Model(lives=0))  # without strict, the existing chunks suffice
     assert contents(out) == whole
 
 
-def test_another_extraction_is_refused(clips, tmp_path):
+def test_a_different_extraction_is_refused(clips, tmp_path):
     out = tmp_path / "audio"
     extract(out, clips, shard=(1, 2))
     with pytest.raises(InputError, match=r"header.json: .* has revision '0' instead of 'other'"):
@@ -217,11 +217,11 @@ def test_another_extraction_is_refused(clips, tmp_path):
         extract_table(UTTERANCES[1:], clips, Model().extractor, out, progress=False)
     (tmp_path / "elsewhere").symlink_to(clips.parent)
     extract(out, tmp_path / "elsewhere" / clips.name)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         extract(out, clips)
 
 
-def test_the_table_is_not_made_while_others_are_at_work(clips, tmp_path):
+def test_no_table_is_made_while_shards_are_running(clips, tmp_path):
     out, other, refused = tmp_path / "audio", Model(), []
 
     def embed(sounds):
@@ -229,7 +229,7 @@ def test_the_table_is_not_made_while_others_are_at_work(clips, tmp_path):
             with pytest.raises(InputError, match="another process is extracting there") as error:
                 extract(out, clips)
             refused.append(error)
-            extract(out, clips, shard=(2, 3))  # other shards may
+            extract(out, clips, shard=(2, 3))  # other shards may run
         return np.zeros((len(sounds), 2), np.float32)
 
     described = other.extractor.description
@@ -243,7 +243,7 @@ def test_rows_that_are_not_finite_are_absent(clips, tmp_path):
 
     def embed(sounds):
         rows = Model().embed(sounds)
-        rows[rows[:, 0] > 7_850, 1] = np.nan  # one whole chunk and some of another
+        rows[rows[:, 0] > 7_850, 1] = np.nan  # one whole chunk and part of another
         return rows
 
     extractor = Extractor("audio", model.extractor.description, model.read, embed)
@@ -253,12 +253,12 @@ def test_rows_that_are_not_finite_are_absent(clips, tmp_path):
     assert len(table.row_of_id) == COUNT - len(absent)
 
 
-def test_what_cannot_be_a_table_is_refused(clips, tmp_path):
+def test_duplicated_ids_and_missing_folders_are_refused(clips, tmp_path):
     extractor = Model().extractor
-    with pytest.raises(InputError, match="utt0 is there twice"):
+    with pytest.raises(InputError, match="utt0 is duplicated"):
         extract_table([UTTERANCES[0]] * 2, clips, extractor, tmp_path / "t", progress=False)
     strangers = [Utterance("nobody", "A", "text", clip=Clip("nowhere", 1.0, 2.0))]
-    # A table in which all are absent is one: what predicts goes on without the modality.
+    # A table without rows is valid: prediction then treats the modality as absent.
     absent = extract_table(strangers, clips, extractor, tmp_path / "t", progress=False)
     assert [(i, "nowhere or nobody" in reason) for i, reason in absent] == [("nobody", True)]
     rows, present = FeatureTable.load(tmp_path / "t").rows(["nobody"])
@@ -268,7 +268,7 @@ def test_what_cannot_be_a_table_is_refused(clips, tmp_path):
     assert not (tmp_path / "u.partial").exists()
 
 
-def test_stretches_of_one_file_are_rows_of_their_own(tmp_path):
+def test_time_spans_of_one_file_have_their_own_rows(tmp_path):
     (tmp_path / "clips").mkdir()
     with wave.open(str(tmp_path / "clips/episode.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
@@ -290,7 +290,7 @@ def test_a_reason_is_one_line():
     assert rows.shape == (0, 2)
 
 
-def test_shards_as_one_writes_them():
+def test_parse_shard():
     assert parse_shard("") is None
     assert parse_shard("3/4") == (3, 4)
     for bad in ("0/4", "5/4", "1", "a/b", "1/2/3", "-1/2", "1/0"):

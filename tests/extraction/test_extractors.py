@@ -1,4 +1,4 @@
-"""Vectors of clips, against Transformers and openSMILE run by hand on one clip."""
+"""Extracted vectors against direct calls of Transformers and openSMILE on one clip."""
 
 import math
 import os
@@ -24,13 +24,13 @@ opensmile = import_or_skip("opensmile")
 
 torch = import_or_skip("torch")
 
-DURATIONS = (1.0, 2.3, 0.7, 1.7, 0.01)  # seconds of the clips; the last is less than one frame
+DURATIONS = (1.0, 2.3, 0.7, 1.7, 0.01)  # in seconds; the last is shorter than one frame
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
-    """Stretches of noise of several durations, 16-bit at 16 kHz."""
+    """Writes noise of several durations, 16-bit at 16 kHz."""
     folder, stretches = tmp_path_factory.mktemp("sounds"), []
     for seed, duration in enumerate(DURATIONS):
         count = round(duration * 16_000)
@@ -43,8 +43,9 @@ def sounds(tmp_path_factory):
     return stretches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_wav2vec2_is_that_of_transformers(sounds, tmp_path, norm):
+def test_wav2vec2_equals_transformers(sounds, tmp_path, norm):
     name = save_wav2vec2(tmp_path / "model", norm)
     extractor = load_extractor("wav2vec2", name)
     assert extractor.modality == "audio"
@@ -63,13 +64,13 @@ def test_wav2vec2_is_that_of_transformers(sounds, tmp_path, norm):
         with torch.inference_mode():
             expected = model(values).last_hidden_state[0].mean(0).numpy()
         np.testing.assert_allclose(row, expected, atol=2e-5)
-    # That padding would have been seen, and that the clips differ.
+    # Verifies that padding would make a difference and that the clips differ.
     assert np.ptp(rows, axis=0).max() > 0.1
     padded = np.pad(extractor.read(sounds[0]), (0, 30_000))
     assert np.abs(extractor.embed([padded])[0] - rows[0]).max() > 1e-3
 
 
-def test_a_long_clip_is_listened_to_for_a_minute(tmp_path):
+def test_only_the_first_minute_of_a_clip_is_used(tmp_path):
     path = tmp_path / "long.wav"
     noise = np.random.default_rng(0).normal(size=70 * 16_000).astype(np.float32) / 10
     write_media(path, None, noise, 16_000, audio="pcm_s16le")
@@ -80,7 +81,8 @@ def test_a_long_clip_is_listened_to_for_a_minute(tmp_path):
     np.testing.assert_allclose(rows[1], extractor.embed([whole[:5000]])[0], atol=2e-5)
 
 
-def test_opensmile_is_that_of_its_own_reader(sounds):
+@pytest.mark.slow
+def test_opensmile_equals_its_own_reader(sounds):
     extractor = load_extractor("opensmile")
     assert extractor.description == {
         "extractor": "opensmile",
@@ -95,11 +97,12 @@ def test_opensmile_is_that_of_its_own_reader(sounds):
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
     assert np.isfinite(rows).all()
     assert not np.allclose(rows[0], rows[1])
-    with pytest.raises(ClipError, match=r"0\.010 s of sound are too short"):
+    with pytest.raises(ClipError, match=r"0\.010 s of audio are too short"):
         extractor.read(sounds[-1])
 
 
-def test_clip_is_that_of_transformers(tmp_path):
+@pytest.mark.slow
+def test_clip_equals_transformers(tmp_path):
     stretches = []
     for emotion, start, end in (("joy", 0.0, math.inf), ("fear", 0.5, 1.9), ("anger", 0.0, 1.0)):
         write_media(tmp_path / f"{emotion}.mp4", draw(emotion, 60), None, 16_000)
@@ -108,7 +111,7 @@ def test_clip_is_that_of_transformers(tmp_path):
     extractor = load_extractor("clip", name)
     assert extractor.modality == "vision"
     assert extractor.description["dimension"] == 12
-    # More than one batch of frames.
+    # More frames than one batch.
     rows = extractor.embed([extractor.read(stretch) for stretch in stretches * 3])
     assert rows.shape == (9, 12)
 
@@ -128,7 +131,7 @@ def test_clip_is_that_of_transformers(tmp_path):
     np.testing.assert_allclose(rows[:3], rows[6:], atol=1e-6)
 
 
-def test_the_revision_is_of_the_weights(tmp_path):
+def test_the_revision_is_a_digest_of_the_weights(tmp_path):
     first = load_extractor("clip", save_clip(tmp_path / "a")).description
     again = load_extractor("clip", save_clip(tmp_path / "b")).description
     assert len(first["revision"]) == 40
@@ -139,7 +142,8 @@ def test_the_revision_is_of_the_weights(tmp_path):
     assert load_extractor("clip", str(tmp_path / "b")).description["revision"] != first["revision"]
 
 
-def test_a_model_of_the_hub_has_its_commit_and_can_be_asked_for_by_it(tmp_path):
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_identified_by_its_commit(tmp_path):
     snapshots = tmp_path / "hub/models--made--up/snapshots"
     save_clip(snapshots / COMMIT)
     older = "0" * 40
@@ -173,8 +177,8 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
             load_extractor(extractor, str(model))
         assert "\n" not in str(error.value)
 
-    refused("nosuch", "", "known: wav2vec2, opensmile, clip")
-    refused("wav2vec2", clip, "model_type 'clip'; give a model of 'wav2vec2'")
+    refused("nosuch", "", "use one of wav2vec2, opensmile, clip")
+    refused("wav2vec2", clip, "model_type 'clip'; give a model of type 'wav2vec2'")
     refused("clip", tmp_path / "none", "none: cannot be loaded")
     refused("clip", tmp_path / "clip/config.json", "config.json: is a file; give the folder")
     with pytest.raises(InputError, match="pip install opensmile==1"):
@@ -189,7 +193,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
     tensors = safetensors.torch.load_file(weights)
     del tensors["visual_projection.weight"]
     safetensors.torch.save_file(tensors, weights, {"format": "pt"})
-    refused("clip", clip, "1 weights are not there.*visual_projection")
+    refused("clip", clip, "1 weights are missing.*visual_projection")
     weights.unlink()
     torch.save(tensors, tmp_path / "clip/pytorch_model.bin")
     refused("clip", clip, "clip: cannot be loaded")  # a pickle
@@ -198,7 +202,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["torch", "av", "opensmile", "PIL"])
-def test_without_the_packages_one_line_says_so(package):
+def test_missing_packages_are_reported_in_one_line(package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "from rpcl_jax.errors import InputError\n"

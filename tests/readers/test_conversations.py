@@ -1,4 +1,4 @@
-"""Our own format: what is written reads back as it was, and what is wrong is refused."""
+"""Our own format: it survives a round trip, and malformed input is refused."""
 
 import copy
 import json
@@ -77,9 +77,10 @@ def dialogues_of(draw):
     return Dialogue(draw(TEXTS), utterances, None if pairs is None else tuple(sorted(pairs)))
 
 
+@pytest.mark.slow
 @given(st.lists(dialogues_of(), min_size=1, max_size=4, unique_by=lambda d: d.id))
 @example([Dialogue("\ud800", (Utterance("u", "a\u2028", 'a\nb\r\n"c" \\ud800'),))])
-def test_what_is_written_reads_back(tmp_path_factory, dialogues):
+def test_round_trip(tmp_path_factory, dialogues):
     path = tmp_path_factory.mktemp("written") / "deep" / "made.jsonl"
     write_conversations(path, dialogues)
     assert read_conversations(path) == dialogues
@@ -103,7 +104,7 @@ def test_mecad_survives_the_conversion(tmp_path):
     assert read_split(tmp_path, "dev") == dialogues
 
 
-def test_the_form():
+def test_format_of_a_conversation():
     assert dialogue_object(DIALOGUE) == OBJECT
     assert parse_objects([OBJECT], "here") == [DIALOGUE]
     bare = Dialogue("1", (Utterance("u", "Ann", "Oh"),))
@@ -114,7 +115,7 @@ def test_the_form():
     assert parse_objects([], "here") == []
 
 
-def test_what_may_be_left_to_the_reader():
+def test_optional_fields_and_unsorted_pairs():
     least = {"id": 7, "utterances": [{"speaker": "Ann", "text": "Oh"}], "pairs": None, "more": 1}
     assert parse_objects([least], "here") == [
         Dialogue("7", (Utterance("dia7utt1", "Ann", "Oh"),), None)
@@ -123,14 +124,14 @@ def test_what_may_be_left_to_the_reader():
     assert parse_objects([unsorted], "here") == [DIALOGUE]
 
 
-def test_whose_form_it_is():
+def test_is_ours():
     assert is_ours(OBJECT)
     assert is_ours({"utterances": "wrong"})
     for other in ({"conversation_ID": 1, "conversation": []}, [], "utterances", None):
         assert not is_ours(other)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
+def test_a_failed_write_keeps_the_existing_file(tmp_path):
     path = tmp_path / "made.jsonl"
     write_conversations(path, [DIALOGUE])
 
@@ -144,7 +145,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 
 def changed(t=None, **changes):
-    """OBJECT with other fields, its own or those of utterance `t`."""
+    """Returns OBJECT with changed fields, its own or those of utterance `t`."""
     item = copy.deepcopy(OBJECT)
     (item if t is None else item["utterances"][t]).update(changes)
     return item
@@ -164,7 +165,7 @@ def changed(t=None, **changes):
         (changed(2, speaker=""), ".*number 3: its 'speaker' is blank"),
         (changed(2, text=5), ".*number 3: 'text' cannot be '5'"),
         (changed(2, id=5), ".*number 3: 'id' cannot be '5'"),
-        (changed(2, id="b"), r" \(id 1\): utterance id b is there twice"),
+        (changed(2, id="b"), r" \(id 1\): utterance id b is duplicated"),
         (changed(2, emotion="rage"), ".*utterance 3 has the unknown emotion 'rage'"),
         (changed(2, emotion=3), ".*number 3: 'emotion' cannot be '3'"),
         (changed(2, emotion=None), r" \(id 1\): conversation 1 has pairs, but 1 of its 3"),
@@ -181,7 +182,7 @@ def changed(t=None, **changes):
         (changed(pairs=[[True, 1]]), r".*\[True, 1\] is not a pair"),
         (changed(pairs=[[4, 1]]), r".*pair \(4,1\) points outside"),
         (changed(pairs=[[3, 0]]), r".*pair \(3,0\) points outside"),
-        (changed(pairs=[[3, 1], [3, 1]]), r".*pair \(3,1\) is there twice"),
+        (changed(pairs=[[3, 1], [3, 1]]), r".*pair \(3,1\) is duplicated"),
     ],
 )
 def test_malformed_conversations_are_refused_in_one_line(item, message):
@@ -191,15 +192,15 @@ def test_malformed_conversations_are_refused_in_one_line(item, message):
 
 def test_malformed_files_are_refused_in_one_line(tmp_path):
     path = tmp_path / "dev.jsonl"
-    with pytest.raises(InputError, match=r"dev\.jsonl: not there; tools/convert\.py writes"):
+    with pytest.raises(InputError, match=r"dev\.jsonl: not found; write it with tools/convert\.py"):
         read_split(tmp_path, "dev")
     unlabelled = {key: value for key, value in OBJECT.items() if key != "pairs"}
     for text, message in {
         "": ": line 1, column 1 is not JSON",
-        "[]": ": holds no conversation; is it the right file?",
+        "[]": ": contains no conversation; check that it is the right file",
         json.dumps(OBJECT) + "\n{": ": line 2, column 2 is not JSON",
-        json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is there twice",
-        json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation need",
+        json.dumps(OBJECT) + "\n" + json.dumps(OBJECT): ": conversation id 1 is duplicated",
+        json.dumps(unlabelled): ": conversation 1 has no 'pairs'; training and evaluation require",
     }.items():
         path.write_text(text)
         with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):

@@ -1,17 +1,17 @@
+"""The reader of ECF's text files, on made-up files and on the benchmark."""
+
 import pickletools
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import ECF, needs_ecf
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.ecf import read_ecf_text, read_split
 
-ECF = (Path(__file__).parents[2] / "../shared/data/ECF").resolve()
-needs_ecf = pytest.mark.skipif(not ECF.is_dir(), reason=f"the ECF benchmark is not in {ECF}")
 SPLITS = ("train", "dev", "test")
 
 CONVERSATIONS = """\
@@ -96,7 +96,7 @@ def test_clips(tmp_path, written, clip):
 
 @needs_ecf
 def test_clips_of_the_benchmark(ecf):
-    """Against a second parse of the lines, in whole milliseconds."""
+    """Compares with an independent parse of the lines, in integer milliseconds."""
     for split in SPLITS:
         lines = (ECF / f"{split}.txt").read_text(encoding="utf-8").split("\n")
         written = [line.rsplit("|", 1)[1].strip() for line in lines if line.count("|") >= 4]
@@ -117,7 +117,7 @@ def test_clips_of_the_benchmark(ecf):
         assert without == sum(u.clip is None for u in utterances) == (split == "test")
 
 
-def test_a_text_may_hold_what_other_readers_take_for_a_line_end(tmp_path):
+def test_texts_may_contain_unicode_line_separators(tmp_path):
     path = write(tmp_path, CONVERSATIONS.replace("Both .", "Both \u2028 of \x85 them ."))
     assert read_ecf_text(path)[0].utterances[2].text == "Both \u2028 of \x85 them ."
 
@@ -135,21 +135,25 @@ def test_a_text_may_hold_what_other_readers_take_for_a_line_end(tmp_path):
         (
             "9 1\n",
             "9 2\n",
-            "8: the file ends inside conversation 9, whose number of utterances is 2",
+            "8: the file ends within conversation 9, which has 2 utterances",
         ),
         ("9 1\n\n", "9 0\n\n", "6: conversation 9: conversation 9 has no utterance"),
         ("9 1\n\n", "9 1\n", "7: expected pairs such as"),
         ("9 1\n", "nine 1\n", "6: expected 'conversation-id number-of-utterances'"),
-        ("9 1\n", "12 1\n", " conversation id 12 is there twice"),
-        ("2 | Bo", "3 | Bo", "4: utterance '3' stands where number 2 of conversation 12 is due"),
-        ("2 | Bo", "two | Bo", "4: utterance 'two' stands where number 2"),
+        ("9 1\n", "12 1\n", " conversation id 12 is duplicated"),
+        (
+            "2 | Bo",
+            "3 | Bo",
+            "4: found utterance '3' where number 2 of conversation 12 was expected",
+        ),
+        ("2 | Bo", "two | Bo", "4: found utterance 'two' where number 2"),
         ("| Bo |", "| |", "4: utterance 2 has no speaker"),
         ("| Both . |", "| |", "5: utterance 3 has no text"),
         ("| anger |", "| rage |", "1: conversation 12: utterance 3 has the unknown emotion 'rage'"),
         ("| anger |", "|", "5: expected utterance 3 of conversation 12 as"),
         ("(3,1),(1,1)", "(4,1)", r"1: conversation 12: pair \(4,1\) points outside"),
         ("(3,1),(1,1)", "(1,0)", r"1: conversation 12: pair \(1,0\) points outside"),
-        ("(3,1),(1,1)", "(3,1),(3,1)", r"1: conversation 12: pair \(3,1\) is there twice"),
+        ("(3,1),(1,1)", "(3,1),(3,1)", r"1: conversation 12: pair \(3,1\) is duplicated"),
         ("(3,1),(1,1)", "(3,1)(1,1)", "2: expected pairs such as"),
         ("(3,1),(1,1)", "(3,1),", "2: expected pairs such as"),
         ("(3,1),(1,1)", "(3;1)", "2: expected pairs such as"),
@@ -164,9 +168,9 @@ def test_malformed_text_is_refused_in_one_line(tmp_path, old, new, message):
         read_ecf_text(path)
 
 
-def test_a_file_cut_anywhere_but_between_conversations_is_refused(tmp_path):
+def test_a_file_truncated_within_a_conversation_is_refused(tmp_path):
     between = CONVERSATIONS.index("9 1\n")
-    # A cut inside the last time of a clip loses milliseconds, which some lines do not write either.
+    # A cut within the last time only loses milliseconds, and some lines have none.
     whole = [between, len(CONVERSATIONS)]
     harmless = {end - cut for end in whole for cut in range(4)}
     for end in sorted(set(range(len(CONVERSATIONS))) - harmless):
@@ -206,7 +210,7 @@ def test_read_split_names_both_places_and_how_to_get_the_data(tmp_path):
         ("test", 261, 2566, 1873, 0.831, 80, 33, 17),
     ],
 )
-def test_the_counts_of_the_benchmark(
+def test_counts_of_the_benchmark(
     ecf, split, conversations, utterances, pairs, distance, later, longest, without
 ):
     dialogues = ecf[split]
@@ -221,7 +225,7 @@ def test_the_counts_of_the_benchmark(
 
 @needs_ecf
 def test_emotions_and_causes_of_the_benchmark(ecf):
-    emotional = {"train": 5577, "dev": 668, "test": 1445}  # its authors' README
+    emotional = {"train": 5577, "dev": 668, "test": 1445}  # from its authors' README
     most_causes = 0
     without_cause = {}
     for split, dialogues in ecf.items():
@@ -244,7 +248,7 @@ def test_utterance_ids_are_the_keys_of_the_official_feature_tables(ecf):
     with (ECF / "video_id_mapping.npy").open("rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
-        # Lists the pickle's strings without running it.
+        # Lists the pickle's strings without executing it.
         strings = [argument for _, argument, _ in pickletools.genops(file.read())]
     keys = [s for s in strings if isinstance(s, str) and s.startswith("dia")]
     ids = [u.id for split in SPLITS for dialogue in ecf[split] for u in dialogue.utterances]

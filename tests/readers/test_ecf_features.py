@@ -1,4 +1,4 @@
-"""ECF's official tables: their pickled map is read as np.load reads it; numbers are checked."""
+"""ECF's official tables: the map is read as np.load reads it, and features are checked."""
 
 import pickle
 import re
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from maps import pickled, refused, short, write
 from shared import ECF, needs_ecf
 
-from rpcl_jax.data import ecf_features, features
+from rpcl_jax.data import features
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers import ecf_features
 from rpcl_jax.readers.ecf import read_split
 from rpcl_jax.readers.ecf_features import read_mapping, read_official
 
@@ -29,7 +30,7 @@ def mapping(tmp_path):
     st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), st.integers(0, 2**31 - 1)),
     st.sampled_from([3, 4, 5]),
 )
-def test_a_map_is_what_pickle_would_make_of_it(tmp_path_factory, rows, protocol):
+def test_a_map_is_read_as_pickle_reads_it(tmp_path_factory, rows, protocol):
     folder = tmp_path_factory.mktemp("map")
     path = write(folder / "mapping.npy", pickled(rows, protocol))
     assert read_mapping(path) == rows
@@ -39,7 +40,7 @@ def test_a_map_is_what_pickle_would_make_of_it(tmp_path_factory, rows, protocol)
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_protocols_and_the_names_of_numpy_1_and_2(tmp_path, module):
+def test_pickle_protocols_and_module_names_of_numpy_1_and_2(tmp_path, module):
     path = tmp_path / "mapping.npy"
     rows = {"dia1utt1": 1, "dia1utt2": 255, "dia1utt3": 2**16 - 1, "dia1utt4": 2**31 - 1, "|": 0}
     ours = np.ndarray.__reduce__(np.empty((), object))[0].__module__
@@ -57,7 +58,7 @@ def test_protocols_and_the_names_of_numpy_1_and_2(tmp_path, module):
 @pytest.mark.parametrize("size", [0, 1, 2, 999, 1000, 1001, 3500])
 @pytest.mark.parametrize("dumps", [pickle.dumps, pickle._dumps])
 def test_batches_of_items(tmp_path, size, dumps):
-    """Items are pickled a thousand at a time; that in C and that in Python differ in the last."""
+    """Pickle writes 1000 items at a time; its C and Python versions differ in the last batch."""
     rows = {f"dia{d}utt1": d for d in range(size)}
     path = write(tmp_path / "mapping.npy", pickled(rows, 4, dumps))
     assert list(read_mapping(path).items()) == list(rows.items())
@@ -105,10 +106,10 @@ def test_other_files_are_refused(tmp_path, mapping, monkeypatch):
     np.savez(tmp_path / "archive.npz", a=1)
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(ROWS))
     for name in ("numbers.npy", "two.npy", "archive.npz", "bare.npy"):
-        assert "is no NumPy array of one object" in refused(tmp_path / name)
+        assert "is not a NumPy array of one object" in refused(tmp_path / name)
     assert "No such file" in refused(tmp_path / "nowhere.npy")
     (tmp_path / "cut.npy").write_bytes(mapping.read_bytes()[:70])
-    assert "is no NumPy array of one object" in refused(tmp_path / "cut.npy")
+    assert "is not a NumPy array of one object" in refused(tmp_path / "cut.npy")
     size = mapping.stat().st_size
     monkeypatch.setattr(ecf_features, "_MOST_BYTES", size)
     assert read_mapping(mapping) == ROWS
@@ -157,8 +158,8 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path, mapping, monkeypatch):
         for checked_at_once in (1 << 24, 2):
             monkeypatch.setattr(features, "_CHECKED_AT_ONCE", checked_at_once)
             np.save(path, values)
-            assert "row 4 ('dia2utt1') holds NaN, infinity, or a number too large" in message()
-            assert message().endswith("NUSTM/MECPE again")
+            assert "row 4 ('dia2utt1') contains NaN, infinity, or a number too large" in message()
+            assert message().endswith("from https://github.com/NUSTM/MECPE")
     whole = mapping.read_bytes()
     np.save(mapping, {"dia\n" * 1000: 4}, allow_pickle=True)
     assert len(message()) < len(str(path)) + 250

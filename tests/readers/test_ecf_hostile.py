@@ -1,4 +1,4 @@
-"""Pickles that are no map, or are made to do harm: all are refused and none is run."""
+"""Malformed and malicious pickles: all are refused and none is executed."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ A = short("a")
 
 
 class Evil:
-    """Its pickle, run, makes the folder `ran`."""
+    """An object whose pickle, if executed, creates the folder `ran`."""
 
     def __init__(self, *call):
         self.call = call
@@ -31,7 +31,7 @@ class Evil:
 
 
 def hostile(folder):
-    """Pickles by name, each of which runs, or asks for, something."""
+    """Returns pickles by name, each of which calls or imports something."""
     ran = str(folder / "ran")
     whole = {}
     for name, item in {
@@ -76,13 +76,13 @@ def hostile(folder):
     return whole
 
 
-def test_nothing_in_a_map_is_ever_run(tmp_path, monkeypatch):
+def test_a_map_is_never_executed(tmp_path, monkeypatch):
     def forbidden(*_, **__):
-        raise AssertionError("was unpickled")
+        raise AssertionError("unpickled")
 
     programs = hostile(tmp_path)
     ran = tmp_path / "ran"
-    # The test can tell: these do what they say when they are run.
+    # Verifies that the test would notice: these are executed by pickle.loads.
     for name in ("GLOBAL and REDUCE, bare", "in a dict, in an array, protocol 4", "INST, a row"):
         pickle.loads(programs[name])
         ran.rmdir()
@@ -93,11 +93,11 @@ def test_nothing_in_a_map_is_ever_run(tmp_path, monkeypatch):
     assert len(programs) == 60 + 18 * 5
     for name, program in programs.items():
         message = refused(write(tmp_path / "mapping.npy", program))
-        assert "nothing was run" in message, name
+        assert "nothing was executed" in message, name
         assert not ran.exists(), name
 
 
-# What the pickle of an array of a dict may have, and of these what changes nothing anywhere.
+# The opcodes that the pickle of an array of a dict may contain, and those that never matter.
 NEEDED = {
     *("PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MARK", "STOP"),
@@ -109,7 +109,7 @@ HARMLESS = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT"}
 
 
 def example(opcode):
-    """An instruction of that kind with the shortest argument."""
+    """Returns an instruction with this opcode and the shortest argument."""
     size = opcode.arg.n if opcode.arg else 0
     code = opcode.code.encode("latin-1")
     if size == pickletools.UP_TO_NEWLINE:
@@ -124,7 +124,7 @@ def example(opcode):
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_an_instruction_too_many_or_instead_of_another_is_refused(tmp_path, protocol):
+def test_inserted_and_replaced_instructions_are_refused(tmp_path, protocol):
     path = tmp_path / "mapping.npy"
     whole = pickled({"dia1utt1": 1, "dia1utt2": 2}, protocol)
     starts = [at for _, _, at in pickletools.genops(whole)]
@@ -138,30 +138,30 @@ def test_an_instruction_too_many_or_instead_of_another_is_refused(tmp_path, prot
             refused(write(path, whole[:start] + extra + rest))
 
 
-def test_what_is_read_of_a_damaged_map_is_what_pickle_would_make_of_it(tmp_path):
+def test_a_damaged_map_is_refused_or_read_as_pickle_reads_it(tmp_path):
     path = tmp_path / "mapping.npy"
     whole = pickled({"dia1utt1": 1, "dia1utt2": 300}, 3)
     accepted = 0
-    for at in range(2, len(whole)):  # after the protocol
+    for at in range(2, len(whole)):  # skips the protocol
         for bit in range(8):
             write(path, whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
             try:
                 rows = read_mapping(path)
             except InputError:
                 continue
-            assert np.load(path, allow_pickle=True).item() == rows  # a map: it calls nothing else
+            assert np.load(path, allow_pickle=True).item() == rows  # safe: it was accepted as a map
             accepted += 1
-    assert accepted > 100  # other ids, rows and numbers in the memo
+    assert accepted > 100  # changed ids, rows and memo indices
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("rows", [{"dia1utt1": 300}, {"dia1utt1": 1, "dia1utt2": 2**30}])
-def test_a_map_cut_anywhere_is_refused(tmp_path, protocol, rows):
+def test_a_truncated_map_is_refused(tmp_path, protocol, rows):
     whole = write(tmp_path / "mapping.npy", pickled(rows, protocol)).read_bytes()
     for end in range(len(whole)):
         (tmp_path / "cut.npy").write_bytes(whole[:end])
         message = refused(tmp_path / "cut.npy")
-        assert "is no NumPy array" in message or "nothing was run" in message
+        assert "is not a NumPy array" in message or "nothing was executed" in message
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_broken_programs_are_refused(tmp_path, program, reason):
     assert reason in refused(write(tmp_path / "mapping.npy", program))
 
 
-def test_programs_that_would_take_for_ever_or_all_memory_are_refused(tmp_path):
+def test_programs_that_exhaust_time_or_memory_are_refused(tmp_path):
     nested = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(100, 200))
     lists = b"".join(b"](h" + bytes([i]) + b"h" + bytes([i + 1]) + b"e" for i in range(100, 200))
     long_string = b"X" + struct.pack("<I", 1 << 19) + b"a" * (1 << 19)
@@ -223,7 +223,7 @@ def test_programs_that_would_take_for_ever_or_all_memory_are_refused(tmp_path):
         b"\x96" + struct.pack("<Q", sys.maxsize),
         b"\x8b" + struct.pack("<i", 2**31 - 1),
         b"L" + b"9" * 100_000 + b"L\n",
-        A + b"r\xff\xff\xff\xff",  # pickle would make room for 2**32 memos
+        A + b"r\xff\xff\xff\xff",  # pickle would allocate 2**32 memo entries
     ):
         for program in (items, with_items(items)):
             assert len(refused(write(tmp_path / "mapping.npy", program))) < 1000
@@ -231,7 +231,7 @@ def test_programs_that_would_take_for_ever_or_all_memory_are_refused(tmp_path):
     tracemalloc.stop()
 
 
-def test_a_long_string_that_a_map_has_many_times_is_one(tmp_path):
+def test_a_long_string_is_not_copied_when_it_is_repeated(tmp_path):
     size = 1 << 19
     items = b"(X" + struct.pack("<I", size) + b"a" * size + b"q\x63K\x01" + b"h\x63K\x02" * 90_000
     began = time.process_time()

@@ -1,4 +1,4 @@
-"""MEC4's reader on files made up after its documentation: the benchmark cannot be had."""
+"""MEC4's reader, on files made up from its documentation; the benchmark is not public."""
 
 import itertools
 import json
@@ -39,9 +39,9 @@ def write(folder, rows, name="train.json"):
     return folder / name
 
 
-def test_splits_by_their_files(tmp_path):
+def test_files_of_the_splits(tmp_path):
     for split, name in {"train": "train", "dev": "valid", "test": "test"}.items():
-        with pytest.raises(InputError, match=rf"MEC4_text/{name}\.json: not there; get MEC4"):
+        with pytest.raises(InputError, match=rf"MEC4_text/{name}\.json: not found; request MEC4"):
             read_split(tmp_path, split)
         write(tmp_path / "MEC4_text", [{**ROW, "dia_id": f"{split}7"}, ROW], f"{name}.json")
         first, second = read_split(tmp_path, split)
@@ -76,7 +76,7 @@ def test_no_pairs(tmp_path, pairs):
 
 
 @pytest.mark.parametrize("key", ["emotion", "emotions"])
-def test_categories_where_they_are_there(tmp_path, key):
+def test_optional_categories(tmp_path, key):
     path = write(tmp_path, [{**ROW, key: ["Happy", "neutral", "anger"]}])
     assert read_mec4(path) == [dialogue(("joy", "neutral", "anger"))]
     assert read_mec4(write(tmp_path, [{**ROW, key: None}])) == [dialogue()]
@@ -89,27 +89,27 @@ def test_categories_where_they_are_there(tmp_path, key):
         ("1.安：水壶炸了！2.博：又一次？3.安：别笑。", TURNS),
         ("1．安:水壶炸了！\n2、博: 又一次？\n3. 安 ：别笑。\n", TURNS),
         ("１．安：水壶炸了！ ２．博：又一次？ ３．安：别笑。", TURNS),
-        # A colon in the words.
+        # The words contain a colon.
         ("1.A：他说：好 2.B：12:30 见", [("A", "他说：好"), ("B", "12:30 见")]),
-        # A decimal number before the second mark, with a colon after it.
+        # A decimal number with a colon after it precedes the second mark.
         ("1.A：打 2.5 折：好 2.B：嗯", [("A", "打 2.5 折：好"), ("B", "嗯")]),
-        # The words list things by number: no white space there.
+        # The words contain a numbered list, without white space before the numbers.
         ("1.A：两点：1.吃：饱，2.睡：足 2.B：嗯", [("A", "两点：1.吃：饱，2.睡：足"), ("B", "嗯")]),
-        # White space there too, but what would be the speaker is a clause.
+        # The same with white space, but the apparent speaker is a clause.
         ("1.A：第 2.我想，这样：好 2.B：嗯", [("A", "第 2.我想，这样：好"), ("B", "嗯")]),
-        # Numbers without a colon are no marks; nor is the end of a longer number.
+        # Numbers without a colon and ends of longer numbers are not marks.
         ("1.A：有 2.没有 12.B：嗯 2.B：嗯", [("A", "有 2.没有 12.B：嗯"), ("B", "嗯")]),
-        # The only way, doubtful as it is.
+        # A doubtful mark is accepted if it is the only one.
         ("1.2号：走 2.甲，乙：好", [("2号", "走"), ("甲，乙", "好")]),
-        # Nothing tells which is meant: the first.
+        # Of equally good marks, the first is used.
         ("1.A：x 2.B：y 2.C：z", [("A", "x"), ("B", "y 2.C：z")]),
-        # The first would leave the second utterance without words.
+        # The first mark would leave the second utterance without words.
         ("1.A：x 2.B： 2.C：z", [("A", "x"), ("B", "2.C：z")]),
         ("1.Dr. No: I have 2. You? 2.Jo: Hi", [("Dr. No", "I have 2. You?"), ("Jo", "Hi")]),
-        # The doubtful 2 would do, but a 3 without doubt stands before the one that is not.
+        # No 3 follows the last 2, so the first 2 is used even if it is doubtful.
         ("1.A：x，2.B：y 3.C：z 2.D：w", [("A", "x，"), ("B", "y"), ("C", "z 2.D：w")]),
         ("1.A：x 2.B：y 3.C：z 2.B：w", [("A", "x"), ("B", "y"), ("C", "z 2.B：w")]),
-        # A list in the last words: nobody of that name spoke.
+        # The last words contain a list, whose "speaker" has not spoken before.
         ("1.A：x 2.B：y 3.第三：z", [("A", "x"), ("B", "y 3.第三：z")]),
     ],
 )  # fmt: skip
@@ -123,8 +123,8 @@ SPEAKERS = st.text(alphabet="安bC.", min_size=1, max_size=4)
 
 @given(st.lists(st.tuples(SPEAKERS, WORDS), min_size=1, max_size=4))
 @example([("安", "1.安：x"), ("b", "2.b:")])
-def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
-    """Against trying every combination of places; the text is made so that one fits."""
+def test_a_split_has_the_fewest_doubts_of_all(turns):
+    """Compares with trying every combination of marks; at least one is valid by construction."""
     text = " ".join(f"{t}.{speaker}：{words}" for t, (speaker, words) in enumerate(turns, 1))
     count = len(turns)
 
@@ -161,7 +161,7 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
         for start, _, speaker, doubts in marks_of(count + 1)
     )
     if goes_on:
-        with pytest.raises(InputError, match=f"goes on with '{count + 1}"):
+        with pytest.raises(InputError, match=f"continues with '{count + 1}"):
             split_text(text, count, "here")
     else:
         assert split_text(text, count, "here") == best[2]
@@ -171,7 +171,7 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
     ("changes", "message"),
     [
         ({"dia_len": 4}, "its text cannot be split into 4 utterances: no '4.speaker:'"),
-        ({"dia_len": 2}, "its text goes on with '3.安：', but dia_len is 2"),
+        ({"dia_len": 2}, "its text continues with '3.安：', but dia_len is 2"),
         ({"dia_len": 0}, "dia_len cannot be '0'"),
         ({"dia_len": "three"}, "dia_len cannot be 'three'"),
         ({"dia_len": 10**8}, "its text cannot be split into 100000000 utterances"),
@@ -179,13 +179,13 @@ def test_a_split_is_one_of_all_and_of_the_fewest_doubts(turns):
         ({"text": ROW["text"].replace("2.", "4.")}, ".*no '2.speaker:'"),
         ({"text": ROW["text"].replace("博：", "博")}, ".*no '2.speaker:'"),
         ({"text": ROW["text"].replace("又一次？", "")}, ".*no '2.speaker:' with words"),
-        ({"text": "前言 " + ROW["text"]}, "its text must begin with '1.speaker:'"),
+        ({"text": "前言 " + ROW["text"]}, "its text must start with '1.speaker:'"),
         ({"text": " "}, "its 'text' is blank"),
         ({"pairs": "(3,2),(1"}, "'pairs' cannot be"),
         ({"pairs": "3,2"}, "'pairs' cannot be '3,2'"),
         ({"pairs": [3, 2]}, "'pairs' cannot be"),
         ({"pairs": {"3": 2}}, "'pairs' cannot be"),
-        ({"pairs": "(3,2),(3,2)"}, r"pair \(3,2\) is there twice"),
+        ({"pairs": "(3,2),(3,2)"}, r"pair \(3,2\) is duplicated"),
         ({"pairs": "(4,2)"}, r"pair \(4,2\) points outside"),
         ({"emotions": ["joy"]}, "its emotions must be a list of 3 names"),
         ({"emotion": "joy"}, "its emotions must be a list of 3 names"),
@@ -202,10 +202,10 @@ def test_malformed_rows_are_refused_in_one_line(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no conversation"),
+        ([], "contains no conversation"),
         (["1.A：x"], "conversation number 1: expected an object with 'dia_id'"),
         ([{k: v for k, v in ROW.items() if k != "pairs"}], ".*it has no 'pairs'"),
-        ([ROW, ROW], "conversation id 12 is there twice"),
+        ([ROW, ROW], "conversation id 12 is duplicated"),
     ],
 )
 def test_malformed_files_are_refused_in_one_line(tmp_path, rows, message):
@@ -229,7 +229,7 @@ CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
             ],
             CLIPS,
         ),
-        # No stretch, or none of use: only that clip is lost.
+        # Entries without a usable span lose only their own clip.
         ([[0.5, 2.25], [5, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], [-1, 5], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], [2e7, 2.1e7], [7, 8]], (CLIPS[0], None, CLIPS[2])),
@@ -237,7 +237,7 @@ CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
         ([[0.5, 2.25], [10**400, True], [7, 8]], (CLIPS[0], None, CLIPS[2])),
         ([[0.5, 2.25], {"from": 1}, [7, 8, 9]], (CLIPS[0], None, None)),
         ([[0.5, 2.25], None, [7, 8]], (CLIPS[0], None, CLIPS[2])),
-        # Not one per utterance: which is whose is not known.
+        # Unless there is one entry per utterance, the assignment is unknown.
         ([[0.5, 2.25], [7, 8]], (None, None, None)),
         ("00:00:00.500", (None, None, None)),
     ],
@@ -249,7 +249,7 @@ def test_clips(tmp_path, stretches, clips):
 
 
 @pytest.mark.parametrize("subtitles", [{}, {"13": [[0, 1]] * 3}, [], [[0, 1]]])
-def test_subtitles_of_another_layout_leave_the_clips_unknown(tmp_path, subtitles):
+def test_subtitles_with_another_layout_give_no_clips(tmp_path, subtitles):
     write(tmp_path / "MEC4_text", [ROW])
     write(tmp_path, subtitles, "subtitles.json")
     assert read_split(tmp_path, "train") == [dialogue()]

@@ -1,4 +1,4 @@
-"""MECAD's reader: made-up files of its form, and the real validation split where that is."""
+"""MECAD's reader, on made-up files and on the real validation split if available."""
 
 import copy
 import json
@@ -67,17 +67,17 @@ def write(folder, content, name="valid_data_pair.json"):
 
 
 def changed(t=2, **changes):
-    """CONTENT with another utterance `t` of its first conversation; None takes a key away."""
+    """Returns CONTENT with utterance `t` of its first conversation changed; None removes a key."""
     content = copy.deepcopy(CONTENT)
     turn = {**content["kettle_1"][0][t], **changes}
     content["kettle_1"][0][t] = {k: v for k, v in turn.items() if v is not None}
     return content
 
 
-def test_splits_by_their_files(tmp_path):
+def test_files_of_the_splits(tmp_path):
     names = {"train": "train", "dev": "valid", "test": "test"}
     for split, name in names.items():
-        with pytest.raises(InputError, match=rf"{name}_data_pair\.json: not there; get MECAD"):
+        with pytest.raises(InputError, match=rf"{name}_data_pair\.json: not found; download MECAD"):
             read_split(tmp_path, split)
         content = {f"{split}_only": CONTENT["7"], **CONTENT}
         write(tmp_path, content, f"{name}_data_pair.json")
@@ -115,7 +115,7 @@ def test_evidence(tmp_path, changes, pairs):
     assert read_mecad(write(tmp_path, changed(**changes)))[0].pairs == pairs
 
 
-def test_emotions_of_the_family():
+def test_emotion_names():
     names = ["Happy", "Sad", "Anger", "Surprise", "Disgust", "Fear", "Neutral"]
     ours = ["joy", "sadness", "anger", "surprise", "disgust", "fear", "neutral"]
     assert [emotion_name(name) for name in names] == ours
@@ -130,29 +130,29 @@ def test_emotions_of_the_family():
         ({}, ": must be one object of conversations by id"),
         ([CONTENT, CONTENT], ": must be one object of conversations by id"),
         ([1], ": must be one object of conversations by id"),
-        ({"a": CONTENT["7"][0]}, ": conversation a: must be a list that holds one list"),
-        ({"a": CONTENT["7"] * 2}, ": conversation a: must be a list that holds one list"),
+        ({"a": CONTENT["7"][0]}, ": conversation a: must be a list of one list"),
+        ({"a": CONTENT["7"] * 2}, ": conversation a: must be a list of one list"),
         ({" ": CONTENT["7"]}, ": a conversation's id is blank"),
-        ({"a": []}, ": conversation a: must be a list that holds one list"),
+        ({"a": []}, ": conversation a: must be a list of one list"),
         ({"a": [[]]}, ": conversation a: conversation a has no utterance"),
         ({"a": [["Hm ."]]}, ": conversation a, utterance number 1: expected an object with 'turn'"),
         (changed(turn=2), ": conversation kettle_1, utterance number 3: its turn is 2"),
         (changed(turn=None), ": conversation kettle_1, utterance number 3: it has no 'turn'"),
-        (changed(emotion="rage"), ".*number 3: its emotion 'rage' is unknown; known are neutral"),
+        (changed(emotion="rage"), ".*number 3: its emotion 'rage' is unknown; use one of neutral"),
         (changed(emotion=None), ".*number 3: it has no 'emotion'"),
         (changed(utterance=" "), ".*number 3: its 'utterance' is blank"),
         (changed(speaker=5), ".*number 3: 'speaker' cannot be '5'"),
-        (changed(utterance_name="kettle_1_1"), ".*: utterance id kettle_1_1 is there twice"),
+        (changed(utterance_name="kettle_1_1"), ".*: utterance id kettle_1_1 is duplicated"),
         (changed(**{EVIDENCE: [4]}), r".*: pair \(3,4\) points outside"),
         (changed(**{EVIDENCE: [0]}), r".*: pair \(3,0\) points outside"),
-        (changed(**{EVIDENCE: [1, 1]}), r".*: pair \(3,1\) is there twice"),
+        (changed(**{EVIDENCE: [1, 1]}), r".*: pair \(3,1\) is duplicated"),
         (
             changed(**{EVIDENCE: "1"}),
             ".*number 3: 'expanded emotion cause evidence' must be a list",
         ),
-        (changed(**{EVIDENCE: ["one"]}), ".*number 3: 'one' in .* is no turn"),
-        (changed(**{EVIDENCE: [True]}), ".*number 3: 'True' in .* is no turn"),
-        (changed(**{EVIDENCE: [1.5]}), ".*number 3: '1.5' in .* is no turn"),
+        (changed(**{EVIDENCE: ["one"]}), ".*number 3: 'one' in .* is not a turn"),
+        (changed(**{EVIDENCE: [True]}), ".*number 3: 'True' in .* is not a turn"),
+        (changed(**{EVIDENCE: [1.5]}), ".*number 3: '1.5' in .* is not a turn"),
     ],
 )
 def test_malformed_files_are_refused_in_one_line(tmp_path, content, message):
@@ -162,8 +162,8 @@ def test_malformed_files_are_refused_in_one_line(tmp_path, content, message):
 
 
 @needs_mecad
-def test_the_validation_split():
-    """Counts of ../shared/data/README.md, and the rest as a search of the file's lines counts."""
+def test_counts_of_the_validation_split():
+    """Compares with the data's README and with counts of the file's lines."""
     dialogues = read_split(MECAD, "dev")
     text = (MECAD / "valid_data_pair.json").read_text(encoding="utf-8")
     assert split_statistics(dialogues)[:3] == (126, 1168, 744)
@@ -176,6 +176,6 @@ def test_the_validation_split():
     for name, count in (("Happy", "joy"), ("Sad", "sadness"), ("Fear", "fear")):
         found = sum(u.emotion == count for u in utterances)
         assert found == len(re.findall(f'"emotion": "{name}"', text)) > 0
-    # One emotional utterance says nothing of its cause.
+    # One emotional utterance has no evidence.
     caused = {(d.id, i) for d in dialogues for i, _ in d.pairs}
     assert len(caused) == len(evidence) == 743

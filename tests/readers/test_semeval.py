@@ -1,10 +1,12 @@
+"""The format of SemEval-2024 Task 3: made-up conversations, and ECF converted to it."""
+
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shared import ECF, needs_ecf
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.errors import InputError
@@ -16,8 +18,6 @@ from rpcl_jax.readers.semeval import (
     read_semeval,
     with_pairs,
 )
-
-ECF = (Path(__file__).parents[2] / "../shared/data/ECF").resolve()
 
 CONVERSATION: dict[str, Any] = {
     "conversation_ID": 5,
@@ -50,7 +50,7 @@ def changed(**changes):
 
 
 def changed_turn(t, **changes):
-    """CONVERSATION with another utterance `t`; None takes a key away."""
+    """Returns CONVERSATION with utterance `t` changed; None removes a key."""
     conversation = copy.deepcopy(CONVERSATION)
     turn = {**conversation["conversation"][t], **changes}
     conversation["conversation"][t] = {k: v for k, v in turn.items() if v is not None}
@@ -58,7 +58,7 @@ def changed_turn(t, **changes):
 
 
 def labelled_object(dialogue):
-    """A dialogue as the organizers publish it, written here independently of the reader."""
+    """Returns a dialogue in the organizers' format, independently of the package."""
     causes = {"words": lambda j: f"{j + 1}_{dialogue.utterances[j].text}", "": lambda j: str(j + 1)}
     style = "words" if int(dialogue.id) % 2 else ""
     return {
@@ -80,10 +80,10 @@ def labelled_object(dialogue):
     }
 
 
-@pytest.mark.skipif(not ECF.is_dir(), reason=f"the ECF benchmark is not in {ECF}")
+@needs_ecf
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
-def test_the_benchmark_in_json_is_the_benchmark_in_text(tmp_path, split):
-    # The same but for where an utterance is seen: a file of its own, or a stretch of an episode.
+def test_ecf_in_json_equals_ecf_in_text(tmp_path, split):
+    # Only the clips differ: a file per utterance, or a span of an episode.
     dialogues = [
         Dialogue(
             dialogue.id,
@@ -101,7 +101,7 @@ def test_the_benchmark_in_json_is_the_benchmark_in_text(tmp_path, split):
     lines = "".join(json.dumps(o, ensure_ascii=False) + "\n" for o in objects)
     (tmp_path / "lines.jsonl").write_text(lines, encoding="utf-8")
     assert read_semeval(tmp_path / "lines.jsonl") == dialogues
-    # What is written of a dialogue reads back as that dialogue, but for its labels.
+    # conversation_object and the reader are inverse, except for the labels.
     unlabelled = parse_conversations([conversation_object(d) for d in dialogues], "here")
     assert [[(u.id, u.speaker, u.text) for u in d.utterances] for d in unlabelled] == [
         [(u.id, u.speaker, u.text) for u in d.utterances] for d in dialogues
@@ -115,14 +115,14 @@ def test_parse_conversations():
     assert parse_conversations([], "here") == []
 
 
-def test_labels_are_taken_where_they_are_there():
+def test_labels_are_optional_unless_required():
     bare = changed()
     del bare["emotion-cause_pairs"]
     assert parse_conversations([bare], "here") == [Dialogue("5", DIALOGUE.utterances)]
     for turn in bare["conversation"]:
         del turn["emotion"]
     assert parse_conversations([bare], "here") == [UNLABELLED]
-    # Someone else's categories do not matter to one who does not look at them.
+    # Unknown categories are not an error if labels are ignored.
     foreign = changed_turn(0, emotion="glee")
     assert parse_conversations([foreign], "here", labelled=False) == [UNLABELLED]
 
@@ -135,7 +135,7 @@ def test_labels_are_taken_where_they_are_there():
         [["1_surprise", "1_The kettle"], ["1_surprise", "1_exploded"], ["3_anger", "2_Again"]],
     ],
 )
-def test_only_the_number_of_a_cause_counts(pairs):
+def test_words_of_a_cause_are_ignored(pairs):
     assert parse_conversations([changed(**{"emotion-cause_pairs": pairs})], "here") == [DIALOGUE]
 
 
@@ -174,7 +174,7 @@ def without(key):
         (changed_turn(1, text=7), "utterance number 2: 'text' cannot be '7'"),
         (changed_turn(1, emotion=None), "utterance number 2: it has no 'emotion'"),
         (changed_turn(1, emotion="glee"), "utterance 2 has the unknown emotion 'glee'"),
-        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is there twice"),
+        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is duplicated"),
         (changed(**{"emotion-cause_pairs": "3_anger"}), "'emotion-cause_pairs' cannot be"),
         (changed(**{"emotion-cause_pairs": ["3_anger"]}), "3_anger is not a pair"),
         (changed(**{"emotion-cause_pairs": [["3_anger"]]}), "is not a pair; write it as"),
@@ -184,11 +184,11 @@ def without(key):
         (changed(**{"emotion-cause_pairs": [["3_anger", "0"]]}), r"pair \(3,0\) points outside"),
         (
             changed(**{"emotion-cause_pairs": [["3_joy", "1"]]}),
-            "a pair says 'joy' of utterance 3, which itself says 'anger'",
+            "a pair gives utterance 3 the emotion 'joy', but the utterance has 'anger'",
         ),
         (
             changed(**{"emotion-cause_pairs": [["3_anger", "1"], ["3_anger", "1"]]}),
-            "a pair of utterance 3 is there twice",
+            "a pair of utterance 3 is duplicated",
         ),
     ],
 )
@@ -197,10 +197,10 @@ def test_malformed_conversations_are_refused_in_one_line(conversation, message):
         parse_conversations([conversation], "made.json", labelled=True)
 
 
-def test_pairs_without_emotions_and_repeated_ids_are_refused():
+def test_pairs_without_emotions_and_duplicated_ids_are_refused():
     with pytest.raises(InputError, match="1 of its 3 utterances have no emotion"):
         parse_conversations([changed_turn(1, emotion=None)], "here")
-    with pytest.raises(InputError, match=r"^here: conversation id 5 is there twice"):
+    with pytest.raises(InputError, match=r"^here: conversation id 5 is duplicated"):
         parse_conversations([CONVERSATION, changed(conversation_ID="5")], "here")
 
 
@@ -214,7 +214,7 @@ def test_pairs_without_emotions_and_repeated_ids_are_refused():
         ("[] []", "line 1, column 4"),
     ],
 )
-def test_malformed_json_is_refused_with_its_place(tmp_path, text, place):
+def test_malformed_json_is_refused_with_its_position(tmp_path, text, place):
     path = tmp_path / "made.json"
     path.write_text(text)
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {place} is not JSON[^\n]*$"):
@@ -237,7 +237,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json: No such file"):
         read_semeval(tmp_path / "nowhere.json")
     (tmp_path / "empty.json").write_text("[]")
-    with pytest.raises(InputError, match=r"empty\.json: holds no conversation"):
+    with pytest.raises(InputError, match=r"empty\.json: contains no conversation"):
         read_semeval(tmp_path / "empty.json")
     for text in (
         '{"1": 5, "2": 6, "1": 7}',
@@ -245,7 +245,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
         '{"a": 1}\n{"1": 2, "1": 3}',
     ):
         (tmp_path / "twice.json").write_text(text)
-        with pytest.raises(InputError, match=r"twice\.json:.* \('1' is there twice\)"):
+        with pytest.raises(InputError, match=r"twice\.json:.* \('1' is duplicated\)"):
             read_objects(tmp_path / "twice.json")
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.json: byte 2 is not UTF-8"):

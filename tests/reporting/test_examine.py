@@ -1,15 +1,13 @@
-"""What corrupted views do, against views that are corrupted by hand."""
+"""The numbers of tools/examine.py, against views that are corrupted by hand."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.reporting.examine import corruption_effects, examine
-from rpcl_jax.run.workdir import load_trained
+from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.train import train_and_evaluate
 
 
@@ -37,11 +35,9 @@ def test_rows_are_those_of_the_run(finished):
 
 @pytest.mark.slow
 def test_a_corrupted_view_is_the_view_without_bystanders(finished):
-    """At rate 1 chance is out of it: every bystander is zeroed."""
-    trained = load_trained(finished[0])
-    corpus = load_corpus(trained.config)
-    make = (trained.tokenizer, corpus.tables, trained.config, 1)
-    batches = make_batches(corpus.splits["dev"], *make)
+    """At rate 1, every bystander is zeroed, so nothing is random."""
+    trained = TrainedRun(finished[0], devices=1)
+    batches = trained.splits["dev"]
     effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
 
     shifts, flips, bystanders = {True: [], False: []}, [], []

@@ -1,4 +1,4 @@
-"""Tables of grids whose order is known: what is bold, what is not, what is refused."""
+"""Tables of grids whose order is known: what is bold, what is not, and what is refused."""
 
 import csv
 
@@ -20,7 +20,7 @@ from rpcl_jax.reporting.tables import (
     latex,
     main_table,
     markdown,
-    write_csv,
+    write_table_csv,
 )
 
 SIGNALS = {"base": 1.0, "rpcl": 3.0, "fixed_margin": 1.5, "utterance_dropout": 1.0, "cdmr": 0.6}
@@ -43,7 +43,9 @@ def read_csv(path):
 
 def test_tables_of_a_grid(grid, tmp_path):
     done = run(grid, "--out", tmp_path)
-    assert "table4_published: no runs for it" in done.stderr  # nobody published the synthetic
+    assert (
+        "table4_published: no runs for this table" in done.stderr
+    )  # nothing published is synthetic
     names = ["table1_statistics", "table2_main", "table3_controls", "table5_ablations"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")
@@ -72,7 +74,7 @@ def test_tables_of_a_grid(grid, tmp_path):
     assert list(rows) == ["base", "fixed_margin", "utterance_dropout", "rpcl"]
     assert rows["base"]["AUPRC, over base (low)"] == ""
     assert float(rows["fixed_margin"]["AUPRC, rpcl over it (low)"]) > 0
-    # The same signal and the same noise: the difference is none, and said to be none.
+    # The same signal and the same noise: the difference is 0, and the table says so.
     assert float(rows["utterance_dropout"]["Pair F1, over base (difference)"]) == 0
     lines = (tmp_path / "table3_controls.md").read_text().splitlines()
     (line,) = [line for line in lines if "utterance_dropout" in line]
@@ -87,7 +89,7 @@ def test_tables_of_a_grid(grid, tmp_path):
 
 @needs_ecf
 def test_published_systems_stand_beside_ours_on_their_benchmark(tmp_path):
-    """Random scores of real ECF: what is read is the table, not the number."""
+    """With random scores on the real ECF: the test is about the rows, not the numbers."""
     config = ecf_frozen.get_config()
     config.data.root = str(ECF)
     write_run(tmp_path / "run", "base", config=config)
@@ -144,7 +146,7 @@ def test_writers(tmp_path):
             "",
         ]
     )
-    write_csv(table, tmp_path / "t.csv")
+    write_table_csv(table, tmp_path / "t.csv")
     rows = list(csv.reader((tmp_path / "t.csv").open(encoding="utf-8")))
     columns = ["F1 (mean)", "F1 (sd)", *(f"delta ({part})" for part in Interval._fields)]
     assert rows[0] == ["name_1", *columns]
@@ -154,7 +156,7 @@ def test_writers(tmp_path):
     )
 
 
-def test_what_is_compared_rests_on_the_same_seeds(tmp_path):
+def test_only_common_seeds_are_compared(tmp_path):
     write_grid(tmp_path, {"base": 1.0}, seeds=(1, 2))
     write_run(tmp_path / "rpcl-tav-seed2", "rpcl", 2, 2.0)
     write_run(tmp_path / "rpcl-tav-seed3", "rpcl", 3, 9.0)
@@ -168,7 +170,7 @@ def test_what_is_compared_rests_on_the_same_seeds(tmp_path):
     assert "one seed" in markdown(main_table(experiments))
 
 
-def test_a_missing_cell_costs_no_more_than_its_row(tmp_path):
+def test_a_missing_cell_costs_only_its_row(tmp_path):
     write_grid(tmp_path, {"base": 1.0, "rpcl": 2.0, "cdmr": 1.5, "fixed_margin": 1.2}, seeds=(1, 2))
     write_run(tmp_path / "no_top_k-tav-seed2", "no_top_k", 2, 2.0)
     write_run(tmp_path / "ccps-tav-seed9", "ccps", 9, 2.0)
@@ -181,16 +183,6 @@ def test_a_missing_cell_costs_no_more_than_its_row(tmp_path):
     assert list(rows) == ["base", "fixed_margin"]
     assert rows["fixed_margin"][7].difference > 0
     assert rows["fixed_margin"][8] is None
-
-
-def test_settings_that_differ_in_anything_are_told_apart(tmp_path):
-    config = tiny_config()
-    write_grid(tmp_path / "past", {"base": 1.0, "rpcl": 2.0}, config=config)
-    config.data.candidates = "all"
-    write_grid(tmp_path / "all", {"base": 1.0, "rpcl": 2.0}, config=config)
-    experiments = read_experiments([tmp_path / "past", tmp_path / "all"])
-    assert [e.grid for e in experiments] == ["past", "all"]
-    assert len({e.title for e in experiments}) == len({e.setup for e in experiments}) == 2
 
 
 def test_what_is_no_result_is_refused(grid, tmp_path):

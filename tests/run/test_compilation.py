@@ -13,7 +13,6 @@ from shared import ENVIRONMENT, ROOT
 
 from rpcl_jax.run import compilation
 from rpcl_jax.run.compilation import Compiled, use_compilation_cache
-from rpcl_jax.training.logger import RunLogger
 
 # Compiles one program and prints a result; `kill` dies halfway through writing the cache.
 PROGRAM = """
@@ -122,29 +121,3 @@ def test_compilation_is_announced_and_timed(monkeypatch, capsys):
     monkeypatch.setattr(compilation, "_ANNOUNCE_AFTER", 60)
     slow_function()(jnp.zeros(2))
     assert capsys.readouterr().err == ""
-
-
-class FakeBatches:
-    """Ten batches of four dialogues."""
-
-    examples = range(40)
-
-    def __len__(self):
-        return 10
-
-
-@pytest.mark.parametrize("compiles", [False, True])
-def test_rate_and_time_left_leave_compilation_out(monkeypatch, tmp_path, capsys, compiles):
-    now = 0.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    function = slow_function()
-    logger = RunLogger(tmp_path, epochs=2, epoch=0, train=FakeBatches(), functions=[function])
-    for step in range(1, 11):
-        logger.step(step, {"loss": jnp.float32(1)})
-    now += 120
-    if compiles:
-        now += 1000
-        function.seconds += 1000
-    logger.epoch(1, {"pair_f1": 0.5, "pair_auprc": 0.5})
-    logger.close()
-    assert "0.3 dialogues/s  at most 2.0 min left" in capsys.readouterr().err

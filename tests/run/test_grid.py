@@ -1,4 +1,4 @@
-"""Grids: what is trained, skipped, resumed and reported. Each in processes of its own."""
+"""Grids: what is trained, skipped, resumed, refused and reported, by the command itself."""
 
 import contextlib
 import csv
@@ -9,9 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from absl import flags
+from fake_runs import OLD_CONFIG
+from ml_collections import config_flags
 from shared import ENVIRONMENT, ROOT, run_python
+
+from rpcl_jax.files import write_json
+from rpcl_jax.run.grid import Grid, make_cells
 
 TINY = [
     "--config=configs/demo.py",
@@ -40,9 +47,12 @@ def rows(out):
 @pytest.mark.slow
 def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     epochs = "--config.epochs=1"
-    done = run(tmp_path, epochs, "--objectives=nosuch,base", "--modalities=t", status=1)
-    assert "nosuch-t-seed1: FAILED with status 1" in done.stderr
-    assert "'nosuch' is unknown" in done.stderr
+    (tmp_path / "ccps-t-seed1").mkdir()
+    (tmp_path / "ccps-t-seed1/mine.txt").write_text("not a run")
+    done = run(tmp_path, epochs, "--objectives=ccps,base", "--modalities=t", status=1)
+    assert "ccps-t-seed1: FAILED with status 1" in done.stderr
+    assert "ccps-t-seed1: not empty, and not the folder of a run" in done.stderr
+    assert "run_grid: failed: ccps-t-seed1" in done.stderr
     assert "base-t-seed1: epoch 1/1" in done.stderr
     assert "1 finished cells" in done.stdout
     (row,) = rows(tmp_path)
@@ -60,12 +70,83 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     done = run(tmp_path, "--config.epochs=2", "--objectives=base", "--modalities=t", status=1)
     assert "another config (epochs: 1 there, 2 asked for)" in done.stderr
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1"]
+    # What was trained is what the objective says, and the flag that all cells share.
+    config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())
+    assert (config["objective"], config["modalities"], config["seed"]) == ("base", "t", 1)
+    assert config["rpcl"]["row_weight"] == config["rpcl"]["corruption_weight"] == 0
+    assert (config["epochs"], config["model"]["width"]) == (1, 16)
     # A later command adds cells to the table and loses none.
     run(tmp_path, epochs, "--objectives=rpcl,rpcl", "--modalities=t")
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1", "rpcl-t-seed1"]
-    refused = run(tmp_path, epochs, "--config.seed=7", status=2)
-    assert "run_grid: --config.seed: the grid sets it; use --seeds" in refused.stderr
-    assert "must be whole numbers" in run(tmp_path, epochs, "--seeds=x", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("--config.seed: the grid sets it; use --seeds", ["--config.seed=7"]),
+        ("--config.objective: the grid sets it; use --objectives", ["--config.objective=base"]),
+        ("--seeds=x: must be whole numbers from 0", ["--seeds=x"]),
+        ("config.modalities: 'av' is unknown", ["--modalities=av"]),
+        ("config.patience: is -1", ["--config.patience=-1"]),
+        (
+            "--objectives: 'nosuch' is not an objective; the objectives are base, rpcl",
+            ["--objectives=base,nosuch"],
+        ),
+        (
+            "--config=configs/demo.py:base: the grid sets the objective; "
+            "use --config=configs/demo.py --objectives=base",
+            ["--config=configs/demo.py:base"],
+        ),
+        (
+            "--config.rpcl.row_weight: the objective ccps sets this field",
+            ["--config.rpcl.row_weight=0.5", "--objectives=rpcl,ccps"],
+        ),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arguments):
+    config = ["--config=configs/demo.py"] * (not arguments[0].startswith("--config="))
+    command = ["tools/run_grid.py", *config, "--seeds=1", f"--out={tmp_path / 'out'}"]
+    refused = run_python(*command, *arguments, status=2).stderr
+    assert refused.startswith(f"run_grid: {message}")
+    assert refused.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_are_what_their_flags_train(monkeypatch):
+    """A cell's config, against the one that the command line makes of the cell's flags."""
+    common = {"rpcl.row_weight": 0.5, "text.finetune": False, "data.root": "else where"}
+    grid = Grid("configs/ecf.py", common, Path("out"))
+    cells = make_cells(grid, ["rpcl", "no_top_k", "rpcl"], ["t", "ta"], [3])
+    assert [cell.name for cell in cells] == [
+        *("rpcl-t-seed3", "rpcl-ta-seed3", "no_top_k-t-seed3", "no_top_k-ta-seed3")
+    ]
+    for cell in cells:
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        monkeypatch.setattr(sys, "argv", ["main", *cell.flags])  # config_flags looks there too
+        values(sys.argv)
+        assert values.config.to_json() == cell.config.to_json()
+    assert cells[-1].config.rpcl.top_k == 0
+    assert cells[0].config.rpcl.row_weight == cells[-1].config.rpcl.row_weight == 0.5
+
+
+def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
+    cells = [("base", 42), ("rpcl", 42), ("rpcl", 345), ("no_top_k", 42)]
+    for objective, seed in cells:
+        folder = tmp_path / f"{objective}-t-seed{seed}"
+        old = json.loads(OLD_CONFIG.read_text()) | {"objective": objective, "seed": seed}
+        old["data"]["max_utterances"] = 30  # a flag of the grid
+        write_json(folder / "config.json", old)
+        result = {"objective": objective, "modalities": "t", "seed": seed, "test": {"f1": 0.5}}
+        write_json(folder / "result.json", result)
+    command = [
+        *("tools/run_grid.py", "--config=configs/ecf_frozen.py", "--objectives=base,rpcl"),
+        *("--seeds=42", "--config.data.max_utterances=30", f"--out={tmp_path}"),
+    ]
+    assert "4 finished cells" in run_python(*command).stdout  # nothing is trained
+    names = ["base-t-seed42", "rpcl-t-seed42", "rpcl-t-seed345", "no_top_k-t-seed42"]
+    assert [row["run"] for row in rows(tmp_path)] == names
+    assert [row["test.f1"] for row in rows(tmp_path)] == ["0.5"] * 4
 
 
 @pytest.mark.slow
@@ -132,21 +213,21 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
 DEVICES = """
 import json, os, subprocess, sys, time
 from pathlib import Path
-from tools import run_grid
+from rpcl_jax.run import grid
 
 seen = []
-run_grid.subprocess.run = lambda *a, **k: subprocess.CompletedProcess(a, 0, sys.argv[1])
-print(json.dumps(run_grid.device_environments()))
+grid.subprocess.run = lambda *a, **k: subprocess.CompletedProcess(a, 0, sys.argv[1])
+print(json.dumps(grid.device_environments()))
 if len(sys.argv) > 2:
     popen = subprocess.Popen
     code = "import sys, time; time.sleep(1)"
     def start(command, env, **files):
+        assert env["PYTHONPATH"].split(os.pathsep)[0] == os.getcwd()  # that of the package
         seen.append([env["CUDA_VISIBLE_DEVICES"], time.monotonic()])
         return popen([sys.executable, "-c", code], env=env, **files)
-    run_grid.subprocess.Popen = start
-    cells = [run_grid.Cell("base", "t", seed) for seed in range(5)]
-    with run_grid.locked(Path(sys.argv[2])) as lock:
-        assert run_grid.run_grid(cells, None, [], Path(sys.argv[2]), lock) == []
+    grid.subprocess.Popen = start
+    cells = [grid.Cell(str(number), None, []) for number in range(5)]
+    assert grid.run_grid(grid.Grid("", {}, Path(sys.argv[2])), cells) == []
     print(json.dumps(seen))
 """
 
@@ -156,7 +237,7 @@ def devices(*arguments, **environment):
         [sys.executable, "-c", DEVICES, *map(str, arguments)],
         cwd=ROOT, env=ENVIRONMENT | environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
 def test_what_devices_there_are():

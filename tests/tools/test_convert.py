@@ -46,7 +46,8 @@ def test_one_split_is_cut_into_three(tmp_path):
 @pytest.mark.parametrize(
     ("status", "arguments", "message"),
     [
-        (1, ["--config=configs/demo.py", "--out=x", "--splits=all"], "convert: 'all' is no split"),
+        (1, ["--config=configs/demo.py", "--out=x", "--splits=all"],
+         "convert: 'all' is not a split"),
         (1, ["--config=configs/demo.py", "--out=x", "--cut=1,2"],
          "convert: --cut=1,2: must be three positive numbers"),
         (1, ["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],

@@ -1,112 +1,189 @@
+"""The training step: its keys, its update, and that it is the same on any number of devices."""
+
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from shared import tiny_config
+from small_model import small_model
 
-from rpcl_jax.batching.pipeline import make_batches
-from rpcl_jax.data import synthetic
-from rpcl_jax.objective import VARIANTS
-from rpcl_jax.run import workdir
-from rpcl_jax.run.text_vectors import load_text_encoder
-from rpcl_jax.train import objective_of
-from rpcl_jax.training.step import (
-    TrainState,
-    make_mesh,
-    make_score,
-    make_train_step,
-    put_batch,
-    replicate,
-)
-
-CORPUS = synthetic.generate_corpus(4, sizes={"train": 13})
+from rpcl_jax.run.config import objective_of
+from rpcl_jax.training import step as step_module
+from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
+from rpcl_jax.training.step import initial_state, make_train_step
 
 
-def setup(devices, objective="rpcl", dropout=0.0):
-    splits, tables = CORPUS
-    config = tiny_config(objective)
-    config.model.dropout = config.text.dropout = config.text.attention_dropout = dropout
-    encoder = load_text_encoder(config, splits["train"])
-    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, devices)
-    _, batch = batches.make(np.arange(13))
-    return config, workdir.build_model(config, encoder.config), batch
+def make_fake_loss(devices):
+    """In place of `objective_loss`: the keys of each device, and the mean of (w - x)²."""
+
+    def loss(objective, model, params, batch, dropout_key, corruption_key, axis_name):
+        assert (objective, model) == ("objective", "model")
+        square = jax.lax.pmean(jnp.mean((params["w"] - batch) ** 2), axis_name)
+        device = jax.nn.one_hot(jax.lax.axis_index(axis_name), devices, dtype=jnp.uint32)
+        keys = {"dropout": dropout_key, "corruption": corruption_key}
+        return square, {
+            name: jax.lax.psum(device[:, None] * jax.random.key_data(key), axis_name)
+            for name, key in keys.items()
+        }
+
+    return loss
 
 
-def one_step(devices, dropout=0.0):
-    """Loss terms, and as the change of the parameters the gradient: a step of SGD at rate 1."""
-    config, model, batch = setup(devices, dropout=dropout)
-    _, _, whole = setup(1)
-    params = model.init(jax.random.key(0), whole)["params"]
-    optimizer = optax.sgd(1.0)
-    mesh = make_mesh(devices)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    before = jax.tree.map(np.asarray, params)
-    step = make_train_step(model, objective_of(config), optimizer, mesh)
-    state, terms = step(
-        replicate(state, mesh), replicate(jax.random.key(7), mesh), put_batch(batch, mesh)
-    )
-    assert int(state.step) == 1
-    gradient = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
-    return jax.device_get(terms), gradient
+@pytest.fixture
+def run_fake_steps(monkeypatch):
+    """A function that takes steps of SGD at rate 0.25 with `make_fake_loss`."""
+
+    def run(devices, steps, root=7, start=0):
+        monkeypatch.setattr(step_module, "objective_loss", make_fake_loss(devices))
+        mesh = make_mesh(devices)
+        optimizer = optax.sgd(0.25)
+        step = make_train_step("model", "objective", optimizer, mesh)
+        state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
+        state = state._replace(step=replicate(jnp.int32(start), mesh))
+        root, batch = replicate(jax.random.key(root), mesh), put_batch(np.full((8, 1), 3.0), mesh)
+        terms = []
+        for _ in range(steps):
+            state, of_step = step(state, root, batch)
+            terms.append(jax.device_get(of_step))
+        return state, terms
+
+    return run
 
 
-def test_eight_devices_compute_what_one_does():
-    terms, gradient = one_step(1)
-    terms8, gradient8 = one_step(8)
-    assert terms.keys() == terms8.keys() >= {"supervised", "ranking", "stability", "loss"}
-    for name in terms:
-        np.testing.assert_allclose(terms8[name], terms[name], atol=1e-5, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, atol=1e-5), gradient, gradient8)
-    assert terms["gradient_norm"] > 0.1
+def test_every_step_and_root_has_keys_of_its_own(run_fake_steps):
+    _, steps = run_fake_steps(1, 3)
+    _, others = run_fake_steps(1, 3, root=8)
+    for name in ("dropout", "corruption"):
+        drawn = {tuple(terms[name][0].tolist()) for terms in steps + others}
+        assert len(drawn) == 6, name
+    keys = {tuple(terms[name][0].tolist()) for terms in steps for name in ("dropout", "corruption")}
+    assert len(keys) == 6
 
 
-def test_devices_drop_out_different_things():
-    # 13 dialogues over 8 devices: with one key for all, device 0's masks would come again.
-    _, model, batch = setup(2, dropout=0.5)
-    first = jax.tree.map(lambda x: x[: x.shape[0] // 2], batch)
-    doubled = jax.tree.map(lambda x: np.concatenate([x, x]), first)
-    mesh = make_mesh(2)
-    params = model.init(jax.random.key(0), first)["params"]
-    optimizer = optax.sgd(1.0)
-    step = make_train_step(model, objective_of(tiny_config("base")), optimizer, mesh)
-
-    def loss(batch, mesh, step):
-        state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-        state = jax.tree.map(jnp.copy, state)
-        _, terms = step(
-            replicate(state, mesh), replicate(jax.random.key(7), mesh), put_batch(batch, mesh)
-        )
-        return float(terms["loss"])
-
-    one = make_mesh(1)
-    alone = loss(
-        first, one, make_train_step(model, objective_of(tiny_config("base")), optimizer, one)
-    )
-    assert abs(loss(doubled, mesh, step) - alone) > 1e-4
+def test_a_step_draws_the_same_after_a_restart(run_fake_steps):
+    _, steps = run_fake_steps(1, 3)
+    _, restarted = run_fake_steps(1, 1, start=2)
+    for name in ("dropout", "corruption"):
+        np.testing.assert_array_equal(restarted[0][name], steps[2][name])
 
 
-def test_inference_is_the_same_program_whatever_the_objective():
-    programs = set()
-    for name in VARIANTS:
-        _, model, batch = setup(1, name)
-        params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-        score = make_score(model, make_mesh(1))
-        programs.add(str(jax.make_jaxpr(score)(params, batch)))
-    assert len(programs) == 1
+def test_devices_share_the_corruption_key_and_not_the_dropout_key(run_fake_steps):
+    _, (one,) = run_fake_steps(1, 1)
+    _, (eight,) = run_fake_steps(8, 1)
+    assert len({tuple(key) for key in eight["corruption"].tolist()}) == 1
+    assert len({tuple(key) for key in eight["dropout"].tolist()}) == 8
+    # As the corruption is to be that of one device, so is its key.
+    np.testing.assert_array_equal(eight["corruption"][:1], one["corruption"])
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_scores_are_probabilities_of_the_clean_view(devices):
-    _, model, batch = setup(devices)
-    _, _, whole = setup(1)
-    params = model.init(jax.random.key(0), whole)["params"]
+def test_a_step_subtracts_rate_times_gradient(run_fake_steps, devices):
+    # d/dw mean over 3 weights of (w - 3)² = 2/3 (w - 3); each step takes off a sixth of 3 - w.
+    state, terms = run_fake_steps(devices, 2)
+    np.testing.assert_allclose(state.params["w"], [3 - 3 * (5 / 6) ** 2] * 3, rtol=1e-6)
+    norms = [np.sqrt(3) * 2 / 3 * distance for distance in (3, 3 * 5 / 6)]
+    np.testing.assert_allclose([t["gradient_norm"] for t in terms], norms, rtol=1e-6)
+    assert state.step == 2
+    assert state.step.dtype == jnp.int32
+
+
+def test_the_state_is_donated(run_fake_steps):
+    mesh, optimizer = make_mesh(1), optax.sgd(0.25)
+    run_fake_steps(1, 0)  # puts the fake loss in place
+    state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
+    step = make_train_step("model", "objective", optimizer, mesh)
+    step(state, replicate(jax.random.key(0), mesh), put_batch(np.zeros((8, 1)), mesh))
+    assert state.params["w"].is_deleted()
+
+
+def test_the_optimizer_continues_from_its_state_and_sees_the_parameters(monkeypatch):
+    monkeypatch.setattr(step_module, "objective_loss", make_fake_loss(1))
+    mesh = make_mesh(1)
+    optimizer = optax.chain(optax.trace(0.5), optax.add_decayed_weights(0.1), optax.sgd(0.25))
+    step = make_train_step("model", "objective", optimizer, mesh)
+    state = initial_state({"w": jnp.ones(3)}, optimizer, mesh)
+    w, trace = 1.0, 0.0
+    for _ in range(3):
+        state, _ = step(
+            state, replicate(jax.random.key(0), mesh), put_batch(np.full((8, 1), 3.0), mesh)
+        )
+        trace = 2 / 3 * (w - 3) + 0.5 * trace
+        w -= 0.25 * (trace + 0.1 * w)
+    np.testing.assert_allclose(state.params["w"], [w] * 3, rtol=1e-6)
+
+
+def test_the_initial_state_is_on_every_device():
+    optimizer = optax.adam(1.0)
+    params = {"w": np.arange(3.0, dtype=np.float32)}
+    state = initial_state(params, optimizer, make_mesh(8))
+    assert state.step == 0
+    assert state.step.dtype == jnp.int32
+    jax.tree.map(np.testing.assert_array_equal, state.optimizer_state, optimizer.init(params))
+    np.testing.assert_array_equal(state.params["w"], params["w"])
+    for array in jax.tree.leaves(state):
+        assert array.sharding.is_fully_replicated
+        assert len(array.sharding.device_set) == 8
+
+
+# The step with the model and the objective.
+
+
+def run_steps(devices, objective="rpcl", dropout=0.0, optimizer=None, steps=1):
+    """The terms of every step, and the parameters before and after."""
+    config, model, batch = small_model(devices, objective, dropout)
+    _, _, whole = small_model(1)
     mesh = make_mesh(devices)
-    scores = make_score(model, mesh)(replicate(params, mesh), put_batch(batch, mesh))
-    outputs = model.apply({"params": params}, whole)
-    exp = np.exp(np.asarray(outputs.pair_logits, np.float64))
-    np.testing.assert_allclose(
-        scores.pair_confidence, (exp / exp.sum(-1, keepdims=True))[..., 1], atol=1e-5
-    )
-    np.testing.assert_allclose(np.sum(scores.emotion_probabilities, -1), 1, atol=1e-5)
-    assert scores.cause_confidence.shape == batch.utterance_mask.shape
+    optimizer = optimizer or optax.sgd(1.0)
+    before = jax.device_get(jax.jit(model.init)(jax.random.key(0), whole)["params"])
+    state = initial_state(before, optimizer, mesh)
+    step = make_train_step(model, objective_of(config), optimizer, mesh)
+    root, batch = replicate(jax.random.key(7), mesh), put_batch(batch, mesh)
+    terms = []
+    for _ in range(steps):
+        state, of_step = step(state, root, batch)
+        terms.append(jax.device_get(of_step))
+    return terms, before, jax.device_get(state.params)
+
+
+@pytest.mark.slow
+def test_eight_devices_compute_what_one_does():
+    (terms,), before, after = run_steps(1)
+    (terms8,), _, after8 = run_steps(8)
+    assert terms.keys() == terms8.keys() >= {"supervised", "ranking", "stability", "loss"}
+    for name in terms:
+        np.testing.assert_allclose(terms8[name], terms[name], atol=1e-5, rtol=1e-5)
+    # A step of SGD at rate 1 moves the parameters by the gradient.
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5, rtol=0), after8, after)
+    gradient = jax.tree.map(np.subtract, before, after)
+    np.testing.assert_allclose(terms["gradient_norm"], optax.tree.norm(gradient), rtol=1e-4)
+    assert terms["gradient_norm"] > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "dropout", "name"), [("base", 0.5, "supervised"), ("ccps", 0.0, "stability")]
+)
+def test_consecutive_steps_draw_another_dropout_and_another_corruption(objective, dropout, name):
+    """The parameters stay as they are, so only what is drawn can change the loss."""
+    (first, second), before, after = run_steps(1, objective, dropout, optax.sgd(0.0), steps=2)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    assert abs(first[name] - second[name]) > 1e-4
+
+
+@pytest.mark.slow
+def test_devices_drop_out_different_things():
+    """Two devices with the same dialogues: with one key for both, the loss would be device 0's."""
+    config, model, batch = small_model(2, "base", dropout=0.5)
+    first = jax.tree.map(lambda x: x[: x.shape[0] // 2], batch)
+    doubled = jax.tree.map(lambda x: np.concatenate([x, x]), first)
+    params = jax.jit(model.init)(jax.random.key(0), first)["params"]
+    losses = []
+    for devices, arrays in ((1, first), (2, doubled)):
+        mesh, optimizer = make_mesh(devices), optax.sgd(1.0)
+        step = make_train_step(model, objective_of(config), optimizer, mesh)
+        state = initial_state(jax.tree.map(jnp.copy, params), optimizer, mesh)
+        _, terms = step(state, replicate(jax.random.key(7), mesh), put_batch(arrays, mesh))
+        losses.append(float(terms["loss"]))
+    assert abs(losses[0] - losses[1]) > 1e-4

@@ -1,0 +1,140 @@
+"""Confidence diagnostics, precision-recall curves and reliability."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from random_scores import dialogue_of, random_split
+from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
+
+from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL
+from rpcl_jax.evaluation.metrics import (
+    confidence_diagnostics,
+    precision_recall_curve,
+    reliability,
+)
+from rpcl_jax.evaluation.scores import ScoredDialogue
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("top_k", [1, 3, 100])
+def test_confidence_diagnostics_are_those_of_a_loop_over_triples(seed, top_k):
+    scored = random_split(seed)
+    base_margin = 0.05
+    gold_confidence = []
+    gaps, severities = {"hard": [], "all": []}, {"hard": [], "all": []}
+    for s in scored:
+        n = len(s.pair_confidence)
+        for i in range(n):
+            row = [float(c) for c in s.pair_confidence[i]]
+            candidates = [j for j in range(n) if s.candidate_mask[i, j]]
+            gold = [j for j in candidates if (i, j) in s.dialogue.pairs]
+            negatives = [j for j in candidates if (i, j) not in s.dialogue.pairs]
+            negatives.sort(key=lambda j: -row[j])
+            gold_confidence += [row[j] for j in gold]
+            for kind, chosen in (("hard", negatives[:top_k]), ("all", negatives)):
+                for positive in gold:
+                    for negative in chosen:
+                        gap = row[positive] - row[negative]
+                        q = s.cause_confidence
+                        difference = float(q[negative]) - float(q[positive])
+                        gaps[kind].append(gap)
+                        severities[kind].append(max(0.0, base_margin * math.exp(difference) - gap))
+    assert gaps["hard"]
+
+    result = confidence_diagnostics(scored, top_k=top_k, base_margin=base_margin)
+    violations = [severity > 0 for severity in severities["hard"]]
+    assert result == pytest.approx(
+        {
+            "gold_confidence": np.mean(gold_confidence),
+            "gap_hard": np.mean(gaps["hard"]),
+            "gap_all": np.mean(gaps["all"]),
+            "severity_hard": np.mean(severities["hard"]),
+            "severity_all": np.mean(severities["all"]),
+            "violation_rate_hard": np.mean(violations),
+            "inversion_rate_hard": np.mean([gap < 0 for gap in gaps["hard"]]),
+            "triples_hard": len(gaps["hard"]),
+            "triples_all": len(gaps["all"]),
+        },
+        rel=1e-12,
+    )
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_confidence_diagnostics_by_hand():
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ((1, 1),)),
+        np.array([[0.0, 0.0], [0.5, 0.75]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.array([0.0, 1.0]),
+    )
+    result = confidence_diagnostics([scored], top_k=8, base_margin=1.0)
+    # One triple: its cause is likelier than its negative, which asks for less: e^(0 − 1).
+    assert result["gold_confidence"] == 0.75
+    assert result["gap_hard"] == result["gap_all"] == 0.25
+    assert result["severity_hard"] == pytest.approx(math.exp(-1) - 0.25)
+    assert result["violation_rate_hard"] == result["triples_all"] == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_recall_curve_is_scikit_learns_scaled_by_what_is_missed(seed):
+    scored = random_split(seed)
+    recall, precision = precision_recall_curve(scored)
+    confidences, labels = [], []
+    for s in scored:
+        for i, j in zip(*np.nonzero(s.candidate_mask), strict=True):
+            confidences.append(s.pair_confidence[i, j])
+            labels.append((i, j) in s.dialogue.pairs)
+    expected = sklearn_metrics.precision_recall_curve(labels, confidences)
+    gold = sum(len(s.dialogue.pairs) for s in scored)
+    assert gold > sum(labels)
+    # scikit-learn ascends in confidence and ends with a point of its own, (0, 1).
+    assert precision == pytest.approx(expected[0][-2::-1])
+    assert recall == pytest.approx(expected[1][-2::-1] * sum(labels) / gold)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reliability_is_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    # None on the edge of a bin, which scikit-learn gives to the bin below.
+    scored = [
+        s._replace(pair_confidence=rng.random(s.pair_confidence.shape)) for s in random_split(seed)
+    ]
+    result = reliability(scored)
+    confidences = np.concatenate([s.pair_confidence[s.candidate_mask] for s in scored])
+    labels = [
+        (i, j) in s.dialogue.pairs
+        for s in scored
+        for i, j in zip(*np.nonzero(s.candidate_mask), strict=True)
+    ]
+    gold, confidence = calibration_curve(labels, confidences, n_bins=10)
+    assert result.gold == pytest.approx(gold)
+    assert result.confidence == pytest.approx(confidence, rel=1e-6)
+    assert result.brier == pytest.approx(sklearn_metrics.brier_score_loss(labels, confidences))
+    assert result.candidates.sum() == len(labels)
+    bins = np.minimum(np.floor(confidences * 10), 9)
+    assert result.ece == pytest.approx(
+        sum(
+            abs(sum(y - p for y, p, b in zip(labels, confidences, bins, strict=True) if b == k))
+            for k in range(10)
+        )
+        / len(labels),
+        rel=1e-5,
+    )
+
+
+def test_reliability_by_hand():
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ((1, 1),)),
+        np.array([[0.0, 0.0], [0.5, 1.0]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.array([0.0, 1.0]),
+    )
+    result = reliability([scored])
+    assert result.ece == pytest.approx(0.5 / 3)
+    assert result.brier == pytest.approx(0.25 / 3)
+    assert result.candidates.tolist() == [1, 1, 1]

@@ -1,0 +1,88 @@
+"""Runs become experiments: what is grouped, what is told apart, and what an old grid becomes."""
+
+import json
+
+import pytest
+from fake_runs import OLD_CONFIG, write_grid, write_run
+from shared import tiny_config
+
+from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.reporting.experiments import (
+    interval_text,
+    read_experiments,
+    read_setting,
+    training_curves,
+)
+from rpcl_jax.run.base_config import OBJECTIVES
+
+
+def test_settings_that_differ_in_anything_are_told_apart(tmp_path):
+    config = tiny_config()
+    write_grid(tmp_path / "past", {"base": 1.0, "rpcl": 2.0}, config=config)
+    config.data.candidates = "all"
+    write_grid(tmp_path / "all", {"base": 1.0, "rpcl": 2.0}, config=config)
+    experiments = read_experiments([tmp_path / "past", tmp_path / "all"])
+    assert [e.grid for e in experiments] == ["past", "all"]
+    assert len({e.title for e in experiments}) == len({e.setup for e in experiments}) == 2
+
+
+def test_curves_of_a_training(tmp_path):
+    run = read_experiments([write_run(tmp_path / "run")])[0].runs["rpcl"][42]
+    losses, scores = training_curves(run)
+    assert losses == pytest.approx([2.5, 1.25, 2.5 / 3])
+    assert scores == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_all_objectives_of_a_grid_are_one_experiment(tmp_path):
+    grid = write_grid(tmp_path / "grid", dict.fromkeys(OBJECTIVES, 1.0), seeds=(1, 2))
+    (experiment,) = read_experiments([grid])
+    assert {name: list(runs) for name, runs in experiment.runs.items()} == {
+        name: [1, 2] for name in OBJECTIVES
+    }
+
+
+@pytest.mark.parametrize(
+    ("objective", "field", "value"),
+    [("base", "row_weight", 0.1), ("rpcl", "row_weight", 0.0), ("no_top_k", "top_k", 4)],
+)
+def test_a_run_whose_objective_was_overridden_stands_alone(tmp_path, objective, field, value):
+    """`rpcl` without ranking would otherwise be compared with `base` as if it were `rpcl`."""
+    grid = write_grid(tmp_path / "grid", {"base": 1.0, "rpcl": 2.0}, seeds=(1,))
+    other = write_run(tmp_path / "other", objective, 2)
+    config = json.loads((other / "config.json").read_text())
+    config["rpcl"][field] = value
+    (other / "config.json").write_text(json.dumps(config))
+    experiments = read_experiments([grid, other])
+    assert [sorted(e.runs) for e in experiments] == [["base", "rpcl"], [objective]]
+
+
+def test_a_grid_of_version_0_1_is_one_experiment(tmp_path):
+    """The diagnostics take `top_k` and `base_margin` from where that version kept them."""
+    grid = write_grid(tmp_path / "grid", {"base": 1.0, "no_top_k": 1.5, "rpcl": 2.0}, seeds=(1, 2))
+    for path in grid.glob("*/config.json"):
+        new, old = json.loads(path.read_text()), json.loads(OLD_CONFIG.read_text())
+        assert not {"diagnostics"} & old.keys()
+        assert not {"seed", "sizes"} & old["data"].keys()
+        assert "encoder" not in old["text"]
+        old |= {"objective": new["objective"], "seed": new["seed"]}
+        old["rpcl"]["base_margin"] = 0.1
+        path.write_text(json.dumps(old))
+    (experiment,) = read_experiments([grid])
+    assert {name: list(runs) for name, runs in experiment.runs.items()} == {
+        name: [1, 2] for name in ("base", "no_top_k", "rpcl")
+    }
+    for runs in experiment.runs.values():
+        for run in runs.values():
+            assert run.config.diagnostics.to_dict() == {"top_k": 8, "base_margin": 0.1}
+    assert experiment.runs["base"][1].config.rpcl.row_weight == 0
+    assert experiment.runs["rpcl"][1].config.rpcl.row_weight == 0.3
+    assert experiment.runs["no_top_k"][1].config.rpcl.top_k == 0
+    assert (experiment.benchmark, experiment.modalities) == ("ECF", "T")
+    setting, objective = read_setting(f"{grid}:no_top_k")
+    assert (setting.title, objective) == (experiment.title, "no_top_k")
+
+
+def test_an_interval_that_contains_zero_says_so():
+    assert interval_text(Interval(0.02, -0.01, 0.05, 3)) == ("+2.00 [−1.00, +5.00]", "contains 0")
+    assert interval_text(Interval(-0.02, -0.03, -0.01, 3)) == ("−2.00 [−3.00, −1.00]", "")
+    assert interval_text(Interval(0.01, 0.0, 0.02, 1))[1] == "contains 0, one seed"

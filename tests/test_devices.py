@@ -1,0 +1,93 @@
+"""A run trained on some number of devices is used and continued on any other."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from shared import ENVIRONMENT, ROOT
+
+pytestmark = pytest.mark.slow
+COUNTS = (8, 3, 1)
+# Trains a run for one epoch and keeps a copy that has another one to go.
+TRAIN = """
+import json, shutil, sys
+from pathlib import Path
+from rpcl_jax.train import train_and_evaluate
+from shared import tiny_config
+
+folder = Path(sys.argv[1])
+config = tiny_config()
+config.batch_size, config.epochs = 24, 1
+train_and_evaluate(config, folder / "finished")
+shutil.copytree(folder / "finished", folder / "begun")
+(folder / "begun/result.json").unlink()
+written = json.loads((folder / "begun/config.json").read_text())
+(folder / "begun/config.json").write_text(json.dumps(written | {"epochs": 2}))
+"""
+# Evaluates and continues such runs.
+USE = """
+import sys
+from pathlib import Path
+from rpcl_jax.evaluate import evaluate_run
+from rpcl_jax.train import train_and_evaluate
+from shared import tiny_config
+
+config = tiny_config()
+config.batch_size, config.epochs = 24, 2
+for folder in map(Path, sys.argv[1:]):
+    evaluate_run(folder / "finished")
+    train_and_evaluate(config, folder / "begun")
+"""
+
+
+def run(devices, code, *folders):
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, folders)],
+        env=ENVIRONMENT | flags | path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """By number of devices, a finished run and one with an epoch to go."""
+    folders = {devices: tmp_path_factory.mktemp(f"trained-on-{devices}") for devices in COUNTS}
+    for devices, folder in folders.items():
+        run(devices, TRAIN, folder)
+    return folders
+
+
+def confidences(workdir):
+    with np.load(workdir / "predictions/test.npz") as file:
+        return file["pair_confidence"]
+
+
+@pytest.mark.parametrize("devices", COUNTS)
+def test_runs_are_evaluated_and_continued(trained, devices, tmp_path):
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in trained.values()]
+    errors = run(devices, USE, *copies)
+    assert errors.count("continuing after epoch 1 of 2") == 3
+    for copy, (before, folder) in zip(copies, trained.items(), strict=True):
+        np.testing.assert_allclose(
+            confidences(copy / "finished"), confidences(folder / "finished"), atol=1e-5
+        )
+        changed = f"the number of devices changed from {before} to {devices}"
+        assert (changed in errors) == (before != devices)
+        result = json.loads((copy / "begun/result.json").read_text())
+        assert (result["epochs"], result["device"].split()[0]) == (2, str(devices))
+
+
+def test_inference_takes_any_number_of_devices(trained, tmp_path):
+    copy = shutil.copytree(trained[3], tmp_path / "copy")
+    code = USE.replace('train_and_evaluate(config, folder / "begun")', "")
+    run(5, code, copy)  # which do not divide a batch of 24
+    np.testing.assert_allclose(
+        confidences(copy / "finished"), confidences(trained[3] / "finished"), atol=1e-5
+    )

@@ -1,1 +1,0 @@
-"""What one runs by hand, beside training and prediction."""

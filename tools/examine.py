@@ -1,0 +1,51 @@
+"""Shows how often RPCL's two constraints are active in trained runs, split by split.
+
+python tools/examine.py RUN… [--out=examined.csv]
+
+Prints a row for every run and split, for the run's best epoch, in points:
+
+pair_f1, pair_auprc      at the test threshold; the training split's lead is overfitting
+gold_confidence          mean confidence of gold pairs
+gap_hard                 mean distance of gold pairs to their hard negatives
+violation_rate_hard      share of hard negatives within the margin (equations 8 to 11)
+severity_hard            mean depth in the margin over all hard negatives
+violation_depth_hard     mean depth in the margin over the violating ones
+inversion_rate_hard      share of hard negatives above the gold pair
+bystanders               share of utterances that corruption may zero (equations 12 to 14)
+shift_gold, shift_other  mean change of the confidence of gold and other pairs when it does
+gold_flipped             share of gold pairs that cross the threshold when it does
+"""
+
+import argparse
+from pathlib import Path
+
+from rpcl_jax.files import write_csv
+from rpcl_jax.run.command_line import one_line, prepare
+
+
+def main() -> None:
+    """Reads the command line and prints the rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
+    parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
+    arguments = parser.parse_args()
+    prepare()
+    with one_line("examine"):
+        from rpcl_jax.reporting.examine import COLUMNS, examine
+
+        widths = {name: max(len(name), 7) for name in COLUMNS}
+        print(f"{'in points':32s} split ", *COLUMNS)
+        rows = []
+        for folder in arguments.runs:
+            for row in examine(folder):
+                rows.append(list(row.values()))
+                numbers = (f"{row[name]:{width}.2f}" for name, width in widths.items())
+                print(f"{row['run']:32s} {row['split']:6s}", *numbers)
+        if arguments.out:
+            write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
+
+
+if __name__ == "__main__":
+    main()

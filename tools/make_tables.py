@@ -1,0 +1,33 @@
+"""Writes the paper's five tables for our runs, as Markdown, CSV and LaTeX.
+
+python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
+
+RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and modalities. Every
+difference comes with a 95 % interval, from a paired bootstrap over test dialogues and seeds
+(rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only the
+others are bold.
+"""
+
+import argparse
+from pathlib import Path
+
+from rpcl_jax.run.command_line import one_line, prepare
+
+
+def main() -> None:
+    """Reads the command line and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the tables")
+    arguments = parser.parse_args()
+    prepare()
+    with one_line("make_tables"):
+        from rpcl_jax.reporting.experiments import read_experiments
+        from rpcl_jax.reporting.tables import write_tables
+
+        for path in write_tables(read_experiments(arguments.results), arguments.out):
+            print(path.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Trains every cell of a grid: objectives x modalities x seeds.
+
+python tools/run_grid.py --config=configs/ecf_minilm.py --objectives=base,rpcl --modalities=t \
+  --seeds=42,345,456 --out=runs/ecf_minilm_grid
+
+Each cell runs `rpcl_jax.main` in its own process and its own folder,
+OUT/<objective>-<modalities>-seed<seed>. One cell at a time runs on each visible NVIDIA GPU or, if
+there is none, on the machine as a whole. Finished cells are skipped and interrupted ones are
+continued.
+
+Further `--config.FIELD=VALUE` flags hold for all cells. The objective of a cell is that of
+--objectives: `--config=FILE:OBJECTIVE` is refused, and so is a flag for a field that one of the
+objectives sets.
+
+At the end, OUT/results.csv has a row for every finished cell of this config in OUT, whichever
+command trained it. The exit status is 1 if a cell failed.
+"""
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.run.base_config import OBJECTIVES
+from rpcl_jax.run.command_line import require_config, run_command
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file of all runs.")
+_OBJECTIVES = flags.DEFINE_list("objectives", list(OBJECTIVES), "Names of objectives.")
+_MODALITIES = flags.DEFINE_list("modalities", ["t"], "Any of t, ta, tv, tav.")
+_SEEDS = flags.DEFINE_list("seeds", ["42", "345", "456"], "Default: the paper's.")
+_OUT = flags.DEFINE_string("out", "", "Folder of the grid.")
+
+
+def main() -> None:
+    """Parses the flags, trains the grid and writes the table."""
+    run_command("run_grid", _run, _check_flags)
+
+
+def _check_flags() -> None:
+    require_config(_CONFIG)
+    if not _OUT.value:
+        raise flags.Error("--out is needed, the folder of the grid")
+    for seed in _SEEDS.value:
+        if not re.fullmatch(r"[0-9]+", seed):
+            raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers from 0")
+    for objective in _OBJECTIVES.value:
+        if objective not in OBJECTIVES:
+            raise flags.Error(
+                f"--objectives: {objective!r} is not an objective; "
+                f"the objectives are {', '.join(OBJECTIVES)}"
+            )
+    file, _, objective = _file_and_overrides()[0].partition(":")
+    if objective:
+        raise flags.Error(
+            f"--config={file}:{objective}: the grid sets the objective; "
+            f"use --config={file} --objectives={objective}"
+        )
+    _check_overrides()
+
+    from rpcl_jax.run.config import check_config
+
+    for cell in _cells():
+        check_config(cell.config)
+
+
+def _check_overrides() -> None:
+    """Raises flags.Error where a flag for all cells would undo what makes one of them."""
+    _, overrides = _file_and_overrides()
+    for field, flag in (("objective", "objectives"), ("modalities",) * 2, ("seed", "seeds")):
+        if field in overrides:
+            raise flags.Error(f"--config.{field}: the grid sets it; use --{flag}")
+    for objective in _OBJECTIVES.value:
+        for field in OBJECTIVES[objective]:
+            if f"rpcl.{field}" in overrides:
+                raise flags.Error(
+                    f"--config.rpcl.{field}: the objective {objective} sets this field, and the "
+                    f"flag would undo it; train {objective} in a grid without the flag"
+                )
+
+
+def _file_and_overrides() -> tuple[str, dict]:
+    flag = flags.FLAGS["config"]
+    return config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
+
+
+def _grid():
+    from rpcl_jax.run.grid import Grid
+
+    return Grid(*_file_and_overrides(), Path(_OUT.value))
+
+
+def _cells():
+    from rpcl_jax.run.grid import make_cells
+
+    seeds = [int(seed) for seed in _SEEDS.value]
+    return make_cells(_grid(), _OBJECTIVES.value, _MODALITIES.value, seeds)
+
+
+def _run() -> None:
+    from rpcl_jax.run.grid import run_grid
+
+    # Clusters stop a job by SIGTERM; exiting stops the cells too, and they can be continued.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    failed = run_grid(_grid(), _cells())
+    if failed:
+        raise InputError(f"failed: {', '.join(cell.name for cell in failed)}")
+
+
+if __name__ == "__main__":
+    main()
