@@ -74,6 +74,7 @@ def test_packed_dialogues_by_hand():
 def test_slots_and_places_are_each_others_inverse(lengths, spare):
     b, rows = len(lengths) + spare, len(assign_rows(lengths, 7)) + spare
     packed = pack_dialogues(lengths, b, rows, 7)
+    assert (packed.slots.shape, packed.places.shape) == ((rows, 7), (b, 7))
     slots, places = packed.slots.ravel(), packed.places.ravel()
     for slot, place in enumerate(places):
         if slot % 7 < ([*lengths, *[0] * spare])[slot // 7]:
