@@ -169,6 +169,7 @@ def test_stopped_gradients_are_exactly_zero():
     assert abs(moved["ccps"][0] - results["ccps"][0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_bool_int_and_float_labels_and_masks_are_the_same():
     x = to_jax(make_batch(2, "random"))
     wanted = all_terms(x)

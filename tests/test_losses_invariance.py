@@ -62,6 +62,7 @@ def pad(batch, dialogues, utterances):
     return padded
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(SEEDS, st.sampled_from([(0, 2), (3, 1)]))  # each is another shape to compile
 def test_padding_changes_nothing(seed, padding):
@@ -118,6 +119,7 @@ PARAMETERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
 @pytest.mark.parametrize("name", ["supervised", "cdmr", "ccps"])
 def test_devices_change_neither_loss_nor_gradient(devices, name):

@@ -99,6 +99,7 @@ def test_the_defaults_are_the_papers():
     assert objective_of(tiny_config()) == PAPER
 
 
+@pytest.mark.slow
 def test_every_setting_reaches_its_loss(setup):
     """With no number at the paper's value, the terms are still those of the reference."""
     model, params, batch = setup
@@ -123,6 +124,7 @@ def test_every_setting_reaches_its_loss(setup):
     assert loss == terms["loss"]
 
 
+@pytest.mark.slow
 def test_terms_of_weight_zero_are_not_computed(setup):
     model, params, batch = setup
     for changes, names in (

@@ -22,6 +22,8 @@ def test_every_segment_is_in_one_row_and_every_row_holds_it(lengths):
 def test_the_longest_come_first_and_go_where_least_space_is_left():
     # 6, 5 and 4 open rows; 3 fills that of 5 rather than that of 4, 2 fills that of 6.
     assert assign_rows([3, 5, 2, 4, 6], 8) == [[4, 2], [1, 0], [3]]
+    # 8 and 8 leave 4, less than the 5 beside 15, so 4 goes to them although 15 came first.
+    assert assign_rows([15, 8, 8, 4], 20) == [[0], [1, 2, 3]]
     assert assign_rows([5, 5, 3, 3], 8) == [[0, 2], [1, 3]]  # of equals, the first
     assert assign_rows([8, 8], 8) == [[0], [1]]
     assert assign_rows([], 8) == []
@@ -72,6 +74,7 @@ def test_packed_dialogues_by_hand():
 def test_slots_and_places_are_each_others_inverse(lengths, spare):
     b, rows = len(lengths) + spare, len(assign_rows(lengths, 7)) + spare
     packed = pack_dialogues(lengths, b, rows, 7)
+    assert (packed.slots.shape, packed.places.shape) == ((rows, 7), (b, 7))
     slots, places = packed.slots.ravel(), packed.places.ravel()
     for slot, place in enumerate(places):
         if slot % 7 < ([*lengths, *[0] * spare])[slot // 7]:
