@@ -31,7 +31,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
     flags.DEFINE_bool(
         "compilation_cache", True, "Keep compiled programs on disk for the next command."
     )
-    debug = flags.FLAGS["debug"]  # can be read even if parsing other flags failed
+    debug = flags.FLAGS["debug"]
     for flag in (debug, flags.FLAGS["compilation_cache"]):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
 
@@ -50,7 +50,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
             sys.exit(2)
         # ml_collections reports a missing field, file or wrong type each in its own way.
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            if debug.value:
+            if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
             _complain(name, _without_traceback(error))
             sys.exit(2)
