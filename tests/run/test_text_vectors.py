@@ -81,50 +81,45 @@ def test_vectors_are_the_mean_of_transformers_own(folder, tmp_path, devices):
 
 
 def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
-    config, mesh = frozen_config(folder, tmp_path), make_mesh(1)
+    config = frozen_config(folder, tmp_path)
     dialogues = load_corpus(config).splits["dev"]
     encoder = load_text_encoder(config, ())
     same = frozen_config(folder, tmp_path)
     same.text.dropout = 0.5
     same.seed = 7
-    assert vectors_key(encoder, dialogues, config, mesh) == vectors_key(
-        load_text_encoder(same, ()), list(dialogues), same, mesh
+    same.batch_size = 3
+    same.text.row_length = 128
+    assert vectors_key(encoder, dialogues, config) == vectors_key(
+        load_text_encoder(same, ()), list(dialogues), same
     )
 
-    keys = {vectors_key(encoder, dialogues, config, mesh)}
+    keys = {vectors_key(encoder, dialogues, config)}
     for field, value in {
         "text.context": "dialogue",
         "text.speaker_names": True,
         "text.max_tokens": 32,
         "data.max_utterances": 5,
-        "batch_size": 3,
-        "text.row_length": 128,
     }.items():
         changed = frozen_config(folder, tmp_path)
         changed.update_from_flattened_dict({field: value})
-        keys.add(vectors_key(encoder, dialogues, changed, mesh))
+        keys.add(vectors_key(encoder, dialogues, changed))
     first = dialogues[0].utterances[0]
     other = dataclasses.replace(
         dialogues[0],
         utterances=(dataclasses.replace(first, text="x"), *dialogues[0].utterances[1:]),
     )
-    keys.add(vectors_key(encoder, [other, *dialogues[1:]], config, mesh))
-    keys.add(vectors_key(encoder, dialogues[1:], config, mesh))
+    keys.add(vectors_key(encoder, [other, *dialogues[1:]], config))
+    keys.add(vectors_key(encoder, dialogues[1:], config))
     swapped = shutil.copytree(folder, tmp_path / "swapped")
     tokenizer = load_tokenizer(swapped)
     tokenizer.cls_token, tokenizer.sep_token = tokenizer.sep_token, tokenizer.cls_token
     tokenizer.save_pretrained(swapped)
     keys.add(
-        vectors_key(
-            load_text_encoder(frozen_config(swapped, tmp_path), ()), dialogues, config, mesh
-        )
+        vectors_key(load_text_encoder(frozen_config(swapped, tmp_path), ()), dialogues, config)
     )
     nudged = nudge(shutil.copytree(folder, tmp_path / "nudged"))
-    keys.add(
-        vectors_key(load_text_encoder(frozen_config(nudged, tmp_path), ()), dialogues, config, mesh)
-    )
-    keys.add(vectors_key(encoder, dialogues, config, make_mesh(2)))
-    assert len(keys) == 12
+    keys.add(vectors_key(load_text_encoder(frozen_config(nudged, tmp_path), ()), dialogues, config))
+    assert len(keys) == 9
 
 
 def test_the_key_does_not_change_with_use(folder, tmp_path):
@@ -135,14 +130,14 @@ def test_the_key_does_not_change_with_use(folder, tmp_path):
     tokenizer.enable_truncation(16)
     tokenizer.enable_padding(length=16)
     tokenizer.save(str(path))
-    config, mesh = frozen_config(folder, tmp_path), make_mesh(1)
+    config = frozen_config(folder, tmp_path)
     dialogues = load_corpus(config).splits["dev"]
     encoder = load_text_encoder(config, ())
     state = encoder.tokenizer.backend_tokenizer.to_str()
-    before = vectors_key(encoder, dialogues, config, mesh), encoder_digest(encoder)
-    utterance_vectors(encoder, dialogues[:2], config, mesh)
+    before = vectors_key(encoder, dialogues, config), encoder_digest(encoder)
+    utterance_vectors(encoder, dialogues[:2], config)
     assert encoder.tokenizer.backend_tokenizer.to_str() != state
-    assert (vectors_key(encoder, dialogues, config, mesh), encoder_digest(encoder)) == before
+    assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
 
 
 def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
