@@ -135,7 +135,7 @@ def test_the_key_does_not_change_with_use(folder, tmp_path):
     encoder = load_text_encoder(config, ())
     state = encoder.tokenizer.backend_tokenizer.to_str()
     before = vectors_key(encoder, dialogues, config), encoder_digest(encoder)
-    utterance_vectors(encoder, dialogues[:2], config)
+    utterance_vectors(encoder, dialogues[:2], config, make_mesh(1))
     assert encoder.tokenizer.backend_tokenizer.to_str() != state
     assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
 
