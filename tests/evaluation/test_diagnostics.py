@@ -13,6 +13,7 @@ from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL
 from rpcl_jax.evaluation.metrics import (
     confidence_diagnostics,
     precision_recall_curve,
+    ranked_negatives,
     reliability,
 )
 from rpcl_jax.evaluation.scores import ScoredDialogue
@@ -138,3 +139,37 @@ def test_reliability_by_hand():
     assert result.ece == pytest.approx(0.5 / 3)
     assert result.brier == pytest.approx(0.25 / 3)
     assert result.candidates.tolist() == [1, 1, 1]
+
+
+def test_a_confidence_of_one_shares_the_last_interval():
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ((1, 1),)),
+        np.array([[0.95, 0.0], [0.5, 1.0]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.array([0.0, 1.0]),
+    )
+    result = reliability([scored])
+    assert result.candidates.tolist() == [1, 2]
+    assert result.confidence.tolist() == pytest.approx([0.5, 0.975])
+    assert result.gold.tolist() == [0.0, 0.5]
+    assert result.ece == pytest.approx((0.5 + 2 * 0.475) / 3)
+
+
+def test_negatives_are_ranked_by_confidence_and_of_equals_the_first():
+    rng = np.random.default_rng(0)
+    n = 60
+    gold = tuple(map(tuple, np.argwhere(rng.random((n, n)) < 0.1).tolist()))
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL] * n, gold),
+        (rng.integers(0, 5, (n, n)) / 4).astype(np.float32),
+        np.tri(n, dtype=bool),
+        np.ones((n, len(EMOTIONS))),
+        np.zeros(n),
+    )
+    ranked = ranked_negatives(scored)
+    for i in range(n):
+        negatives = [j for j in range(i + 1) if (i, j) not in gold]
+        expected = sorted(negatives, key=lambda j: (-scored.pair_confidence[i, j], j))
+        assert ranked[i, : len(negatives)].tolist() == expected
+        assert sorted(ranked[i].tolist()) == list(range(n))
