@@ -41,9 +41,6 @@ def main() -> None:
 def _check_flags() -> None:
     if _MODE.value == "train":
         require_config(_CONFIG)
-        from rpcl_jax.run.config import check_config
-
-        check_config(_CONFIG.value)
     elif not _WORKDIR.value:
         raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):

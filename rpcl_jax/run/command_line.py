@@ -103,10 +103,12 @@ def _without_traceback(error: BaseException) -> BaseException | str:
 
 
 def require_config(config: flags.FlagHolder) -> None:
-    """Raises an error that `run_command` reports unless `--config` names a readable file."""
+    """Raises an error that `run_command` reports unless `--config` is given and valid."""
     if config.value is None:
         raise flags.Error("--config is required, for example --config=configs/ecf.py")
-    _ = config.value.seed  # only this reports a file that could not be read
+    from rpcl_jax.run.config import check_config  # imports JAX
+
+    check_config(config.value)
 
 
 @contextlib.contextmanager
