@@ -104,7 +104,8 @@ def test_ctrl_c_says_how_to_continue(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     *epochs, last = errors.splitlines()
-    assert all(line.startswith("epoch ") for line in epochs)
+    # A slow machine may still announce that it compiles for another shape of batch.
+    assert all(line.startswith(("epoch ", "compiling ")) for line in epochs)
     assert last == "rpcl_jax: interrupted; run the same command again to continue"
 
 
