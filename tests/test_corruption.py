@@ -76,6 +76,7 @@ def test_same_key_same_result_another_key_or_place_another():
             assert (first[a] != first[b]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partitionable", [True, False])
 def test_padding_and_protection_change_no_other_draw(partitionable):
     with jax.threefry_partitionable(partitionable):
@@ -110,6 +111,7 @@ def test_the_type_stays():
         assert corrupt_context(jax.random.key(0), h, jnp.zeros((2, 3)), rate=0.5).dtype == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
 def test_devices_do_not_change_the_draw(devices):
     assert jax.device_count() == 8

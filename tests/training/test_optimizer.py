@@ -37,6 +37,17 @@ def test_matrices_and_tables_decay_and_nothing_else():
     }
 
 
+def test_a_bias_of_several_heads_does_not_decay_though_it_is_a_matrix():
+    query = {"kernel": jnp.ones((4, 2, 2)), "bias": jnp.ones((2, 2)), "bias_v": jnp.ones((2, 2))}
+    tree = {"fusion": {"layer": {"query": query}, "bias_table": {"embedding": jnp.ones((3, 2))}}}
+    assert decayed(tree) == {
+        "fusion": {
+            "layer": {"query": {"kernel": True, "bias": False, "bias_v": False}},
+            "bias_table": {"embedding": True},
+        }
+    }
+
+
 def test_two_learning_rates_and_decoupled_decay():
     optimizer = make_optimizer(settings(weight_decay=0.1, clip_norm=1e9), 10)
     gradients = jax.tree.map(jnp.ones_like, PARAMS)
