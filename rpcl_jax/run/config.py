@@ -108,11 +108,11 @@ def _check_field(field: str, value: Any, default: Any) -> None:
     if field in _FRACTIONS:
         allowed, wanted = 0 <= value < 1, "at least 0 and less than 1"
     elif field == "optimizer.clip_norm":  # 0 would undo every gradient
-        allowed, wanted = 0 < value < math.inf, "more than 0 and finite"
+        allowed, wanted = 0 < value < math.inf, "more than 0"
     elif high < math.inf:
         allowed, wanted = low <= value <= high, f"from {low} to {high}"
     else:
-        allowed, wanted = low <= value < math.inf, f"at least {low} and finite"
+        allowed, wanted = low <= value < math.inf, f"at least {low}"
     if not allowed:
         raise InputError(f"config.{field}: is {value}; it must be {wanted}")
 
