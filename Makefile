@@ -26,7 +26,7 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 
 $(VENV)/installed: requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 with venv is needed; found: $$(for name in \
+	@test -n "$(PYTHON)" || { echo "requires Python 3.11 to 3.14 with venv; found: $$(for name in \
 	$(NAMES); do $$name -V 2>/dev/null; done | sort -u | paste -sd, -); make PYTHON=/path/to/python"; \
 	exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -23,7 +23,7 @@ _MATRIX = 2048  # side of the matrices whose product measures the speed of the m
 def main(argv: list[str]) -> None:
     del argv
     if _CONFIG.value is None:
-        sys.exit("train_step: --config is needed, for example --config=configs/ecf_minilm.py")
+        sys.exit("train_step: --config is required, for example --config=configs/ecf_minilm.py")
     try:
         _measure()
     except InputError as error:

@@ -1,5 +1,6 @@
 """The numbers of a split, the predictions, and the evaluation of a trained run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,30 @@ from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, 
 from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object, with_pairs
-from rpcl_jax.run.config import emotion_names
 from rpcl_jax.run.workdir import TrainedRun
 
 
-def report(dev: list[ScoredDialogue], test: list[ScoredDialogue], config: ConfigDict) -> dict:
+def report(
+    dev: list[ScoredDialogue],
+    test: list[ScoredDialogue],
+    config: ConfigDict,
+    emotions: Sequence[str],
+) -> dict:
     """Returns the threshold chosen on `dev`, frozen for `test`, and the numbers of both."""
-    of_dev = split_numbers(dev, None, config)
+    of_dev = split_numbers(dev, None, config, emotions)
     threshold = of_dev["threshold"]
     return {
         "threshold": threshold,
         "dev": of_dev,
-        "test": split_numbers(test, threshold, config),
+        "test": split_numbers(test, threshold, config, emotions),
     }
 
 
 def split_numbers(
-    scored: list[ScoredDialogue], threshold: float | None, config: ConfigDict
+    scored: list[ScoredDialogue],
+    threshold: float | None,
+    config: ConfigDict,
+    emotions: Sequence[str],
 ) -> dict[str, float | int]:
     """Returns metrics, diagnostics and calibration of a split; see `rpcl_jax.evaluation.metrics`.
 
@@ -34,15 +42,16 @@ def split_numbers(
       scored: its dialogues.
       threshold: `τ`; None chooses the best one for these dialogues.
       config: of the run.
+      emotions: names of the emotion classes.
     """
     *_, ece, brier = reliability(scored)
-    numbers = evaluate_split(scored, threshold, emotion_names(config))
+    numbers = evaluate_split(scored, threshold, emotions)
     diagnostics = confidence_diagnostics(scored, **config.diagnostics)
     return numbers | diagnostics | {"ece": ece, "brier": brier}
 
 
 def pair_objects(
-    scored: list[ScoredDialogue], threshold: float, emotions: tuple[str, ...]
+    scored: list[ScoredDialogue], threshold: float, emotions: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Returns the conversations with their decoded pairs, in the format of SemEval-2024 Task 3."""
     objects = []
@@ -64,7 +73,7 @@ def write_predictions(
     dev: list[ScoredDialogue],
     test: list[ScoredDialogue],
     threshold: float,
-    emotions: tuple[str, ...],
+    emotions: Sequence[str],
 ) -> None:
     """Writes the pairs to `predictions/{dev,test}.json`, and every confidence to `.npz`."""
     for split, scored in (("dev", dev), ("test", test)):
@@ -84,9 +93,9 @@ def evaluate_run(workdir: Path) -> dict:
     """
     run = TrainedRun(workdir)
     dev, test = run.score_split("dev"), run.score_split("test")
-    numbers = report(dev, test, run.config)
+    numbers = report(dev, test, run.config, run.emotions)
     if (workdir / "result.json").exists():
-        write_predictions(workdir, dev, test, numbers["threshold"], emotion_names(run.config))
+        write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
         numbers = read_json(workdir / "result.json") | numbers
         write_json(workdir / "result.json", numbers)
     return numbers

@@ -41,8 +41,15 @@ def main() -> None:
 def _check_flags() -> None:
     if _MODE.value == "train":
         require_config(_CONFIG)
+        from rpcl_jax.run.config import check_config
+
+        check_config(_CONFIG.value)
     elif not _WORKDIR.value:
         raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run")
+    elif _CONFIG.value is not None:
+        raise flags.Error(
+            f"--config: --mode={_MODE.value} takes the config of the run in --workdir; leave it out"
+        )
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
     if _FEATURES.value and _CLIPS.value:

@@ -127,7 +127,7 @@ def extract_tables(
         if trained_with["extractor"] not in EXTRACTORS:
             raise InputError(
                 f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
-                ", which is no extractor of ours; give such features by --features"
+                ", which is not one of our extractors; give such features by --features"
             )
         extractor = load_extractor(
             trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]

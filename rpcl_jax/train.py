@@ -93,6 +93,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
         make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
+    emotions = emotion_names(config)
 
     logger = RunLogger(
         workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
@@ -104,7 +105,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
                 state, terms = train_step(state, root_key, put_batch(batch, mesh))
                 logger.step(progress.epoch * steps + step, terms)
             dev = score_split(score, state.params, batches["dev"], mesh)
-            numbers = evaluate_split(dev, None, emotion_names(config))
+            numbers = evaluate_split(dev, None, emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
             progress.epoch = epoch
@@ -114,8 +115,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
 
     best = checkpoints.restore(progress.best_epoch, state).params
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
-    result = report(dev, test, config)
-    write_predictions(workdir, dev, test, result["threshold"], emotion_names(config))
+    result = report(dev, test, config, emotions)
+    write_predictions(workdir, dev, test, result["threshold"], emotions)
     progress.seconds = seconds_before + time.perf_counter() - started
     write_json(workdir / "result.json", result | _facts(config, progress, mesh))
 
@@ -124,7 +125,7 @@ def _make_mesh(config: ConfigDict) -> Mesh:
     visible = jax.device_count()
     if config.devices > visible:
         raise InputError(
-            f"config.devices: {config.devices} are wanted, {visible} visible; lower it"
+            f"config.devices: {config.devices} requested, but only {visible} visible; lower it"
         )
     mesh = make_mesh(config.devices or visible)
     remainder = config.batch_size % mesh.size

@@ -36,7 +36,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         for split in ("dev", "test")
     }
     write_json(folder / "config.json", to_json(config))
-    numbers = report(scored["dev"], scored["test"], config)
+    numbers = report(scored["dev"], scored["test"], config, emotion_names(config))
     emotions = emotion_names(config)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], emotions)
     write_json(

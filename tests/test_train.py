@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_config, tiny_flags
 
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
@@ -168,8 +169,8 @@ def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
     assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
     assert kept_epochs(tmp_path) == {2, 4}
     config = four_epochs()
-    assert result["dev"] == split_numbers(scores.scored[2], None, config)
-    assert result["dev"] != split_numbers(scores.scored[3], None, config)
+    assert result["dev"] == split_numbers(scores.scored[2], None, config, EMOTIONS)
+    assert result["dev"] != split_numbers(scores.scored[3], None, config, EMOTIONS)
     assert evaluate_run(tmp_path) == result
 
 
@@ -182,7 +183,7 @@ def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_p
     result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
     elapsed = time.perf_counter() - started
     assert (result["best_epoch"], result["epochs"]) == (1, 4)
-    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs())
+    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs(), EMOTIONS)
     assert kept_epochs(workdir) == {1, 4}
     # The time before the interruption counts.
     assert seconds + 0.8 * elapsed < result["seconds"] <= seconds + elapsed
@@ -203,7 +204,7 @@ def test_patience(patience, epochs):
 def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     workdir, scores = interrupted
     numbers = evaluate_run(workdir)
-    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs())
+    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs(), EMOTIONS)
     evaluate = command("--mode=evaluate", f"--workdir={workdir}")
     done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "test Pair F1" in done.stdout, done.stderr

@@ -10,7 +10,7 @@ second is above the first, in points, with the 95 % interval of the paired boots
 import argparse
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.run.command_line import one_line, prepare
+from rpcl_jax.run.command_line import run_tool
 
 
 def main() -> None:
@@ -18,14 +18,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("base", metavar="GRID:OBJECTIVE", help="the setting to compare with")
     parser.add_argument("system", metavar="GRID:OBJECTIVE", help="the setting that may be better")
-    arguments = parser.parse_args()
-    prepare()
-    with one_line("compare"):
-        _compare(arguments.base, arguments.system)
+    run_tool("compare", parser, lambda given: _compare(given.base, given.system))
 
 
 def _compare(first: str, second: str) -> None:
-    from rpcl_jax.reporting.experiments import METRICS, paired_delta, read_setting
+    from rpcl_jax.reporting.experiments import (
+        METRICS,
+        interval_text,
+        paired_delta,
+        read_setting,
+    )
 
     other, base = read_setting(first)
     system, objective = read_setting(second)
@@ -44,8 +46,8 @@ def _compare(first: str, second: str) -> None:
             for experiment, name in ((other, base), (system, objective))
         )
         numbers = (f"{100 * value:12.2f}" for value in (*means, *delta[:3]))
-        note = "  contains 0" if delta.contains_zero else ""
-        print(f"{metric:16s}", *numbers, note)
+        _, caveats = interval_text(delta)
+        print(f"{metric:16s}", *numbers, "", caveats)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> None:
 def _check_flags() -> None:
     require_config(_CONFIG)
     if not _OUT.value:
-        raise flags.Error("--out is needed, a folder for the files")
+        raise flags.Error("--out is required, a folder for the files")
 
 
 def _convert() -> None:

@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 
 from rpcl_jax.files import write_csv
-from rpcl_jax.run.command_line import one_line, prepare
+from rpcl_jax.run.command_line import run_tool
 
 
 def main() -> None:
@@ -30,21 +30,22 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
     parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
-    arguments = parser.parse_args()
-    prepare()
-    with one_line("examine"):
-        from rpcl_jax.reporting.examine import COLUMNS, examine
+    run_tool("examine", parser, _examine)
 
-        widths = {name: max(len(name), 7) for name in COLUMNS}
-        print(f"{'in points':32s} split ", *COLUMNS)
-        rows = []
-        for folder in arguments.runs:
-            for row in examine(folder):
-                rows.append(list(row.values()))
-                numbers = (f"{row[name]:{width}.2f}" for name, width in widths.items())
-                print(f"{row['run']:32s} {row['split']:6s}", *numbers)
-        if arguments.out:
-            write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
+
+def _examine(arguments: argparse.Namespace) -> None:
+    from rpcl_jax.reporting.examine import COLUMNS, examine
+
+    widths = {name: max(len(name), 7) for name in COLUMNS}
+    print(f"{'in points':32s} split ", *COLUMNS)
+    rows = []
+    for folder in arguments.runs:
+        for row in examine(folder):
+            rows.append(list(row.values()))
+            numbers = (f"{row[name]:{width}.2f}" for name, width in widths.items())
+            print(f"{row['run']:32s} {row['split']:6s}", *numbers)
+    if arguments.out:
+        write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
 def _check_flags() -> None:
     require_config(_CONFIG)
     if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
-        raise flags.Error("--clips, --extractor and --out are needed")
+        raise flags.Error("--clips, --extractor and --out are required")
 
 
 def _extract() -> None:

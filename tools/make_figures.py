@@ -12,7 +12,7 @@ import importlib.util
 from pathlib import Path
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.run.command_line import one_line, prepare
+from rpcl_jax.run.command_line import run_tool
 
 
 def main() -> None:
@@ -20,16 +20,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
     parser.add_argument("--out", required=True, type=Path, help="folder of the figures")
-    arguments = parser.parse_args()
-    prepare()
-    with one_line("make_figures"):
-        if importlib.util.find_spec("matplotlib") is None:
-            raise InputError("matplotlib is not installed; pip install -r requirements-tools.txt")
-        from rpcl_jax.reporting.experiments import read_experiments
-        from rpcl_jax.reporting.figures import write_figures
+    run_tool("make_figures", parser, _make_figures)
 
-        for path in write_figures(read_experiments(arguments.results), arguments.out):
-            print(path)
+
+def _make_figures(arguments: argparse.Namespace) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("matplotlib is not installed; pip install -r requirements-tools.txt")
+    from rpcl_jax.reporting.experiments import read_experiments
+    from rpcl_jax.reporting.figures import write_figures
+
+    for path in write_figures(read_experiments(arguments.results), arguments.out):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ others are bold.
 import argparse
 from pathlib import Path
 
-from rpcl_jax.run.command_line import one_line, prepare
+from rpcl_jax.run.command_line import run_tool
 
 
 def main() -> None:
@@ -19,14 +19,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, help="grids or runs")
     parser.add_argument("--out", required=True, type=Path, help="folder of the tables")
-    arguments = parser.parse_args()
-    prepare()
-    with one_line("make_tables"):
-        from rpcl_jax.reporting.experiments import read_experiments
-        from rpcl_jax.reporting.tables import write_tables
+    run_tool("make_tables", parser, _make_tables)
 
-        for path in write_tables(read_experiments(arguments.results), arguments.out):
-            print(path.with_suffix(".md").read_text(encoding="utf-8"))
+
+def _make_tables(arguments: argparse.Namespace) -> None:
+    from rpcl_jax.reporting.experiments import read_experiments
+    from rpcl_jax.reporting.tables import write_tables
+
+    for path in write_tables(read_experiments(arguments.results), arguments.out):
+        print(path.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
 def _check_flags() -> None:
     require_config(_CONFIG)
     if not _OUT.value:
-        raise flags.Error("--out is needed, the folder of the grid")
+        raise flags.Error("--out is required, the folder of the grid")
     for seed in _SEEDS.value:
         if not re.fullmatch(r"[0-9]+", seed):
             raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers from 0")

@@ -331,7 +331,10 @@ def _counts_at_thresholds(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each."""
     if np.isnan(confidences).any():
-        raise ValueError("pair confidences contain NaN: the model has diverged")
+        raise InputError(
+            "pair confidences contain NaN: the model has diverged; lower "
+            "config.optimizer.learning_rate and encoder_learning_rate"
+        )
     values, place = np.unique(confidences, return_inverse=True)
     positives = place[np.asarray(labels, bool)]
     true_positive, predicted = (

@@ -32,7 +32,7 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
     rows = []
     for split in SPLITS:
         scored = trained.score_split(split)
-        numbers = split_numbers(scored, run.result["threshold"], trained.config)
+        numbers = split_numbers(scored, run.result["threshold"], trained.config, trained.emotions)
         violations = numbers["violation_rate_hard"]
         numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(

@@ -94,7 +94,7 @@ class Experiment:
     @property
     def encoder(self) -> str:
         """The name of the text encoder, and whether it was frozen."""
-        name = Path(self.config.text.pretrained).name or "an encoder of its own"
+        name = Path(self.config.text.pretrained).name or "an encoder trained from scratch"
         return name if self.config.text.finetune else f"{name}, frozen"
 
     @property

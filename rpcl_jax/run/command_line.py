@@ -1,5 +1,6 @@
 """What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
+import argparse
 import contextlib
 import errno
 import os
@@ -8,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.compilation import use_compilation_cache
@@ -48,8 +49,11 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
         except flags.UnrecognizedFlagError as error:
             _complain(name, error, _field_named(error.flagname))
             sys.exit(2)
-        # ml_collections reports a missing field, file or wrong type each in its own way.
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)  # nothing was begun
+        # ml_collections reports a missing field, file or wrong type each in its own way, and a
+        # config file is code, which may raise anything.
+        except Exception as error:
             if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
             _complain(name, _without_traceback(error))
@@ -63,7 +67,27 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
     app.run(main, flags_parser=parse)
 
 
-def prepare(compilation_cache: bool = True) -> None:
+def run_tool(
+    name: str, parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]
+) -> None:
+    """Parses argparse's flags and does a job, as `run_command` does with absl's.
+
+    Args:
+      name: of the command; its messages begin with it.
+      parser: with the flags of the command.
+      job: called with the parsed flags.
+    """
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument(
+        "--nocompilation_cache", action="store_true", help="do not keep compiled programs on disk"
+    )
+    arguments = parser.parse_args()
+    with one_line(name, unless=arguments.debug):
+        prepare(not arguments.nocompilation_cache)
+        job(arguments)
+
+
+def prepare(compilation_cache: bool) -> None:
     """Silences library messages that no user needs, and turns on the compilation cache.
 
     Call it before JAX is imported.
@@ -103,12 +127,17 @@ def _without_traceback(error: BaseException) -> BaseException | str:
 
 
 def require_config(config: flags.FlagHolder) -> None:
-    """Raises an error that `run_command` reports unless `--config` is given and valid."""
+    """Raises an error that `run_command` reports unless `--config` is given and has valid fields."""
     if config.value is None:
         raise flags.Error("--config is required, for example --config=configs/ecf.py")
-    from rpcl_jax.run.config import check_config  # imports JAX
+    if "objective" in config_flags.get_override_values(flags.FLAGS[config.name]):
+        file = config_flags.get_config_filename(flags.FLAGS[config.name])
+        raise flags.Error(
+            f"--config.objective: sets a name and no weights; use --config={file}:OBJECTIVE"
+        )
+    from rpcl_jax.run.config import check_fields  # imports JAX
 
-    check_config(config.value)
+    check_fields(config.value)
 
 
 @contextlib.contextmanager

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rpcl_jax.data.dialogue import EMOTION_CLASSES
+from rpcl_jax.data.features import MODALITIES
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
-from rpcl_jax.readers.corpus import FORMATS
+from rpcl_jax.readers.corpus import FORMATS, SYNTHETIC
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 
 _CHOICES = {
@@ -49,17 +50,12 @@ _LIMITS = {  # lowest and highest value
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks every field: that it exists, its kind, its range, and what must go together.
+    """Checks every field, as `check_fields` does, and what must go together to train.
 
     Raises:
       InputError: naming the field, what is wrong with it and what it may be.
     """
-    fields, known = flatten(config), flatten(base_config())
-    for field in sorted(fields.keys() ^ known.keys()):
-        problem = "is missing" if field in known else "does not exist"
-        raise InputError(f"config.{field} {problem}; rpcl_jax/run/base_config.py has all fields")
-    for field, value in fields.items():
-        _check_field(field, value, known[field])
+    check_fields(config)
     c = config
     if c.text.max_tokens > c.text.row_length:
         raise InputError(
@@ -73,6 +69,33 @@ def check_config(config: ConfigDict) -> None:
         )
     if not c.text.pretrained:
         _check_own_encoder(c)
+    if c.data.format != SYNTHETIC:
+        _check_data(c)
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Checks that every field exists and has a value of its kind and range.
+
+    Raises:
+      InputError: naming the field, what is wrong with it and what it may be.
+    """
+    fields, known = flatten(config), flatten(base_config())
+    for field in sorted(fields.keys() ^ known.keys()):
+        problem = "is missing" if field in known else "does not exist"
+        raise InputError(f"config.{field} {problem}; rpcl_jax/run/base_config.py has all fields")
+    for field, value in fields.items():
+        _check_field(field, value, known[field])
+
+
+def _check_data(c: ConfigDict) -> None:
+    if not c.data.root:
+        raise InputError("config.data.root: is empty; it must name the folder of the benchmark")
+    for modality in (MODALITIES[letter] for letter in "av" if letter in c.modalities):
+        if not c.data[modality]:
+            raise InputError(
+                f"config.data.{modality}: is empty; name a feature table, or go without: "
+                "--config.modalities=t"
+            )
 
 
 def _check_own_encoder(c: ConfigDict) -> None:

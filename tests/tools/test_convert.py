@@ -53,7 +53,7 @@ def test_one_split_is_cut_into_three(tmp_path):
         (1, ["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
          "convert: --cut=1000,1,0.1: nothing is left for"),
         (1, ["--config=configs/demo.py", "--out=README.md"], "convert: README.md: File exists"),
-        (2, ["--config=configs/ecf.py"], "convert: --out is needed"),
+        (2, ["--config=configs/ecf.py"], "convert: --out is required"),
         (2, ["--out=x"], "convert: --config is required"),
         (1, ["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
          "convert: neither nowhere/train.txt"),

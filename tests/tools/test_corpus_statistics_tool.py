@@ -87,7 +87,7 @@ def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     table = tmp_path / "file/table.csv"
     for status, arguments, message in (
-        (2, [], "corpus_statistics: --config is needed"),
+        (2, [], "corpus_statistics: --config is required"),
         (2, ["--config=configs/nosuch.py"], "corpus_statistics: "),
         (2, ["--config=configs/demo.py", "--config.sead=1"], "corpus_statistics: "),
         (

@@ -151,7 +151,7 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
 
     refused("extractor 'nosuch' is unknown", "--extractor=nosuch")
     refused("--shard=0/2: must be i/n", "--shard=0/2")
-    refused("extract_features: --clips, --extractor and --out are needed", "--clips=", status=2)
+    refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
     refused("file/t.partial: Not a directory", f"--out={tmp_path / 'file/t'}")
     refused("neither", f"--config.data.root={tmp_path}")
