@@ -127,7 +127,7 @@ def _without_traceback(error: BaseException) -> BaseException | str:
 
 
 def require_config(config: flags.FlagHolder) -> None:
-    """Raises an error that `run_command` reports unless `--config` is given and has valid fields."""
+    """Raises an error that `run_command` reports unless `--config` names a valid config."""
     if config.value is None:
         raise flags.Error("--config is required, for example --config=configs/ecf.py")
     if "objective" in config_flags.get_override_values(flags.FLAGS[config.name]):

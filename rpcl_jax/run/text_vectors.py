@@ -1,7 +1,7 @@
 """The text encoder of a run: which one, whether it is frozen, and then its vectors.
 
-Whether the encoder is frozen is decided here. Everything after goes by the type of what `text_input`
-returns: a tokenizer, or a table of vectors.
+Whether the encoder is frozen is decided here. Everything that follows goes by the type of what
+`text_input` returns: a tokenizer, or a table of vectors.
 """
 
 import dataclasses

@@ -1,0 +1,98 @@
+"""Files that are written whole or not at all, and locks between processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from shared import ENVIRONMENT, ROOT
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import locked, read_json, write_json, written_whole
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rpcl_jax.files import written_whole
+with written_whole(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+HOLDING = """
+import sys
+from pathlib import Path
+from rpcl_jax.files import locked
+with locked(Path(sys.argv[1]), "busy", shared=sys.argv[2] == "shared"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder/file"
+    with written_whole(path) as file:
+        file.write(b"old")
+    with pytest.raises(ZeroDivisionError), written_whole(path) as file:
+        file.write(bytes([1 // 0]))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    with written_whole(path) as one, written_whole(path) as other:  # as two processes would
+        one.write(b"one")
+        other.write(b"other")
+    assert path.read_bytes() == b"one"
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with start(KILLED, path) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+
+
+def test_json(tmp_path):
+    write_json(tmp_path / "x.json", {"ü": [1, None]})
+    assert (
+        read_json(tmp_path / "x.json")
+        == {"ü": [1, None]}
+        == json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    )
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", float("nan"))
+    with pytest.raises(InputError, match=r"nosuch\.json"):
+        read_json(tmp_path / "nosuch.json")
+    (tmp_path / "x.json").write_text("{\n1")
+    with pytest.raises(InputError, match="line 2"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("alone", False), ("alone", True), ("shared", False)])
+def test_a_lock_is_held_until_its_process_ends(tmp_path, theirs, ours):
+    path = tmp_path / "folder/lock"
+    with start(HOLDING, path, theirs) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="taken"), locked(path, "taken", shared=ours):
+            pass
+        process.kill()
+        process.wait(60)
+        with locked(path, "taken", shared=ours) as descriptor:
+            os.fstat(descriptor)
+
+
+def test_a_shared_lock_is_shared(tmp_path):
+    with start(HOLDING, tmp_path / "lock", "shared") as process:
+        assert process.stdout.readline() == "held\n"
+        with locked(tmp_path / "lock", "taken", shared=True):
+            pass
+        process.kill()
