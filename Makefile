@@ -31,7 +31,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable .
+	PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install --quiet --editable . # setuptools warns
 	touch $@
 
 $(VENV)/installed-quick: $(VENV)/installed requirements-test.txt
