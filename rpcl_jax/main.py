@@ -4,6 +4,11 @@
 --mode=predict finds the pairs of unlabelled conversations.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
+
 from pathlib import Path
 
 from absl import flags
@@ -88,7 +93,9 @@ def _run() -> None:
         f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
         f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
     )
-    if (workdir / "result.json").exists():
+    if not (workdir / "result.json").exists():
+        print(f"{workdir}: not finished; these are the numbers of its best epoch so far")
+    else:
         print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
 
 

@@ -173,12 +173,13 @@ def predict_file(
     """
     conversations = read_objects(source)
     target.parent.mkdir(parents=True, exist_ok=True)  # fail early
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; give the name of a file")
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         read = read_json(workdir / "model.json")["feature_tables"]
-        if (
-            clips and conversations
-        ):  # before the model is loaded: on a GPU, JAX takes most of the memory
+        # Before the model is loaded: on a GPU, JAX takes most of the memory.
+        if clips and conversations:
             tables = extract_tables(read, conversations, clips, Path(folder), str(source))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}

@@ -28,7 +28,7 @@ from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_inp
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger
-from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
+from rpcl_jax.training.mesh import device_count, make_mesh, put_batch, replicate
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
 
@@ -122,10 +122,11 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
 
 
 def _make_mesh(config: ConfigDict) -> Mesh:
-    visible = jax.device_count()
+    visible = device_count()
     if config.devices > visible:
         raise InputError(
-            f"config.devices: {config.devices} requested, but only {visible} visible; lower it"
+            f"config.devices: {config.devices} devices requested, but only {visible} visible; "
+            "lower it"
         )
     mesh = make_mesh(config.devices or visible)
     remainder = config.batch_size % mesh.size

@@ -47,6 +47,7 @@ def test_bad_flags(arguments, parts, tmp_path):
     [
         (["--config=configs/demo.py", "--config.modalities=av"], 2, ["modalities", "'av'"]),
         (["--mode=evaluate", "--workdir=/nosuch/run"], 1, ["/nosuch/run"]),
+        (["--config=configs/demo.py", "--config.devices=99"], 1, ["99 devices requested"]),
         (["--config=configs/ecf.py", "--config.data.root=/nosuch"], 1, ["/nosuch", "git clone"]),
     ],
 )

@@ -1,12 +1,17 @@
 """What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
+import _thread
 import argparse
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -15,6 +20,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.run.compilation import use_compilation_cache
 
 _INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shells report it
+_interrupts: list[int] = []  # the SIGINTs that arrived
 
 
 def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], None]) -> None:
@@ -37,8 +43,9 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
 
     def parse(argv: list[str]) -> list[str]:
-        # A config may import its neighbours, under `python tools/x.py` as under `python -m`.
-        sys.path.append(os.getcwd())
+        # A config may import its neighbours, as `from configs import ecf`, wherever it is.
+        files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
+        sys.path += [str(Path(file).resolve().parents[1]) for file in files]
         try:
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
@@ -49,11 +56,11 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
         except flags.UnrecognizedFlagError as error:
             _complain(name, error, _field_named(error.flagname))
             sys.exit(2)
-        except KeyboardInterrupt:
-            sys.exit(_INTERRUPTED)  # nothing was begun
         # ml_collections reports a missing field, file or wrong type each in its own way, and a
         # config file is code, which may raise anything.
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                sys.exit(_INTERRUPTED)  # nothing has begun
             if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
             _complain(name, _without_traceback(error))
@@ -61,6 +68,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
 
     def main(argv: list[str]) -> None:
         del argv
+        _never_lose_interrupts()
         with one_line(name, unless=bool(debug.value)):
             job()
 
@@ -82,9 +90,35 @@ def run_tool(
         "--nocompilation_cache", action="store_true", help="do not keep compiled programs on disk"
     )
     arguments = parser.parse_args()
+    _never_lose_interrupts()
     with one_line(name, unless=arguments.debug):
         prepare(not arguments.nocompilation_cache)
         job(arguments)
+
+
+def _never_lose_interrupts() -> None:
+    """Makes every Ctrl-C end the command.
+
+    Libraries can swallow a KeyboardInterrupt: Python forgets one that is raised in a callback of
+    the garbage collector, where JAX has one, and the import of C code turns it into an ImportError.
+    So interrupts are counted, and raised again until the command ends.
+    """
+
+    def on_interrupt(number: int, frame: object) -> None:
+        _interrupts.append(number)
+        again = threading.Timer(3.0, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+        raise KeyboardInterrupt
+
+    def on_unraisable(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+
+    # It is ignored where the command runs in the background of a script.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, on_interrupt)
+        sys.unraisablehook = on_unraisable
 
 
 def prepare(compilation_cache: bool) -> None:
@@ -152,12 +186,15 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        if unless:
+    except (Exception, KeyboardInterrupt) as error:
+        if not (_interrupts or isinstance(error, KeyboardInterrupt | InputError | OSError)):
             raise
-        _complain(name, "interrupted; run the same command again to continue")
-        sys.exit(_INTERRUPTED)
-    except (InputError, OSError) as error:
+        if _interrupts or isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is heard
+            if unless:
+                raise
+            _complain(name, "interrupted; run the same command again to continue")
+            sys.exit(_INTERRUPTED)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if unless or (isinstance(error, OSError) and not error.filename and not full):
             raise

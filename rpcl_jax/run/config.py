@@ -135,7 +135,8 @@ def _check_field(field: str, value: Any, default: Any) -> None:
     elif high < math.inf:
         allowed, wanted = low <= value <= high, f"from {low} to {high}"
     else:
-        allowed, wanted = low <= value < math.inf, f"at least {low}"
+        finite = " and finite" if isinstance(default, float) else ""
+        allowed, wanted = low <= value < math.inf, f"at least {low}{finite}"
     if not allowed:
         raise InputError(f"config.{field}: is {value}; it must be {wanted}")
 

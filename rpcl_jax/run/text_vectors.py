@@ -179,13 +179,17 @@ def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
 
 
 def load_trained_encoder(
-    config: ConfigDict, sizes: TextEncoderConfig, tokenizer: PreTrainedTokenizerBase
+    config: ConfigDict,
+    sizes: TextEncoderConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    pretrained: str,
 ) -> LoadedEncoder:
     """Returns the encoder of a trained run.
 
     Args:
       config: of the run.
       sizes, tokenizer: from the run's folder.
+      pretrained: from there too; see `absolute_name`.
 
     Returns:
       With parameters if it is frozen; otherwise they are in the run's checkpoint.
@@ -195,7 +199,16 @@ def load_trained_encoder(
     """
     if config.text.finetune:
         return LoadedEncoder(sizes, None, tokenizer)
+    if Path(pretrained).is_dir():
+        config = config.copy_and_resolve_references()
+        config.text.pretrained = pretrained
     return load_text_encoder(config, ())
+
+
+def absolute_name(config: ConfigDict) -> str:
+    """Returns the pretrained encoder's folder, findable from any other, or its hub name."""
+    folder = Path(config.text.pretrained).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else config.text.pretrained
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:

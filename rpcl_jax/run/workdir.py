@@ -33,6 +33,7 @@ from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, emotion_names, flatten, read_config, to_json
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
+    absolute_name,
     frozen_digest,
     load_trained_encoder,
     text_input,
@@ -116,6 +117,7 @@ def save_description(
             for name, table in tables.items()
         },
         "frozen_encoder": digest,
+        "pretrained": absolute_name(config),
     }
     write_json(path, description)
 
@@ -154,6 +156,7 @@ class TrainedRun:
           InputError: no run there, none with a checkpoint yet, or its frozen encoder has changed.
         """
         self.config = read_config(workdir / "config.json")
+        self.mesh = make_mesh(devices)
         checkpoints = Checkpoints(workdir)
         last = checkpoints.last()
         if last is None:
@@ -163,11 +166,13 @@ class TrainedRun:
         self.feature_tables: dict[str, dict[str, Any]] = described["feature_tables"]
         sizes = TextEncoderConfig(**described["encoder"])
         self._encoder = load_trained_encoder(
-            self.config, sizes, load_tokenizer(workdir / "tokenizer")
+            self.config,
+            sizes,
+            load_tokenizer(workdir / "tokenizer"),
+            described.get("pretrained", self.config.text.pretrained),
         )
         digest = frozen_digest(self._encoder, self.config)
         _check_same_encoder(digest, described, workdir, self.config)
-        self.mesh = make_mesh(devices)
         self.model = build_model(self.config, sizes)
         best = checkpoints.progress(last)["best_epoch"]
         self.params = replicate(checkpoints.restore_state(best)["params"], self.mesh)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import pytest
 import tokenizers
@@ -35,12 +36,15 @@ runpy.run_module("rpcl_jax.main", run_name="__main__")
     ],
 )
 def test_one_line(error, status, line, capsys):
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as ended, one_line("me"):
         raise error
+    signal.signal(signal.SIGINT, handler)
     assert ended.value.code == status
     assert capsys.readouterr().err == line + "\n"
     with pytest.raises(type(error)), one_line("me", unless=True):
         raise error
+    signal.signal(signal.SIGINT, handler)
 
 
 def test_other_errors_are_ours():
