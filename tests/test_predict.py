@@ -56,7 +56,9 @@ def test_predictor_in_three_lines(finished, unlabelled):
     # Features of another extractor are not what the run has learned to read.
     described = {**tables["audio"].description, "extractor": "wav2vec2"}
     tables["audio"] = dataclasses.replace(tables["audio"], description=described)
-    with pytest.raises(InputError, match="extractor is 'wav2vec2', the run was trained with 'gen"):
+    with pytest.raises(
+        InputError, match="extractor is 'wav2vec2', but the run was trained with 'gen"
+    ):
         predictor(conversations, tables)
 
 

@@ -41,6 +41,8 @@ def main() -> None:
 
 
 def _check_flags() -> None:
+    if _CONFIG.value is not None:
+        _check_overrides()
     require_config(_CONFIG)
     if not _OUT.value:
         raise flags.Error("--out is required, the folder of the grid")
@@ -59,8 +61,6 @@ def _check_flags() -> None:
             f"--config={file}:{objective}: the grid sets the objective; "
             f"use --config={file} --objectives={objective}"
         )
-    _check_overrides()
-
     from rpcl_jax.run.config import check_config
 
     for cell in _cells():
@@ -74,7 +74,7 @@ def _check_overrides() -> None:
         if field in overrides:
             raise flags.Error(f"--config.{field}: the grid sets it; use --{flag}")
     for objective in _OBJECTIVES.value:
-        for field in OBJECTIVES[objective]:
+        for field in OBJECTIVES.get(objective, ()):
             if f"rpcl.{field}" in overrides:
                 raise flags.Error(
                     f"--config.rpcl.{field}: the objective {objective} sets this field, and the "

@@ -180,7 +180,7 @@ def read_config(path: Path) -> ConfigDict:
             written["diagnostics"] = {k: written["rpcl"][k] for k in ("top_k", "base_margin")}
             written["rpcl"] |= OBJECTIVES[written["objective"]]
         config.update(written)
-        check_config(config)
+        check_fields(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
