@@ -284,7 +284,7 @@ def test_its_own_weights_are_kept(tmp_path):
         ({"epochs": 0}, "config.epochs"),
         ({"rpcl": 3}, "not a config"),
         ({"invented": 1}, "config.invented"),
-        ({"model": {"width": 401}}, "config.model.width"),
+        ({"model": {"width": 0}}, "config.model.width"),
     ],
 )
 def test_a_config_that_cannot_be_read(tmp_path, change, part):
