@@ -3,10 +3,12 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import tokenizers
-from shared import run_python
+from shared import ENVIRONMENT, ROOT, run_python
 
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.run.command_line import one_line
@@ -69,3 +71,32 @@ def test_nothing_is_said_of_pytorch():
     done = run_python("-c", WITHOUT_TORCH, status=1)
     assert done.stderr.startswith("rpcl_jax: /nosuch/config.json: not found")
     assert len(done.stderr.splitlines()) == 1
+
+
+SWALLOWS = """
+import signal, sys, time
+from rpcl_jax.run.command_line import run_command
+
+def job():
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:  # as libraries do, one way or another
+        time.sleep(60)
+
+sys.argv = ["me"]
+run_command("me", job, lambda: None)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_command_that_swallows_it():
+    with subprocess.Popen(
+        [sys.executable, "-c", SWALLOWS],
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "me: interrupted; run the same command again to continue\n"
