@@ -45,7 +45,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
     def parse(argv: list[str]) -> list[str]:
         # A config may import its neighbours, as `from configs import ecf`, wherever it is.
         files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
-        sys.path += [str(Path(file).resolve().parents[1]) for file in files]
+        sys.path += [str(Path(file).resolve().parent.parent) for file in files]
         try:
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
@@ -167,7 +167,8 @@ def require_config(config: flags.FlagHolder) -> None:
     if "objective" in config_flags.get_override_values(flags.FLAGS[config.name]):
         file = config_flags.get_config_filename(flags.FLAGS[config.name])
         raise flags.Error(
-            f"--config.objective: sets a name and no weights; use --config={file}:OBJECTIVE"
+            "--config.objective: sets only the name, not the weights; use "
+            f"--config={file}:OBJECTIVE"
         )
     from rpcl_jax.run.config import check_fields  # imports JAX
 
@@ -190,7 +191,7 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
         if not (_interrupts or isinstance(error, KeyboardInterrupt | InputError | OSError)):
             raise
         if _interrupts or isinstance(error, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is heard
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
             if unless:
                 raise
             _complain(name, "interrupted; run the same command again to continue")
