@@ -1,6 +1,5 @@
 """What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
-import _thread
 import argparse
 import contextlib
 import errno
@@ -106,7 +105,9 @@ def _never_lose_interrupts() -> None:
 
     def on_interrupt(number: int, frame: object) -> None:
         _interrupts.append(number)
-        again = threading.Timer(3.0, _thread.interrupt_main)
+        # To the thread itself, so that it also leaves a call of the operating system.
+        main_thread = threading.main_thread().ident
+        again = threading.Timer(3.0, signal.pthread_kill, (main_thread, signal.SIGINT))
         again.daemon = True
         again.start()
         raise KeyboardInterrupt
