@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 import tokenizers
 from shared import ENVIRONMENT, ROOT, run_python
@@ -34,6 +35,18 @@ runpy.run_module("rpcl_jax.main", run_name="__main__")
             1,
             "me: No space left on device; free some space and run the same command again "
             "to continue",
+        ),
+        (
+            MemoryError("Unable to allocate 7 PiB"),
+            1,
+            "me: out of memory: Unable to allocate 7 PiB; use more devices, or a smaller "
+            "config.batch_size or model",
+        ),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBFC"),
+            1,
+            "me: out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.; use more "
+            "devices, or a smaller config.batch_size or model",
         ),
     ],
 )
