@@ -43,7 +43,9 @@ runpy.run_module("rpcl_jax.main", run_name="__main__")
             "config.batch_size or model",
         ),
         (
-            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBFC"),
+            jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBFC"
+            ),
             1,
             "me: out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.; use more "
             "devices, or a smaller config.batch_size or model",

@@ -305,9 +305,9 @@ def test_a_config_that_cannot_be_read(tmp_path, change, part):
 
 
 def test_a_file_that_is_no_config(tmp_path):
-    for text in ("[]", "3", "{}"):
+    for text, part in (("[]", "not a JSON object"), ("3", "JSON object"), ("{}", "not a config")):
         (tmp_path / "config.json").write_text(text)
-        assert "not a config" in refusal(read_config, tmp_path / "config.json")
+        assert part in refusal(read_config, tmp_path / "config.json")
     (tmp_path / "config.json").write_bytes(b"{\xff")
     assert "not JSON" in refusal(read_config, tmp_path / "config.json")
 
