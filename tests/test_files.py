@@ -77,18 +77,17 @@ def test_json(tmp_path):
         read_json(tmp_path / "x.json")
 
 
+PAIR = {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")}
 RESULT = {
     **{"objective": "rpcl", "modalities": "t", "seed": 1, "threshold": 1},
-    **dict.fromkeys(
-        ("dev", "test"),
-        {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")},
-    ),
+    **{"dev": PAIR, "test": PAIR},
 }
 MODEL = {
     "feature_tables": {},
-    "encoder": dict.fromkeys(
-        "vocab_size hidden_size num_layers num_heads intermediate_size max_positions".split(), 1
-    ),
+    "encoder": {
+        **{"vocab_size": 9, "hidden_size": 8, "num_layers": 1},
+        **{"num_heads": 1, "intermediate_size": 8, "max_positions": 4},
+    },
 }
 
 
