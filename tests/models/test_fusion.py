@@ -78,15 +78,28 @@ def test_modalities_are_added_through_gates():
 
 
 @pytest.mark.slow
-def test_dropout_is_only_in_training():
+def test_a_layer_drops_out_at_three_places():
     x = np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
-    for rate, changes in ((0.5, True), (0.0, False)):
-        layer = DialogueLayer(8, HEADS, rate)
-        params = random_params(layer, x, IDS, SPEAKERS)
+    layer = DialogueLayer(8, HEADS, dropout=0.5)
+    zeros = jax.tree.map(np.zeros_like, random_params(layer, x, IDS, SPEAKERS))
+
+    def added(params, **options):
         rngs = {"dropout": jax.random.key(0)}
-        still = layer.apply({"params": params}, x, IDS, SPEAKERS, deterministic=True)
-        drawn = layer.apply({"params": params}, x, IDS, SPEAKERS, deterministic=False, rngs=rngs)
-        assert bool((np.asarray(still) != np.asarray(drawn)).any()) == changes
+        return layer.apply({"params": params}, x, IDS, SPEAKERS, rngs=rngs, **options) - x
+
+    for name in ("attention_out", "feed_forward_out"):
+        params = zeros | {name: zeros[name] | {"bias": np.ones(8, np.float32)}}
+        np.testing.assert_allclose(added(params, deterministic=True), 1, atol=1e-6)
+        drawn = np.unique(np.round(added(params, deterministic=False), 4))
+        assert drawn.tolist() == [0, 2]
+    inner, outer = zeros["feed_forward_in"], zeros["feed_forward_out"]
+    params = zeros | {
+        "feed_forward_in": inner | {"bias": np.full(16, 3, np.float32)},
+        "feed_forward_out": outer | {"kernel": np.full((16, 8), 1 / 16, np.float32)},
+    }
+    # How many of the 16 inner numbers are kept differs from utterance to utterance.
+    assert len(np.unique(np.round(added(params, deterministic=False), 4))) > 4
+    np.testing.assert_allclose(added(params, deterministic=True), gelu(3.0), rtol=1e-5)
 
 
 def test_relative_positions_by_hand():

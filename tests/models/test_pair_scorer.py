@@ -17,6 +17,7 @@ def test_a_cell_combines_its_two_utterances():
     p = random_params(scorer, h, ids, speakers)
     found = scorer.apply({"params": p}, h, ids, speakers, deterministic=True)
     assert found.shape == (2, n, n, 2)
+    assert p["product"]["kernel"].shape == (2, 8), "the factors are a quarter as wide"
     x = norm(p["norm"], h.astype(np.float64))
     for row, i, j in np.ndindex(2, n, n):
         emotion, cause = x[row, i], x[row, j]
