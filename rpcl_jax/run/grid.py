@@ -128,7 +128,7 @@ class Training:
     process: subprocess.Popen
     log: Path
     line: tqdm
-    epochs_shown: int = 0
+    shown: int = 0  # messages of progress
 
     def messages(self) -> list[str]:
         """Returns the lines of the log, without those that name the result files."""
@@ -136,13 +136,13 @@ class Training:
         return [line for line in lines if not line.startswith("results: ")]
 
     def show(self) -> None:
-        """Updates the line; without a terminal, prints each new epoch."""
-        epochs = [line for line in self.messages() if line.startswith("epoch")]
-        for message in epochs[self.epochs_shown :]:
+        """Updates the line; without a terminal, prints each new epoch and compilation."""
+        progress = [m for m in self.messages() if m.startswith(("epoch", "compiling"))]
+        for message in progress[self.shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
             if self.line.disable:
                 print(f"{self.cell.name}: {message}", file=sys.stderr, flush=True)
-        self.epochs_shown = len(epochs)
+        self.shown = len(progress)
         self.line.refresh()
 
     def finish(self) -> bool:
