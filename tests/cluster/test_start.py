@@ -147,7 +147,7 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
         port = server.getsockname()[1]
         with pytest.raises(InputError, match=f"--address=localhost:{port}: no Ray cluster answers"):
             start.start_ray(f"localhost:{port}")
-    with pytest.raises(InputError, match="nobody answers .*Connection refused"):
+    with pytest.raises(InputError, match=r"nobody answers .*Connection refused"):
         start.start_ray(f"localhost:{port}")
     for address in ("ray://head:10001", "head", "head:port", ""):
         with pytest.raises(InputError, match="must be auto or host:port"):
@@ -155,7 +155,8 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
 
 
 def test_ray_is_not_installed(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or it would be set for the tests after this
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match="pip install -r requirements-cluster.txt") as error:
+    with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt") as error:
         start.start_ray(None)
     assert "\n" not in str(error.value)
