@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +99,9 @@ def _run(arguments: list[str], log: str, folder: str) -> int:
             cwd=folder, stdout=file, stderr=file, preexec_fn=_end_with_parent,
         )  # fmt: skip
     try:
-        return process.wait()
+        while process.poll() is None:
+            time.sleep(0.1)  # to cancel the task would not end a blocking wait
+        return process.returncode
     finally:  # the task was cancelled
         process.kill()
         process.wait()

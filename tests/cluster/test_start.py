@@ -155,7 +155,6 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
 
 
 def test_ray_is_not_installed(monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or it would be set for the tests after this
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt") as error:
         start.start_ray(None)
