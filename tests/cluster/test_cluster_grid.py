@@ -71,7 +71,7 @@ def test_the_process_ends_with_its_task_and_with_its_worker(ray, tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_that_the_machine_does_not_have(ray, tmp_path):
-    with pytest.raises(InputError, match="nosuch: not found on .* all machines of the cluster"):
+    with pytest.raises(InputError, match=r"nosuch: not found on .* all machines of the cluster"):
         finish(start_on_ray(ray, None)(["-c", "pass"], tmp_path / "nosuch/log"))
 
 
