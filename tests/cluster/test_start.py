@@ -141,6 +141,7 @@ def test_joining_a_cluster(tmp_path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(start, "_PATIENCE", 2)
     with socket.create_server(("localhost", 0)) as server:  # accepts and says nothing
