@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import written_whole
 from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.shared import Reading, find_split
+
+_FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
+_ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -25,19 +29,17 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file is missing or malformed, or a conversation has no `pairs`.
     """
-    path = root / f"{split}.jsonl"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; write it with tools/convert.py and pass its folder as "
-            "--config.data.root"
-        )
+    path = find_split(root, _FILES, split, _ADVICE)
     dialogues = read_conversations(path)
-    for dialogue in dialogues:
-        if dialogue.pairs is None:
-            raise InputError(
-                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation "
-                "require it, write [] if there are none"
+    unlabelled = [dialogue.id for dialogue in dialogues if dialogue.pairs is None]
+    if unlabelled:
+        raise InputError(
+            *(
+                f"{path}: conversation {name} has no 'pairs'; training and evaluation require it, "
+                "write [] if there are none"
+                for name in unlabelled
             )
+        )
     return dialogues
 
 
@@ -72,36 +74,56 @@ def parse_objects(
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    dialogues = [
-        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
-        for number, item in enumerate(objects, 1)
-    ]
-    check_unique(dialogues, where)
+    reading = Reading(where)
+    dialogues = []
+    for number, item in enumerate(objects, 1):
+        with reading.collected():
+            place = f"{where}: conversation number {number}"
+            dialogues.append(_parse_conversation(item, place, labelled, reading))
+    with reading.collected():
+        if labelled:
+            dialogues = reading.unique_dialogues(dialogues)
+        else:  # a prediction has a result for each
+            check_unique(dialogues, where)
+    reading.close()
     return dialogues
 
 
-def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool) -> Dialogue:
+def _parse_conversation(
+    item: Mapping[str, Any], where: str, labelled: bool, reading: Reading
+) -> Dialogue:
     name = str(field(item, "id", (int, str), where))
     where = f"{where} (id {name})"
-    utterances = tuple(
-        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", labelled)
-        for t, turn in enumerate(field(item, "utterances", list, where), 1)
-    )
+    faults = Faults()
+    utterances = []
+    for t, turn in enumerate(field(item, "utterances", list, where), 1):
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, labelled, reading))
     pairs = None
     if labelled and item.get("pairs") is not None:
-        entries = field(item, "pairs", list, where)
-        pairs = tuple(sorted(_parse_pair(entry, where) for entry in entries))
-    return check_dialogue(Dialogue(name, utterances, pairs), where)
+        entries = []
+        with faults.collected():
+            for entry in field(item, "pairs", list, where):
+                with faults.collected():
+                    entries.append(_parse_pair(entry, where))
+        pairs = reading.unique_pairs(entries)
+    faults.check()
+    return check_dialogue(Dialogue(name, tuple(utterances), pairs), where)
 
 
-def _parse_utterance(turn: Any, default: str, where: str, labelled: bool) -> Utterance:
+def _parse_utterance(
+    turn: Any, default: str, where: str, labelled: bool, reading: Reading
+) -> Utterance:
     speaker, text = (field(turn, key, str, where) for key in ("speaker", "text"))
     name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+    if emotion is not None:
+        emotion = reading.emotion(field(turn, "emotion", str, where)) if labelled else None
     return Utterance(
         default if name is None else field(turn, "id", str, where),
         speaker,
         text,
-        field(turn, "emotion", str, where) if labelled and emotion is not None else None,
+        emotion,
         clip if clip is None else _parse_clip(clip, f"{where}, its clip"),
     )
 

@@ -12,8 +12,9 @@ from rpcl_jax.data.dialogue import (
     check_unique,
     clip_name,
 )
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.shared import Reading, emotion_name
 
 PAIRS = "emotion-cause_pairs"
 CONFIDENCES = "pair_confidences"
@@ -23,9 +24,17 @@ def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
     """Reads a file of conversations; see `read_objects` and `parse_conversations`.
 
     Raises:
-      InputError: the file is malformed or empty, or a conversation is invalid.
+      InputError: the file is malformed or empty, has no labels though they are required, or a
+        conversation is invalid.
     """
-    dialogues = parse_conversations(read_objects(path), str(path), labelled)
+    objects = read_objects(path)
+    if labelled and objects and not any(isinstance(o, Mapping) and PAIRS in o for o in objects):
+        raise InputError(
+            f"{path}: no conversation has {PAIRS!r}, so it cannot be trained on or evaluated; "
+            "--mode=predict reads it, and tools/convert.py --splits=train --cut=80,10,10 cuts "
+            "labelled splits from the training split (docs/data.md)"
+        )
+    dialogues = parse_conversations(objects, str(path), labelled)
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     return dialogues
@@ -40,7 +49,8 @@ def parse_conversations(
       objects: each with "conversation_ID" and "conversation", a list of utterances with
         "utterance_ID" (1, 2, 3, …), "text", "speaker" and optionally "emotion" and "video_name".
         "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
-        several spans of words in one cause utterance are one pair.
+        several spans of words in one cause utterance are one pair, and exact repetitions are
+        counted on stderr.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
 
@@ -52,36 +62,52 @@ def parse_conversations(
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    dialogues = [
-        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
-        for number, item in enumerate(objects, 1)
-    ]
-    check_unique(dialogues, where)
+    reading = Reading(where)
+    dialogues = []
+    for number, item in enumerate(objects, 1):
+        with reading.collected():
+            place = f"{where}: conversation number {number}"
+            dialogues.append(_parse_conversation(item, place, labelled, reading))
+    with reading.collected():
+        if labelled is False:  # a prediction has a result for each
+            check_unique(dialogues, where)
+        else:
+            dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
-def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool | None) -> Dialogue:
+def _parse_conversation(
+    item: Mapping[str, Any], where: str, labelled: bool | None, reading: Reading
+) -> Dialogue:
     number = field(item, "conversation_ID", (int, str), where)
     where = f"{where} (conversation_ID {number})"
-    turns = field(item, "conversation", list, where)
-    utterances = tuple(
-        _parse_utterance(turn, t, number, f"{where}, utterance number {t}", labelled)
-        for t, turn in enumerate(turns, 1)
-    )
+    faults = Faults()
+    utterances = []
+    for t, turn in enumerate(field(item, "conversation", list, where), 1):
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            utterances.append(_parse_utterance(turn, t, number, place, labelled, reading))
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
-        return check_dialogue(Dialogue(str(number), utterances), where)
-    entries = [_parse_pair(entry, where) for entry in field(item, PAIRS, list, where)]
-    for entry in entries:
-        if entries.count(entry) > 1:
-            raise InputError(f"{where}: a pair of utterance {entry[0]} is duplicated; remove one")
-    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in entries})
-    dialogue = check_dialogue(Dialogue(str(number), utterances, tuple(pairs)), where)
-    for i, emotion, _, _ in entries:
-        if emotion and emotion != utterances[i - 1].emotion:
-            raise InputError(
+        faults.check()
+        return check_dialogue(Dialogue(str(number), tuple(utterances)), where)
+    entries = []
+    with faults.collected():
+        for entry in field(item, PAIRS, list, where):
+            with faults.collected():
+                entries.append(_parse_pair(entry, where))
+    faults.check()
+    unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
+    reading.repeated["pairs"] += len(entries) - len(unique)
+    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in unique})
+    dialogue = check_dialogue(Dialogue(str(number), tuple(utterances), tuple(pairs)), where)
+    for i, emotion, _, _ in unique:
+        if emotion and emotion_name(emotion) != utterances[i - 1].emotion:
+            faults.messages.append(
                 f"{where}: a pair gives utterance {i} the emotion {emotion!r}, but the utterance "
                 f"has {utterances[i - 1].emotion!r}; correct one of them"
             )
+    faults.check()
     return dialogue
 
 
@@ -91,6 +117,7 @@ def _parse_utterance(
     conversation: int | str,
     where: str,
     labelled: bool | None,
+    reading: Reading,
 ) -> Utterance:
     number = field(turn, "utterance_ID", (int, str), where)
     if str(number) != str(expected):
@@ -103,7 +130,7 @@ def _parse_utterance(
     name = clip.video if clip else f"dia{conversation}utt{expected}"
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = field(turn, "emotion", str, where)
+        emotion = reading.emotion(field(turn, "emotion", str, where))
     speaker = field(turn, "speaker", str, where)
     return Utterance(name, speaker, field(turn, "text", str, where), emotion, clip)
 
