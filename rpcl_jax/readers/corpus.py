@@ -134,13 +134,16 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
     With "auto", the emotions of the training split are sorted by name, which is ECF's order.
 
     Raises:
-      InputError: see `named_emotions`; or in `train` only some emotions have a category.
+      InputError: see `named_emotions`; or in `train` no utterance has an emotion, or only some
+        emotions have a category.
     """
     named = named_emotions(config)
     if named:
         return named
     counts = Counter(str(u.emotion) for dialogue in train for u in dialogue.utterances)
     emotions = sorted(counts.keys() - {NEUTRAL})
+    if not emotions:
+        raise InputError("the training split has no emotion but neutral; check its labels")
     if EMOTIONAL in emotions and len(emotions) > 1:
         raise InputError(
             f"the training split has {counts[EMOTIONAL]} emotions without a category beside "
