@@ -39,7 +39,7 @@ from rpcl_jax.run.text_vectors import (
     text_input,
 )
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.mesh import make_mesh, replicate
+from rpcl_jax.training.mesh import first_process, make_mesh, own_places
 
 
 def run_name(config: ConfigDict) -> str:
@@ -111,6 +111,8 @@ def save_description(
                 f"{workdir}: the sizes of its text encoder or the words of its training split have "
                 "changed since it was begun; restore them or choose another --workdir"
             )
+    if not first_process():
+        return
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
         encoder.tokenizer.save_pretrained(workdir / "tokenizer")
@@ -195,7 +197,7 @@ class TrainedRun:
         _check_same_encoder(digest, described, workdir, self.config)
         self.model = build_model(self.config, sizes, self.emotions)
         best = checkpoints.progress(last)["best_epoch"]
-        self.params = replicate(checkpoints.restore_state(best)["params"], self.mesh)
+        self.params = checkpoints.restore_state(best, self.mesh)["params"]
         self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
 
     @cached_property
@@ -236,6 +238,14 @@ class TrainedRun:
         _check_same_extractors(tables, {"feature_tables": self.feature_tables})
         text = text_input(self._encoder, splits, self.config, self.mesh, cached)
         return {
-            split: make_batches(dialogues, text, tables, self.config, self.mesh.size, self.emotions)
+            split: make_batches(
+                dialogues,
+                text,
+                tables,
+                self.config,
+                self.mesh.size,
+                self.emotions,
+                own_places(self.mesh),
+            )
             for split, dialogues in splits.items()
         }

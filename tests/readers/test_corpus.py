@@ -82,10 +82,20 @@ CLASSES = ("neutral", "joy")
 def test_unknown_emotions_are_refused_all_at_once():
     with pytest.raises(InputError) as caught:
         with_classes(SPLITS, CLASSES, config())
-    dev, test = caught.value.args
-    assert dev.startswith("dev: emotions that are no class of the run: awe (2), excited (1); ")
-    assert test.startswith("test: emotions that are no class of the run: excited (1); ")
-    assert "--config.data.unknown_emotion=neutral or skip" in dev
+    awe, *excited = caught.value.args
+    assert awe.startswith(
+        "dev: the emotion 'awe' is no class; 2 utterances have it (conversation 2 "
+        "utterance 2, conversation 3 utterance 1); correct them, or choose "
+        "--config.data.unknown_emotion=neutral or skip"
+    )
+    for line, split, place in zip(
+        excited, ("dev", "test"), ("3 utterance 2", "6 utt"), strict=True
+    ):
+        assert line.startswith(f"{split}: the emotion 'excited' is no class; 1 utt")
+        assert f"(conversation {place}" in line
+    many = [dialogue("7", *["awe"] * 9)]
+    with pytest.raises(InputError, match=r"7 utterance 3, …\)"):
+        with_classes({"dev": many}, CLASSES, config())
 
 
 def test_unknown_emotions_are_taken_as_neutral(capsys):
@@ -97,8 +107,9 @@ def test_unknown_emotions_are_taken_as_neutral(capsys):
         "test": [dialogue("5", "joy"), dialogue("6", "neutral", "neutral")],
     }  # fmt: skip
     assert capsys.readouterr().err.splitlines() == [
-        "dev: emotions that are no class: awe (2), excited (1); taken as neutral",
-        "test: emotions that are no class: excited (1); taken as neutral",
+        "dev: the emotion 'awe' is no class; 2 utterances have it, taken as neutral",
+        "dev: the emotion 'excited' is no class; 1 utterances have it, taken as neutral",
+        "test: the emotion 'excited' is no class; 1 utterances have it, taken as neutral",
     ]
 
 
@@ -107,10 +118,10 @@ def test_conversations_with_unknown_emotions_are_skipped(capsys):
     assert kept == {
         "train": SPLITS["train"], "dev": SPLITS["dev"][2:], "test": SPLITS["test"][:1]
     }  # fmt: skip
-    assert capsys.readouterr().err.splitlines() == [
-        "dev: emotions that are no class: awe (2), excited (1); 2 conversations left out",
-        "test: emotions that are no class: excited (1); 1 conversations left out",
-    ]
+    *emotions, dev, test = capsys.readouterr().err.splitlines()
+    assert len(emotions) == 3
+    assert "2 utterances have it, so their conversations are skipped" in emotions[0]
+    assert (dev, test) == ("dev: 2 conversations are skipped", "test: 1 conversations are skipped")
     with pytest.raises(InputError, match=r"^dev: no conversation is left"):
         with_classes(SPLITS | {"dev": SPLITS["dev"][:2]}, CLASSES, config(unknown="skip"))
 
