@@ -23,7 +23,7 @@ from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import build_model, check_config, emotion_names, objective_of, to_json
+from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_input, vectors_key
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
@@ -99,15 +99,17 @@ def _train_and_evaluate(
     started: float,
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
-    save_description(workdir, config, encoder, corpus.tables, begun=checkpoints.last() is not None)
+    save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, own_places(mesh))
+        split: make_batches(
+            dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own_places(mesh)
+        )
         for split, dialogues in corpus.splits.items()
     }
     train, steps = batches["train"], len(batches["train"])
 
-    model = build_model(config, encoder.config)
+    model = build_model(config, encoder.config, corpus.emotions)
     optimizer = make_optimizer(config.optimizer, config.epochs * steps)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = _draw_parameters(model, init_key, train, encoder, corpus)
@@ -118,7 +120,6 @@ def _train_and_evaluate(
         make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
-    emotions = emotion_names(config)
 
     logger = (RunLogger if first_process() else SilentLogger)(
         workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
@@ -130,7 +131,7 @@ def _train_and_evaluate(
                 state, terms = train_step(state, root_key, put_batch(batch, mesh))
                 logger.step(progress.epoch * steps + step, terms)
             dev = score_split(score, state.params, batches["dev"], mesh)
-            numbers = evaluate_split(dev, None, emotions)
+            numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
             progress.epoch, progress.seconds = epoch, time.perf_counter() - started
@@ -140,8 +141,8 @@ def _train_and_evaluate(
     best = checkpoints.restore(progress.best_epoch, state).params
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
-        result = report(dev, test, config, emotions)
-        write_predictions(workdir, dev, test, result["threshold"], emotions)
+        result = report(dev, test, config, corpus.emotions)
+        write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))
 

@@ -8,15 +8,26 @@
 conversation has none.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
-from rpcl_jax.errors import InputError
-from rpcl_jax.files import written_whole
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.data.dialogue import (
+    Clip,
+    Dialogue,
+    Utterance,
+    check_clip,
+    check_dialogue,
+    check_unique,
+)
+from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.files import json_bytes, written_whole
+from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.shared import Reading, find_split
+
+_FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
+_ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -25,19 +36,17 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file is missing or malformed, or a conversation has no `pairs`.
     """
-    path = root / f"{split}.jsonl"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; write it with tools/convert.py and pass its folder as "
-            "--config.data.root"
-        )
+    path = find_split(root, _FILES, split, _ADVICE)
     dialogues = read_conversations(path)
-    for dialogue in dialogues:
-        if dialogue.pairs is None:
-            raise InputError(
-                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation "
-                "require it, write [] if there are none"
+    unlabelled = [dialogue.id for dialogue in dialogues if dialogue.pairs is None]
+    if unlabelled:
+        raise InputError(
+            *(
+                f"{path}: conversation {name} has no 'pairs'; training and evaluation require it, "
+                "write [] if there are none"
+                for name in unlabelled
             )
+        )
     return dialogues
 
 
@@ -67,52 +76,100 @@ def parse_objects(
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
-      labelled: whether to read emotions and pairs, if present.
+      labelled: whether to read emotions and pairs, if present. If not, the rest is read leniently;
+        see `parse_conversation`.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    dialogues = [
-        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
-        for number, item in enumerate(objects, 1)
-    ]
-    check_unique(dialogues, where)
+    mended = None if labelled else Counter[str]()
+    reading = Reading(where)
+    dialogues = []
+    for number, item in enumerate(objects, 1):
+        with reading.collected():
+            place = f"{where}: conversation number {number}"
+            dialogues.append(parse_conversation(item, place, mended, str(number), reading))
+    with reading.collected():
+        if labelled:
+            dialogues = reading.unique_dialogues(dialogues)
+        else:  # a prediction has a result for each
+            check_unique(dialogues, where)
+    reading.close()
     return dialogues
 
 
-def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool) -> Dialogue:
-    name = str(field(item, "id", (int, str), where))
+def parse_conversation(
+    item: Mapping[str, Any],
+    where: str,
+    mended: Counter[str] | None,
+    default: str,
+    reading: Reading | None = None,
+) -> Dialogue:
+    """Converts a conversation in this module's format to a dialogue.
+
+    Args:
+      item: the conversation.
+      where: file and place, with which messages start.
+      mended: None reads labels and accepts nothing but what the module's docstring describes. A
+        counter leaves labels unread and mends what is not needed for a prediction: see
+        `rpcl_jax.readers.objects`, which counts each kind of mending in it.
+      default: the id of a conversation that has none.
+      reading: of the file, where untidy labels are counted.
+
+    Raises:
+      InputError: the conversation is malformed or invalid; it has all of the faults.
+    """
+    labelled = mended is None
+    reading = reading or Reading(where)
+    name = identifier(item, "id", where, mended, default, (int, str))
     where = f"{where} (id {name})"
-    utterances = tuple(
-        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", labelled)
-        for t, turn in enumerate(field(item, "utterances", list, where), 1)
-    )
+    faults = Faults()
+    utterances = []
+    for t, turn in enumerate(field(item, "utterances", list, where), 1):
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, mended, reading))
     pairs = None
     if labelled and item.get("pairs") is not None:
-        entries = field(item, "pairs", list, where)
-        pairs = tuple(sorted(_parse_pair(entry, where) for entry in entries))
-    return check_dialogue(Dialogue(name, utterances, pairs), where)
+        entries = []
+        with faults.collected():
+            for entry in field(item, "pairs", list, where):
+                with faults.collected():
+                    entries.append(_parse_pair(entry, where))
+        pairs = reading.unique_pairs(entries)
+    faults.check()
+    return check_dialogue(Dialogue(name, tuple(utterances), pairs), where)
 
 
-def _parse_utterance(turn: Any, default: str, where: str, labelled: bool) -> Utterance:
-    speaker, text = (field(turn, key, str, where) for key in ("speaker", "text"))
-    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+def _parse_utterance(
+    turn: Any, default: str, where: str, mended: Counter[str] | None, reading: Reading
+) -> Utterance:
+    speaker, text = speech(turn, where, mended)
+    emotion = turn.get("emotion") if mended is None else None
     return Utterance(
-        default if name is None else field(turn, "id", str, where),
+        default if turn.get("id") is None else identifier(turn, "id", where, mended, default),
         speaker,
         text,
-        field(turn, "emotion", str, where) if labelled and emotion is not None else None,
-        clip if clip is None else _parse_clip(clip, f"{where}, its clip"),
+        emotion if emotion is None else reading.emotion(field(turn, "emotion", str, where)),
+        _parse_clip(turn.get("clip"), f"{where}, its clip", mended),
     )
 
 
-def _parse_clip(clip: Any, where: str) -> Clip:
-    video = field(clip, "video", str, where)
-    start, end = (
-        None if clip.get(key) is None else field(clip, key, (int, float), where)
-        for key in ("start", "end")
-    )
-    return Clip(video, start, end)
+def _parse_clip(clip: Any, where: str, mended: Counter[str] | None) -> Clip | None:
+    if clip is None:
+        return None
+    try:
+        video = field(clip, "video", str, where)
+        start, end = (
+            None if clip.get(key) is None else field(clip, key, (int, float), where)
+            for key in ("start", "end")
+        )
+        return check_clip(Clip(video, start, end), where)
+    except InputError:
+        if mended is None:
+            raise
+        mended["unusable clips (left out)"] += 1
+        return None
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:
@@ -178,6 +235,4 @@ def write_conversations(path: Path, dialogues: Iterable[Dialogue]) -> None:
     """Writes a file of conversations atomically; an existing file is replaced."""
     with written_whole(path) as file:
         for dialogue in dialogues:
-            line = json.dumps(dialogue_object(dialogue), ensure_ascii=False, allow_nan=False)
-            # A lone surrogate, which UTF-8 cannot encode, is written as JSON's escape \ud800.
-            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            file.write(json_bytes(dialogue_object(dialogue)))

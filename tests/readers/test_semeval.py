@@ -149,6 +149,17 @@ def test_ids_may_be_strings_and_a_video_names_its_utterance():
     assert [u.clip for u in filmed[0].utterances] == [None, Clip("dia80utt4"), None]
 
 
+@pytest.mark.parametrize("name", ["session1.mp4", "dia80utt4.mp4"])
+def test_utterances_may_share_a_video(name):
+    shared = changed()
+    for turn in shared["conversation"]:
+        turn["video_name"] = name
+    both = parse_conversations([shared, {**shared, "conversation_ID": 6}], "here")
+    assert [u.id for u in both[0].utterances] == ["dia5utt1", "dia5utt2", "dia5utt3"]
+    assert [u.id for u in both[1].utterances] == ["dia6utt1", "dia6utt2", "dia6utt3"]
+    assert {u.clip for dialogue in both for u in dialogue.utterances} == {Clip(name[:-4])}
+
+
 def without(key):
     return {k: v for k, v in CONVERSATION.items() if k != key}
 
@@ -165,16 +176,15 @@ def without(key):
         (changed(conversation={}), "'conversation' cannot be '{}'"),
         (changed(conversation=[]), "conversation 5 has no utterance"),
         (changed(conversation=["Hello"]), "utterance number 1: expected an object"),
-        (changed_turn(1, utterance_ID=3), "utterance number 2: its utterance_ID is 3"),
-        (changed_turn(0, utterance_ID=0), "utterance number 1: its utterance_ID is 0"),
+        (changed_turn(1, utterance_ID=3), "utterance number 2: its utterance_ID is '3'"),
+        (changed_turn(0, utterance_ID=0), "utterance number 1: its utterance_ID is '0'"),
         (changed_turn(0, utterance_ID=1.0), "'utterance_ID' cannot be '1.0'"),
         (changed_turn(1, speaker=None), "utterance number 2: it has no 'speaker'"),
         (changed_turn(1, speaker=" "), "utterance number 2: its 'speaker' is blank"),
         (changed_turn(1, text=None), "utterance number 2: it has no 'text'"),
         (changed_turn(1, text=7), "utterance number 2: 'text' cannot be '7'"),
         (changed_turn(1, emotion=None), "utterance number 2: it has no 'emotion'"),
-        (changed_turn(1, emotion="glee"), "utterance 2 has the unknown emotion 'glee'"),
-        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is duplicated"),
+        (changed_turn(1, emotion="a" * 41), "utterance 2 cannot have the emotion 'aaa"),
         (changed(**{"emotion-cause_pairs": "3_anger"}), "'emotion-cause_pairs' cannot be"),
         (changed(**{"emotion-cause_pairs": ["3_anger"]}), "3_anger is not a pair"),
         (changed(**{"emotion-cause_pairs": [["3_anger"]]}), "is not a pair; write it as"),
@@ -186,10 +196,6 @@ def without(key):
             changed(**{"emotion-cause_pairs": [["3_joy", "1"]]}),
             "a pair gives utterance 3 the emotion 'joy', but the utterance has 'anger'",
         ),
-        (
-            changed(**{"emotion-cause_pairs": [["3_anger", "1"], ["3_anger", "1"]]}),
-            "a pair of utterance 3 is duplicated",
-        ),
     ],
 )
 def test_malformed_conversations_are_refused_in_one_line(conversation, message):
@@ -200,8 +206,9 @@ def test_malformed_conversations_are_refused_in_one_line(conversation, message):
 def test_pairs_without_emotions_and_duplicated_ids_are_refused():
     with pytest.raises(InputError, match="1 of its 3 utterances have no emotion"):
         parse_conversations([changed_turn(1, emotion=None)], "here")
+    other = changed(**{"conversation_ID": "5", "emotion-cause_pairs": []})
     with pytest.raises(InputError, match=r"^here: conversation id 5 is duplicated"):
-        parse_conversations([CONVERSATION, changed(conversation_ID="5")], "here")
+        parse_conversations([CONVERSATION, other], "here")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +226,16 @@ def test_malformed_json_is_refused_with_its_position(tmp_path, text, place):
     path.write_text(text)
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {place} is not JSON[^\n]*$"):
         read_objects(path)
+
+
+def test_every_broken_line_is_listed(tmp_path):
+    path = tmp_path / "made.jsonl"
+    path.write_text('{"id": 1}\n{"id": 2\n\n{"id": 3}\n{"id": 4, "id": 4}\n')
+    with pytest.raises(InputError) as caught:
+        read_objects(path)
+    second, fifth = str(caught.value).splitlines()
+    assert second.startswith(f"{path}: line 2, column ")
+    assert fifth.startswith(f"{path}:5: cannot be read ('id' is duplicated)")
 
 
 def test_read_objects_takes_a_list_lines_or_one_object(tmp_path):
