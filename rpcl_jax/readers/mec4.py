@@ -11,20 +11,26 @@ from typing import Any, NamedTuple
 
 from rpcl_jax.data.dialogue import (
     EMOTIONAL,
-    EMOTIONS,
     LONGEST_FILM,
     NEUTRAL,
     Clip,
     Dialogue,
     Utterance,
     check_dialogue,
-    check_unique,
 )
-from rpcl_jax.errors import InputError
-from rpcl_jax.readers.mecad import emotion_name
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.shared import Reading, find_split
 
-_FILES = {"train": "train.json", "dev": "valid.json", "test": "test.json"}
+_FILES = {
+    "train": ["MEC4_text/train.json"],
+    "dev": ["MEC4_text/valid.json"],
+    "test": ["MEC4_text/test.json"],
+}
+_ADVICE = (
+    "request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass the folder that contains "
+    "MEC4_text as --config.data.root"
+)
 # A lookahead, so that matches may overlap.
 _MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\s*[:：]))")
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
@@ -54,12 +60,7 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file of the split is missing, or a file is malformed.
     """
-    path = root / "MEC4_text" / _FILES[split]
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass "
-            "the folder that contains MEC4_text as --config.data.root"
-        )
+    path = find_split(root, _FILES, split, _ADVICE)
     subtitles = root / "subtitles.json"
     return read_mec4(path, subtitles if subtitles.is_file() else None)
 
@@ -92,11 +93,15 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     times = read_objects(subtitles)[:1] if subtitles else []
     stretches = times[0] if times and isinstance(times[0], Mapping) else {}
-    dialogues = [
-        _parse_conversation(row, stretches, f"{path}: conversation number {number}")
-        for number, row in enumerate(rows, 1)
-    ]
-    check_unique(dialogues, str(path))
+    reading = Reading(str(path))
+    dialogues = []
+    for number, row in enumerate(rows, 1):
+        with reading.collected():
+            where = f"{path}: conversation number {number}"
+            dialogues.append(_parse_conversation(row, stretches, where, reading))
+    with reading.collected():
+        dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
@@ -176,7 +181,9 @@ def _find_marks(text: str) -> dict[int, list[_Mark]]:
     return marks
 
 
-def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> Dialogue:
+def _parse_conversation(
+    row: Any, stretches: Mapping[str, Any], where: str, reading: Reading
+) -> Dialogue:
     name = str(field(row, "dia_id", (int, str), where))
     where = f"{where} (dia_id {' '.join(name.split())})"
     length = str(field(row, "dia_len", (int, str), where))
@@ -186,9 +193,17 @@ def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> D
         )
     if "pairs" not in row:
         raise InputError(f"{where}: it has no 'pairs'; add it, empty if there are none")
-    turns = split_text(field(row, "text", str, where), int(length), where)
-    pairs = tuple(sorted(_parse_pairs(row["pairs"], where)))
-    emotions = _parse_emotions(row, len(turns), where)
+    faults = Faults()
+    turns: list[tuple[str, str]] = []
+    pairs: tuple[tuple[int, int], ...] = ()
+    emotions: list[str] = []
+    with faults.collected():
+        turns = split_text(field(row, "text", str, where), int(length), where)
+    with faults.collected():
+        pairs = reading.unique_pairs(_parse_pairs(row["pairs"], where))
+    with faults.collected():
+        emotions = _parse_emotions(row, int(length), where, reading)
+    faults.check()
     if not emotions:
         caused = {i for i, _ in pairs}
         emotions = [EMOTIONAL if t in caused else NEUTRAL for t in range(len(turns))]
@@ -214,7 +229,7 @@ def _parse_pairs(pairs: Any, where: str) -> list[tuple[int, int]]:
     return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(text)]
 
 
-def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str]:
+def _parse_emotions(row: Mapping[str, Any], length: int, where: str, reading: Reading) -> list[str]:
     """Returns the emotion categories, or an empty list if the row has none."""
     emotions = next((row[k] for k in ("emotions", "emotion") if row.get(k) is not None), None)
     if emotions is None:
@@ -224,14 +239,7 @@ def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str
             f"{where}: its emotions must be a list of {length} names, one per utterance; correct "
             "or remove it"
         )
-    names = [emotion_name(str(emotion)) for emotion in emotions]
-    for t, name in enumerate(names, 1):
-        if name not in EMOTIONS:
-            raise InputError(
-                f"{where}: the emotion {name[:40]!r} of utterance {t} is unknown; use one of "
-                f"{', '.join(EMOTIONS)}"
-            )
-    return names
+    return [reading.emotion(str(emotion)) for emotion in emotions]
 
 
 def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:

@@ -1,8 +1,7 @@
 """Functions shared by the readers of JSON.
 
-What a corpus for training contains must be right. In conversations whose pairs are to be predicted,
-everything is mended that a prediction can do without, and counted by its kind in a `Counter`:
-speakers and texts that are missing or blank, numbers in place of strings, times that are no times.
+What is trained on must be right. In conversations for a prediction, `Reading.mended` counts what is
+mended: speakers and texts that are missing or blank, numbers in place of strings, unusable clips.
 """
 
 import json

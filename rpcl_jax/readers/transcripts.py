@@ -20,6 +20,7 @@ from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers import conversations, semeval
 from rpcl_jax.readers.objects import parse_json
+from rpcl_jax.readers.shared import Reading
 
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
 _LINES = {".jsonl", ".ndjson"}
@@ -69,9 +70,10 @@ def parse(item: dict[str, Any], place: str, mended: Counter[str]) -> Dialogue:
     Raises:
       InputError: the conversation is malformed.
     """
+    reading = Reading(place, mended)
     if conversations.is_ours(item):
-        return conversations.parse_conversation(item, place, mended, "1")
-    return semeval.parse_conversation(item, place, False, mended, "1")
+        return conversations.parse_conversation(item, place, False, reading, "1")
+    return semeval.parse_conversation(item, place, False, reading, "1")
 
 
 def describe(mended: Counter[str]) -> str:
