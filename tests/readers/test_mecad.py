@@ -11,7 +11,7 @@ from shared import MECAD, needs_mecad
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.mecad import EVIDENCE, emotion_name, read_mecad, read_split
+from rpcl_jax.readers.mecad import EVIDENCE, read_evidence, read_split
 
 CONTENT: dict[str, Any] = {
     "kettle_1": [
@@ -97,7 +97,7 @@ def test_files_of_the_splits(tmp_path):
     ],
 )
 def test_ids_and_clips(tmp_path, changes, name, clip):
-    utterance = read_mecad(write(tmp_path, changed(**changes)))[0].utterances[2]
+    utterance = read_evidence(write(tmp_path, changed(**changes)))[0].utterances[2]
     assert (utterance.id, utterance.clip) == (name, clip)
 
 
@@ -112,7 +112,7 @@ def test_ids_and_clips(tmp_path, changes, name, clip):
     ],
 )
 def test_evidence(tmp_path, changes, pairs):
-    assert read_mecad(write(tmp_path, changed(**changes)))[0].pairs == pairs
+    assert read_evidence(write(tmp_path, changed(**changes)))[0].pairs == pairs
 
 
 def test_emotion_names():
@@ -158,7 +158,7 @@ def test_emotion_names():
 def test_malformed_files_are_refused_in_one_line(tmp_path, content, message):
     path = write(tmp_path, content)
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):
-        read_mecad(path)
+        read_evidence(path)
 
 
 @needs_mecad
