@@ -173,7 +173,10 @@ def changed(t=None, **changes):
         (changed(2, clip={"start": 1}), ".*number 3, its clip: it has no 'video'"),
         (changed(2, clip={"video": "x", "start": "1"}), ".*its clip: 'start' cannot be '1'"),
         (changed(2, clip={"video": "x", "start": True}), ".*its clip: 'start' cannot be 'True'"),
-        (changed(2, clip={"video": "x", "start": -1}), ".*clip of utterance 3 runs from -1 to None"),
+        (
+            changed(2, clip={"video": "x", "start": -1}),
+            ".*clip of utterance 3 runs from -1 to None",
+        ),
         (changed(2, clip={"video": "x", "start": 2, "end": 2}), ".*utterance 3 runs from 2 to 2"),
         (changed(2, clip={"video": "x", "start": 0, "end": float("nan")}), ".*from 0 to nan"),
         (changed(pairs="3,1"), r" \(id 1\): 'pairs' cannot be '3,1'"),
