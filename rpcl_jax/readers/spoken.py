@@ -113,7 +113,7 @@ def _named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     return "", line
 
 
-def read_plain(text: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_plain(text: str, name: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the conversations of a text in which lines are `Name: words`, with their places.
 
     A line without a name continues the turn before it. An empty line before a name begins another
@@ -121,7 +121,8 @@ def read_plain(text: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Args:
       text: of the file, with "\\n" as line break.
-      where: the name of the file.
+      name: of the file: the id of the first conversation; the second is `name`-2.
+      where: the path of the file.
 
     Raises:
       InputError: fewer than a quarter of the lines begin with a name.
@@ -132,17 +133,17 @@ def read_plain(text: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line:
             after_gap = True
             continue
-        name, words = _named(line)
+        speaker, words = _named(line)
         for before in (_DATE.match(line), _DASH.match(line)):
-            if not name and before:
-                name, words = _named(line[before.end() :])
-        named, filled = named + bool(name), filled + 1
+            if not speaker and before:
+                speaker, words = _named(line[before.end() :])
+        named, filled = named + bool(speaker), filled + 1
         # What comes before the first name, perhaps a title, belongs to the first conversation.
-        if not conversations or (after_gap and name and conversations[-1][1][-1]["speaker"]):
+        if not conversations or (after_gap and speaker and conversations[-1][1][-1]["speaker"]):
             conversations.append((number, []))
         turns = conversations[-1][1]
-        if name or not turns:
-            turns.append({"speaker": name, "text": words if name else line})
+        if speaker or not turns:
+            turns.append({"speaker": speaker, "text": words if speaker else line})
         else:
             turns[-1]["text"] = f"{turns[-1]['text']} {line}".strip()
         after_gap = False
@@ -153,5 +154,6 @@ def read_plain(text: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
         )
     if all(len(turns) == 1 for _, turns in conversations):
         conversations = [(conversations[0][0], [turns[0] for _, turns in conversations])]
-    for number, turns in conversations:
-        yield f"{where}:{number}", {"utterances": turns}
+    for k, (number, turns) in enumerate(conversations, 1):
+        own = name if k == 1 else f"{name}-{k}"
+        yield f"{where}:{number}", {"id": own, "utterances": turns}

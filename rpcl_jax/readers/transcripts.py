@@ -98,7 +98,7 @@ def parse(
 
 def describe(mended: Counter[str]) -> str:
     """Returns what was mended as one line, "" if nothing was."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(mended.items()) if count)
+    return "; ".join(f"{kind}: {count}" for kind, count in sorted(mended.items()) if count)
 
 
 def _suffix(file: Path) -> str:
@@ -158,7 +158,7 @@ def _contents(
     elif is_table(text.partition("\n")[0]):
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     else:
-        yield from read_plain(whole, str(path))
+        yield from read_plain(whole, name, str(path))
 
 
 def _json_conversations(
@@ -212,7 +212,7 @@ def _decoded(data: bytes, where: str, mended: Counter[str]) -> str:
         with contextlib.suppress(UnicodeDecodeError):
             if beyond < len(data) / 3:
                 text = data.decode("cp1252")
-                mended["lines that are not UTF-8 (read as Windows-1252)"] += 1
+                mended["lines or files not in UTF-8 (read as Windows-1252)"] += 1
                 return text
         raise InputError(f"{where}: byte {error.start} is not UTF-8; save it as UTF-8") from error
 
