@@ -1,11 +1,11 @@
 """Conversations as every reader returns them, and the checks that they have passed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 
 NEUTRAL = "neutral"
 # The seven emotion categories of ECF and of SemEval-2024 Task 3, under the names that all readers
@@ -75,50 +75,50 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
         is no name; a pair points outside the dialogue; only some utterances of a dialogue with
         pairs have an emotion; or a clip does not end after it starts. It has all of these faults.
     """
-    faults = [f"{where}: {fault}" for fault in _faults(dialogue)]
-    if faults:
-        raise InputError(*faults)
-    return dialogue
+    faults = Faults()
 
+    def fault(what: str) -> None:
+        faults.messages.append(f"{where}: {what}")
 
-def _faults(dialogue: Dialogue) -> Iterator[str]:
     ids = [utterance.id for utterance in dialogue.utterances]
     if not ids:
-        yield f"conversation {dialogue.id} has no utterance; remove it"
+        raise InputError(f"{where}: conversation {dialogue.id} has no utterance; remove it")
     for utterance_id, count in Counter(ids).items():
         if not utterance_id.isprintable():  # a tab or line break would corrupt feature tables
-            yield (
+            fault(
                 f"utterance id {utterance_id!r} contains characters that are not printable; "
                 "choose another id"
             )
         if count > 1:
-            yield f"utterance id {utterance_id} is duplicated; ids must be unique"
+            fault(f"utterance id {utterance_id} is duplicated; ids must be unique")
     emotions = [utterance.emotion for utterance in dialogue.utterances]
     for t, emotion in enumerate(emotions, 1):
         if emotion is not None and not is_emotion_name(emotion):
-            yield (
+            fault(
                 f"utterance {t} cannot have the emotion {emotion[:40]!r}; write a name such as "
                 f"{', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
             )
     for t, utterance in enumerate(dialogue.utterances, 1):
         clip = utterance.clip
         if clip is not None and not is_stretch(clip.start, clip.end):
-            yield (
+            fault(
                 f"the clip of utterance {t} runs from {clip.start} to {clip.end}; give a start of "
                 "at least 0 and a later end, in seconds, or leave them out"
             )
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
-        yield (
+        fault(
             f"conversation {dialogue.id} has pairs, but {len(emotions) - labelled} of its "
             f"{len(emotions)} utterances have no emotion; label all or none"
         )
     for i, j in dialogue.pairs or ():
         if not (0 <= i < len(ids) and 0 <= j < len(ids)):
-            yield (
+            fault(
                 f"pair ({i + 1},{j + 1}) points outside the conversation of {len(ids)} utterances; "
                 "correct or remove it"
             )
+    faults.check()
+    return dialogue
 
 
 def is_emotion_name(name: str) -> bool:

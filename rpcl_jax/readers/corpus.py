@@ -119,7 +119,8 @@ def named_emotions(config: ConfigDict) -> tuple[str, ...]:
         return BINARY
     names = [emotion_name(name) for name in choice.split(",")]
     emotions = [name for name in names if name != NEUTRAL]
-    if not (emotions and all(map(is_emotion_name, names)) and len(set(names)) == len(names)):
+    valid = "," in choice and all(map(is_emotion_name, names)) and emotions
+    if not valid or len(set(names)) < len(names):
         raise InputError(
             f"config.data.emotions: {choice!r} is no list of emotions; it may be auto, binary or "
             "different names with commas between them, such as neutral,joy,sadness"

@@ -67,6 +67,8 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
             with reading.collected():
                 dialogues.append(_read_conversation(lines, start, number, length, path, reading))
             start += 2 + length
+            if reading.messages and _HEADER.fullmatch("".join(lines[start:][:1]).strip()) is None:
+                break  # out of step, by a fault that is among them
         dialogues = reading.unique_dialogues(dialogues)
     reading.close()
     return dialogues
@@ -82,6 +84,8 @@ def _read_header(lines: list[str], start: int, path: Path) -> tuple[str, int]:
         )
     number, length = header[1], int(header[2])
     if start + 2 + length > len(lines):
+        # If the line of pairs is missing, that is the reason.
+        _read_pairs("".join(lines[start + 1 : start + 2]).strip(), f"{path}:{start + 2}")
         raise InputError(
             f"{path}:{len(lines)}: the file ends within conversation {number}, which has "
             f"{length} utterances according to line {start + 1}; {_GET_IT}"

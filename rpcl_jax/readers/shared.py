@@ -107,8 +107,8 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
     if split != "train" and existing("train"):
         # Without dev, test is kept.
         cut = "train,test --cut=90,10" if split == "dev" else "train --cut=80,10,10"
-        advice = (
-            f"put the {split} split there, or cut it off the training split by tools/convert.py "
-            f"--splits={cut} (docs/data.md)"
+        advice += (
+            f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
+            "(docs/data.md)"
         )
     raise InputError(f"{missing}: not found; {advice}")
