@@ -155,7 +155,7 @@ def _contents(
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     elif _suffix(path) in (".srt", ".vtt") or is_subtitle(text):
         yield str(path), read_subtitles(whole.lstrip(), name, str(path))
-    elif is_table(text.partition("\n")[0]):
+    elif is_table(whole.partition("\n")[0]):
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     else:
         yield from read_plain(whole, name, str(path))
@@ -171,8 +171,11 @@ def _json_conversations(
             turns.append(item)
         elif isinstance(item, dict) and isinstance(item.get("segments"), list):
             segments = item["segments"]
-            if not all(isinstance(segment, dict) for segment in segments):
-                yield place, InputError(f"{place}: its segments are no objects; check the file")
+            if not (segments and all(isinstance(segment, dict) for segment in segments)):
+                yield (
+                    place,
+                    InputError(f"{place}: its 'segments' are not those of Whisper; check it"),
+                )
             else:
                 own = name if number == 1 else f"{name}-{number}"
                 yield from ((place, found) for _, found in group_turns(segments, own, place))
@@ -242,7 +245,7 @@ def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator
             for k, line in enumerate(whole.split(b"\n"), number)
             if not _is_empty(line)
         ]
-        if not any(isinstance(item, dict) for _, item in later):
+        if whole.lstrip()[:1] != b"{" or not any(isinstance(item, dict) for _, item in later):
             raise
         yield from later
         return
@@ -256,7 +259,7 @@ def _is_empty(line: bytes) -> bool:
 
 def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tuple[str, Any]:
     try:
-        return f"{path}:{number}", _loaded(line, path, number, mended)
+        return f"{path}:{number}", _loaded(line.rstrip(), path, number, mended)
     except InputError as error:
         return f"{path}:{number}", error
 
