@@ -56,7 +56,7 @@ def test_web_captions_of_meetings(tmp_path):
     # As Teams writes them: cues have names, speakers are voices, a cue may have two.
     teams = (
         "WEBVTT\r\n\r\n5f0c-aa/12-0\r\n00:00:03.459 --> 00:00:05.159\r\n<v Lee, Ann>Did you &amp; "
-        "Bo hear</v>\r\n\r\n5f0c-aa/13-0\r\n00:00:05.200 --> 00:00:09.000 align:start position:0%\r\n"
+        "Bo hear</v>\r\n\r\n5f0c-aa/13-0\r\n00:00:05.200 --> 00:00:09.000 align:start\r\n"
         "<v.loud Bo>No.\r\nAnd you?</v>\r\n<v Lee, Ann>Yes.</v>\r\n"
     )
     assert read(tmp_path / "teams.vtt", teams) == [[
@@ -128,12 +128,12 @@ def plain(path, text):
 
 def test_names_and_words(tmp_path):
     text = (
-        "Ann Lee:  Did you hear: the job?\r\nDr. Bo-2 (host): They gave it\r\nto one\r\nelse: Cy\r\n"
+        "Ann Lee:  Did you hear: it?\r\nDr. Bo-2 (host): They gave\r\nit to one\r\nelse: Cy\r\n"
         "张三：你好\r\n[SPEAKER_00]: Hm.\r\n[00:01:05] Ann Lee: At 10:30 we left.\r\n"
         "00:01:06.5 Bo: See http://x.org\r\n12/31/20, 9:41 PM - Cy: Yes\r\n- Ann Lee: No\r\nBo:\r\n"
     )
     expected = [
-        ("Ann Lee", "Did you hear: the job?"), ("Dr. Bo-2 (host)", "They gave it to one"),
+        ("Ann Lee", "Did you hear: it?"), ("Dr. Bo-2 (host)", "They gave it to one"),
         ("else", "Cy"), ("张三", "你好"), ("SPEAKER_00", "Hm."), ("Ann Lee", "At 10:30 we left."),
         ("Bo", "See http://x.org"), ("Cy", "Yes"), ("Ann Lee", "No"), ("Bo", ""),
     ]  # fmt: skip

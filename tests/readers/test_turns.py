@@ -124,8 +124,16 @@ def test_one_bad_row_costs_one_conversation(tmp_path):
 
 def utterance(name, root="a", reply=None, time=None):
     """A line of `utterances.jsonl` as ConvoKit documents it."""
-    return {"id": name, "conversation_id": root, "text": f"{name}!", "speaker": f"s-{name}",
-            "meta": {"score": math.nan}, "reply-to": reply, "timestamp": time, "vectors": []}  # fmt: skip
+    return {
+        "id": name,
+        "conversation_id": root,
+        "text": f"{name}!",
+        "speaker": f"s-{name}",
+        "meta": {"score": math.nan},
+        "reply-to": reply,
+        "timestamp": time,
+        "vectors": [],
+    }
 
 
 def texts(*turns):
