@@ -5,8 +5,10 @@ python tools/convert.py --config=configs/ecf.py --out=runs/ecf [--splits=dev] [-
 Writes OUT/train.jsonl, OUT/dev.jsonl and OUT/test.jsonl, one conversation per line, and replaces
 existing files. The config names the benchmark; `--config.data.root=FOLDER` is where it lies.
 `--cut` shuffles the conversations of all splits and cuts them into new train, dev and test splits
-in these proportions, for data without splits or with only one of them. The files contain the
-texts, so keep them only where the corpus may be kept.
+in these proportions, for data without splits or with only one of them. With two proportions
+(`--splits=train,test --cut=90,10`), the others are cut into train and dev, and test is kept. The
+same data are always cut in the same way. The files contain the texts, so keep them only where the
+corpus may be kept.
 """
 
 from pathlib import Path
@@ -23,7 +25,7 @@ from rpcl_jax.run.command_line import require_config, run_command
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the files.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to convert; others may be missing.")
-_CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test.")
+_CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test or train,dev.")
 
 
 def main() -> None:
@@ -40,9 +42,10 @@ def _check_flags() -> None:
 def _convert() -> None:
     splits = load_splits(_CONFIG.value, _SPLITS.value)
     if _CUT.value:
-        everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
-        check_unique(everything, ",".join(splits))
-        splits = cut_anew(everything, _CUT.value)
+        check_unique([d for dialogues in splits.values() for d in dialogues], ",".join(splits))
+        kept = {"test": splits.pop("test")} if len(_CUT.value) == 2 and "test" in splits else {}
+        others = [dialogue for dialogues in splits.values() for dialogue in dialogues]
+        splits = cut_anew(others, _CUT.value) | kept
     for split, dialogues in splits.items():
         path = Path(_OUT.value) / f"{split}.jsonl"
         write_conversations(path, dialogues)
