@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import re
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from rpcl_jax.data.dialogue import Dialogue
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, semeval
+from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.objects import parse_json
 from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
@@ -94,6 +96,69 @@ def parse(
         optional = None if labelled else False
         dialogue = semeval.parse_conversation(item, place, optional, reading, "1")
     return dialogue
+
+
+def read_dialogues(path: Path) -> list[Dialogue]:
+    """Reads all conversations of a file or a folder without labels; says on stderr what it mended.
+
+    Raises:
+      InputError: a conversation cannot be read, or there is none. It has all that is wrong.
+    """
+    mended = Counter[str]()
+    faults = Faults()
+    dialogues = []
+    for place, item in conversations_in(path, mended):
+        with faults.collected():
+            if isinstance(item, InputError):
+                raise item
+            dialogues.append(parse(item, place, Counter()))
+    faults.check()
+    if not dialogues:
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
+    report(mended)
+    return dialogues
+
+
+def convert(source: Path, target: Path) -> tuple[int, int]:
+    """Writes the conversations of a file or a folder in our format, with the labels they have.
+
+    What cannot be read is left out and named on stderr, and so is what was mended.
+
+    Args:
+      source: see `conversations_in`.
+      target: file of JSON lines, replaced if it exists.
+
+    Returns:
+      The number of conversations that were written, and of those that were not.
+
+    Raises:
+      InputError: there is no such file, or nothing in it can be read; then nothing is written.
+    """
+    mended = Counter[str]()
+    counts = Counter[bool]()
+
+    def readable() -> Iterator[Dialogue]:
+        for place, item in conversations_in(source, mended):
+            try:
+                if isinstance(item, InputError):
+                    raise item
+                yield parse(item, place, Counter(), labelled=True)
+                counts[True] += 1
+            except InputError as error:
+                counts[False] += 1
+                print(f"cannot be read: {error}", file=sys.stderr)
+        if not counts[True]:
+            raise InputError(f"{source}: no conversation can be read, so nothing was written")
+
+    write_conversations(target, readable())
+    report(mended)
+    return counts[True], counts[False]
+
+
+def report(mended: Counter[str]) -> None:
+    """Prints what was mended to stderr, if anything was."""
+    if describe(mended):
+        print(f"mended: {describe(mended)}", file=sys.stderr)
 
 
 def describe(mended: Counter[str]) -> str:
