@@ -96,7 +96,7 @@ def test_transcripts_become_our_format(tmp_path):
     with pytest.raises(InputError, match="its 'text' is blank"):
         load_splits(config, ["test"])
     (tmp_path / "test.jsonl").write_text('{"utterances": 5}\n{\n')
-    with pytest.raises(InputError, match=r"test\.jsonl:1: .*\n.*test\.jsonl: line 2, column 2"):
+    with pytest.raises(InputError, match=r"test\.jsonl:1 .*\n.*test\.jsonl: line 2, column 2"):
         load_splits(config, ["test"], labelled=False)
     assert not convert(source / "b.srt", tmp_path / "b.jsonl")[1]
     with pytest.raises(InputError, match=r"d\.json: no conversation can be read, so nothing was"):
