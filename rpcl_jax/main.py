@@ -5,6 +5,7 @@
 """
 
 import signal
+import time
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
@@ -14,6 +15,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import require_config, run_command
 
@@ -35,6 +37,9 @@ _FEATURES = flags.DEFINE_string(
 )
 _CLIPS = flags.DEFINE_string(
     "clips", "", "predict: folder with the clips of the input, from which features are extracted."
+)
+_STRICT = flags.DEFINE_bool(
+    "strict", False, "predict: predict nothing unless every conversation can be read."
 )
 
 
@@ -75,8 +80,21 @@ def _run() -> None:
         from rpcl_jax.predict import predict_file
 
         features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
-        count = predict_file(workdir, Path(_INPUT.value), Path(_OUTPUT.value), features, clips)
-        print(f"{_OUTPUT.value}: {count} pairs")
+        started = time.perf_counter()
+        done = predict_file(
+            workdir, Path(_INPUT.value), Path(_OUTPUT.value), features, clips, _STRICT.value
+        )
+        seconds = time.perf_counter() - started
+        print(
+            f"{_OUTPUT.value}: {done.pairs} pairs in {done.conversations} conversations, "
+            f"{done.utterances} utterances in {seconds:.0f} s, "
+            f"{done.utterances / seconds:.0f} utterances/s"
+        )
+        if done.rejected:
+            raise InputError(
+                f"{_INPUT.value}: {done.rejected} conversations cannot be read; the others are in "
+                f"{_OUTPUT.value}"
+            )
         return
     if _MODE.value == "evaluate":
         from rpcl_jax.evaluate import evaluate_run
