@@ -34,17 +34,25 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def json_bytes(value: Any, indent: int | None = None) -> bytes:
+    """Returns JSON in UTF-8 with a line break at its end; without `indent` it is one line.
+
+    A lone surrogate, which UTF-8 cannot encode, is written as JSON's escape \\ud800.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Writes a JSON file, whole or not at all."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     with written_whole(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(json_bytes(value, indent))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
+    """Writes a text file in UTF-8, whole or not at all; lone surrogates are left out."""
     with written_whole(path) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "ignore"))
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:

@@ -26,8 +26,8 @@ CLIP_ENDINGS = _FILMS + _SOUNDS
 class Clip:
     """The media file, and the span in it, that belong to an utterance.
 
-    `video` is the file's name, without folder or extension. `start` and `end` are in seconds, or
-    both None if the utterance is the whole file.
+    `video` is the file's name, without folder or extension. `start` and `end` are in seconds; None
+    is the start or the end of the file.
     """
 
     video: str
@@ -97,13 +97,8 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
                 f"use one of {', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
             )
     for t, utterance in enumerate(dialogue.utterances, 1):
-        clip = utterance.clip or Clip("")
-        stretch = (clip.start, clip.end)
-        if stretch != (None, None) and not _is_stretch(*stretch):
-            raise InputError(
-                f"{where}: the clip of utterance {t} runs from {clip.start} to {clip.end}; give "
-                "a start of at least 0 and a later end, in seconds, or neither"
-            )
+        if utterance.clip is not None:
+            check_clip(utterance.clip, f"{where}: the clip of utterance {t}")
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
         raise InputError(
@@ -122,8 +117,19 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
     return dialogue
 
 
-def _is_stretch(start: float | None, end: float | None) -> bool:
-    return start is not None and end is not None and 0 <= start < end < LONGEST_FILM
+def check_clip(clip: Clip, where: str) -> Clip:
+    """Returns `clip` if its times are valid; `where` is what the message starts with.
+
+    Raises:
+      InputError: it does not end after it starts, or the times are not seconds of a film.
+    """
+    start, end = 0.0 if clip.start is None else clip.start, clip.end
+    if not (0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)):
+        raise InputError(
+            f"{where} runs from {clip.start} to {clip.end}; give a start of at least 0 and a "
+            "later end, in seconds, or leave them out"
+        )
+    return clip
 
 
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:

@@ -8,15 +8,22 @@
 conversation has none.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import (
+    Clip,
+    Dialogue,
+    Utterance,
+    check_clip,
+    check_dialogue,
+    check_unique,
+)
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import written_whole
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.files import json_bytes, written_whole
+from rpcl_jax.readers.objects import field, identifier, read_objects, speech
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -67,24 +74,42 @@ def parse_objects(
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
-      labelled: whether to read emotions and pairs, if present.
+      labelled: whether to read emotions and pairs, if present. If not, the rest is read leniently;
+        see `parse_conversation`.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
+    mended = None if labelled else Counter[str]()
     dialogues = [
-        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
+        parse_conversation(item, f"{where}: conversation number {number}", mended, str(number))
         for number, item in enumerate(objects, 1)
     ]
     check_unique(dialogues, where)
     return dialogues
 
 
-def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool) -> Dialogue:
-    name = str(field(item, "id", (int, str), where))
+def parse_conversation(
+    item: Mapping[str, Any], where: str, mended: Counter[str] | None, default: str
+) -> Dialogue:
+    """Converts a conversation in this module's format to a dialogue.
+
+    Args:
+      item: the conversation.
+      where: file and place, with which messages start.
+      mended: None reads labels and accepts nothing but what the module's docstring describes. A
+        counter leaves labels unread and mends what is not needed for a prediction: see
+        `rpcl_jax.readers.objects`, which counts each kind of mending in it.
+      default: the id of a conversation that has none.
+
+    Raises:
+      InputError: the conversation is malformed or invalid.
+    """
+    labelled = mended is None
+    name = identifier(item, "id", where, mended, default, (int, str))
     where = f"{where} (id {name})"
     utterances = tuple(
-        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", labelled)
+        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", mended)
         for t, turn in enumerate(field(item, "utterances", list, where), 1)
     )
     pairs = None
@@ -94,25 +119,33 @@ def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool) -> 
     return check_dialogue(Dialogue(name, utterances, pairs), where)
 
 
-def _parse_utterance(turn: Any, default: str, where: str, labelled: bool) -> Utterance:
-    speaker, text = (field(turn, key, str, where) for key in ("speaker", "text"))
-    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+def _parse_utterance(turn: Any, default: str, where: str, mended: Counter[str] | None) -> Utterance:
+    speaker, text = speech(turn, where, mended)
+    emotion = turn.get("emotion") if mended is None else None
     return Utterance(
-        default if name is None else field(turn, "id", str, where),
+        default if turn.get("id") is None else identifier(turn, "id", where, mended, default),
         speaker,
         text,
-        field(turn, "emotion", str, where) if labelled and emotion is not None else None,
-        clip if clip is None else _parse_clip(clip, f"{where}, its clip"),
+        emotion if emotion is None else field(turn, "emotion", str, where),
+        _parse_clip(turn.get("clip"), f"{where}, its clip", mended),
     )
 
 
-def _parse_clip(clip: Any, where: str) -> Clip:
-    video = field(clip, "video", str, where)
-    start, end = (
-        None if clip.get(key) is None else field(clip, key, (int, float), where)
-        for key in ("start", "end")
-    )
-    return Clip(video, start, end)
+def _parse_clip(clip: Any, where: str, mended: Counter[str] | None) -> Clip | None:
+    if clip is None:
+        return None
+    try:
+        video = field(clip, "video", str, where)
+        start, end = (
+            None if clip.get(key) is None else field(clip, key, (int, float), where)
+            for key in ("start", "end")
+        )
+        return check_clip(Clip(video, start, end), where)
+    except InputError:
+        if mended is None:
+            raise
+        mended["unusable clips (left out)"] += 1
+        return None
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:
@@ -178,6 +211,4 @@ def write_conversations(path: Path, dialogues: Iterable[Dialogue]) -> None:
     """Writes a file of conversations atomically; an existing file is replaced."""
     with written_whole(path) as file:
         for dialogue in dialogues:
-            line = json.dumps(dialogue_object(dialogue), ensure_ascii=False, allow_nan=False)
-            # A lone surrogate, which UTF-8 cannot encode, is written as JSON's escape \ud800.
-            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            file.write(json_bytes(dialogue_object(dialogue)))

@@ -1,11 +1,19 @@
-"""Functions shared by the readers of JSON."""
+"""Functions shared by the readers of JSON.
+
+What a corpus for training contains must be right. In conversations whose pairs are to be predicted,
+everything is mended that a prediction can do without, and counted by its kind in a `Counter`:
+speakers and texts that are missing or blank, numbers in place of strings, times that are no times.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rpcl_jax.errors import InputError
+
+UNKNOWN_SPEAKER = "unknown"
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
@@ -32,13 +40,22 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     objects = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            try:
-                objects.append(_parse(line))
-            except json.JSONDecodeError as error:
-                raise _not_json(path, number, error) from error
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}:{number}: cannot be read ({error}); fix it") from error
+            objects.append(parse_json(line, str(path), number))
     return objects
+
+
+def parse_json(text: str, where: str, first: int = 1) -> Any:
+    """Returns the value of a JSON text, which starts in line `first` of the file `where`.
+
+    Raises:
+      InputError: it is not JSON, or a key of an object is duplicated.
+    """
+    try:
+        return _parse(text)
+    except json.JSONDecodeError as error:
+        raise _not_json(where, first - 1 + error.lineno, error) from error
+    except (ValueError, RecursionError) as error:  # duplicate key, huge number, deep nesting
+        raise InputError(f"{where}:{first}: cannot be read ({error}); correct it") from error
 
 
 def _parse(text: str) -> Any:
@@ -54,7 +71,7 @@ def _without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(items)
 
 
-def _not_json(path: Path, line: int, error: json.JSONDecodeError) -> InputError:
+def _not_json(path: Path | str, line: int, error: json.JSONDecodeError) -> InputError:
     return InputError(
         f"{path}: line {line}, column {error.colno} is not JSON ({error.msg}); give a list of "
         "conversations or one conversation per line"
@@ -83,3 +100,74 @@ def field(item: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
     if isinstance(value, str) and not value.strip():
         raise InputError(f"{where}: its {key!r} is blank; fill it in")
     return value
+
+
+def said(
+    item: Any,
+    key: str,
+    where: str,
+    mended: Counter[str] | None,
+    kind: type | tuple[type, ...] = str,
+) -> str:
+    """Returns the string `item[key]`.
+
+    Args:
+      item, key, where: as for `field`.
+      mended: None is as strict as `field`. With a counter, a number becomes a string, and what is
+        missing or blank becomes "".
+      kind: what is accepted as it is.
+
+    Raises:
+      InputError: as `field`; with a counter, only if the value is neither string nor number.
+    """
+    if mended is None:
+        return str(field(item, key, kind, where))
+    if isinstance(item, Mapping) and _is_blank(item.get(key)):
+        return ""
+    value = field(item, key, (str, int, float), where)
+    if not isinstance(value, kind):
+        mended[f"numbers as {key}"] += 1
+    elif (
+        isinstance(value, str)
+        and not value.isprintable()
+        and any("\ud800" <= c <= "\udfff" for c in value)
+    ):
+        mended["half characters (lone surrogates)"] += 1
+    return str(value)
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether there is nothing; pandas writes NaN for it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def identifier(
+    item: Any,
+    key: str,
+    where: str,
+    mended: Counter[str] | None,
+    default: str,
+    kind: type | tuple[type, ...] = str,
+) -> str:
+    """Returns the id `item[key]` as `said` does.
+
+    With a counter, `default` stands for one that is missing or blank, and "_" for characters that
+    would break a feature table.
+    """
+    name = said(item, key, where, mended, kind) or default
+    return name if mended is None else "".join(c if c.isprintable() else "_" for c in name)
+
+
+def speech(turn: Any, where: str, mended: Counter[str] | None) -> tuple[str, str]:
+    """Returns speaker and text of an utterance.
+
+    With a counter, all utterances without a speaker have the same one, UNKNOWN_SPEAKER.
+
+    Raises:
+      InputError: as `said`.
+    """
+    speaker, text = (said(turn, key, where, mended) for key in ("speaker", "text"))
+    if mended is not None:
+        mended[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
+        mended["empty utterances"] += not text
+    return speaker or UNKNOWN_SPEAKER, text

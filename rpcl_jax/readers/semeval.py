@@ -1,5 +1,8 @@
 """The JSON format of SemEval-2024 Task 3: reads conversations and writes pairs."""
 
+import dataclasses
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ from rpcl_jax.data.dialogue import (
     clip_name,
 )
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.objects import field, identifier, read_objects, speech
 
+_ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"
 CONFIDENCES = "pair_confidences"
 
@@ -43,39 +47,68 @@ def parse_conversations(
         several spans of words in one cause utterance are one pair.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
+        If ignored, the rest is read leniently; see `parse_conversation`.
 
     Returns:
-      The dialogues in the same order. If an utterance has a video, its id is the video's name
-      without the extension and its clip the whole video; otherwise its id is
-      `dia<conversation_ID>utt<utterance_ID>`.
+      The dialogues in the same order. If an utterance has a video, its clip is the whole video. Its
+      id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its video where that is of this
+      form and names no other utterance of the conversation: those are the keys of ECF's tables.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
+    mended = Counter[str]() if labelled is False else None
     dialogues = [
-        _parse_conversation(item, f"{where}: conversation number {number}", labelled)
+        parse_conversation(
+            item, f"{where}: conversation number {number}", labelled, mended, str(number)
+        )
         for number, item in enumerate(objects, 1)
     ]
     check_unique(dialogues, where)
     return dialogues
 
 
-def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool | None) -> Dialogue:
-    number = field(item, "conversation_ID", (int, str), where)
+def parse_conversation(
+    item: Mapping[str, Any],
+    where: str,
+    labelled: bool | None,
+    mended: Counter[str] | None,
+    default: str,
+) -> Dialogue:
+    """Converts a conversation as `parse_conversations` does.
+
+    Args:
+      item: the conversation.
+      where: file and place, with which messages start.
+      labelled: as there.
+      mended: a counter of what is mended; see `rpcl_jax.readers.objects`. None mends nothing.
+      default: the id of a conversation that has none, if missing ids are mended.
+
+    Raises:
+      InputError: the conversation is malformed or invalid.
+    """
+    number = identifier(item, "conversation_ID", where, mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"
     turns = field(item, "conversation", list, where)
     utterances = tuple(
-        _parse_utterance(turn, t, number, f"{where}, utterance number {t}", labelled)
+        _parse_utterance(turn, t, number, f"{where}, utterance number {t}", labelled, mended)
         for t, turn in enumerate(turns, 1)
     )
+    ids = [
+        u.clip.video if u.clip and _ECF_CLIP.fullmatch(u.clip.video) else u.id for u in utterances
+    ]
+    if len(set(ids)) == len(ids):
+        utterances = tuple(
+            dataclasses.replace(u, id=name) for u, name in zip(utterances, ids, strict=True)
+        )
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
-        return check_dialogue(Dialogue(str(number), utterances), where)
+        return check_dialogue(Dialogue(number, utterances), where)
     entries = [_parse_pair(entry, where) for entry in field(item, PAIRS, list, where)]
     for entry in entries:
         if entries.count(entry) > 1:
             raise InputError(f"{where}: a pair of utterance {entry[0]} is duplicated; remove one")
     pairs = sorted({(i - 1, j - 1) for i, _, j, _ in entries})
-    dialogue = check_dialogue(Dialogue(str(number), utterances, tuple(pairs)), where)
+    dialogue = check_dialogue(Dialogue(number, utterances, tuple(pairs)), where)
     for i, emotion, _, _ in entries:
         if emotion and emotion != utterances[i - 1].emotion:
             raise InputError(
@@ -88,24 +121,25 @@ def _parse_conversation(item: Mapping[str, Any], where: str, labelled: bool | No
 def _parse_utterance(
     turn: Mapping[str, Any],
     expected: int,
-    conversation: int | str,
+    conversation: str,
     where: str,
     labelled: bool | None,
+    mended: Counter[str] | None,
 ) -> Utterance:
-    number = field(turn, "utterance_ID", (int, str), where)
-    if str(number) != str(expected):
+    number = identifier(turn, "utterance_ID", where, mended, str(expected), (int, str))
+    if number != str(expected):
         raise InputError(
             f"{where}: its utterance_ID is {number!r}; number utterances 1, 2, 3, … in order"
         )
-    clip = None
-    if turn.get("video_name") is not None:
-        clip = Clip(clip_name(field(turn, "video_name", str, where)))
-    name = clip.video if clip else f"dia{conversation}utt{expected}"
+    video = turn.get("video_name")
+    if mended is None and video is not None:
+        field(turn, "video_name", str, where)
+    clip = Clip(clip_name(video)) if isinstance(video, str) and video.strip() else None
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
         emotion = field(turn, "emotion", str, where)
-    speaker = field(turn, "speaker", str, where)
-    return Utterance(name, speaker, field(turn, "text", str, where), emotion, clip)
+    speaker, text = speech(turn, where, mended)
+    return Utterance(f"dia{conversation}utt{expected}", speaker, text, emotion, clip)
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:

@@ -149,6 +149,17 @@ def test_ids_may_be_strings_and_a_video_names_its_utterance():
     assert [u.clip for u in filmed[0].utterances] == [None, Clip("dia80utt4"), None]
 
 
+@pytest.mark.parametrize("name", ["session1.mp4", "dia80utt4.mp4"])
+def test_utterances_may_share_a_video(name):
+    shared = changed()
+    for turn in shared["conversation"]:
+        turn["video_name"] = name
+    both = parse_conversations([shared, {**shared, "conversation_ID": 6}], "here")
+    assert [u.id for u in both[0].utterances] == ["dia5utt1", "dia5utt2", "dia5utt3"]
+    assert [u.id for u in both[1].utterances] == ["dia6utt1", "dia6utt2", "dia6utt3"]
+    assert {u.clip for dialogue in both for u in dialogue.utterances} == {Clip(name[:-4])}
+
+
 def without(key):
     return {k: v for k, v in CONVERSATION.items() if k != key}
 
@@ -165,8 +176,8 @@ def without(key):
         (changed(conversation={}), "'conversation' cannot be '{}'"),
         (changed(conversation=[]), "conversation 5 has no utterance"),
         (changed(conversation=["Hello"]), "utterance number 1: expected an object"),
-        (changed_turn(1, utterance_ID=3), "utterance number 2: its utterance_ID is 3"),
-        (changed_turn(0, utterance_ID=0), "utterance number 1: its utterance_ID is 0"),
+        (changed_turn(1, utterance_ID=3), "utterance number 2: its utterance_ID is '3'"),
+        (changed_turn(0, utterance_ID=0), "utterance number 1: its utterance_ID is '0'"),
         (changed_turn(0, utterance_ID=1.0), "'utterance_ID' cannot be '1.0'"),
         (changed_turn(1, speaker=None), "utterance number 2: it has no 'speaker'"),
         (changed_turn(1, speaker=" "), "utterance number 2: its 'speaker' is blank"),
@@ -174,7 +185,6 @@ def without(key):
         (changed_turn(1, text=7), "utterance number 2: 'text' cannot be '7'"),
         (changed_turn(1, emotion=None), "utterance number 2: it has no 'emotion'"),
         (changed_turn(1, emotion="glee"), "utterance 2 has the unknown emotion 'glee'"),
-        (changed_turn(1, video_name="dia5utt1.mp4"), "utterance id dia5utt1 is duplicated"),
         (changed(**{"emotion-cause_pairs": "3_anger"}), "'emotion-cause_pairs' cannot be"),
         (changed(**{"emotion-cause_pairs": ["3_anger"]}), "3_anger is not a pair"),
         (changed(**{"emotion-cause_pairs": [["3_anger"]]}), "is not a pair; write it as"),
