@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -228,7 +228,7 @@ class Predictor:
                 own_pairs, own = owned(starts, self.max_utterances, length, number)
                 mask &= own_pairs
             probabilities[start : start + n][own] = scores.emotion_probabilities[:n][own]
-            confidence = scores.pair_confidence[:n, :n]
+            confidence = np.asarray(scores.pair_confidence)[:n, :n]
             found += [
                 ((start + i, start + j), float(confidence[i, j]))
                 for i, j in decode_pairs(confidence, mask, self._threshold)
@@ -305,31 +305,32 @@ class Summary(NamedTuple):
 
 def write_results(
     results: Iterable[tuple[str, dict[str, Any] | InputError]],
-    path: Path,
+    raw: BinaryIO,
+    name: str,
     max_utterances: int,
-    reject: Callable[[InputError], None],
+    reject: Callable[[str, InputError], None],
     advance: Callable[[int], object] = int,
 ) -> Summary:
-    """Writes conversations to a file, whole or not at all, and not if none can be read.
+    """Writes conversations with their pairs.
 
     Args:
       results: from `Predictor.stream`.
-      path: replaced if it exists. JSON lines if it ends in .jsonl, else a JSON list; both may be
-        followed by .gz.
+      raw: what to write to.
+      name: of the file. JSON lines if it ends in .jsonl, else a JSON list; .gz may follow.
       max_utterances: of the predictor.
-      reject: is told why a conversation cannot be read.
-      advance: is told of how many utterances each conversation has that was written.
+      reject: is told the place of a conversation that cannot be read, and why.
+      advance: is told how many utterances each conversation has that was written.
     """
     done = Summary()
-    as_list = ".jsonl" not in path.suffixes[-2:]
-    with written_whole(path) as raw, contextlib.ExitStack() as stack:
+    as_list = not name.removesuffix(".gz").endswith(".jsonl")
+    with contextlib.ExitStack() as stack:
         file: Any = raw
-        if path.suffix == ".gz":
+        if name.endswith(".gz"):
             file = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
-        for _, item in results:
+        for place, item in results:
             if isinstance(item, InputError):
                 done = done._replace(rejected=done.rejected + 1)
-                reject(item)
+                reject(place, item)
                 continue
             if as_list:  # as `write_json` writes the whole list
                 text = json_bytes(item, indent=2).rstrip().replace(b"\n", b"\n  ")
@@ -345,8 +346,6 @@ def write_results(
                 rejected=done.rejected,
             )
             advance(length)
-        if done.rejected and not done.conversations:
-            raise InputError(f"{path}: not written, because no conversation can be read")
         if as_list:
             file.write(b"\n]\n" if done.conversations else b"[]\n")
     return done
@@ -380,9 +379,10 @@ def predict_file(
         raise InputError(f"{target}: is a folder; give the name of a file")
     target.parent.mkdir(parents=True, exist_ok=True)  # fail early
     if strict:
-        errors = [item for _, item in conversations_in(source, Counter()) if _is_error(item)]
+        everything = conversations_in(source, Counter())
+        errors = [item for _, item in everything if isinstance(item, InputError)]
         for error in errors:
-            _complain(error)
+            _complain(str(source), error)
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
     mended = Counter[str]()
@@ -393,50 +393,71 @@ def predict_file(
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips:
             found = list(found)
-            good = [item for _, item in found if not _is_error(item)]
+            good = [item for _, item in found if not isinstance(item, InputError)]
             if good:
                 tables = extract_tables(read, good, clips, Path(folder), str(source))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
         results = predictor.stream(found, tables)
-        with _progress() as advance:
-            done = write_results(results, target, predictor.max_utterances, _complain, advance)
+        with written_whole(target) as file, progress() as advance:
+            done = write_results(
+                results, file, target.name, predictor.max_utterances, _complain, advance
+            )
+            if done.rejected and not done.conversations:
+                raise InputError(f"{source}: no conversation in it can be read; nothing is written")
+    report(done, mended)
+    return done
+
+
+def report(done: Summary, mended: Counter[str]) -> None:
+    """Says on stderr what was mended, and what was scored in windows."""
     if describe(mended):
         print(f"mended: {describe(mended)}", file=sys.stderr)
     if done.windowed:
         print(
-            f"{done.windowed} conversations of more than {predictor.max_utterances} utterances: "
+            f"{done.windowed} conversations are longer than the model reads at once; they were "
             "scored in windows that overlap by half",
             file=sys.stderr,
         )
-    return done
 
 
-def _is_error(item: Any) -> bool:
-    return isinstance(item, InputError)
-
-
-def _complain(error: InputError) -> None:
+def _complain(_: str, error: InputError) -> None:
     tqdm.write(f"cannot be read: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
-    """Shows how many utterances are done and how many each second; yields what counts them."""
-    terminal = sys.stderr.isatty()
-    total, started = 0, time.perf_counter()
-    shown = started
+def progress(files: int = 0) -> Iterator[Callable[..., None]]:
+    """Shows how far a prediction is and how many utterances it does in a second.
 
-    def advance(utterances: int) -> None:
+    Without a terminal, it prints a line from time to time.
+
+    Args:
+      files: number of files, if the bar counts files and not utterances.
+
+    Yields:
+      A function that is told how many more utterances, and files, are done.
+    """
+    terminal = sys.stderr.isatty()
+    started = shown = time.perf_counter()
+    total = 0
+
+    def advance(utterances: int, done: int = 0) -> None:
         nonlocal total, shown
         total += utterances
-        bar.update(utterances)
         now = time.perf_counter()
+        rate = f"{total / (now - started):.0f} utterances/s"
+        bar.update(done if files else utterances)
+        if files:
+            bar.set_postfix_str(rate, refresh=False)
         if not terminal and now - shown > _EVERY:
             shown = now
-            rate = total / (now - started)
-            print(f"{total} utterances, {rate:.0f}/s", file=sys.stderr, flush=True)
+            print(
+                f"{f'{bar.n} of {files} files, ' if files else ''}{total} utterances, {rate}",
+                file=sys.stderr,
+                flush=True,
+            )
 
-    with tqdm(unit=" utterances", disable=not terminal, leave=False) as bar:
+    unit = {"unit": " files", "total": files} if files else {"unit": " utterances"}
+    with tqdm(**unit, disable=not terminal, leave=False) as bar:
         yield advance

@@ -86,7 +86,7 @@ def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple
 
     The rows are a power of two, and a share gets as many dialogues as fill them.
     """
-    load = sizes.sum() / row_length
+    load = float(sizes.sum()) / row_length
     parts = -(-len(sizes) // share)
     if parts <= devices:
         parts = min(len(sizes), devices)
