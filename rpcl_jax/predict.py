@@ -440,11 +440,11 @@ def progress(files: int = 0) -> Iterator[Callable[..., None]]:
     """
     terminal = sys.stderr.isatty()
     started = shown = time.perf_counter()
-    total = 0
+    total = finished = 0
 
     def advance(utterances: int, done: int = 0) -> None:
-        nonlocal total, shown
-        total += utterances
+        nonlocal total, finished, shown
+        total, finished = total + utterances, finished + done
         now = time.perf_counter()
         rate = f"{total / (now - started):.0f} utterances/s"
         bar.update(done if files else utterances)
@@ -453,7 +453,7 @@ def progress(files: int = 0) -> Iterator[Callable[..., None]]:
         if not terminal and now - shown > _EVERY:
             shown = now
             print(
-                f"{f'{bar.n} of {files} files, ' if files else ''}{total} utterances, {rate}",
+                f"{f'{finished} of {files} files, ' if files else ''}{total} utterances, {rate}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import logging
+import os
 import re
 import shutil
 import tempfile
@@ -129,13 +131,14 @@ def predict_corpus(
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it repeats at its end what we left out
     ray = start_ray(address)
     with _owned(corpus, ray):
         finished = set(files_under(corpus.target, corpus.target_folder))
         waiting = [name for name in names if output_name(name) not in finished]
         done = Summary()
         mended = Counter[str]()
-        with progress(len(names)) as advance:
+        with _own_messages(), progress(len(names)) as advance:
             advance(0, len(names) - len(waiting))
             for result in _results(ray, _FilePredictor, (workdir, corpus, strict), waiting):
                 if "error" in result:
@@ -179,8 +182,10 @@ def _results(
         return
     import ray.data as data
 
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
+    data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, data._internal.logging.SessionFileHandler):
+            handler.setLevel(logging.CRITICAL)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     workers = gpus or sum(node["Alive"] for node in ray.nodes())
     rows = data.from_items(
@@ -192,10 +197,25 @@ def _results(
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
-        scheduling_strategy="SPREAD",
     )
     for row in results.iter_rows():
         yield json.loads(row["json"])
+
+
+@contextlib.contextmanager
+def _own_messages() -> Iterator[None]:
+    """Lets nothing but Python's own stderr be seen.
+
+    Ray writes half a page to stdout and to the file descriptor 2 when a worker dies, whose files
+    are simply predicted again.
+    """
+    with open(os.devnull, "w") as nothing, os.fdopen(os.dup(2), "w") as stderr:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(stderr):
+                yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
 
 
 @contextlib.contextmanager
@@ -228,7 +248,7 @@ def _collect_rejected(corpus: _Corpus) -> int:
     with corpus.write("rejected.jsonl") as file:
         for name in names:
             with corpus.target.open_input_stream(f"{folder}/{name}", compression=None) as lines:
-                for line in lines:
-                    file.write(line)
-                    count += 1
+                while part := lines.read(1 << 20):
+                    file.write(part)
+                    count += part.count(b"\n")
     return count
