@@ -71,8 +71,10 @@ def _measure() -> None:
     encoder = load_text_encoder(config, corpus.splits["train"])
     mesh = make_mesh()
     train = corpus.splits["train"]
-    batches = make_batches(train, encoder.tokenizer, corpus.tables, config, mesh.size)
-    model = build_model(config, encoder.config)
+    batches = make_batches(
+        train, encoder.tokenizer, corpus.tables, config, mesh.size, corpus.emotions
+    )
+    model = build_model(config, encoder.config, corpus.emotions)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     root = replicate(run_key, mesh)
 

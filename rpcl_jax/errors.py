@@ -9,9 +9,40 @@ from collections.abc import Iterator
 class InputError(ValueError):
     """A file, a folder or a config field is unusable.
 
-    The message is one line that says what is wrong, where, and what to do. Commands print it
-    without a traceback and exit with status 1 (`rpcl_jax.run.command_line`).
+    Each argument is one line that says what is wrong, where, and what to do; several arguments are
+    several faults, reported at once. Commands print them without a traceback and exit with status 1
+    (`rpcl_jax.run.command_line`).
     """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
+
+class Faults:
+    """Collects InputErrors, so that a user learns of all of them at once.
+
+    faults = Faults()
+    for item in items:
+        with faults.collected():
+            results.append(parse(item))
+    faults.check()
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keeps the InputError that its block raises, and continues after the block."""
+        try:
+            yield
+        except InputError as error:
+            self.messages += error.args
+
+    def check(self) -> None:
+        """Raises one InputError with everything that was collected, if anything was."""
+        if self.messages:
+            raise InputError(*self.messages)
 
 
 @contextlib.contextmanager

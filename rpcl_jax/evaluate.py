@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, reliability
 from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
@@ -20,14 +21,11 @@ def report(
     config: ConfigDict,
     emotions: Sequence[str],
 ) -> dict:
-    """Returns the threshold chosen on `dev`, frozen for `test`, and the numbers of both."""
+    """Returns the threshold, and the numbers of both splits; thresholds are chosen on `dev`."""
     of_dev = split_numbers(dev, None, config, emotions)
     threshold = of_dev["threshold"]
-    return {
-        "threshold": threshold,
-        "dev": of_dev,
-        "test": split_numbers(test, threshold, config, emotions),
-    }
+    of_test = split_numbers(test, threshold, config, emotions, of_dev["cee_threshold"])
+    return {"threshold": threshold, "dev": of_dev, "test": of_test}
 
 
 def split_numbers(
@@ -35,19 +33,22 @@ def split_numbers(
     threshold: float | None,
     config: ConfigDict,
     emotions: Sequence[str],
+    cee_threshold: float | None = None,
 ) -> dict[str, float | int]:
-    """Returns metrics, diagnostics and calibration of a split; see `rpcl_jax.evaluation.metrics`.
+    """Returns metrics, diagnostics and calibration of a split; see `rpcl_jax.evaluation`.
 
     Args:
       scored: its dialogues.
       threshold: `τ`; None chooses the best one for these dialogues.
       config: of the run.
       emotions: names of the emotion classes.
+      cee_threshold: of Causal Emotion Entailment; None chooses the best one for these dialogues.
     """
     *_, ece, brier = reliability(scored)
     numbers = evaluate_split(scored, threshold, emotions)
     diagnostics = confidence_diagnostics(scored, **config.diagnostics)
-    return numbers | diagnostics | {"ece": ece, "brier": brier}
+    calibration = {"ece": ece, "brier": brier}
+    return numbers | diagnostics | calibration | entailment(scored, cee_threshold)
 
 
 def pair_objects(

@@ -23,7 +23,7 @@ from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import build_model, check_config, emotion_names, objective_of
+from rpcl_jax.run.config import build_model, check_config, objective_of
 from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_input
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
@@ -74,15 +74,15 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
     corpus = load_corpus(config)
     encoder = load_text_encoder(config, corpus.splits["train"])
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
-    save_description(workdir, config, encoder, corpus.tables, begun=checkpoints.last() is not None)
+    save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size)
+        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions)
         for split, dialogues in corpus.splits.items()
     }
     train, steps = batches["train"], len(batches["train"])
 
-    model = build_model(config, encoder.config)
+    model = build_model(config, encoder.config, corpus.emotions)
     optimizer = make_optimizer(config.optimizer, config.epochs * steps)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = _draw_parameters(model, init_key, train, encoder, corpus)
@@ -93,7 +93,6 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
         make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
-    emotions = emotion_names(config)
 
     logger = RunLogger(
         workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
@@ -105,7 +104,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
                 state, terms = train_step(state, root_key, put_batch(batch, mesh))
                 logger.step(progress.epoch * steps + step, terms)
             dev = score_split(score, state.params, batches["dev"], mesh)
-            numbers = evaluate_split(dev, None, emotions)
+            numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
             progress.epoch = epoch
@@ -115,8 +114,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
 
     best = checkpoints.restore(progress.best_epoch, state).params
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
-    result = report(dev, test, config, emotions)
-    write_predictions(workdir, dev, test, result["threshold"], emotions)
+    result = report(dev, test, config, corpus.emotions)
+    write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
     progress.seconds = seconds_before + time.perf_counter() - started
     write_json(workdir / "result.json", result | _facts(config, progress, mesh))
 

@@ -14,7 +14,7 @@ from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.files import write_json
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES
-from rpcl_jax.run.config import emotion_names, to_json
+from rpcl_jax.run.config import to_json
 
 # As version 0.1 wrote it for `configs/ecf_frozen.py:base`: `rpcl` has the paper's weights, which
 # the objective replaced later, and fields that came later are absent.
@@ -29,15 +29,15 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     config = (config or tiny_config()).copy_and_resolve_references()
     config.objective, config.seed = objective, seed
     config.rpcl.update(OBJECTIVES[objective])
-    splits = load_corpus(config).splits
+    splits, _, emotions = load_corpus(config)
     rng = np.random.default_rng(seed)  # runs of one seed share their noise, as real runs do
     scored = {
         split: [score(dialogue, rng, signal, negatives, config.data) for dialogue in splits[split]]
         for split in ("dev", "test")
     }
     write_json(folder / "config.json", to_json(config))
-    numbers = report(scored["dev"], scored["test"], config, emotion_names(config))
-    emotions = emotion_names(config)
+    write_json(folder / "model.json", {"emotions": emotions})
+    numbers = report(scored["dev"], scored["test"], config, emotions)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], emotions)
     write_json(
         folder / "result.json",

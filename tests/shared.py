@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / "../shared").resolve()
 ECF = SHARED / "data/ECF"
 MECAD = SHARED / "data/MECAD"
+RECCON = SHARED / "data/RECCON"
 MINILM = SHARED / "models/all-MiniLM-L6-v2"
 # The environment of a command as a user runs it: one device, not the eight of tests/conftest.py.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
@@ -40,6 +41,7 @@ def import_or_skip(package: str) -> ModuleType:
 
 needs_ecf = needs(ECF.is_dir(), f"no ECF at {ECF}")
 needs_mecad = needs(MECAD.is_dir(), f"no MECAD at {MECAD}")
+needs_reccon = needs(RECCON.is_dir(), f"no RECCON at {RECCON}")
 needs_minilm = needs(MINILM.is_dir(), f"no encoder at {MINILM}")
 needs_espeak = needs(shutil.which("espeak-ng") is not None, "no espeak-ng")
 

@@ -12,6 +12,7 @@ from shared import tiny_config
 from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.data import synthetic
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import build_model, objective_of
@@ -38,8 +39,8 @@ def setup():
     splits, tables = synthetic.generate_corpus(3, sizes={"train": 16})
     config = tiny_config()
     encoder = load_text_encoder(config, splits["train"])
-    model = build_model(config, encoder.config)
-    _, batch = make_batches(splits["train"], encoder.tokenizer, tables, config, 1).make(
+    model = build_model(config, encoder.config, EMOTIONS)
+    _, batch = make_batches(splits["train"], encoder.tokenizer, tables, config, 1, EMOTIONS).make(
         np.arange(16)
     )
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]

@@ -118,7 +118,7 @@ def make_batch(
       examples: at most `shape.dialogues` of them.
       shape: the sizes of the batch.
       candidates: see `candidate_mask`.
-      emotions: names of the emotion classes, one of `EMOTION_CLASSES`.
+      emotions: names of the emotion classes.
     """
     b, n = shape.dialogues, shape.utterances
     utterance_mask = np.zeros((b, n), bool)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
 from rpcl_jax.batching.packing import balanced_batches
 from rpcl_jax.batching.text import encode_dialogue
-from rpcl_jax.data.dialogue import EMOTION_CLASSES, Dialogue
+from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def make_batches(
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
     devices: int,
+    emotions: Sequence[str],
 ) -> "Batches":
     """Returns the batches of `dialogues` with the sizes that the config specifies.
 
@@ -65,13 +66,14 @@ def make_batches(
       dialogues, text, tables, config: see `make_examples`.
       devices: number of devices that share a batch. Training requires one that divides the batch
         size; otherwise the batch size is rounded up to a multiple of it.
+      emotions: names of the emotion classes, which cover the emotions of `dialogues`.
     """
     return Batches(
         make_examples(dialogues, text, tables, config),
         batch_size=config.batch_size + -config.batch_size % devices,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
-        emotions=EMOTION_CLASSES[config.data.emotions],
+        emotions=tuple(emotions),
         devices=devices,
     )
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
 from rpcl_jax.batching.packing import balanced_parts
 from rpcl_jax.batching.pipeline import concatenate, make_examples
-from rpcl_jax.data.dialogue import EMOTION_CLASSES, Dialogue
+from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def stream_batches(
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
     devices: int,
+    emotions: Sequence[str],
 ) -> list[tuple[np.ndarray, Batch]]:
     """Returns a chunk of a stream in batches whose shapes come from a small set.
 
@@ -49,6 +50,7 @@ def stream_batches(
       tables: feature tables by modality.
       config: of the run.
       devices: number of devices that share a batch.
+      emotions: names of the emotion classes.
 
     Returns:
       As `Batches.epoch`, for each batch the index of the dialogue at each position (-1: none).
@@ -77,7 +79,7 @@ def stream_batches(
             row_length=row_length,
             **{name: table.dimension for name, table in tables.items()},
         )
-        batches.append((_places(group, share), _join(shares, shape, config)))
+        batches.append((_places(group, share), _join(shares, shape, config, emotions)))
     return batches
 
 
@@ -107,8 +109,12 @@ def _places(group: Sequence[np.ndarray], share: int) -> np.ndarray:
     return places.ravel()
 
 
-def _join(shares: Sequence[Sequence[Example]], shape: BatchShape, config: ConfigDict) -> Batch:
-    emotions = EMOTION_CLASSES[config.data.emotions]
+def _join(
+    shares: Sequence[Sequence[Example]],
+    shape: BatchShape,
+    config: ConfigDict,
+    emotions: Sequence[str],
+) -> Batch:
     return concatenate(
-        [make_batch(part, shape, config.data.candidates, emotions) for part in shares]
+        [make_batch(part, shape, config.data.candidates, tuple(emotions)) for part in shares]
     )

@@ -1,20 +1,18 @@
 """Conversations as every reader returns them, and the checks that they have passed."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 
 NEUTRAL = "neutral"
-# The seven emotion categories of ECF and of SemEval-2024 Task 3. Readers label utterances with
-# these names, the index of a name is its class in the emotion head, and predictions and reports
-# print them.
+# The seven emotion categories of ECF and of SemEval-2024 Task 3, under the names that all readers
+# give them. A benchmark may have others: a run's classes are what its training split has.
 EMOTIONS = (NEUTRAL, "anger", "disgust", "fear", "joy", "sadness", "surprise")
 EMOTIONAL = "emotional"  # for benchmarks that label whether there is an emotion, but not which one
-# The classes of the emotion head by the value of `config.data.emotions`; names are stored with a
-# run, so that predictions can name the class.
-EMOTION_CLASSES = {"categories": EMOTIONS, "binary": (NEUTRAL, EMOTIONAL)}
+BINARY = (NEUTRAL, EMOTIONAL)  # the classes of an emotion head without categories
 
 LONGEST_FILM = 1e7  # seconds (16 weeks); larger times must be milliseconds or dates
 _FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv")
@@ -70,85 +68,89 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
 
     Args:
       dialogue: from a reader.
-      where: file and place, with which the message starts.
+      where: file and place, with which every message starts.
 
     Raises:
       InputError: there is no utterance; an utterance id is duplicated or not printable; an emotion
-        is unknown; a pair is duplicated or points outside the dialogue; only some utterances of a
-        dialogue with pairs have an emotion; or a clip does not end after it starts.
+        is no name; a pair points outside the dialogue; only some utterances of a dialogue with
+        pairs have an emotion; or a clip does not end after it starts. It has all of these faults.
     """
+    faults = Faults()
+
+    def fault(what: str) -> None:
+        faults.messages.append(f"{where}: {what}")
+
     ids = [utterance.id for utterance in dialogue.utterances]
     if not ids:
         raise InputError(f"{where}: conversation {dialogue.id} has no utterance; remove it")
-    for utterance_id in ids:
+    for utterance_id, count in Counter(ids).items():
         if not utterance_id.isprintable():  # a tab or line break would corrupt feature tables
-            raise InputError(
-                f"{where}: utterance id {utterance_id!r} contains characters that are not "
-                "printable; choose another id"
+            fault(
+                f"utterance id {utterance_id!r} contains characters that are not printable; "
+                "choose another id"
             )
-    if len(set(ids)) < len(ids):
-        repeated = next(i for i in ids if ids.count(i) > 1)
-        raise InputError(f"{where}: utterance id {repeated} is duplicated; ids must be unique")
+        if count > 1:
+            fault(f"utterance id {utterance_id} is duplicated; ids must be unique")
     emotions = [utterance.emotion for utterance in dialogue.utterances]
     for t, emotion in enumerate(emotions, 1):
-        if emotion is not None and emotion not in (*EMOTIONS, EMOTIONAL):
-            raise InputError(
-                f"{where}: utterance {t} has the unknown emotion {emotion!r}; "
-                f"use one of {', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
+        if emotion is not None and not is_emotion_name(emotion):
+            fault(
+                f"utterance {t} cannot have the emotion {emotion[:40]!r}; write a name such as "
+                f"{', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
             )
     for t, utterance in enumerate(dialogue.utterances, 1):
-        if utterance.clip is not None:
-            check_clip(utterance.clip, f"{where}: the clip of utterance {t}")
+        clip = utterance.clip
+        if clip is not None and not is_stretch(clip.start, clip.end):
+            fault(
+                f"the clip of utterance {t} runs from {clip.start} to {clip.end}; give a start of "
+                "at least 0 and a later end, in seconds, or leave them out"
+            )
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
-        raise InputError(
-            f"{where}: conversation {dialogue.id} has pairs, but {len(emotions) - labelled} of its "
+        fault(
+            f"conversation {dialogue.id} has pairs, but {len(emotions) - labelled} of its "
             f"{len(emotions)} utterances have no emotion; label all or none"
         )
-    pairs = dialogue.pairs or ()
-    for i, j in pairs:
-        if pairs.count((i, j)) > 1:
-            raise InputError(f"{where}: pair ({i + 1},{j + 1}) is duplicated; remove one")
+    for i, j in dialogue.pairs or ():
         if not (0 <= i < len(ids) and 0 <= j < len(ids)):
-            raise InputError(
-                f"{where}: pair ({i + 1},{j + 1}) points outside the conversation of "
-                f"{len(ids)} utterances; correct or remove it"
+            fault(
+                f"pair ({i + 1},{j + 1}) points outside the conversation of {len(ids)} utterances; "
+                "correct or remove it"
             )
+    faults.check()
     return dialogue
 
 
-def check_clip(clip: Clip, where: str) -> Clip:
-    """Returns `clip` if its times are valid; `where` is what the message starts with.
+def is_emotion_name(name: str) -> bool:
+    """Returns whether `name` can be the name of an emotion: printable, short, without a comma."""
+    return name.isprintable() and 0 < len(name.strip()) <= 40 and "," not in name
 
-    Raises:
-      InputError: it does not end after it starts, or the times are not seconds of a film.
-    """
-    start, end = 0.0 if clip.start is None else clip.start, clip.end
-    if not (0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)):
-        raise InputError(
-            f"{where} runs from {clip.start} to {clip.end}; give a start of at least 0 and a "
-            "later end, in seconds, or leave them out"
-        )
-    return clip
+
+def is_stretch(start: float | None, end: float | None) -> bool:
+    """Returns whether a clip can have these times, in seconds or None; see `Clip`."""
+    start = 0.0 if start is None else start
+    return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
 
 
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:
-    """Returns the index of an utterance's emotion in `classes`, a value of `EMOTION_CLASSES`.
+    """Returns the index of an utterance's emotion in `classes`, the names of the emotion classes.
 
     Raises:
-      ValueError: `emotion` is EMOTIONAL, but `classes` are categories.
+      ValueError: it is not among them. `BINARY` contains every emotion.
     """
-    if EMOTIONAL in classes:
+    if tuple(classes) == BINARY:
         return int(emotion != NEUTRAL)
     return classes.index(emotion)
 
 
 def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:
-    """Raises InputError if two of `dialogues`, all from the file `where`, have the same id."""
-    seen: set[str] = set()
-    for dialogue in dialogues:
-        if dialogue.id in seen:
-            raise InputError(
-                f"{where}: conversation id {dialogue.id} is duplicated; ids must be unique"
+    """Raises InputError if any of `dialogues`, all from the file `where`, have the same id."""
+    counts = Counter(dialogue.id for dialogue in dialogues)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(
+            *(
+                f"{where}: conversation id {name} is duplicated; ids must be unique"
+                for name in repeated
             )
-        seen.add(dialogue.id)
+        )

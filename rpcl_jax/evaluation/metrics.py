@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import EMOTIONAL, EMOTIONS, NEUTRAL, Dialogue, emotion_class
+from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, emotion_class
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
 from rpcl_jax.evaluation.scores import ScoredDialogue
@@ -66,7 +66,7 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     Raises:
       ValueError: a confidence is NaN.
     """
-    thresholds, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
         return PREDICT_NOTHING, 0.0
     f1 = 2 * true_positive / (predicted + true_positive[-1] + missed)
@@ -88,7 +88,7 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     Raises:
       ValueError: a confidence is NaN.
     """
-    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
         return 0.0
     recall_steps = np.diff(true_positive, prepend=0) / (true_positive[-1] + missed)
@@ -106,7 +106,7 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
     """
     confidences, labels = _candidates(scored)
     gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
-    _, true_positive, predicted = _counts_at_thresholds(confidences, labels)
+    _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     return true_positive / max(gold, 1), true_positive / predicted
 
 
@@ -162,13 +162,12 @@ def weighted_f1(
         Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
     )
     weight = total = 0.0
-    for category in (*EMOTIONS, EMOTIONAL):
-        if category != NEUTRAL:
-            _, _, f1 = precision_recall_f1(
-                true_positive[category], predicted_pairs[category], gold_pairs[category]
-            )
-            total += gold_pairs[category] * f1
-            weight += gold_pairs[category]
+    for category in sorted(gold_pairs.keys() - {NEUTRAL}):
+        _, _, f1 = precision_recall_f1(
+            true_positive[category], predicted_pairs[category], gold_pairs[category]
+        )
+        total += gold_pairs[category] * f1
+        weight += gold_pairs[category]
     return total / weight if weight else 0.0
 
 
@@ -326,10 +325,18 @@ def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarra
     return confidences, np.concatenate([pair_labels(s)[s.candidate_mask] for s in scored])
 
 
-def _counts_at_thresholds(
+def counts_at_thresholds(
     confidences: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each."""
+    """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each.
+
+    Args:
+      confidences: of every candidate, [m].
+      labels: bool [m].
+
+    Raises:
+      InputError: a confidence is NaN.
+    """
     if np.isnan(confidences).any():
         raise InputError(
             "pair confidences contain NaN: the model has diverged; lower "

@@ -13,17 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import (
-    Clip,
-    Dialogue,
-    Utterance,
-    check_clip,
-    check_dialogue,
-    check_unique,
-)
-from rpcl_jax.errors import InputError
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, is_stretch
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.shared import Reading, find_split
+
+_FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
+_ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -32,19 +29,17 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file is missing or malformed, or a conversation has no `pairs`.
     """
-    path = root / f"{split}.jsonl"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; write it with tools/convert.py and pass its folder as "
-            "--config.data.root"
-        )
+    path = find_split(root, _FILES, split, _ADVICE)
     dialogues = read_conversations(path)
-    for dialogue in dialogues:
-        if dialogue.pairs is None:
-            raise InputError(
-                f"{path}: conversation {dialogue.id} has no 'pairs'; training and evaluation "
-                "require it, write [] if there are none"
+    unlabelled = [dialogue.id for dialogue in dialogues if dialogue.pairs is None]
+    if unlabelled:
+        raise InputError(
+            *(
+                f"{path}: conversation {name} has no 'pairs'; training and evaluation require it, "
+                "write [] if there are none"
+                for name in unlabelled
             )
+        )
     return dialogues
 
 
@@ -74,78 +69,92 @@ def parse_objects(
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
-      labelled: whether to read emotions and pairs, if present. If not, the rest is read leniently;
-        see `parse_conversation`.
+      labelled: whether to read emotions and pairs, if present. If not, these are conversations for
+        a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
+        repeated.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    mended = None if labelled else Counter[str]()
-    dialogues = [
-        parse_conversation(item, f"{where}: conversation number {number}", mended, str(number))
-        for number, item in enumerate(objects, 1)
-    ]
-    check_unique(dialogues, where)
+    reading = Reading(where, None if labelled else Counter())
+    dialogues = []
+    for number, item in enumerate(objects, 1):
+        with reading.collected():
+            place = f"{where}: conversation number {number}"
+            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
+    with reading.collected():
+        if labelled:
+            dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
 def parse_conversation(
-    item: Mapping[str, Any], where: str, mended: Counter[str] | None, default: str
+    item: Mapping[str, Any], where: str, labelled: bool, reading: Reading, default: str
 ) -> Dialogue:
-    """Converts a conversation in this module's format to a dialogue.
+    """Converts one conversation in this module's format to a dialogue.
 
     Args:
       item: the conversation.
       where: file and place, with which messages start.
-      mended: None reads labels and accepts nothing but what the module's docstring describes. A
-        counter leaves labels unread and mends what is not needed for a prediction: see
-        `rpcl_jax.readers.objects`, which counts each kind of mending in it.
-      default: the id of a conversation that has none.
+      labelled: whether to read emotions and pairs, if present.
+      reading: what was found in the file, and whether it is mended.
+      default: the id of a conversation without one, if that is mended.
 
     Raises:
       InputError: the conversation is malformed or invalid.
     """
-    labelled = mended is None
-    name = identifier(item, "id", where, mended, default, (int, str))
+    name = identifier(item, "id", where, reading.mended, default, (int, str))
     where = f"{where} (id {name})"
-    utterances = tuple(
-        _parse_utterance(turn, f"dia{name}utt{t}", f"{where}, utterance number {t}", mended)
-        for t, turn in enumerate(field(item, "utterances", list, where), 1)
-    )
+    faults = Faults()
+    utterances = []
+    for t, turn in enumerate(field(item, "utterances", list, where), 1):
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, labelled, reading))
     pairs = None
     if labelled and item.get("pairs") is not None:
-        entries = field(item, "pairs", list, where)
-        pairs = tuple(sorted(_parse_pair(entry, where) for entry in entries))
-    return check_dialogue(Dialogue(name, utterances, pairs), where)
+        entries = []
+        with faults.collected():
+            for entry in field(item, "pairs", list, where):
+                with faults.collected():
+                    entries.append(_parse_pair(entry, where))
+        pairs = reading.unique_pairs(entries)
+    faults.check()
+    return check_dialogue(Dialogue(name, tuple(utterances), pairs), where)
 
 
-def _parse_utterance(turn: Any, default: str, where: str, mended: Counter[str] | None) -> Utterance:
-    speaker, text = speech(turn, where, mended)
-    emotion = turn.get("emotion") if mended is None else None
+def _parse_utterance(
+    turn: Any, default: str, where: str, labelled: bool, reading: Reading
+) -> Utterance:
+    speaker, text = speech(turn, where, reading.mended)
+    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+    if emotion is not None:
+        emotion = reading.emotion(field(turn, "emotion", str, where)) if labelled else None
     return Utterance(
-        default if turn.get("id") is None else identifier(turn, "id", where, mended, default),
+        default if name is None else identifier(turn, "id", where, reading.mended, default),
         speaker,
         text,
-        emotion if emotion is None else field(turn, "emotion", str, where),
-        _parse_clip(turn.get("clip"), f"{where}, its clip", mended),
+        emotion,
+        None if clip is None else _parse_clip(clip, f"{where}, its clip", reading),
     )
 
 
-def _parse_clip(clip: Any, where: str, mended: Counter[str] | None) -> Clip | None:
-    if clip is None:
-        return None
+def _parse_clip(clip: Any, where: str, reading: Reading) -> Clip | None:
     try:
         video = field(clip, "video", str, where)
         start, end = (
             None if clip.get(key) is None else field(clip, key, (int, float), where)
             for key in ("start", "end")
         )
-        return check_clip(Clip(video, start, end), where)
     except InputError:
-        if mended is None:
+        if reading.mended is None:
             raise
-        mended["unusable clips (left out)"] += 1
-        return None
+    else:
+        if reading.mended is None or is_stretch(start, end):
+            return Clip(video, start, end)
+    reading.mended["unusable clips (left out)"] += 1
+    return None
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:

@@ -1,17 +1,21 @@
 """Loads the splits and feature tables that a config names, in any format."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from rpcl_jax.data import synthetic
-from rpcl_jax.data.dialogue import EMOTIONAL, Dialogue
+from rpcl_jax.data.dialogue import BINARY, EMOTIONAL, EMOTIONS, NEUTRAL, Dialogue, is_emotion_name
 from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers import conversations, ecf, mec4, mecad
+from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
 from rpcl_jax.readers.ecf_features import read_official
+from rpcl_jax.readers.shared import emotion_name
 
 SPLITS = ("train", "dev", "test")
 # Each reader maps a folder and the name of a split to the dialogues of the split.
@@ -19,6 +23,7 @@ READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
     "ecf": ecf.read_split,
     "mecad": mecad.read_split,
     "mec4": mec4.read_split,
+    "reccon": reccon.read_split,
     "conversations": conversations.read_split,
 }
 
@@ -27,30 +32,38 @@ FORMATS = (*READERS, SYNTHETIC)
 
 
 class Corpus(NamedTuple):
-    """Dialogues by split and feature tables by modality."""
+    """Dialogues by split, feature tables by modality, and names of the emotion classes."""
 
     splits: dict[str, list[Dialogue]]
     tables: dict[str, FeatureTable]
+    emotions: tuple[str, ...]
 
 
-def load_corpus(config: ConfigDict) -> Corpus:
+def load_corpus(config: ConfigDict, emotions: Sequence[str] = ()) -> Corpus:
     """Loads the splits that `config.data` names and the tables that `config.modalities` requires.
 
+    Args:
+      config: config of a run.
+      emotions: names of the run's emotion classes, if they have been decided.
+
     Raises:
-      InputError: a file is missing or malformed, or a table lacks an utterance.
+      InputError: a file is missing or malformed, a table lacks an utterance, or an utterance has an
+        emotion that is no class.
     """
     wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
-    if config.data.format == SYNTHETIC:
-        splits, generated = _generate(config)
-        return Corpus(splits, {modality: generated[modality] for modality in wanted})
     splits = load_splits(config)
+    classes = tuple(emotions) or emotion_classes(config, splits["train"])
+    splits = with_classes(splits, classes, config)
+    if config.data.format == SYNTHETIC:
+        generated = _generate(config)[1]
+        return Corpus(splits, {modality: generated[modality] for modality in wanted}, classes)
     tables = {modality: load_table(config.data[modality], modality) for modality in wanted}
     for modality, table in tables.items():
         if not table.row_of_id:
             raise InputError(f"{table.path}: no utterance has {modality}; train without it")
         for split, dialogues in splits.items():
             table.check_covers(dialogues, split)
-    return Corpus(splits, tables)
+    return Corpus(splits, tables, classes)
 
 
 def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, list[Dialogue]]:
@@ -70,10 +83,7 @@ def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, 
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
     read_split = READERS[config.data.format]
-    splits = {split: read_split(Path(config.data.root), split) for split in names}
-    for split, dialogues in splits.items():
-        _check_emotions(dialogues, split, config)
-    return splits
+    return {split: read_split(Path(config.data.root), split) for split in names}
 
 
 def load_table(path: str, modality: str) -> FeatureTable:
@@ -96,11 +106,110 @@ def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, 
     return synthetic.generate_corpus(config.data.seed, sizes=config.data.sizes.to_dict())
 
 
-def _check_emotions(dialogues: list[Dialogue], split: str, config: ConfigDict) -> None:
-    if config.data.emotions == "categories":
-        for dialogue in dialogues:
-            if any(utterance.emotion == EMOTIONAL for utterance in dialogue.utterances):
-                raise InputError(
-                    f"{split}: conversation {dialogue.id} has an emotion without a category; train "
-                    "with --config.data.emotions=binary"
-                )
+def named_emotions(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the emotion classes that `config.data.emotions` names; none for "auto".
+
+    Raises:
+      InputError: it is neither "auto", "binary" nor a list of names.
+    """
+    choice = config.data.emotions
+    if choice == "auto":
+        return ()
+    if choice == "binary":
+        return BINARY
+    names = [emotion_name(name) for name in choice.split(",")]
+    emotions = [name for name in names if name != NEUTRAL]
+    valid = "," in choice and all(map(is_emotion_name, names)) and emotions
+    if not valid or len(set(names)) < len(names):
+        raise InputError(
+            f"config.data.emotions: {choice!r} is no list of emotions; it may be auto, binary or "
+            "different names with commas between them, such as neutral,joy,sadness"
+        )
+    return (NEUTRAL, *emotions)
+
+
+def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str, ...]:
+    """Returns the names of the emotion classes: neutral, then those of the config or of `train`.
+
+    With "auto", the emotions of the training split are sorted by name, which is ECF's order.
+
+    Raises:
+      InputError: see `named_emotions`; or in `train` only some emotions have a category.
+    """
+    named = named_emotions(config)
+    if named:
+        return named
+    counts = Counter(str(u.emotion) for dialogue in train for u in dialogue.utterances)
+    emotions = sorted(counts.keys() - {NEUTRAL})
+    if EMOTIONAL in emotions and len(emotions) > 1:
+        raise InputError(
+            f"the training split has {counts[EMOTIONAL]} emotions without a category beside "
+            f"{', '.join(e for e in emotions if e != EMOTIONAL)}; train with "
+            "--config.data.emotions=binary"
+        )
+    unusual = [f"{e} ({counts[e]})" for e in emotions if e not in (*EMOTIONS, EMOTIONAL)]
+    if unusual:
+        print(f"emotions that are classes of their own: {', '.join(unusual)}", file=sys.stderr)
+    return (NEUTRAL, *emotions)
+
+
+def with_classes(
+    splits: Mapping[str, list[Dialogue]], classes: Sequence[str], config: ConfigDict
+) -> dict[str, list[Dialogue]]:
+    """Returns the splits without emotions that are no class.
+
+    `config.data.unknown_emotion` says what is done about them: "refuse", "neutral" (the utterance
+    counts as neutral; its pairs stay) or "skip" (its conversation is left out). They are counted on
+    stderr.
+
+    Args:
+      splits: dialogues by split.
+      classes: names of the emotion classes.
+      config: of the run.
+
+    Raises:
+      InputError: there are such emotions and they are refused, or nothing is left of a split.
+    """
+    known = {None, *classes}
+    counts = {
+        split: Counter(
+            str(u.emotion) for d in dialogues for u in d.utterances if u.emotion not in known
+        )
+        for split, dialogues in splits.items()
+    }
+    if tuple(classes) == BINARY or not any(counts.values()):
+        return dict(splits)
+    found = {
+        split: ", ".join(f"{emotion} ({n})" for emotion, n in of.most_common())
+        for split, of in counts.items()
+        if of
+    }
+    policy = config.data.unknown_emotion
+    if policy == "refuse":
+        raise InputError(
+            *(
+                f"{split}: emotions that are no class of the run: {what}; correct them, or choose "
+                "--config.data.unknown_emotion=neutral or skip, or --config.data.emotions=binary"
+                for split, what in found.items()
+            )
+        )
+    kept = {}
+    for split, dialogues in splits.items():
+        if policy == "neutral":
+            kept[split] = [_with_neutral(dialogue, known) for dialogue in dialogues]
+        else:
+            kept[split] = [d for d in dialogues if all(u.emotion in known for u in d.utterances)]
+        if split in found:
+            left = len(dialogues) - len(kept[split])
+            done = "taken as neutral" if policy == "neutral" else f"{left} conversations left out"
+            print(f"{split}: emotions that are no class: {found[split]}; {done}", file=sys.stderr)
+        if not kept[split]:
+            raise InputError(f"{split}: no conversation is left; choose other emotions")
+    return kept
+
+
+def _with_neutral(dialogue: Dialogue, known: set[str | None]) -> Dialogue:
+    utterances = (
+        u if u.emotion in known else replace(u, emotion=NEUTRAL) for u in dialogue.utterances
+    )
+    return replace(dialogue, utterances=tuple(utterances))

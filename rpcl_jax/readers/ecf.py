@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
-from rpcl_jax.errors import InputError
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.semeval import read_semeval
+from rpcl_jax.readers.shared import Reading, find_split
 
 _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
 _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
@@ -13,27 +14,28 @@ _PAIRS = re.compile(rf"({_PAIR.pattern}( *, *{_PAIR.pattern})*)?")
 _CLIP = re.compile(r"(.+): ([0-9:.]+) - ([0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)")
 _TIME = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}\.[0-9]+)")
 _GET_IT = "download the file again from https://github.com/NUSTM/MECPE"
+_FILES = {
+    split: (f"{split}.txt", f"Subtask_2_{split}.json", f"Subtask_1_{split}.json")
+    for split in ("train", "dev", "test")
+}
+_ADVICE = (
+    "get ECF with 'git clone https://github.com/NUSTM/MECPE' and pass --config.data.root=MECPE/data"
+)
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
-    """Reads a split of ECF in either of its two formats.
+    """Reads a split of ECF in one of its formats.
 
     Args:
-      root: folder with `<split>.txt` or, if that is missing, `Subtask_2_<split>.json`.
+      root: folder with `<split>.txt`, or with `Subtask_2_<split>.json` or `Subtask_1_<split>.json`
+        of SemEval-2024; the first that exists is read.
       split: "train", "dev" or "test".
 
     Raises:
-      InputError: both files are missing, or the file is malformed.
+      InputError: the files are missing, or the file is malformed.
     """
-    text, subtask = root / f"{split}.txt", root / f"Subtask_2_{split}.json"
-    if text.is_file():
-        return read_ecf_text(text)
-    if subtask.is_file():
-        return read_semeval(subtask, labelled=True)
-    raise InputError(
-        f"neither {text} nor {subtask} was found; get ECF with 'git clone "
-        "https://github.com/NUSTM/MECPE' and pass --config.data.root=MECPE/data"
-    )
+    path = find_split(root, _FILES, split, _ADVICE)
+    return read_ecf_text(path) if path.suffix == ".txt" else read_semeval(path, labelled=True)
 
 
 def read_ecf_text(path: Path) -> list[Dialogue]:
@@ -55,18 +57,25 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
         raise InputError(f"{path}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; {_GET_IT}") from error
+    reading = Reading(str(path))
     dialogues = []
     start = 0
-    while start < len(lines):
-        dialogue = _read_conversation(lines, start, path)
-        dialogues.append(dialogue)
-        start += 2 + len(dialogue.utterances)
-    check_unique(dialogues, str(path))
+    with reading.collected():
+        while start < len(lines):
+            # A wrong header ends the loop: nothing tells where the next conversation starts.
+            number, length = _read_header(lines, start, path)
+            with reading.collected():
+                dialogues.append(_read_conversation(lines, start, number, length, path, reading))
+            start += 2 + length
+            if reading.messages and _HEADER.fullmatch("".join(lines[start:][:1]).strip()) is None:
+                break  # out of step, by a fault that is among them
+        dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
-def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
-    """Parses the conversation whose first line is `lines[start]`."""
+def _read_header(lines: list[str], start: int, path: Path) -> tuple[str, int]:
+    """Parses the first line of a conversation: its id and its number of utterances."""
     header = _HEADER.fullmatch(lines[start].strip())
     if header is None:
         raise InputError(
@@ -74,27 +83,46 @@ def _read_conversation(lines: list[str], start: int, path: Path) -> Dialogue:
             f"{lines[start][:40]!r}; check the previous number of utterances, or {_GET_IT}"
         )
     number, length = header[1], int(header[2])
-    pair_line = "".join(lines[start + 1 : start + 2]).strip()
-    if _PAIRS.fullmatch(pair_line) is None:
-        raise InputError(
-            f"{path}:{start + 2}: expected pairs such as (3,1),(3,3), or an empty line, but found "
-            f"{pair_line[:40]!r}; correct the line, or {_GET_IT} if it was cut short"
-        )
     if start + 2 + length > len(lines):
+        # If the line of pairs is missing, that is the reason.
+        _read_pairs("".join(lines[start + 1 : start + 2]).strip(), f"{path}:{start + 2}")
         raise InputError(
             f"{path}:{len(lines)}: the file ends within conversation {number}, which has "
             f"{length} utterances according to line {start + 1}; {_GET_IT}"
         )
-    pairs = sorted((int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(pair_line))
-    utterances = tuple(
-        _read_utterance(lines[start + 1 + t], t, number, f"{path}:{start + 2 + t}")
-        for t in range(1, length + 1)
-    )
+    return number, length
+
+
+def _read_conversation(
+    lines: list[str], start: int, number: str, length: int, path: Path, reading: Reading
+) -> Dialogue:
+    """Parses the conversation whose first line is `lines[start]`."""
+    faults = Faults()
+    pairs: tuple[tuple[int, int], ...] = ()
+    utterances = []
+    with faults.collected():
+        pairs = reading.unique_pairs(_read_pairs(lines[start + 1].strip(), f"{path}:{start + 2}"))
+    for t in range(1, length + 1):
+        with faults.collected():
+            where = f"{path}:{start + 2 + t}"
+            utterances.append(_read_utterance(lines[start + 1 + t], t, number, where, reading))
+    faults.check()
     where = f"{path}:{start + 1}: conversation {number}"
-    return check_dialogue(Dialogue(number, utterances, tuple(pairs)), where)
+    return check_dialogue(Dialogue(number, tuple(utterances), pairs), where)
 
 
-def _read_utterance(line: str, expected: int, conversation: str, where: str) -> Utterance:
+def _read_pairs(line: str, where: str) -> list[tuple[int, int]]:
+    if _PAIRS.fullmatch(line) is None:
+        raise InputError(
+            f"{where}: expected pairs such as (3,1),(3,3), or an empty line, but found "
+            f"{line[:40]!r}; correct the line, or {_GET_IT} if it was cut short"
+        )
+    return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(line)]
+
+
+def _read_utterance(
+    line: str, expected: int, conversation: str, where: str, reading: Reading
+) -> Utterance:
     """Parses the line of an utterance, which must be number `expected` of its conversation."""
     # The text may contain "|", so the clip is split off from the right.
     fields = line.split("|", 3)
@@ -117,7 +145,11 @@ def _read_utterance(line: str, expected: int, conversation: str, where: str) -> 
         missing = "text" if speaker else "speaker"
         raise InputError(f"{where}: utterance {expected} has no {missing}; add it")
     return Utterance(
-        f"dia{conversation}utt{expected}", speaker, text, emotion, _make_clip(*stretch.groups())
+        f"dia{conversation}utt{expected}",
+        speaker,
+        text,
+        reading.emotion(emotion),
+        _make_clip(*stretch.groups()),
     )
 
 

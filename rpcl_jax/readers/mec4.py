@@ -11,26 +11,31 @@ from typing import Any, NamedTuple
 
 from rpcl_jax.data.dialogue import (
     EMOTIONAL,
-    EMOTIONS,
     LONGEST_FILM,
     NEUTRAL,
     Clip,
     Dialogue,
     Utterance,
     check_dialogue,
-    check_unique,
 )
-from rpcl_jax.errors import InputError
-from rpcl_jax.readers.mecad import emotion_name
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.objects import field, read_objects, seconds
+from rpcl_jax.readers.shared import Reading, find_split
 
-_FILES = {"train": "train.json", "dev": "valid.json", "test": "test.json"}
+_FILES = {
+    "train": ["MEC4_text/train.json"],
+    "dev": ["MEC4_text/valid.json"],
+    "test": ["MEC4_text/test.json"],
+}
+_ADVICE = (
+    "request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass the folder that contains "
+    "MEC4_text as --config.data.root"
+)
 # A lookahead, so that matches may overlap.
 _MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\s*[:：]))")
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
 _PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 _PAIRS = re.compile(rf"\s*(\[\s*)?({_PAIR.pattern}[\s,]*)*\]?\s*")
-_TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
 
 
 class _Mark(NamedTuple):
@@ -54,12 +59,7 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file of the split is missing, or a file is malformed.
     """
-    path = root / "MEC4_text" / _FILES[split]
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass "
-            "the folder that contains MEC4_text as --config.data.root"
-        )
+    path = find_split(root, _FILES, split, _ADVICE)
     subtitles = root / "subtitles.json"
     return read_mec4(path, subtitles if subtitles.is_file() else None)
 
@@ -92,11 +92,15 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     times = read_objects(subtitles)[:1] if subtitles else []
     stretches = times[0] if times and isinstance(times[0], Mapping) else {}
-    dialogues = [
-        _parse_conversation(row, stretches, f"{path}: conversation number {number}")
-        for number, row in enumerate(rows, 1)
-    ]
-    check_unique(dialogues, str(path))
+    reading = Reading(str(path))
+    dialogues = []
+    for number, row in enumerate(rows, 1):
+        with reading.collected():
+            where = f"{path}: conversation number {number}"
+            dialogues.append(_parse_conversation(row, stretches, where, reading))
+    with reading.collected():
+        dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
@@ -176,7 +180,9 @@ def _find_marks(text: str) -> dict[int, list[_Mark]]:
     return marks
 
 
-def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> Dialogue:
+def _parse_conversation(
+    row: Any, stretches: Mapping[str, Any], where: str, reading: Reading
+) -> Dialogue:
     name = str(field(row, "dia_id", (int, str), where))
     where = f"{where} (dia_id {' '.join(name.split())})"
     length = str(field(row, "dia_len", (int, str), where))
@@ -186,9 +192,17 @@ def _parse_conversation(row: Any, stretches: Mapping[str, Any], where: str) -> D
         )
     if "pairs" not in row:
         raise InputError(f"{where}: it has no 'pairs'; add it, empty if there are none")
-    turns = split_text(field(row, "text", str, where), int(length), where)
-    pairs = tuple(sorted(_parse_pairs(row["pairs"], where)))
-    emotions = _parse_emotions(row, len(turns), where)
+    faults = Faults()
+    turns: list[tuple[str, str]] = []
+    pairs: tuple[tuple[int, int], ...] = ()
+    emotions: list[str] = []
+    with faults.collected():
+        turns = split_text(field(row, "text", str, where), int(length), where)
+    with faults.collected():
+        pairs = reading.unique_pairs(_parse_pairs(row["pairs"], where))
+    with faults.collected():
+        emotions = _parse_emotions(row, int(length), where, reading)
+    faults.check()
     if not emotions:
         caused = {i for i, _ in pairs}
         emotions = [EMOTIONAL if t in caused else NEUTRAL for t in range(len(turns))]
@@ -214,7 +228,7 @@ def _parse_pairs(pairs: Any, where: str) -> list[tuple[int, int]]:
     return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(text)]
 
 
-def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str]:
+def _parse_emotions(row: Mapping[str, Any], length: int, where: str, reading: Reading) -> list[str]:
     """Returns the emotion categories, or an empty list if the row has none."""
     emotions = next((row[k] for k in ("emotions", "emotion") if row.get(k) is not None), None)
     if emotions is None:
@@ -224,14 +238,7 @@ def _parse_emotions(row: Mapping[str, Any], length: int, where: str) -> list[str
             f"{where}: its emotions must be a list of {length} names, one per utterance; correct "
             "or remove it"
         )
-    names = [emotion_name(str(emotion)) for emotion in emotions]
-    for t, name in enumerate(names, 1):
-        if name not in EMOTIONS:
-            raise InputError(
-                f"{where}: the emotion {name[:40]!r} of utterance {t} is unknown; use one of "
-                f"{', '.join(EMOTIONS)}"
-            )
-    return names
+    return [reading.emotion(str(emotion)) for emotion in emotions]
 
 
 def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
@@ -242,21 +249,10 @@ def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
         ends = (
             [stretch.get("start"), stretch.get("end")] if isinstance(stretch, Mapping) else stretch
         )
-        times = [_seconds(time) for time in ends] if isinstance(ends, list) else []
+        times = [seconds(time) for time in ends] if isinstance(ends, list) else []
         match times:
             case [float(start), float(end)] if 0 <= start < end < LONGEST_FILM:
                 clips.append(Clip(video, start, end))
             case _:
                 clips.append(None)
     return clips
-
-
-def _seconds(time: Any) -> float | None:
-    """Returns a time of `subtitles.json` in seconds, or None if it is not a time."""
-    if isinstance(time, (int, float)) and not isinstance(time, bool):
-        return float(time) if abs(time) < 1e9 else None
-    match = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None
-    if match is None:
-        return None
-    seconds = float(match[3].replace(",", "."))
-    return round(3600 * int(match[1]) + 60 * int(match[2]) + seconds, 6)

@@ -1,11 +1,10 @@
-"""MECAD (Chinese) and other files in its format: RECCON's JSON with a video per utterance."""
+"""MECAD (Chinese), whose files have RECCON's layout with a video per utterance."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rpcl_jax.data.dialogue import (
-    EMOTIONS,
     NEUTRAL,
     Clip,
     Dialogue,
@@ -13,17 +12,20 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
     clip_name,
 )
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.shared import Reading, find_split
 
 EVIDENCE = "expanded emotion cause evidence"
 _FILES = {
-    "train": "train_data_pair.json",
-    "dev": "valid_data_pair.json",
-    "test": "test_data_pair.json",
+    "train": ["train_data_pair.json"],
+    "dev": ["valid_data_pair.json"],
+    "test": ["test_data_pair.json"],
 }
-# Emotion names of MECAD and RECCON that differ from ECF's.
-_EMOTIONS = {"happy": "joy", "happiness": "joy", "sad": "sadness"}
+_ADVICE = (
+    "download MECAD (https://github.com/redifinition/M3HG, data/MECAD, or from its authors) and "
+    "pass its folder as --config.data.root"
+)
 _BACKGROUND = "b"
 
 
@@ -37,82 +39,74 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Raises:
       InputError: the file is missing or malformed.
     """
-    path = root / _FILES[split]
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; download MECAD (https://github.com/redifinition/M3HG, data/MECAD, "
-            "or from its authors) and pass its folder as --config.data.root"
-        )
-    return read_mecad(path)
+    return read_evidence(find_split(root, _FILES, split, _ADVICE))
 
 
-def read_mecad(path: Path) -> list[Dialogue]:
-    """Reads a file with the layout `{id: [[utterance, …]]}`.
+def read_evidence(path: Path) -> list[Dialogue]:
+    """Reads a file with the layout `{id: [[utterance, …]]}`, as MECAD's and RECCON's are.
 
-    An utterance has "turn" (1, 2, 3, …), "speaker", "utterance", "emotion" (in any case; Happy or
-    joy, Sad or sadness) and optionally "utterance_name", "video" and "expanded emotion cause
-    evidence", the turns of its causes. The evidence of a neutral utterance makes no pair, nor does
-    "b", which in RECCON is a cause outside the conversation. An utterance's id is its
-    `utterance_name`, or `video` without its extension, or `<id>_<turn>`; its clip is the whole file
-    `video`.
+    An utterance has "turn" (1, 2, 3, …), "speaker", "utterance", "emotion" (in any case, and under
+    any name that `emotion_name` knows) and optionally "utterance_name", "video" and "expanded
+    emotion cause evidence", the turns of its causes. A turn that is listed twice, as RECCON lists a
+    turn with two spans, is one pair. "b", a cause outside the conversation, makes no pair, nor does
+    the evidence of a neutral utterance. An utterance's id is its `utterance_name`, or `video`
+    without its extension, or `<id>_<turn>`; its clip is the whole file `video`.
 
     The public copy of ECF in https://github.com/redifinition/M3HG has this layout too.
 
     Raises:
-      InputError: the file is malformed, or a conversation is invalid.
+      InputError: the file is malformed, or a conversation is invalid; it has all of the faults.
     """
     objects = read_objects(path)
     if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:
         raise InputError(
             f"{path}: must be one object of conversations by id; check that it is the right file"
         )
-    if any(not name.strip() for name in objects[0]):
-        raise InputError(f"{path}: a conversation's id is blank; add one")
-    return [
-        _parse_conversation(name, value, f"{path}: conversation {name}")
-        for name, value in objects[0].items()
-    ]
+    reading = Reading(str(path))
+    dialogues = []
+    for name, value in objects[0].items():
+        with reading.collected():
+            where = f"{path}: conversation {name}"
+            if not name.strip():
+                raise InputError(f"{path}: a conversation's id is blank; add one")
+            dialogues.append(_parse_conversation(name, value, where, reading))
+    reading.close()
+    return dialogues
 
 
-def emotion_name(name: str) -> str:
-    """Returns ECF's name of an emotion in MECAD or RECCON; unknown names are kept."""
-    return _EMOTIONS.get(name.strip().lower(), name.strip().lower())
-
-
-def _parse_conversation(name: str, value: Any, where: str) -> Dialogue:
+def _parse_conversation(name: str, value: Any, where: str, reading: Reading) -> Dialogue:
     # Every published file has exactly one inner list; the meaning of a second one is undefined.
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
         raise InputError(f"{where}: must be a list of one list of utterances; correct it")
+    faults = Faults()
     utterances = []
     pairs = []
     for t, turn in enumerate(value[0], 1):
-        place = f"{where}, utterance number {t}"
-        number = field(turn, "turn", (int, str), place)
-        if str(number) != str(t):
-            raise InputError(
-                f"{place}: its turn is {number!r}; number utterances 1, 2, 3, … in order"
-            )
-        utterance = _parse_utterance(turn, f"{name}_{t}", place)
-        utterances.append(utterance)
-        causes = _parse_evidence(turn.get(EVIDENCE), place)
-        if utterance.emotion != NEUTRAL:
-            pairs += [(t - 1, cause - 1) for cause in causes]
-    return check_dialogue(Dialogue(name, tuple(utterances), tuple(sorted(pairs))), where)
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            number = field(turn, "turn", (int, str), place)
+            if str(number) != str(t):
+                raise InputError(
+                    f"{place}: its turn is {number!r}; number utterances 1, 2, 3, … in order"
+                )
+            utterance = _parse_utterance(turn, f"{name}_{t}", place, reading)
+            utterances.append(utterance)
+            causes = _parse_evidence(turn.get(EVIDENCE), place)
+            if utterance.emotion != NEUTRAL:
+                pairs += [(t - 1, cause - 1) for cause in causes]
+    faults.check()
+    dialogue = Dialogue(name, tuple(utterances), reading.unique_pairs(pairs))
+    return check_dialogue(dialogue, where)
 
 
-def _parse_utterance(turn: Mapping[str, Any], name: str, where: str) -> Utterance:
+def _parse_utterance(turn: Mapping[str, Any], name: str, where: str, reading: Reading) -> Utterance:
     clip = None
     if turn.get("video") is not None:
         clip = Clip(clip_name(field(turn, "video", str, where)))
         name = clip.video
     if turn.get("utterance_name") is not None:
         name = field(turn, "utterance_name", str, where)
-    emotion = emotion_name(field(turn, "emotion", str, where))
-    if emotion not in EMOTIONS:
-        raise InputError(
-            f"{where}: its emotion {turn['emotion']!r} is unknown; use one of "
-            f"{', '.join((*EMOTIONS, *_EMOTIONS))}"
-        )
+    emotion = reading.emotion(field(turn, "emotion", str, where))
     speaker, text = (field(turn, key, str, where) for key in ("speaker", "utterance"))
     return Utterance(name, speaker, text, emotion, clip)
 

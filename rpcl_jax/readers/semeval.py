@@ -12,11 +12,11 @@ from rpcl_jax.data.dialogue import (
     Dialogue,
     Utterance,
     check_dialogue,
-    check_unique,
     clip_name,
 )
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.shared import Reading, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"
@@ -27,9 +27,17 @@ def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
     """Reads a file of conversations; see `read_objects` and `parse_conversations`.
 
     Raises:
-      InputError: the file is malformed or empty, or a conversation is invalid.
+      InputError: the file is malformed or empty, has no labels though they are required, or a
+        conversation is invalid.
     """
-    dialogues = parse_conversations(read_objects(path), str(path), labelled)
+    objects = read_objects(path)
+    if labelled and objects and not any(isinstance(o, Mapping) and PAIRS in o for o in objects):
+        raise InputError(
+            f"{path}: no conversation has {PAIRS!r}, so it cannot be trained on or evaluated; "
+            "--mode=predict reads it, and tools/convert.py --splits=train --cut=80,10,10 cuts "
+            "labelled splits from the training split (docs/data.md)"
+        )
+    dialogues = parse_conversations(objects, str(path), labelled)
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     return dialogues
@@ -44,10 +52,12 @@ def parse_conversations(
       objects: each with "conversation_ID" and "conversation", a list of utterances with
         "utterance_ID" (1, 2, 3, …), "text", "speaker" and optionally "emotion" and "video_name".
         "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
-        several spans of words in one cause utterance are one pair.
+        several spans of words in one cause utterance are one pair, and exact repetitions are
+        counted on stderr.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
-        If ignored, the rest is read leniently; see `parse_conversation`.
+        If they are ignored, these are conversations for a prediction: what it does not need is
+        mended (`rpcl_jax.readers.objects`), and ids may be repeated.
 
     Returns:
       The dialogues in the same order. If an utterance has a video, its clip is the whole video. Its
@@ -57,64 +67,63 @@ def parse_conversations(
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    mended = Counter[str]() if labelled is False else None
-    dialogues = [
-        parse_conversation(
-            item, f"{where}: conversation number {number}", labelled, mended, str(number)
-        )
-        for number, item in enumerate(objects, 1)
-    ]
-    check_unique(dialogues, where)
+    reading = Reading(where, Counter() if labelled is False else None)
+    dialogues = []
+    for number, item in enumerate(objects, 1):
+        with reading.collected():
+            place = f"{where}: conversation number {number}"
+            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
+    with reading.collected():
+        if labelled is not False:
+            dialogues = reading.unique_dialogues(dialogues)
+    reading.close()
     return dialogues
 
 
 def parse_conversation(
-    item: Mapping[str, Any],
-    where: str,
-    labelled: bool | None,
-    mended: Counter[str] | None,
-    default: str,
+    item: Mapping[str, Any], where: str, labelled: bool | None, reading: Reading, default: str
 ) -> Dialogue:
-    """Converts a conversation as `parse_conversations` does.
+    """Converts one conversation as `parse_conversations` does.
 
     Args:
       item: the conversation.
       where: file and place, with which messages start.
       labelled: as there.
-      mended: a counter of what is mended; see `rpcl_jax.readers.objects`. None mends nothing.
-      default: the id of a conversation that has none, if missing ids are mended.
+      reading: what was found in the file, and whether it is mended.
+      default: the id of a conversation without one, if that is mended.
 
     Raises:
       InputError: the conversation is malformed or invalid.
     """
-    number = identifier(item, "conversation_ID", where, mended, default, (int, str))
+    number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"
-    turns = field(item, "conversation", list, where)
-    utterances = tuple(
-        _parse_utterance(turn, t, number, f"{where}, utterance number {t}", labelled, mended)
-        for t, turn in enumerate(turns, 1)
-    )
-    ids = [
-        u.clip.video if u.clip and _ECF_CLIP.fullmatch(u.clip.video) else u.id for u in utterances
-    ]
-    if len(set(ids)) == len(ids):
-        utterances = tuple(
-            dataclasses.replace(u, id=name) for u, name in zip(utterances, ids, strict=True)
-        )
+    faults = Faults()
+    utterances = []
+    for t, turn in enumerate(field(item, "conversation", list, where), 1):
+        with faults.collected():
+            place = f"{where}, utterance number {t}"
+            utterances.append(_parse_utterance(turn, t, number, place, labelled, reading))
+    utterances = _named_by_video(utterances)
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
-        return check_dialogue(Dialogue(number, utterances), where)
-    entries = [_parse_pair(entry, where) for entry in field(item, PAIRS, list, where)]
-    for entry in entries:
-        if entries.count(entry) > 1:
-            raise InputError(f"{where}: a pair of utterance {entry[0]} is duplicated; remove one")
-    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in entries})
-    dialogue = check_dialogue(Dialogue(number, utterances, tuple(pairs)), where)
-    for i, emotion, _, _ in entries:
-        if emotion and emotion != utterances[i - 1].emotion:
-            raise InputError(
+        faults.check()
+        return check_dialogue(Dialogue(number, tuple(utterances)), where)
+    entries = []
+    with faults.collected():
+        for entry in field(item, PAIRS, list, where):
+            with faults.collected():
+                entries.append(_parse_pair(entry, where))
+    faults.check()
+    unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
+    reading.repeated["pairs"] += len(entries) - len(unique)
+    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in unique})
+    dialogue = check_dialogue(Dialogue(number, tuple(utterances), tuple(pairs)), where)
+    for i, emotion, _, _ in unique:
+        if emotion and emotion_name(emotion) != utterances[i - 1].emotion:
+            faults.messages.append(
                 f"{where}: a pair gives utterance {i} the emotion {emotion!r}, but the utterance "
                 f"has {utterances[i - 1].emotion!r}; correct one of them"
             )
+    faults.check()
     return dialogue
 
 
@@ -124,22 +133,32 @@ def _parse_utterance(
     conversation: str,
     where: str,
     labelled: bool | None,
-    mended: Counter[str] | None,
+    reading: Reading,
 ) -> Utterance:
-    number = identifier(turn, "utterance_ID", where, mended, str(expected), (int, str))
+    number = identifier(turn, "utterance_ID", where, reading.mended, str(expected), (int, str))
     if number != str(expected):
         raise InputError(
             f"{where}: its utterance_ID is {number!r}; number utterances 1, 2, 3, … in order"
         )
     video = turn.get("video_name")
-    if mended is None and video is not None:
+    if reading.mended is None and video is not None:
         field(turn, "video_name", str, where)
     clip = Clip(clip_name(video)) if isinstance(video, str) and video.strip() else None
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = field(turn, "emotion", str, where)
-    speaker, text = speech(turn, where, mended)
+        emotion = reading.emotion(field(turn, "emotion", str, where))
+    speaker, text = speech(turn, where, reading.mended)
     return Utterance(f"dia{conversation}utt{expected}", speaker, text, emotion, clip)
+
+
+def _named_by_video(utterances: list[Utterance]) -> list[Utterance]:
+    """Returns the utterances with ECF's ids, if their videos have such names."""
+    ids = [
+        u.clip.video if u.clip and _ECF_CLIP.fullmatch(u.clip.video) else u.id for u in utterances
+    ]
+    if len(set(ids)) < len(ids):
+        return utterances
+    return [dataclasses.replace(u, id=name) for u, name in zip(utterances, ids, strict=True)]
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:

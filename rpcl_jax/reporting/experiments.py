@@ -22,11 +22,12 @@ from rpcl_jax.evaluation.bootstrap import (
 )
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.files import read_json
-from rpcl_jax.readers.corpus import SYNTHETIC, load_splits
+from rpcl_jax.readers.corpus import SYNTHETIC, load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.config import read_config
+from rpcl_jax.run.workdir import stored_emotions
 
-BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4"}
+BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
     *("pair_f1", "pair_auprc"),
     *("gold_confidence", "gap_hard", "gap_all", "severity_hard", "severity_all"),
@@ -45,6 +46,11 @@ class Run(NamedTuple):
     config: ConfigDict
     result: dict  # result.json
 
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The names of the emotion classes."""
+        return stored_emotions(self.folder, self.config)
+
     def splits(self) -> dict[str, list[Dialogue]]:
         """Reads the run's dialogues.
 
@@ -57,7 +63,7 @@ class Run(NamedTuple):
                 f"{self.folder}: its conversations are not found in {root}; put them back there, "
                 "or start the command in the folder where the run was trained"
             )
-        return load_splits(self.config)
+        return with_classes(load_splits(self.config), self.emotions, self.config)
 
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
         """Reads every confidence of a split, given the split's dialogues.

@@ -26,7 +26,6 @@ from rpcl_jax.reporting.experiments import (
     resampled_metrics,
     training_curves,
 )
-from rpcl_jax.run.config import emotion_names
 from rpcl_jax.run.workdir import run_name
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -43,11 +42,11 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     Raises:
       InputError: they have different test conversations or emotion classes, or a run has no scores.
     """
-    if len({run.config.data.emotions for run in runs}) > 1:
+    if len({run.emotions for run in runs}) > 1:
         raise InputError(f"{runs[1].folder}: other emotion classes than {runs[0].folder}")
     scores = [run.scores(run.splits()["test"], "test") for run in runs]
     dialogues = [s.dialogue for s in scores[0]]
-    classes = emotion_names(runs[0].config)
+    classes = runs[0].emotions
     if any([s.dialogue for s in other] != dialogues for other in scores):
         raise InputError(f"{runs[1].folder}: other test conversations than {runs[0].folder}")
     return {

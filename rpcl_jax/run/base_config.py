@@ -51,7 +51,10 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.data.root = ""  # folder of the benchmark
     c.data.audio = ""  # folder of a feature table, or one of ECF's official .npy files
     c.data.vision = ""  # the same
-    c.data.emotions = "categories"  # classes of the emotion head: "categories" or "binary"
+    # Classes of the emotion head: "auto" (neutral and what the training split has), "binary"
+    # (neutral and emotional), or names such as "neutral,joy,sadness".
+    c.data.emotions = "auto"
+    c.data.unknown_emotion = "refuse"  # an emotion that is no class: "refuse", "neutral", "skip"
     c.data.max_utterances = 35  # longer dialogues are cut
     c.data.candidates = "past"  # V: "past" (causes j ≤ i) or "all" cells
     c.data.seed = 0  # of the generated corpus, format "synthetic"

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.compilation import use_compilation_cache
 
+_MOST_FAULTS = 100  # lines of faults; a file of another kind is wrong everywhere
 _INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shells report it
 _interrupts: list[int] = []  # the SIGINTs that arrived
 
@@ -178,7 +179,7 @@ def require_config(config: flags.FlagHolder) -> None:
 
 @contextlib.contextmanager
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
-    """Turns bad input and file errors into a one-line message and exit status 1.
+    """Turns bad input and file errors into a line for each fault and exit status 1.
 
     Ctrl-C and a full disk also end in one line, which says how to continue.
 
@@ -206,7 +207,10 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
 
 
 def _complain(name: str, error: BaseException | str, advice: str = "") -> None:
-    message = str(error)
+    messages = error.args if isinstance(error, InputError) else [str(error)]
     if isinstance(error, OSError) and error.strerror:  # str() would show the number too
-        message = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-    print(f"{name}: {' '.join(message.split())}{advice}", file=sys.stderr)
+        messages = [": ".join(str(part) for part in (error.filename, error.strerror) if part)]
+    for message in messages[:_MOST_FAULTS]:
+        print(f"{name}: {' '.join(str(message).split())}{advice}", file=sys.stderr)
+    if len(messages) > _MOST_FAULTS:
+        print(f"{name}: and {len(messages) - _MOST_FAULTS} more like these", file=sys.stderr)

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rpcl_jax.data.dialogue import EMOTION_CLASSES
 from rpcl_jax.data.features import MODALITIES
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
-from rpcl_jax.readers.corpus import FORMATS, SYNTHETIC
+from rpcl_jax.readers.corpus import FORMATS, SYNTHETIC, named_emotions
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 
 _CHOICES = {
     "objective": tuple(OBJECTIVES),
     "modalities": ("t", "ta", "tv", "tav"),
     "data.format": FORMATS,
-    "data.emotions": tuple(EMOTION_CLASSES),
+    "data.unknown_emotion": ("refuse", "neutral", "skip"),
     "data.candidates": ("past", "all"),
     "text.context": ("utterance", "dialogue"),
     "text.dtype": ("auto", "float32", "bfloat16"),
@@ -85,6 +84,7 @@ def check_fields(config: ConfigDict) -> None:
         raise InputError(f"config.{field} {problem}; rpcl_jax/run/base_config.py has all fields")
     for field, value in fields.items():
         _check_field(field, value, known[field])
+    named_emotions(config)
 
 
 def _check_data(c: ConfigDict) -> None:
@@ -175,6 +175,9 @@ def read_config(path: Path) -> ConfigDict:
     written = read_json(path)
     try:
         config = base_config(written["objective"])
+        if written["data"].get("emotions") == "categories":
+            # The name, in version 0.1, of ECF's seven. The classes of a run are in its model.json.
+            written["data"]["emotions"] = "auto"
         if "diagnostics" not in written:
             # In version 0.1, the objective replaced parts of `rpcl` after the config was written.
             written["diagnostics"] = {k: written["rpcl"][k] for k in ("top_k", "base_margin")}
@@ -200,20 +203,23 @@ def objective_of(config: ConfigDict) -> Objective:
     return Objective(**fields | {"top_k": fields["top_k"] or None})
 
 
-def emotion_names(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the names of the emotion head's classes; class 0 is neutral."""
-    return EMOTION_CLASSES[config.data.emotions]
+def build_model(
+    config: ConfigDict, encoder: TextEncoderConfig, emotions: Sequence[str]
+) -> PairExtractor:
+    """Returns the model of a config around a text encoder of these sizes.
 
-
-def build_model(config: ConfigDict, encoder: TextEncoderConfig) -> PairExtractor:
-    """Returns the model of a config around a text encoder of these sizes."""
+    Args:
+      config: of the run.
+      encoder: sizes of its text encoder.
+      emotions: names of its emotion classes.
+    """
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return PairExtractor(
         encoder=encoder,
         modalities=config.modalities,
-        emotions=len(emotion_names(config)),
+        emotions=len(emotions),
         dtype=jnp.dtype(dtype),
         **config.model,
     )

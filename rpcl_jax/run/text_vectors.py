@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.batching.text import word_tokenizer
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.fusion import encode_utterances
@@ -87,7 +87,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size)
+    batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY)
     vectors: dict[str, np.ndarray] = {}
     for places, batch in batches.epoch(seed=0, epoch=0):
         values = np.asarray(encode(params, put_batch(batch, mesh)))

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches, make_batches
 from rpcl_jax.batching.stream import stream_batches
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.scores import ScoredDialogue
@@ -32,9 +32,9 @@ from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
-from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.readers.corpus import Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import build_model, emotion_names, flatten, read_config, to_json
+from rpcl_jax.run.config import build_model, flatten, read_config, to_json
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
@@ -83,7 +83,7 @@ def save_description(
     workdir: Path,
     config: ConfigDict,
     encoder: LoadedEncoder,
-    tables: Mapping[str, FeatureTable],
+    corpus: Corpus,
     begun: bool,
 ) -> None:
     """Makes `workdir` this config's and writes what `TrainedRun` needs beside checkpoints.
@@ -92,18 +92,23 @@ def save_description(
       workdir: the run's folder.
       config: of the run.
       encoder: of the run.
-      tables: the features it reads, by modality.
-      begun: the run has a checkpoint, so its features and encoder must not change.
+      corpus: what it is trained on.
+      begun: the run has a checkpoint, so its features, classes and encoder must not change.
 
     Raises:
-      InputError: the run was begun with other features or another frozen encoder.
+      InputError: the run was begun with other features, emotions or another frozen encoder.
       OSError: a file cannot be written.
     """
     path = workdir / "model.json"
     digest = frozen_digest(encoder, config)
     if begun:
         described = read_json(path)
-        _check_same_extractors(tables, described)
+        _check_same_extractors(corpus.tables, described)
+        if stored_emotions(workdir, config) != corpus.emotions:
+            raise InputError(
+                f"{workdir}: the emotions of its training split have changed since it was begun; "
+                "restore them or choose another --workdir"
+            )
         _check_same_encoder(digest, described, workdir, config)
         if described["encoder"] != dataclasses.asdict(encoder.config):
             raise InputError(
@@ -115,15 +120,30 @@ def save_description(
         encoder.tokenizer.save_pretrained(workdir / "tokenizer")
     description: dict[str, Any] = {
         "encoder": dataclasses.asdict(encoder.config),
-        "emotions": emotion_names(config),
+        "emotions": corpus.emotions,
         "feature_tables": {
             name: {**table.description, "dimension": table.dimension}
-            for name, table in tables.items()
+            for name, table in corpus.tables.items()
         },
         "frozen_encoder": digest,
         "pretrained": absolute_name(config),
     }
     write_json(path, description)
+
+
+def stored_emotions(workdir: Path, config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of a run's emotion classes.
+
+    Args:
+      workdir: the run's folder.
+      config: of the run.
+
+    Raises:
+      InputError: the folder has no `model.json`.
+    """
+    described = read_json(workdir / "model.json")
+    # The first runs did not write them; their classes were those that the config named, or ECF's.
+    return tuple(described.get("emotions", named_emotions(config) or EMOTIONS))
 
 
 def _check_same_extractors(
@@ -166,7 +186,7 @@ class TrainedRun:
         if last is None:
             raise InputError(f"{workdir}: no checkpoint yet; train the run first")
         described = read_json(workdir / "model.json")
-        self.emotions: Sequence[str] = described.get("emotions", emotion_names(self.config))
+        self.emotions = stored_emotions(workdir, self.config)
         self.feature_tables: dict[str, dict[str, Any]] = described["feature_tables"]
         sizes = TextEncoderConfig(**described["encoder"])
         self._encoder = load_trained_encoder(
@@ -177,7 +197,7 @@ class TrainedRun:
         )
         digest = frozen_digest(self._encoder, self.config)
         _check_same_encoder(digest, described, workdir, self.config)
-        self.model = build_model(self.config, sizes)
+        self.model = build_model(self.config, sizes, self.emotions)
         best = checkpoints.progress(last)["best_epoch"]
         self.params = replicate(checkpoints.restore_state(best)["params"], self.mesh)
         self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
@@ -196,11 +216,13 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        corpus = load_corpus(self.config)
+        corpus = load_corpus(self.config, self.emotions)
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         text = text_input(self._encoder, corpus.splits, self.config, self.mesh)
         return {
-            split: make_batches(dialogues, text, corpus.tables, self.config, self.mesh.size)
+            split: make_batches(
+                dialogues, text, corpus.tables, self.config, self.mesh.size, self.emotions
+            )
             for split, dialogues in corpus.splits.items()
         }
 
@@ -222,7 +244,7 @@ class TrainedRun:
         """
         _check_same_extractors(tables, {"feature_tables": self.feature_tables})
         return stream_batches(
-            dialogues, self._encoder.tokenizer, tables, self.config, self.mesh.size
+            dialogues, self._encoder.tokenizer, tables, self.config, self.mesh.size, self.emotions
         )
 
     def score_prepared(

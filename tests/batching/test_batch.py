@@ -12,7 +12,7 @@ from rpcl_jax.batching.batch import (
     rows_needed,
 )
 from rpcl_jax.batching.text import Segment
-from rpcl_jax.data.dialogue import EMOTION_CLASSES, EMOTIONS, Dialogue, Utterance
+from rpcl_jax.data.dialogue import BINARY, EMOTIONS, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
 
 
@@ -128,7 +128,7 @@ def test_types_of_the_arrays():
 def test_two_classes_of_emotion():
     e = example("ABA", ["joy", "emotional", "neutral"], ())
     shape = BatchShape(1, 3, 1, 2, 8)
-    batch = make_batch([e], shape, "all", EMOTION_CLASSES["binary"])
+    batch = make_batch([e], shape, "all", BINARY)
     assert batch.emotion_labels.tolist() == [[1, 1, 0]]
     with pytest.raises(ValueError, match="not in tuple"):
         make_batch([e], shape, "all", EMOTIONS)

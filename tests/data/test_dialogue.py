@@ -2,7 +2,15 @@
 
 import pytest
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, check_unique
+from rpcl_jax.data.dialogue import (
+    BINARY,
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    check_unique,
+    emotion_class,
+)
 from rpcl_jax.errors import InputError
 
 TURNS = (
@@ -29,9 +37,9 @@ def test_a_valid_dialogue_is_returned_unchanged():
         ((), (), "conversation 7 has no utterance"),
         ((TURNS[0], TURNS[0]), (), "utterance id dia7utt1 is duplicated"),
         (
-            (Utterance("a", "Ann", "Oh .", "glee"),),
+            (Utterance("a", "Ann", "Oh .", "a\nb"),),
             (),
-            "utterance 1 has the unknown emotion 'glee'",
+            r"utterance 1 cannot have the emotion 'a\\nb'",
         ),
         ((TURNS[0], Utterance("b", "Bo", "Oh .")), (), "1 of its 2 utterances have no emotion"),
         (
@@ -46,7 +54,6 @@ def test_a_valid_dialogue_is_returned_unchanged():
         (clipped(0.0, 1.7e12), None, "the clip of utterance 1 runs"),
         (TURNS, ((0, 2),), r"pair \(1,3\) points outside the conversation of 2 utterances"),
         (TURNS, ((-1, 0),), r"pair \(0,1\) points outside"),
-        (TURNS, ((0, 1), (0, 1)), r"pair \(1,2\) is duplicated"),
     ],
 )
 def test_an_invalid_dialogue_is_refused_in_one_line(utterances, pairs, message):
@@ -58,3 +65,29 @@ def test_duplicated_dialogue_ids_are_refused():
     check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS)], "made.txt")
     with pytest.raises(InputError, match=r"^made\.txt: conversation id 7 is duplicated"):
         check_unique([Dialogue("7", TURNS), Dialogue("8", TURNS), Dialogue("7", TURNS)], "made.txt")
+
+
+def test_all_faults_of_a_dialogue_are_listed():
+    utterances = (
+        Utterance("a", "Ann", "Oh .", "joy, or so", Clip("film", 2.0, 1.0)),
+        Utterance("a", "Bo", "Oh ."),
+    )
+    with pytest.raises(InputError) as caught:
+        check_dialogue(Dialogue("7", utterances, ((2, 0), (0, 2))), "made.txt:3")
+    lines = str(caught.value).splitlines()
+    for line, part in zip(
+        lines,
+        ("id a is", "emotion 'joy, or so'", "the clip", "1 of its 2", "(3,1)", "(1,3)"),
+        strict=True,
+    ):
+        assert line.startswith("made.txt:3: ")
+        assert part in line
+
+
+def test_emotion_class():
+    assert [emotion_class(e, ("neutral", "joy", "fear")) for e in ("fear", "neutral")] == [2, 0]
+    assert [emotion_class(e, BINARY) for e in ("fear", "neutral", "emotional")] == [1, 0, 1]
+    # "emotional" may be one category among others.
+    assert emotion_class("joy", ("neutral", "emotional", "joy")) == 2
+    with pytest.raises(ValueError, match="not in tuple"):
+        emotion_class("excited", ("neutral", "joy", "fear"))

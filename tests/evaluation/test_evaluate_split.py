@@ -8,7 +8,7 @@ import pytest
 from random_scores import candidates_of, dialogue_of, random_split
 from sklearn import metrics as sklearn_metrics
 
-from rpcl_jax.data.dialogue import EMOTION_CLASSES, EMOTIONS, NEUTRAL, Dialogue, Utterance
+from rpcl_jax.data.dialogue import BINARY, EMOTIONS, NEUTRAL, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.metrics import (
     PREDICT_NOTHING,
@@ -140,7 +140,7 @@ def test_two_classes_of_emotion_by_hand():
         np.array([[0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]),
         np.zeros(3),
     )
-    numbers = evaluate_split([scored], 0.5, EMOTION_CLASSES["binary"])
+    numbers = evaluate_split([scored], 0.5, BINARY)
     # Two pairs are predicted, one of two gold ones among them; so in the only category there is.
     assert numbers["pair_f1"] == numbers["weighted_f1"] == 0.5
     assert (numbers["emotion_precision"], numbers["emotion_recall"]) == (1.0, 0.5)

@@ -9,6 +9,7 @@ from shared import tiny_config
 from rpcl_jax.batching.packing import pack_dialogues
 from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.data import synthetic
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import Features
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.fusion import (
@@ -36,8 +37,8 @@ def batches_and_model(corpus, modalities="tav", **text):
     config.text.update(text)
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
-    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, 1)
-    return batches, build_model(config, encoder.config)
+    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, 1, EMOTIONS)
+    return batches, build_model(config, encoder.config, EMOTIONS)
 
 
 @pytest.fixture(scope="module")

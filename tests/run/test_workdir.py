@@ -5,13 +5,17 @@ import pytest
 from shared import tiny_config
 
 from rpcl_jax.batching.text import word_tokenizer
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import BINARY, EMOTIONS, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.text_vectors import LoadedEncoder
-from rpcl_jax.run.workdir import check_owner, locked_run, save_description
+from rpcl_jax.run.workdir import check_owner, locked_run, save_description, stored_emotions
 from rpcl_jax.train import train_and_evaluate
+
+TEXT_ALONE = Corpus({}, {}, EMOTIONS)
 
 
 def test_one_process_trains_in_a_folder(tmp_path):
@@ -27,7 +31,8 @@ def test_one_process_trains_in_a_folder(tmp_path):
 
 def tables_of(extractor):
     values = np.zeros((2, 3), np.float32)
-    return {"audio": FeatureTable(values, {"a": 0, "b": 1}, {"extractor": extractor})}
+    tables = {"audio": FeatureTable(values, {"a": 0, "b": 1}, {"extractor": extractor})}
+    return Corpus({}, tables, EMOTIONS)
 
 
 def encoder_of(bias, words):
@@ -58,7 +63,28 @@ def test_a_run_that_has_begun_keeps_its_extractors_and_its_encoder(tmp_path):
 
 def test_a_trained_encoder_keeps_its_sizes_and_its_words(tmp_path):
     config = tiny_config()
-    save_description(tmp_path, config, encoder_of(0, "a dog"), {}, begun=False)
-    save_description(tmp_path, config, encoder_of(1, "a dog"), {}, begun=True)  # in the checkpoint
+    save_description(tmp_path, config, encoder_of(0, "a dog"), TEXT_ALONE, begun=False)
+    save_description(
+        tmp_path, config, encoder_of(1, "a dog"), TEXT_ALONE, begun=True
+    )  # in the checkpoint
+    other = encoder_of(0, "a cat and a dog")
     with pytest.raises(InputError, match="the words of its training split"):
-        save_description(tmp_path, config, encoder_of(0, "a cat and a dog"), {}, begun=True)
+        save_description(tmp_path, config, other, TEXT_ALONE, begun=True)
+
+
+def test_a_run_keeps_its_emotions(tmp_path):
+    config, encoder = tiny_config(), encoder_of(0, "a dog")
+    save_description(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=False)
+    assert stored_emotions(tmp_path, config) == ("neutral", "joy")
+    for emotions in (("neutral", "joy", "excited"), ("neutral", "anger")):
+        with pytest.raises(InputError, match="the emotions of its training split have changed"):
+            save_description(tmp_path, config, encoder, Corpus({}, {}, emotions), begun=True)
+    save_description(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=True)
+
+
+def test_the_emotions_of_runs_that_did_not_store_them(tmp_path):
+    write_json(tmp_path / "model.json", {})
+    config = tiny_config()
+    assert stored_emotions(tmp_path, config) == EMOTIONS
+    config.data.emotions = "binary"
+    assert stored_emotions(tmp_path, config) == BINARY

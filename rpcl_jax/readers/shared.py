@@ -1,0 +1,114 @@
+"""What the readers share: where a split is, and what of a file is mended, counted and refused."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rpcl_jax.data.dialogue import Dialogue, check_unique
+from rpcl_jax.errors import Faults, InputError
+
+# Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
+# as IEMOCAP's "excited" and "frustrated", is not among them.
+_SYNONYMS = {
+    **dict.fromkeys(("happy", "happiness", "happines"), "joy"),
+    "sad": "sadness",
+    "angry": "anger",
+    "surprised": "surprise",
+    "disgusted": "disgust",
+    "fearful": "fear",
+}
+
+
+def emotion_name(name: str) -> str:
+    """Returns the name under which an emotion is known here; unknown names are only lower-cased."""
+    name = " ".join(name.lower().split())
+    return _SYNONYMS.get(name, name)
+
+
+class Reading(Faults):
+    """What was found while a file was read: faults, and what was merely untidy and is mended.
+
+    Attributes:
+      repeated: the number of exact repetitions that were left out, by what was repeated.
+      mended: None where a corpus must be right, because it is trained on. A counter where pairs are
+        to be predicted: everything that a prediction can do without is mended, and counted in it.
+    """
+
+    def __init__(self, where: str, mended: Counter[str] | None = None):
+        """Begins with nothing found in `where`, the name of the file in messages."""
+        super().__init__()
+        self.where = where
+        self.mended = mended
+        self._renamed: Counter[str] = Counter()
+        self.repeated: Counter[str] = Counter()
+
+    def emotion(self, name: str) -> str:
+        """Returns `emotion_name(name)`; counts synonyms and misspellings."""
+        given, known = " ".join(name.lower().split()), emotion_name(name)
+        if known != given:
+            self._renamed[f"{given} as {known}"] += 1
+        return known
+
+    def unique_pairs(self, pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """Returns the pairs sorted, each once; counts repetitions."""
+        given = list(pairs)
+        unique = tuple(sorted(set(given)))
+        self.repeated["pairs"] += len(given) - len(unique)
+        return unique
+
+    def unique_dialogues(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+        """Returns the dialogues, each once; counts exact repetitions.
+
+        Raises:
+          InputError: different dialogues have the same id.
+        """
+        given = list(dialogues)
+        unique = list(dict.fromkeys(given))
+        self.repeated["conversations"] += len(given) - len(unique)
+        check_unique(unique, self.where)
+        return unique
+
+    def close(self) -> None:
+        """Prints what was mended to stderr.
+
+        Raises:
+          InputError: there were faults; it has all of them.
+        """
+        self.check()
+        for kind, count in self.repeated.items():
+            if count:
+                print(f"{self.where}: {count} repetitions of {kind} left out", file=sys.stderr)
+        if self._renamed:
+            renamed = ", ".join(f"{what} ({count})" for what, count in self._renamed.most_common())
+            print(f"{self.where}: emotions read: {renamed}", file=sys.stderr)
+
+
+def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advice: str) -> Path:
+    """Returns the file of a split.
+
+    Args:
+      root: folder of the benchmark.
+      names: the files that a split may be, by name of the split; the first that exists is taken.
+      split: "train", "dev" or "test".
+      advice: where to get the benchmark.
+
+    Raises:
+      InputError: there is none. If there is one of the training split, the message says how to cut
+        the missing one from it.
+    """
+
+    def existing(of: str) -> list[Path]:
+        return [root / name for name in names[of] if (root / name).is_file()]
+
+    if existing(split):
+        return existing(split)[0]
+    missing = " and ".join(str(root / name) for name in names[split])
+    if split != "train" and existing("train"):
+        # Without dev, test is kept.
+        cut = "train,test --cut=90,10" if split == "dev" else "train --cut=80,10,10"
+        advice += (
+            f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
+            "(docs/data.md)"
+        )
+    raise InputError(f"{missing}: not found; {advice}")
