@@ -39,6 +39,6 @@ $(VENV)/installed-quick: $(VENV)/installed requirements-test.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-test.txt \
-		requirements-tools.txt requirements-features.txt
+		requirements-tools.txt requirements-features.txt requirements-cluster.txt
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
 	touch $@

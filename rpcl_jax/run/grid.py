@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -120,23 +121,55 @@ def write_results(grid: Grid) -> int:
     return len(cells)
 
 
+class Process(Protocol):
+    """What the grid uses of `subprocess.Popen`, here or on another machine."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, once it has ended."""
+
+    def poll(self) -> int | None:
+        """Returns its exit status, or None while it waits or runs."""
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+
+    def wait(self) -> Any:
+        """Waits until it has ended."""
+
+
+# Starts Python with these arguments, and writes its output to a file.
+Start = Callable[[list[str], Path], Process]
+
+
 @dataclass
 class Training:
     """The process of a cell, and its line on the terminal."""
 
     cell: Cell
-    process: subprocess.Popen
-    log: Path
-    line: tqdm
+    process: Process
+    log: Path  # there once the process runs
+    line: tqdm | None = None
     epochs_shown: int = 0
 
     def messages(self) -> list[str]:
         """Returns the lines of the log, without those that name the result files."""
+        if not self.log.exists():
+            return []
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return [line for line in lines if not line.startswith("results: ")]
 
     def show(self) -> None:
         """Updates the line; without a terminal, prints each new epoch."""
+        if self.line is None:
+            if not self.log.exists():
+                return
+            self.line = tqdm(
+                desc=f"{self.cell.name}: starting",
+                bar_format="{desc}  [{elapsed}]",
+                leave=False,
+                disable=not sys.stderr.isatty(),
+            )
         epochs = [line for line in self.messages() if line.startswith("epoch")]
         for message in epochs[self.epochs_shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
@@ -145,9 +178,14 @@ class Training:
         self.epochs_shown = len(epochs)
         self.line.refresh()
 
+    def close(self) -> None:
+        """Removes the line."""
+        if self.line is not None:
+            self.line.close()
+
     def finish(self) -> bool:
         """Replaces the line by the outcome and returns whether the process succeeded."""
-        self.line.close()
+        self.close()
         status = self.process.returncode
         failure = f"FAILED with status {status}, see {self.log}: " if status else ""
         message = (self.messages() or ["produced no output"])[-1]
@@ -170,13 +208,20 @@ def device_environments() -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
-def run_grid(grid: Grid, cells: Iterable[Cell]) -> list[Cell]:
+def run_grid(
+    grid: Grid, cells: Iterable[Cell], starts: Sequence[Start] | None = None
+) -> list[Cell]:
     """Trains the unfinished cells, in this order, and returns those that failed.
+
+    Args:
+      grid: of the cells.
+      cells: to be trained.
+      starts: for each place where a cell can be trained, a function that starts its process there.
+        None trains one cell at a time on each device of this machine.
 
     Raises:
       InputError: another process is training in the grid's folder.
     """
-    # The cells inherit the lock, because they continue if this process is killed.
     with locked_run(grid.out) as lock:
         failed, waiting = [], []
         for cell in cells:
@@ -189,63 +234,57 @@ def run_grid(grid: Grid, cells: Iterable[Cell]) -> list[Cell]:
             else:
                 waiting.append(cell)
         try:
-            return failed + _train(grid.out, waiting, lock)
+            if starts is None:
+                environments = device_environments() if waiting else []
+                starts = [partial(_start_here, lock, each) for each in environments]
+            return failed + _train(grid.out, waiting, starts)
         finally:  # also if the grid is stopped halfway
             finished = write_results(grid)
             table = grid.out / "results.csv" if finished else "no table"
             print(f"{finished} finished cells: {table}")
 
 
-def _train(out: Path, waiting: list[Cell], lock: int) -> list[Cell]:
-    """Trains cells, one at a time on each device, and returns those that failed."""
+def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell]:
+    """Trains cells, one at a time at each place, and returns those that failed."""
     failed: list[Cell] = []
-    environments = device_environments() if waiting else []
-    running: dict[int, Training] = {}  # by device
+    running: dict[int, Training] = {}  # by place
     try:
         while waiting or running:
-            for device, environment in enumerate(environments):
-                if waiting and device not in running:
-                    running[device] = _start(waiting.pop(0), out, lock, environment, device)
+            for place, start in enumerate(starts):
+                if waiting and place not in running:
+                    cell, log = waiting[0], out / f"{waiting[0].name}.log"
+                    arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={out / cell.name}"]
+                    log.unlink(missing_ok=True)
+                    running[place] = Training(cell, start(arguments, log), log)
+                    waiting.pop(0)
             time.sleep(0.5)
-            for device, training in list(running.items()):
+            for place, training in list(running.items()):
                 ended = training.process.poll() is not None
                 training.show()
                 if ended:
-                    del running[device]
+                    del running[place]
                     if not training.finish():
                         failed.append(training.cell)
     finally:
         for training in running.values():
             training.process.terminate()
+        for training in running.values():
             training.process.wait()
-            training.line.close()
+            training.close()
     return failed
 
 
-def _start(
-    cell: Cell, out: Path, lock: int, environment: Mapping[str, str], device: int
-) -> Training:
-    command = [
-        *(sys.executable, "-m", "rpcl_jax.main"),
-        *(*cell.flags, f"--workdir={out / cell.name}"),
-    ]
-    log = out / f"{cell.name}.log"
+def _start_here(
+    lock: int, environment: Mapping[str, str], arguments: list[str], log: Path
+) -> subprocess.Popen:
     # So that the cell finds the package wherever the grid was started, installed or not.
     package = str(Path(rpcl_jax.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command,
+        return subprocess.Popen(
+            [sys.executable, *arguments],
             env=os.environ | {"PYTHONPATH": path, **environment},
             stdout=file,
             stderr=file,
-            pass_fds=[lock],
+            pass_fds=[lock],  # the cell continues, and holds the lock, if this process is killed
         )
-    line = tqdm(
-        desc=f"{cell.name}: starting",
-        bar_format="{desc}  [{elapsed}]",
-        position=device,
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
-    return Training(cell, process, log, line)

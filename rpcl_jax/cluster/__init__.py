@@ -1,0 +1,1 @@
+"""Ray, the engine for what outgrows one machine."""
