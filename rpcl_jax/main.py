@@ -7,6 +7,7 @@
 import re
 import signal
 import sys
+import time
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
@@ -16,6 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import require_config, run_command
 from rpcl_jax.run.hosts import joined, supervise
@@ -55,6 +57,20 @@ _PROCESSES = flags.DEFINE_integer(
 _PROCESS = flags.DEFINE_integer(
     "process", None, "distributed: the number of this process, from 0.", lower_bound=0
 )
+_STRICT = flags.DEFINE_bool(
+    "strict", False, "predict: predict nothing unless every conversation can be read."
+)
+_ENGINE = flags.DEFINE_enum(
+    "engine",
+    "local",
+    ["local", "ray"],
+    "predict: ray predicts many files on all devices of a machine or a cluster.",
+)
+_ADDRESS = flags.DEFINE_string(
+    "address",
+    None,
+    "predict with --engine=ray: the cluster, auto or host:port; default: this machine alone.",
+)
 
 
 def main() -> None:
@@ -88,6 +104,15 @@ def _check_flags() -> None:
         raise flags.Error(
             f"--process: is {process}; {processes} processes are numbered from 0 to {processes - 1}"
         )
+    if _ENGINE.value == "local" and _ADDRESS.value is not None:
+        raise flags.Error("--address is of a Ray cluster; add --engine=ray")
+    if _ENGINE.value == "ray":
+        if _MODE.value != "predict":
+            raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")
+        if _FEATURES.value or _CLIPS.value:
+            raise flags.Error(
+                "--engine=ray predicts from text alone; leave out --features, --clips"
+            )
     if _FEATURES.value and _CLIPS.value:
         raise flags.Error("--features and --clips exclude each other; give one of them")
 
@@ -112,11 +137,7 @@ def _do() -> None:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(file).stem / run_name(config)
     if _MODE.value == "predict":
-        from rpcl_jax.predict import predict_file
-
-        features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
-        count = predict_file(workdir, Path(_INPUT.value), Path(_OUTPUT.value), features, clips)
-        print(f"{_OUTPUT.value}: {count} pairs")
+        _predict(workdir)
         return
     if _MODE.value == "evaluate":
         from rpcl_jax.evaluate import evaluate_run
@@ -139,6 +160,28 @@ def _do() -> None:
         print(f"{workdir}: not finished; these are the numbers of its best epoch so far")
     else:
         print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
+
+
+def _predict(workdir: Path) -> None:
+    source, target, strict = _INPUT.value, _OUTPUT.value, _STRICT.value
+    started = time.perf_counter()
+    if _ENGINE.value == "ray":
+        from rpcl_jax.cluster.predict import predict_corpus
+
+        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict)
+    else:
+        from rpcl_jax.predict import predict_file
+
+        features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
+        done = predict_file(workdir, Path(source), Path(target), features, clips, strict)
+    seconds = time.perf_counter() - started
+    print(
+        f"{target}: {done.pairs} pairs in {done.conversations} conversations, {done.utterances} "
+        f"utterances in {seconds:.0f} s, {done.utterances / seconds:.0f} utterances/s"
+    )
+    if done.rejected:
+        listed = f"listed in {target}/rejected.jsonl" if _ENGINE.value == "ray" else "listed above"
+        raise InputError(f"{source}: {done.rejected} conversations cannot be read, {listed}")
 
 
 if __name__ == "__main__":

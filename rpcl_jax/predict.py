@@ -1,20 +1,42 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
+import contextlib
+import gzip
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+from tqdm import tqdm
+
+from rpcl_jax.batching.batch import candidate_mask
+from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
-from rpcl_jax.files import read_json, write_json
+from rpcl_jax.evaluation.scoring import Scores
+from rpcl_jax.evaluation.windows import owned, window_starts
+from rpcl_jax.files import json_bytes, read_json, written_whole
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval
-from rpcl_jax.readers.objects import read_objects
+from rpcl_jax.readers.transcripts import conversations_in, describe, parse
 from rpcl_jax.run.workdir import TrainedRun
+
+_CHUNK = 16  # batches that are planned together
+_EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
+
+
+class _Read(NamedTuple):
+    """A conversation of a stream, and its dialogue or why it has none."""
+
+    place: str
+    conversation: Mapping[str, Any]
+    dialogue: Dialogue | InputError
 
 
 class Predictor:
@@ -23,11 +45,15 @@ class Predictor:
     predictor = Predictor.from_workdir("runs/ecf_minilm/rpcl-t-seed42")
     for conversation in predictor(conversations):
         print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
+
+    Attributes:
+      max_utterances: longer conversations are scored in windows of this many utterances.
     """
 
     def __init__(self, run: TrainedRun, threshold: float):
         self._run = run
         self._threshold = threshold
+        self.max_utterances: int = run.config.data.max_utterances
 
     @classmethod
     def from_workdir(cls, workdir: str | Path) -> "Predictor":
@@ -62,7 +88,8 @@ class Predictor:
         Returns:
           A copy of each with its pairs, 1-based, and "pair_confidences": SemEval's format has
           "emotion-cause_pairs" ([["3_surprise", "1"], …]), ours "pairs" ([[3, 1], …]) and
-          "pair_emotions". Utterances after the first `config.data.max_utterances` are in no pair.
+          "pair_emotions". A conversation of more than `max_utterances` is scored in windows that
+          overlap by half.
 
         Raises:
           InputError: a conversation is malformed, or a table is missing or not like the run's own.
@@ -74,25 +101,151 @@ class Predictor:
             )
         if not conversations:
             return []
-        dialogues, with_pairs = _parse(conversations, where)
-        tables = dict(tables or {})
-        read = self._run.feature_tables
-        for modality in read:
-            if modality not in tables:
+        dialogues = _parse(conversations, where)
+        own = self._own_tables(tables, where)
+        for table in own.values():
+            table.check_covers(dialogues, where)
+        reads = map(_Read, [where] * len(dialogues), conversations, dialogues)
+        # None of them is an error, because `_parse` would have raised it.
+        return [item for _, item in self._predict(reads, own) if isinstance(item, dict)]
+
+    def stream(
+        self,
+        found: Iterable[tuple[str, Mapping[str, Any] | InputError]],
+        tables: Mapping[str, FeatureTable] | None = None,
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+        """Yields conversations with their pairs, in order and in constant memory.
+
+        A background thread reads them and prepares batches while the devices compute.
+
+        Args:
+          found: conversations, or why they cannot be read, as `conversations_in` yields them.
+          tables: as for `__call__`; then the ids of conversations must be unique.
+
+        Yields:
+          The place of each, and the conversation as `__call__` returns it or why there is none.
+
+        Raises:
+          InputError: a table is missing, not like the run's own, or lacks an utterance.
+        """
+        own = self._own_tables(tables, "the input")
+        ids: set[str] = set()
+
+        def read(place: str, item: Mapping[str, Any] | InputError) -> _Read:
+            if isinstance(item, InputError):
+                return _Read(place, {}, item)
+            try:
+                dialogue = parse(dict(item), place, Counter())  # counted when it was read
+                if own and dialogue.id in ids:
+                    raise InputError(
+                        f"{place}: conversation id {dialogue.id} is duplicated; ids must be unique"
+                    )
+            except InputError as error:
+                return _Read(place, item, error)
+            for table in own.values():
+                ids.add(dialogue.id)
+                table.check_covers([dialogue], place)
+            return _Read(place, item, dialogue)
+
+        return self._predict((read(place, item) for place, item in found), own)
+
+    def _own_tables(
+        self, tables: Mapping[str, FeatureTable] | None, where: str
+    ) -> dict[str, FeatureTable]:
+        """Returns the tables of the modalities that the run reads."""
+        for modality in self._run.feature_tables:
+            if modality not in (tables or {}):
                 raise InputError(
                     f"{where}: this run reads {modality} too; give the features of these "
                     "conversations (--features) or their clips (--clips), or use a run with "
                     "--config.modalities=t"
                 )
-            tables[modality].check_covers(dialogues, where)
-        scored = self._run.score(dialogues, {modality: tables[modality] for modality in read})
-        results = []
-        for conversation, s in zip(conversations, scored, strict=True):
-            pairs = decode_pairs(s.pair_confidence, s.candidate_mask, self._threshold)
-            emotions = pair_emotions(s.emotion_probabilities, pairs, self._run.emotions)
-            confidences = [float(s.pair_confidence[pair]) for pair in pairs]
-            results.append(with_pairs(conversation, pairs, emotions, confidences))
-        return results
+        return {modality: (tables or {})[modality] for modality in self._run.feature_tables}
+
+    def _predict(
+        self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable]
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+        width = self.max_utterances
+
+        def prepare(chunk: list[_Read]):
+            pieces = [
+                Dialogue(read.dialogue.id, read.dialogue.utterances[start : start + width])
+                for read in chunk
+                if isinstance(read.dialogue, Dialogue)
+                for start in window_starts(len(read.dialogue.utterances), width)
+            ]
+            return chunk, self._run.prepare(pieces, tables)
+
+        # The devices already work on the next chunk while this one is decoded and written.
+        running: deque[tuple[list[_Read], Callable[[], dict[int, Scores]]]] = deque()
+        for chunk, batches in prefetched(map(prepare, self._chunks(reads))):
+            running.append((chunk, self._run.score_prepared(batches)))
+            if len(running) > 1:
+                yield from self._decode(*running.popleft())
+        for last in running:
+            yield from self._decode(*last)
+
+    def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
+        """Yields as many conversations as fill some batches, or fewer if they are very long."""
+        most = _CHUNK * self._run.config.batch_size
+        chunk: list[_Read] = []
+        utterances = 0
+        for read in reads:
+            chunk.append(read)
+            if isinstance(read.dialogue, Dialogue):
+                utterances += len(read.dialogue.utterances)
+            if len(chunk) == most or utterances >= most * self.max_utterances:
+                yield chunk
+                chunk, utterances = [], 0
+        if chunk:
+            yield chunk
+
+    def _decode(
+        self, chunk: Iterable[_Read], wait: Callable[[], dict[int, Scores]]
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+        scores = wait()
+        used = 0
+        for read in chunk:
+            if isinstance(read.dialogue, InputError):
+                yield read.place, read.dialogue
+                continue
+            length = len(read.dialogue.utterances)
+            starts = window_starts(length, self.max_utterances)
+            windows = [scores[index] for index in range(used, used + len(starts))]
+            used += len(starts)
+            pairs, confidences, probabilities = self._pairs(windows, starts, length)
+            emotions = pair_emotions(probabilities, pairs, self._run.emotions)
+            ours = our_format.is_ours(read.conversation)
+            with_pairs = our_format.with_pairs if ours else semeval.with_pairs
+            yield read.place, with_pairs(read.conversation, pairs, emotions, confidences)
+
+    def _pairs(
+        self, windows: Sequence[Scores], starts: list[int], length: int
+    ) -> tuple[list[tuple[int, int]], list[float], np.ndarray]:
+        """Returns a conversation's pairs, their confidences, and emotions [length, C]."""
+        found: list[tuple[tuple[int, int], float]] = []
+        probabilities = np.zeros((length, len(self._run.emotions)), np.float32)
+        for number, (start, scores) in enumerate(zip(starts, windows, strict=True)):
+            n = min(self.max_utterances, length - start)
+            mask = candidate_mask(np.ones(n, bool), self._run.config.data.candidates)
+            own = np.ones(n, bool)
+            if len(starts) > 1:
+                own_pairs, own = owned(starts, self.max_utterances, length, number)
+                mask &= own_pairs
+            probabilities[start : start + n][own] = scores.emotion_probabilities[:n][own]
+            confidence = np.asarray(scores.pair_confidence)[:n, :n]
+            found += [
+                ((start + i, start + j), float(confidence[i, j]))
+                for i, j in decode_pairs(confidence, mask, self._threshold)
+            ]
+        found.sort()
+        return [pair for pair, _ in found], [p for _, p in found], probabilities
+
+
+def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialogue]:
+    if any(our_format.is_ours(conversation) for conversation in conversations):
+        return our_format.parse_objects(conversations, where, False)
+    return semeval.parse_conversations(conversations, where, False)
 
 
 def extract_tables(
@@ -106,8 +259,8 @@ def extract_tables(
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      conversations: as `Predictor` takes them; `rpcl_jax.extraction.clips.find_clip` says how their
-        clips are found.
+      conversations: as `Predictor` takes them; `rpcl_jax.extraction.finding.find_clip` says how
+        their clips are found.
       clips: folder of the audio and video files.
       folder: where the tables are written.
       where: what error messages call the conversations.
@@ -120,7 +273,7 @@ def extract_tables(
     from rpcl_jax.extraction.extract import extract_table
     from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
-    dialogues, _ = _parse(conversations, where)
+    dialogues = _parse(conversations, where)
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
@@ -145,13 +298,62 @@ def extract_tables(
     return tables
 
 
-def _parse(
-    conversations: Sequence[Mapping[str, Any]], where: str
-) -> tuple[list[Dialogue], Callable[..., dict[str, Any]]]:
-    """Returns the dialogues, and the function that adds pairs to conversations of their format."""
-    if any(our_format.is_ours(conversation) for conversation in conversations):
-        return our_format.parse_objects(conversations, where, False), our_format.with_pairs
-    return semeval.parse_conversations(conversations, where, False), semeval.with_pairs
+class Summary(NamedTuple):
+    """How much was predicted."""
+
+    conversations: int = 0
+    utterances: int = 0
+    pairs: int = 0
+    windowed: int = 0  # conversations that are longer than the model reads at once
+    rejected: int = 0  # conversations that cannot be read
+
+
+def write_results(
+    results: Iterable[tuple[str, dict[str, Any] | InputError]],
+    raw: BinaryIO,
+    name: str,
+    max_utterances: int,
+    reject: Callable[[str, InputError], None],
+    advance: Callable[[int], object] = int,
+) -> Summary:
+    """Writes conversations with their pairs.
+
+    Args:
+      results: from `Predictor.stream`.
+      raw: what to write to.
+      name: of the file. JSON lines if it ends in .jsonl, else a JSON list; .gz may follow.
+      max_utterances: of the predictor.
+      reject: is told the place of a conversation that cannot be read, and why.
+      advance: is told how many utterances each conversation has that was written.
+    """
+    done = Summary()
+    as_list = not name.removesuffix(".gz").endswith(".jsonl")
+    with contextlib.ExitStack() as stack:
+        file: Any = raw
+        if name.endswith(".gz"):
+            file = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
+        for place, item in results:
+            if isinstance(item, InputError):
+                done = done._replace(rejected=done.rejected + 1)
+                reject(place, item)
+                continue
+            if as_list:  # as `write_json` writes the whole list
+                text = json_bytes(item, indent=2).rstrip().replace(b"\n", b"\n  ")
+                file.write((b",\n  " if done.conversations else b"[\n  ") + text)
+            else:
+                file.write(json_bytes(item))
+            length = len(item["utterances" if our_format.is_ours(item) else "conversation"])
+            done = Summary(
+                conversations=done.conversations + 1,
+                utterances=done.utterances + length,
+                pairs=done.pairs + len(item["pair_confidences"]),
+                windowed=done.windowed + (length > max_utterances),
+                rejected=done.rejected,
+            )
+            advance(length)
+        if as_list:
+            file.write(b"\n]\n" if done.conversations else b"[]\n")
+    return done
 
 
 def predict_file(
@@ -160,35 +362,107 @@ def predict_file(
     target: Path,
     features: Path | None = None,
     clips: Path | None = None,
-) -> int:
-    """Predicts the conversations of the file `source` into the file `target`.
+    strict: bool = False,
+) -> Summary:
+    """Predicts the conversations of a file or a folder into the file `target`.
+
+    Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
+    listed on stderr, and so is what was mended in others.
 
     Args:
       workdir: folder of a finished run.
-      source: JSON, a list or one object per line, in either form that `Predictor` takes.
-      target: JSON list to write; replaced if it exists.
+      source: see `rpcl_jax.readers.transcripts.conversations_in`.
+      target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None.
       clips: folder of their clips, from which the features are extracted, or None.
-
-    Returns:
-      The number of pairs found.
+      strict: predict nothing unless every conversation can be read.
 
     Raises:
-      InputError: a file is missing or malformed.
+      InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
     """
-    conversations = read_objects(source)
-    target.parent.mkdir(parents=True, exist_ok=True)  # fail early
     if target.is_dir():
         raise InputError(f"{target}: is a folder; give the name of a file")
+    target.parent.mkdir(parents=True, exist_ok=True)  # fail early
+    if strict:
+        everything = conversations_in(source, Counter())
+        errors = [item for _, item in everything if isinstance(item, InputError)]
+        for error in errors:
+            _complain(str(source), error)
+        if errors:
+            raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
+    mended = Counter[str]()
+    found: Iterable = conversations_in(source, mended)
+    read = read_json(workdir / "model.json")["feature_tables"]
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
-        read = read_json(workdir / "model.json")["feature_tables"]
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
-        if clips and conversations:
-            tables = extract_tables(read, conversations, clips, Path(folder), str(source))
+        if clips:
+            found = list(found)
+            good = [item for _, item in found if not isinstance(item, InputError)]
+            if good:
+                tables = extract_tables(read, good, clips, Path(folder), str(source))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
-        results = predictor(conversations, tables, where=str(source))
-    write_json(target, results)
-    return sum(len(result["pair_confidences"]) for result in results)
+        results = predictor.stream(found, tables)
+        with written_whole(target) as file, progress() as advance:
+            done = write_results(
+                results, file, target.name, predictor.max_utterances, _complain, advance
+            )
+            if done.rejected and not done.conversations:
+                raise InputError(f"{source}: no conversation in it can be read; nothing is written")
+    report(done, mended)
+    return done
+
+
+def report(done: Summary, mended: Counter[str]) -> None:
+    """Says on stderr what was mended, and what was scored in windows."""
+    if describe(mended):
+        print(f"mended: {describe(mended)}", file=sys.stderr)
+    if done.windowed:
+        print(
+            f"{done.windowed} conversations are longer than the model reads at once; they were "
+            "scored in windows that overlap by half",
+            file=sys.stderr,
+        )
+
+
+def _complain(_: str, error: InputError) -> None:
+    tqdm.write(f"cannot be read: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def progress(files: int = 0) -> Iterator[Callable[..., None]]:
+    """Shows how far a prediction is and how many utterances it does in a second.
+
+    Without a terminal, it prints a line from time to time.
+
+    Args:
+      files: number of files, if the bar counts files and not utterances.
+
+    Yields:
+      A function that is told how many more utterances, and files, are done.
+    """
+    terminal = sys.stderr.isatty()
+    started = shown = time.perf_counter()
+    total = finished = 0
+
+    def advance(utterances: int, done: int = 0) -> None:
+        nonlocal total, finished, shown
+        total, finished = total + utterances, finished + done
+        now = time.perf_counter()
+        rate = f"{total / (now - started):.0f} utterances/s"
+        bar.update(done if files else utterances)
+        if files:
+            bar.set_postfix_str(rate, refresh=False)
+        if not terminal and now - shown > _EVERY:
+            shown = now
+            print(
+                f"{f'{finished} of {files} files, ' if files else ''}{total} utterances, {rate}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    unit = {"unit": " files", "total": files} if files else {"unit": " utterances"}
+    with tqdm(**unit, disable=not terminal, leave=False) as bar:
+        yield advance

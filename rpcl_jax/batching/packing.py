@@ -151,7 +151,12 @@ def balanced_batches(
     Returns:
       ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.
     """
-    batches = np.array_split(rng.permutation(len(sizes)), -(-len(sizes) // batch_size))
+    return balanced_parts(sizes, -(-len(sizes) // batch_size), rng)
+
+
+def balanced_parts(sizes: np.ndarray, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Does what `balanced_batches` does, for a given number of batches."""
+    batches = np.array_split(rng.permutation(len(sizes)), parts)
     loads = np.array([sizes[batch].sum() for batch in batches])
     while True:
         heavy, light = int(np.argmax(loads)), int(np.argmin(loads))

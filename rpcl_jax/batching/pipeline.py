@@ -185,15 +185,15 @@ class Batches:
         n, row_length = self._shapes[0].utterances, self._shapes[0].row_length
         needed = np.max([rows_needed(share, n, row_length) for share in shares], axis=0)
         shape = next(s for s in self._shapes if (needed <= (s.dialogue_rows, s.text_rows)).all())
-        return places, _concatenate(
+        return places, concatenate(
             [make_batch(shares[i], shape, self.candidates, self.emotions) for i in self.own]
         )
 
 
-def _concatenate(parts: Sequence[Any]) -> Any:
+def concatenate(parts: Sequence[Any]) -> Any:
     """Concatenates the devices' batches, or parts of them, along axis 0."""
     if parts[0] is None:
         return None
     if isinstance(parts[0], tuple):
-        return type(parts[0])(*(_concatenate(part) for part in zip(*parts, strict=True)))
+        return type(parts[0])(*(concatenate(part) for part in zip(*parts, strict=True)))
     return np.concatenate(parts)

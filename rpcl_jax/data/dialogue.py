@@ -34,8 +34,11 @@ class Clip:
 
 
 def clip_name(path: str) -> str:
-    """Returns the name of a media file without its folder and its extension, if it has one."""
-    name = PurePath(path)
+    """Returns the name of a media file without its folder and its extension, if it has one.
+
+    The folders may be those of Windows.
+    """
+    name = PurePath(path.replace("\\", "/"))
     return name.stem if name.suffix.lower() in CLIP_ENDINGS else name.name
 
 
@@ -99,9 +102,12 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
                 f"{', '.join(EMOTIONS)}, or {EMOTIONAL} if the category is unknown"
             )
     for t, utterance in enumerate(dialogue.utterances, 1):
-        if utterance.clip is not None:
-            with faults.collected():
-                check_clip(utterance.clip, f"{where}: the clip of utterance {t}")
+        clip = utterance.clip
+        if clip is not None and not is_stretch(clip.start, clip.end):
+            fault(
+                f"the clip of utterance {t} runs from {clip.start} to {clip.end}; give a start of "
+                "at least 0 and a later end, in seconds, or leave them out"
+            )
     labelled = sum(emotion is not None for emotion in emotions)
     if dialogue.pairs is not None and labelled < len(emotions):
         fault(
@@ -123,19 +129,10 @@ def is_emotion_name(name: str) -> bool:
     return name.isprintable() and 0 < len(name.strip()) <= 40 and "," not in name
 
 
-def check_clip(clip: Clip, where: str) -> Clip:
-    """Returns `clip` if its times are valid; `where` is what the message starts with.
-
-    Raises:
-      InputError: it does not end after it starts, or the times are not seconds of a film.
-    """
-    start, end = 0.0 if clip.start is None else clip.start, clip.end
-    if not (0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)):
-        raise InputError(
-            f"{where} runs from {clip.start} to {clip.end}; give a start of at least 0 and a "
-            "later end, in seconds, or leave them out"
-        )
-    return clip
+def is_stretch(start: float | None, end: float | None) -> bool:
+    """Returns whether a clip can have these times, in seconds or None; see `Clip`."""
+    start = 0.0 if start is None else start
+    return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
 
 
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:

@@ -5,7 +5,8 @@
 
 `pairs` are [emotion utterance, cause utterance], numbered from 1. `emotion`, `clip`, a clip's
 `start` and `end`, and `pairs` are left out if they are unknown. An empty `pairs` means that the
-conversation has none.
+conversation has none. In place of clips, `video` may be beside `utterances`, or in an utterance,
+and `start` and `end` in the utterance.
 """
 
 from collections import Counter
@@ -13,14 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import (
-    Clip,
-    Dialogue,
-    Utterance,
-    check_clip,
-    check_dialogue,
-    check_unique,
-)
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, is_stretch
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
@@ -76,59 +70,50 @@ def parse_objects(
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
-      labelled: whether to read emotions and pairs, if present. If not, the rest is read leniently;
-        see `parse_conversation`.
+      labelled: whether to read emotions and pairs, if present. If not, these are conversations for
+        a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
+        repeated.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    mended = None if labelled else Counter[str]()
-    reading = Reading(where)
+    reading = Reading(where, None if labelled else Counter())
     dialogues = []
     for number, item in enumerate(objects, 1):
         with reading.collected():
             place = f"{where}: conversation number {number}"
-            dialogues.append(parse_conversation(item, place, mended, str(number), reading))
+            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
     with reading.collected():
         if labelled:
             dialogues = reading.unique_dialogues(dialogues)
-        else:  # a prediction has a result for each
-            check_unique(dialogues, where)
     reading.close()
     return dialogues
 
 
 def parse_conversation(
-    item: Mapping[str, Any],
-    where: str,
-    mended: Counter[str] | None,
-    default: str,
-    reading: Reading | None = None,
+    item: Mapping[str, Any], where: str, labelled: bool, reading: Reading, default: str
 ) -> Dialogue:
-    """Converts a conversation in this module's format to a dialogue.
+    """Converts one conversation in this module's format to a dialogue.
 
     Args:
       item: the conversation.
       where: file and place, with which messages start.
-      mended: None reads labels and accepts nothing but what the module's docstring describes. A
-        counter leaves labels unread and mends what is not needed for a prediction: see
-        `rpcl_jax.readers.objects`, which counts each kind of mending in it.
-      default: the id of a conversation that has none.
-      reading: of the file, where untidy labels are counted.
+      labelled: whether to read emotions and pairs, if present.
+      reading: what was found in the file, and whether it is mended.
+      default: the id of a conversation without one, if that is mended.
 
     Raises:
-      InputError: the conversation is malformed or invalid; it has all of the faults.
+      InputError: the conversation is malformed or invalid.
     """
-    labelled = mended is None
-    reading = reading or Reading(where)
-    name = identifier(item, "id", where, mended, default, (int, str))
+    name = identifier(item, "id", where, reading.mended, default, (int, str))
     where = f"{where} (id {name})"
     faults = Faults()
     utterances = []
     for t, turn in enumerate(field(item, "utterances", list, where), 1):
         with faults.collected():
             place = f"{where}, utterance number {t}"
-            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, mended, reading))
+            turn = _with_clip(turn, item.get("video"))
+            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, labelled, reading))
     pairs = None
     if labelled and item.get("pairs") is not None:
         entries = []
@@ -142,34 +127,45 @@ def parse_conversation(
 
 
 def _parse_utterance(
-    turn: Any, default: str, where: str, mended: Counter[str] | None, reading: Reading
+    turn: Any, default: str, where: str, labelled: bool, reading: Reading
 ) -> Utterance:
-    speaker, text = speech(turn, where, mended)
-    emotion = turn.get("emotion") if mended is None else None
+    speaker, text = speech(turn, where, reading.mended)
+    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
+    if emotion is not None:
+        emotion = reading.emotion(field(turn, "emotion", str, where)) if labelled else None
     return Utterance(
-        default if turn.get("id") is None else identifier(turn, "id", where, mended, default),
+        default if name is None else identifier(turn, "id", where, reading.mended, default),
         speaker,
         text,
-        emotion if emotion is None else reading.emotion(field(turn, "emotion", str, where)),
-        _parse_clip(turn.get("clip"), f"{where}, its clip", mended),
+        emotion,
+        None if clip is None else _parse_clip(clip, f"{where}, its clip", reading),
     )
 
 
-def _parse_clip(clip: Any, where: str, mended: Counter[str] | None) -> Clip | None:
-    if clip is None:
-        return None
+def _with_clip(turn: Any, video: Any) -> Any:
+    """Returns the utterance with a clip, if it has times or a video of its own in place of one."""
+    if not isinstance(turn, Mapping) or turn.get("clip") is not None:
+        return turn
+    times = {key: turn[key] for key in ("start", "end") if turn.get(key) is not None}
+    film = turn.get("video") or (video if times else None)
+    return {**turn, "clip": {"video": film, **times}} if isinstance(film, str) else turn
+
+
+def _parse_clip(clip: Any, where: str, reading: Reading) -> Clip | None:
     try:
         video = field(clip, "video", str, where)
         start, end = (
             None if clip.get(key) is None else field(clip, key, (int, float), where)
             for key in ("start", "end")
         )
-        return check_clip(Clip(video, start, end), where)
     except InputError:
-        if mended is None:
+        if reading.mended is None:
             raise
-        mended["unusable clips (left out)"] += 1
-        return None
+    else:
+        if reading.mended is None or is_stretch(start, end):
+            return Clip(video, start, end)
+    reading.mended["unusable clips (left out)"] += 1
+    return None
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:

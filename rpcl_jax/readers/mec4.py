@@ -19,7 +19,7 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.objects import field, read_objects, seconds
 from rpcl_jax.readers.shared import Reading, find_split
 
 _FILES = {
@@ -36,7 +36,6 @@ _MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
 _PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 _PAIRS = re.compile(rf"\s*(\[\s*)?({_PAIR.pattern}[\s,]*)*\]?\s*")
-_TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
 
 
 class _Mark(NamedTuple):
@@ -250,21 +249,10 @@ def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
         ends = (
             [stretch.get("start"), stretch.get("end")] if isinstance(stretch, Mapping) else stretch
         )
-        times = [_seconds(time) for time in ends] if isinstance(ends, list) else []
+        times = [seconds(time) for time in ends] if isinstance(ends, list) else []
         match times:
             case [float(start), float(end)] if 0 <= start < end < LONGEST_FILM:
                 clips.append(Clip(video, start, end))
             case _:
                 clips.append(None)
     return clips
-
-
-def _seconds(time: Any) -> float | None:
-    """Returns a time of `subtitles.json` in seconds, or None if it is not a time."""
-    if isinstance(time, (int, float)) and not isinstance(time, bool):
-        return float(time) if abs(time) < 1e9 else None
-    match = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None
-    if match is None:
-        return None
-    seconds = float(match[3].replace(",", "."))
-    return round(3600 * int(match[1]) + 60 * int(match[2]) + seconds, 6)

@@ -1,11 +1,11 @@
 """Functions shared by the readers of JSON.
 
-What a corpus for training contains must be right. In conversations whose pairs are to be predicted,
-everything is mended that a prediction can do without, and counted by its kind in a `Counter`:
-speakers and texts that are missing or blank, numbers in place of strings, times that are no times.
+What is trained on must be right. In conversations for a prediction, `Reading.mended` counts what is
+mended: speakers and texts that are missing or blank, numbers in place of strings, unusable clips.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from rpcl_jax.errors import Faults, InputError
 
 UNKNOWN_SPEAKER = "unknown"
+_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?)", re.ASCII)
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
@@ -174,3 +175,14 @@ def speech(turn: Any, where: str, mended: Counter[str] | None) -> tuple[str, str
         mended[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
         mended["empty utterances"] += not text
     return speaker or UNKNOWN_SPEAKER, text
+
+
+def seconds(time: Any) -> float | None:
+    """Returns a time, a number or such as "12:30.5" or "01:12:30,500", in seconds, or None."""
+    if isinstance(time, (int, float)) and not isinstance(time, bool):
+        return float(time) if abs(time) < 1e9 else None  # NaN is no time either
+    match = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None
+    if match is None:
+        return None
+    hours, minutes, rest = match.groups("0")
+    return round(3600 * int(hours) + 60 * int(minutes) + float(rest.replace(",", ".")), 6)

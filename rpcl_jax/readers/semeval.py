@@ -12,11 +12,11 @@ from rpcl_jax.data.dialogue import (
     Dialogue,
     Utterance,
     check_dialogue,
-    check_unique,
     clip_name,
+    is_stretch,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.objects import field, identifier, read_objects, seconds, speech
 from rpcl_jax.readers.shared import Reading, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
@@ -57,70 +57,59 @@ def parse_conversations(
         counted on stderr.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
-        If ignored, the rest is read leniently; see `parse_conversation`.
+        If they are ignored, these are conversations for a prediction: what it does not need is
+        mended (`rpcl_jax.readers.objects`), and ids may be repeated.
 
     Returns:
-      The dialogues in the same order. If an utterance has a video, its clip is the whole video. Its
-      id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its video where that is of this
-      form and names no other utterance of the conversation: those are the keys of ECF's tables.
+      The dialogues in the same order. The clip of an utterance is the stretch of an episode that
+      its "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or its video from its
+      "start" to its "end", or the whole video. Its id is `dia<conversation_ID>utt<utterance_ID>`,
+      or the name of its video where that is of this form and names no other utterance of the
+      conversation: those are the keys of ECF's tables.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
-    mended = Counter[str]() if labelled is False else None
-    reading = Reading(where)
+    reading = Reading(where, Counter() if labelled is False else None)
     dialogues = []
     for number, item in enumerate(objects, 1):
         with reading.collected():
             place = f"{where}: conversation number {number}"
-            dialogues.append(
-                parse_conversation(item, place, labelled, mended, str(number), reading)
-            )
+            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
     with reading.collected():
-        if labelled is False:  # a prediction has a result for each
-            check_unique(dialogues, where)
-        else:
+        if labelled is not False:
             dialogues = reading.unique_dialogues(dialogues)
     reading.close()
     return dialogues
 
 
 def parse_conversation(
-    item: Mapping[str, Any],
-    where: str,
-    labelled: bool | None,
-    mended: Counter[str] | None,
-    default: str,
-    reading: Reading | None = None,
+    item: Mapping[str, Any], where: str, labelled: bool | None, reading: Reading, default: str
 ) -> Dialogue:
-    """Converts a conversation as `parse_conversations` does.
+    """Converts one conversation as `parse_conversations` does.
 
     Args:
       item: the conversation.
       where: file and place, with which messages start.
       labelled: as there.
-      mended: a counter of what is mended; see `rpcl_jax.readers.objects`. None mends nothing.
-      default: the id of a conversation that has none, if missing ids are mended.
-      reading: of the file, where untidy labels are counted.
+      reading: what was found in the file, and whether it is mended.
+      default: the id of a conversation without one, if that is mended.
 
     Raises:
-      InputError: the conversation is malformed or invalid; it has all of the faults.
+      InputError: the conversation is malformed or invalid.
     """
-    reading = reading or Reading(where)
-    number = identifier(item, "conversation_ID", where, mended, default, (int, str))
+    number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"
     faults = Faults()
     utterances = []
     for t, turn in enumerate(field(item, "conversation", list, where), 1):
         with faults.collected():
             place = f"{where}, utterance number {t}"
-            utterances.append(_parse_utterance(turn, t, number, place, labelled, mended, reading))
-    ids = [
-        u.clip.video if u.clip and _ECF_CLIP.fullmatch(u.clip.video) else u.id for u in utterances
-    ]
-    if len(set(ids)) == len(ids):
+            utterances.append(_parse_utterance(turn, t, number, place, labelled, reading))
+    if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
         utterances = [
-            dataclasses.replace(u, id=name) for u, name in zip(utterances, ids, strict=True)
+            dataclasses.replace(utterance, id=f"dia{number}utt{t}")
+            for t, utterance in enumerate(utterances, 1)
         ]
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
         faults.check()
@@ -151,23 +140,35 @@ def _parse_utterance(
     conversation: str,
     where: str,
     labelled: bool | None,
-    mended: Counter[str] | None,
     reading: Reading,
 ) -> Utterance:
-    number = identifier(turn, "utterance_ID", where, mended, str(expected), (int, str))
+    number = identifier(turn, "utterance_ID", where, reading.mended, str(expected), (int, str))
     if number != str(expected):
         raise InputError(
             f"{where}: its utterance_ID is {number!r}; number utterances 1, 2, 3, … in order"
         )
     video = turn.get("video_name")
-    if mended is None and video is not None:
+    if reading.mended is None and video is not None:
         field(turn, "video_name", str, where)
-    clip = Clip(clip_name(video)) if isinstance(video, str) and video.strip() else None
+    name = clip_name(video) if isinstance(video, str) and video.strip() else ""
+    clip = _parse_clip(name, turn.get("start"), turn.get("end")) if name else None
+    source = turn.get("video_source")
+    if (not name or _ECF_CLIP.fullmatch(name)) and isinstance(source, list) and len(source) == 3:
+        clip = _parse_clip(*source) or clip
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
         emotion = reading.emotion(field(turn, "emotion", str, where))
-    speaker, text = speech(turn, where, mended)
-    return Utterance(f"dia{conversation}utt{expected}", speaker, text, emotion, clip)
+    speaker, text = speech(turn, where, reading.mended)
+    default = f"dia{conversation}utt{expected}"
+    return Utterance(name if _ECF_CLIP.fullmatch(name) else default, speaker, text, emotion, clip)
+
+
+def _parse_clip(video: Any, start: Any, end: Any) -> Clip | None:
+    """Returns the clip, of the whole video if it has no usable times; None without a name."""
+    if not isinstance(video, str) or not video.strip():
+        return None
+    times = seconds(start), seconds(end)
+    return Clip(clip_name(video), *times) if is_stretch(*times) else Clip(clip_name(video))
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:

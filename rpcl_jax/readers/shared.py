@@ -31,12 +31,15 @@ class Reading(Faults):
 
     Attributes:
       repeated: the number of exact repetitions that were left out, by what was repeated.
+      mended: None where a corpus must be right, because it is trained on. A counter where pairs are
+        to be predicted: everything that a prediction can do without is mended, and counted in it.
     """
 
-    def __init__(self, where: str):
+    def __init__(self, where: str, mended: Counter[str] | None = None):
         """Begins with nothing found in `where`, the name of the file in messages."""
         super().__init__()
         self.where = where
+        self.mended = mended
         self._renamed: Counter[str] = Counter()
         self.repeated: Counter[str] = Counter()
 

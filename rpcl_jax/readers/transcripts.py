@@ -1,8 +1,8 @@
 """Conversations as people have them, to be predicted or converted: one stream from many formats.
 
 `conversations_in` yields every conversation of a file or a folder, or the reason why it cannot be
-read. What a prediction does not need is mended and counted (`rpcl_jax.readers.objects`). JSON
-lines, gzip or not, are read in constant memory.
+read. What a prediction does not need is mended and counted (`rpcl_jax.readers.objects`). JSON lines
+are read in constant memory, gzip or not; other files are read whole, one at a time.
 """
 
 import codecs
@@ -10,20 +10,32 @@ import contextlib
 import gzip
 import io
 import math
+import re
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from rpcl_jax.data.dialogue import Dialogue
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, semeval
+from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.objects import parse_json
+from rpcl_jax.readers.shared import Reading
+from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
+from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
 
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
-_LINES = {".jsonl", ".ndjson"}
-_SUFFIXES = (".json", *sorted(_LINES))
+_JSON_LINES = {".jsonl", ".ndjson"}
+_JSON = {".json", *_JSON_LINES}
+_TABLES = {".csv", ".tsv"}
+_SUFFIXES = (*sorted(_JSON), ".srt", ".vtt", *sorted(_TABLES), ".txt")
+_STARTS_JSON = re.compile(r"\{|\[\s*[{\[\]]")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# The other files of a corpus of ConvoKit.
+_CONVOKIT = {"speakers.json", "users.json", "conversations.json", "corpus.json", "index.json"}
 # A place in the input, and what is there.
 Found = tuple[str, dict[str, Any] | InputError]
 
@@ -31,17 +43,22 @@ Found = tuple[str, dict[str, Any] | InputError]
 def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
     """Yields the conversations of a file, or of all files of a folder and its subfolders.
 
+    Formats are told apart by suffix and content: ours, SemEval's, Whisper's and WhisperX's JSON,
+    ConvoKit's `utterances.jsonl` and JSON of single turns like it, SRT, WebVTT, CSV, TSV, and text
+    with lines of `Name: words`. Each may be gzipped; docs/data.md describes them.
+
     Args:
-      path: file or folder. Of a folder, the files with a known suffix are read, in the order of
-        their names, and hidden ones are not.
+      path: file or folder. Of a folder, the files with a suffix of these formats are read, in the
+        order of their names, but no hidden ones.
       mended: counts what was mended, by kind; see `describe`.
 
     Yields:
       The place ("file:line", or "file: conversation 'id'"), and what is there: a conversation in
       the format of `rpcl_jax.readers.conversations` or of `rpcl_jax.readers.semeval`, which `parse`
-      accepts; or the InputError that says why it cannot be read. Objects are yielded as they stood
-      there, except that one without an id gets one, and that numbers which are not finite are
-      None, so that `rpcl_jax.files.write_json` can write them. Ids may be repeated.
+      accepts; or the InputError that says why it cannot be read. Objects of these two formats are
+      yielded as they stood there, except that one without an id gets one, and that numbers which
+      are not finite are None, so that `rpcl_jax.files.write_json` can write them. Ids may be
+      repeated.
 
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
@@ -51,49 +68,127 @@ def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
             raise InputError(f"{path}: no such file or folder; check the path")
         yield from _file(path, _stem(Path(path.name)), mended)
         return
-    files = [file for file in sorted(path.rglob("*")) if _is_readable(file.relative_to(path))]
+    files = [file for file in sorted(path.rglob("*")) if _is_transcript(file, path)]
     if not files:
         raise InputError(f"{path}: no file in it ends in {', '.join(_SUFFIXES)}; check the folder")
     for file in files:
         yield from _file(file, _stem(file.relative_to(path)), mended)
 
 
-def parse(item: dict[str, Any], place: str, mended: Counter[str]) -> Dialogue:
-    """Returns the dialogue of a conversation that `conversations_in` yields, without labels.
+def parse(
+    item: dict[str, Any], place: str, mended: Counter[str], labelled: bool = False
+) -> Dialogue:
+    """Returns the dialogue of a conversation that `conversations_in` yields.
 
     Args:
       item: in our format or in SemEval's.
       place: with which messages start.
       mended: counts what was mended.
+      labelled: whether to read emotions and pairs, if present.
 
     Raises:
       InputError: the conversation is malformed.
     """
+    reading = Reading(place, mended)
     if conversations.is_ours(item):
-        return conversations.parse_conversation(item, place, mended, "1")
-    return semeval.parse_conversation(item, place, False, mended, "1")
+        dialogue = conversations.parse_conversation(item, place, labelled, reading, "1")
+    else:
+        optional = None if labelled else False
+        dialogue = semeval.parse_conversation(item, place, optional, reading, "1")
+    return dialogue
+
+
+def read_dialogues(path: Path) -> list[Dialogue]:
+    """Reads all conversations of a file or a folder without labels; says on stderr what it mended.
+
+    Raises:
+      InputError: a conversation cannot be read, or there is none. It has all that is wrong.
+    """
+    mended = Counter[str]()
+    faults = Faults()
+    dialogues = []
+    for place, item in conversations_in(path, mended):
+        with faults.collected():
+            if isinstance(item, InputError):
+                raise item
+            dialogues.append(parse(item, place, Counter()))
+    faults.check()
+    if not dialogues:
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
+    report(mended)
+    return dialogues
+
+
+def convert(source: Path, target: Path) -> tuple[int, int]:
+    """Writes the conversations of a file or a folder in our format, with the labels they have.
+
+    What cannot be read is left out and named on stderr, and so is what was mended.
+
+    Args:
+      source: see `conversations_in`.
+      target: file of JSON lines, replaced if it exists.
+
+    Returns:
+      The number of conversations that were written, and of those that were not.
+
+    Raises:
+      InputError: there is no such file, or nothing in it can be read; then nothing is written.
+    """
+    mended = Counter[str]()
+    counts = Counter[bool]()
+
+    def readable() -> Iterator[Dialogue]:
+        for place, item in conversations_in(source, mended):
+            try:
+                if isinstance(item, InputError):
+                    raise item
+                yield parse(item, place, Counter(), labelled=True)
+                counts[True] += 1
+            except InputError as error:
+                counts[False] += 1
+                print(f"cannot be read: {error}", file=sys.stderr)
+        if not counts[True]:
+            raise InputError(f"{source}: no conversation can be read, so nothing was written")
+
+    write_conversations(target, readable())
+    report(mended)
+    return counts[True], counts[False]
+
+
+def report(mended: Counter[str]) -> None:
+    """Prints what was mended to stderr, if anything was."""
+    if describe(mended):
+        print(f"mended: {describe(mended)}", file=sys.stderr)
 
 
 def describe(mended: Counter[str]) -> str:
     """Returns what was mended as one line, "" if nothing was."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(mended.items()) if count)
+    return "; ".join(f"{kind}: {count}" for kind, count in sorted(mended.items()) if count)
 
 
-def _is_readable(file: Path) -> bool:
-    named = Path(file.stem if file.suffix.lower() == ".gz" else file.name)
-    return named.suffix.lower() in _SUFFIXES and not any(part[0] == "." for part in file.parts)
+def _suffix(file: Path) -> str:
+    """The suffix in lower case, without that of gzip."""
+    return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
 
 
 def _stem(file: Path) -> str:
-    """The file's name without its suffixes; conversations without an id are named after it."""
-    file = file.with_suffix("") if file.suffix.lower() == ".gz" else file
-    return str(file.with_suffix("") if file.suffix.lower() in _SUFFIXES else file.name)
+    """The file's name without its suffixes, which names conversations without an id."""
+    file = file.with_suffix("") if file.suffix.lower() == ".gz" and file.stem else file
+    return str(file.with_suffix("") if file.suffix.lower() in _SUFFIXES else file)
+
+
+def _is_transcript(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    convokit = file.name in _CONVOKIT and any(
+        file.with_name(name).exists() for name in ("utterances.jsonl", "utterances.jsonl.gz")
+    )
+    return _suffix(file) in _SUFFIXES and not hidden and not convokit and file.is_file()
 
 
 def _file(path: Path, name: str, mended: Counter[str]) -> Iterator[Found]:
     try:
         with _opened(path) as file:
-            for number, (place, item) in enumerate(_json(file, path, mended), 1):
+            for number, (place, item) in enumerate(_contents(file, path, name, mended), 1):
                 yield place, _checked(item, place, f"{name}-{number}", mended)
     except InputError as error:
         yield str(path), error
@@ -103,6 +198,55 @@ def _file(path: Path, name: str, mended: Counter[str]) -> Iterator[Found]:
         yield str(path), InputError(f"{path}: the gzip file is damaged ({error}); make it again")
     except UnicodeDecodeError as error:
         yield str(path), InputError(f"{path}: not {error.encoding}, as it claims; save it as UTF-8")
+
+
+def _contents(
+    file: io.BufferedReader, path: Path, name: str, mended: Counter[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the objects of a file in any format with their places, or their errors."""
+    start = file.peek()
+    if not start:
+        raise InputError(f"{path}: is empty; check that it is the right file")
+    if b"\0" in start and not start.startswith(_UTF16):
+        raise InputError(f"{path}: is no text; export it as one of {', '.join(_SUFFIXES)}")
+    encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+    text = start.decode(encoding, "ignore").lstrip()
+    if _suffix(path) in _JSON or _STARTS_JSON.match(text):
+        yield from _json_conversations(file, path, name, mended)
+        return
+    whole = _decoded(b"".join(_lines(file)), str(path), mended).replace("\r\n", "\n")
+    whole = whole.replace("\r", "\n")
+    if _suffix(path) in _TABLES:
+        yield from group_turns(read_table(whole, str(path)), name, str(path))
+    elif _suffix(path) in (".srt", ".vtt") or is_subtitle(text):
+        yield str(path), read_subtitles(whole.lstrip(), name, str(path))
+    elif is_table(whole.partition("\n")[0]):
+        yield from group_turns(read_table(whole, str(path)), name, str(path))
+    else:
+        yield from read_plain(whole, name, str(path))
+
+
+def _json_conversations(
+    file: io.BufferedReader, path: Path, name: str, mended: Counter[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yields what a JSON file contains; single turns are collected to conversations."""
+    turns = []
+    for number, (place, item) in enumerate(_json(file, path, mended), 1):
+        if is_turn(item):
+            turns.append(item)
+        elif isinstance(item, dict) and isinstance(item.get("segments"), list):
+            segments = item["segments"]
+            if not (segments and all(isinstance(segment, dict) for segment in segments)):
+                yield (
+                    place,
+                    InputError(f"{place}: its 'segments' are not those of Whisper; check it"),
+                )
+            else:
+                own = name if number == 1 else f"{name}-{number}"
+                yield from ((place, found) for _, found in group_turns(segments, own, place))
+        else:
+            yield place, item
+    yield from group_turns(turns, name, str(path))
 
 
 @contextlib.contextmanager
@@ -116,9 +260,9 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
             yield io.BufferedReader(cast(Any, unzipped))
 
 
-def _lines(file: BinaryIO, head: bytes) -> Iterable[bytes]:
-    """The lines of a file as UTF-8, if it is UTF-16."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def _lines(file: io.BufferedReader) -> Iterable[bytes]:
+    """The lines of a file; those of UTF-16 become UTF-8."""
+    if file.peek().startswith(_UTF16):
         return (line.encode() for line in io.TextIOWrapper(file, "utf-16", newline="\n"))
     return file
 
@@ -136,20 +280,20 @@ def _decoded(data: bytes, where: str, mended: Counter[str]) -> str:
         with contextlib.suppress(UnicodeDecodeError):
             if beyond < len(data) / 3:
                 text = data.decode("cp1252")
-                mended["lines that are not UTF-8 (read as Windows-1252)"] += 1
+                mended["lines or files not in UTF-8 (read as Windows-1252)"] += 1
                 return text
         raise InputError(f"{where}: byte {error.start} is not UTF-8; save it as UTF-8") from error
 
 
 def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator[tuple[str, Any]]:
     """Yields what a JSON file contains: the elements of a list, or the lines."""
-    lines = enumerate(_lines(file, file.peek()), 1)
+    lines = enumerate(_lines(file), 1)
     number, line = next(((k, line) for k, line in lines if not _is_empty(line)), (1, b""))
     if _is_empty(line):
         raise InputError(f"{path}: is empty; check that it is the right file")
     seen = Counter[str]()
     first = _json_line(number, line, path, seen)
-    broken = isinstance(first[1], InputError) and _LINES.intersection(path.suffixes)
+    broken = isinstance(first[1], InputError) and _JSON_LINES.intersection(path.suffixes)
     if isinstance(first[1], dict) or (broken and line.lstrip().startswith(b"{")):
         mended.update(seen)
         yield first
@@ -166,7 +310,7 @@ def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator
             for k, line in enumerate(whole.split(b"\n"), number)
             if not _is_empty(line)
         ]
-        if not any(isinstance(item, dict) for _, item in later):
+        if whole.lstrip()[:1] != b"{" or not any(isinstance(item, dict) for _, item in later):
             raise
         yield from later
         return
@@ -180,7 +324,7 @@ def _is_empty(line: bytes) -> bool:
 
 def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tuple[str, Any]:
     try:
-        return f"{path}:{number}", _loaded(line, path, number, mended)
+        return f"{path}:{number}", _loaded(line.rstrip(), path, number, mended)
     except InputError as error:
         return f"{path}:{number}", error
 
@@ -212,8 +356,8 @@ def _checked(
             key = "conversation_ID"
         else:
             raise InputError(
-                f"{place}: has neither 'utterances' (our format) nor 'conversation' (that of "
-                "SemEval-2024 Task 3); docs/data.md has examples"
+                f"{place}: has neither 'utterances' (our format), 'conversation' (that of "
+                "SemEval-2024 Task 3) nor 'text'; docs/data.md has examples"
             )
         item = _writable(item, place, mended)
         if item.get(key) is None:

@@ -151,7 +151,6 @@ def text_input(
     splits: Mapping[str, Sequence[Dialogue]],
     config: ConfigDict,
     mesh: Mesh,
-    cached: bool = True,
 ) -> PreTrainedTokenizerBase | FeatureTable:
     """Returns what the model's text input is made from.
 
@@ -160,7 +159,6 @@ def text_input(
       splits: the dialogues that will be read.
       config: of the run.
       mesh: the devices.
-      cached: keep the vectors of a frozen encoder in `config.text.cache`.
 
     Returns:
       The tokenizer of an encoder that is part of the model, or the vectors of a frozen one.
@@ -170,10 +168,7 @@ def text_input(
     """
     if config.text.finetune:
         return encoder.tokenizer
-    if cached:
-        return cached_vectors(encoder, splits, config, mesh)
-    dialogues = [dialogue for split in splits.values() for dialogue in split]
-    return utterance_vectors(encoder, dialogues, config, mesh)
+    return cached_vectors(encoder, splits, config, mesh)
 
 
 def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:

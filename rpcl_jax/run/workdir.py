@@ -11,20 +11,24 @@ lock                 held by the process that trains here
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
+from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.scores import ScoredDialogue
-from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
@@ -39,7 +43,7 @@ from rpcl_jax.run.text_vectors import (
     text_input,
 )
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.mesh import first_process, make_mesh, own_places
+from rpcl_jax.training.mesh import fetch, first_process, make_mesh, put_batch, replicate
 
 
 def run_name(config: ConfigDict) -> str:
@@ -199,6 +203,13 @@ class TrainedRun:
         best = checkpoints.progress(last)["best_epoch"]
         self.params = checkpoints.restore_state(best, self.mesh)["params"]
         self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
+        self._score_words, self._params_with_encoder = self._score, self.params
+        if not self.config.text.finetune:
+            # A table of vectors by utterance id would be as long as a stream.
+            model = self.model.clone(dtype=jnp.float32)
+            self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
+            encoder = replicate(self._encoder.params, self.mesh)
+            self._params_with_encoder = {**self.params, "text_encoder": encoder}
 
     @cached_property
     def splits(self) -> dict[str, Batches]:
@@ -208,44 +219,61 @@ class TrainedRun:
           InputError: its data are no longer there, or not the same kind.
         """
         corpus = load_corpus(self.config, self.emotions)
-        return self._batches(corpus.splits, corpus.tables, cached=True)
-
-    def score_split(self, split: str) -> list[ScoredDialogue]:
-        """Returns the scores of one of the run's own splits, "train", "dev" or "test"."""
-        return score_split(self._score, self.params, self.splits[split], self.mesh)
-
-    def score(
-        self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable]
-    ) -> list[ScoredDialogue]:
-        """Returns the scores of new dialogues.
-
-        Args:
-          dialogues: at least one.
-          tables: their features, by modality.
-
-        Raises:
-          InputError: the tables are from another extractor than the run's.
-        """
-        batches = self._batches({"new": dialogues}, tables, cached=False)["new"]
-        return score_split(self._score, self.params, batches, self.mesh)
-
-    def _batches(
-        self,
-        splits: Mapping[str, Sequence[Dialogue]],
-        tables: Mapping[str, FeatureTable],
-        cached: bool,
-    ) -> dict[str, Batches]:
-        _check_same_extractors(tables, {"feature_tables": self.feature_tables})
-        text = text_input(self._encoder, splits, self.config, self.mesh, cached)
+        _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
+        text = text_input(self._encoder, corpus.splits, self.config, self.mesh)
         return {
             split: make_batches(
                 dialogues,
                 text,
-                tables,
+                corpus.tables,
                 self.config,
                 self.mesh.size,
                 self.emotions,
                 own_places(self.mesh),
             )
-            for split, dialogues in splits.items()
+            for split, dialogues in corpus.splits.items()
         }
+
+    def score_split(self, split: str) -> list[ScoredDialogue]:
+        """Returns the scores of one of the run's own splits, "train", "dev" or "test"."""
+        return score_split(self._score, self.params, self.splits[split], self.mesh)
+
+    def prepare(
+        self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable]
+    ) -> list[tuple[np.ndarray, Batch]]:
+        """Returns the batches of new dialogues, a chunk of a stream; see `stream_batches`.
+
+        Args:
+          dialogues: none longer than `config.data.max_utterances`.
+          tables: their features, by modality.
+
+        Raises:
+          InputError: the tables are from another extractor than the run's.
+        """
+        _check_same_extractors(tables, {"feature_tables": self.feature_tables})
+        return stream_batches(
+            dialogues, self._encoder.tokenizer, tables, self.config, self.mesh.size, self.emotions
+        )
+
+    def score_prepared(
+        self, batches: Sequence[tuple[np.ndarray, Batch]]
+    ) -> Callable[[], dict[int, Scores]]:
+        """Sends batches of `prepare` to the devices, and returns a function that waits for them.
+
+        That function returns the scores by index of the dialogue, with padding.
+        """
+        running = [
+            (places, self._score_words(self._params_with_encoder, put_batch(batch, self.mesh)))
+            for places, batch in batches
+        ]
+
+        def wait() -> dict[int, Scores]:
+            return {
+                int(index): Scores(*(array[place] for array in arrays))
+                for places, scores in running
+                for arrays in [fetch(scores)]
+                for place, index in enumerate(places)
+                if index >= 0
+            }
+
+        return wait

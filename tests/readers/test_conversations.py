@@ -173,8 +173,11 @@ def changed(t=None, **changes):
         (changed(2, clip={"start": 1}), ".*number 3, its clip: it has no 'video'"),
         (changed(2, clip={"video": "x", "start": "1"}), ".*its clip: 'start' cannot be '1'"),
         (changed(2, clip={"video": "x", "start": True}), ".*its clip: 'start' cannot be 'True'"),
-        (changed(2, clip={"video": "x", "start": -1}), ".*its clip runs from -1 to None"),
-        (changed(2, clip={"video": "x", "start": 2, "end": 2}), ".*its clip runs from 2 to 2"),
+        (
+            changed(2, clip={"video": "x", "start": -1}),
+            ".*clip of utterance 3 runs from -1 to None",
+        ),
+        (changed(2, clip={"video": "x", "start": 2, "end": 2}), ".*utterance 3 runs from 2 to 2"),
         (changed(2, clip={"video": "x", "start": 0, "end": float("nan")}), ".*from 0 to nan"),
         (changed(pairs="3,1"), r" \(id 1\): 'pairs' cannot be '3,1'"),
         (changed(pairs=[[3, 1], [3]]), r" \(id 1\): \[3\] is not a pair; write \[3, 1\]"),
@@ -204,3 +207,18 @@ def test_malformed_files_are_refused_in_one_line(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):
             read_split(tmp_path, "dev")
+
+
+def test_one_recording_for_all_utterances():
+    turns = [{"text": "Oh", "speaker": "A", "start": 1, "end": 2.5}, {"text": "No", "speaker": "B"},
+             {"text": "x", "speaker": "A", "video": "b.mp4"},
+             {"text": "x", "speaker": "A", "end": 9},
+             {"text": "x", "speaker": "A", "clip": {"video": "c"}, "start": 1}]  # fmt: skip
+    (dialogue,) = parse_objects([{"id": 1, "video": "a.mp4", "utterances": turns}], "here")
+    assert [u.clip for u in dialogue.utterances] == [
+        Clip("a.mp4", 1, 2.5), None, Clip("b.mp4"), Clip("a.mp4", None, 9), Clip("c"),
+    ]  # fmt: skip
+    (dialogue,) = parse_objects([{"id": 1, "video": 5, "utterances": turns[:1]}], "here")
+    assert dialogue.utterances[0].clip is None
+    with pytest.raises(InputError, match="clip of utterance 1 runs from 3 to 2"):
+        parse_objects([{"id": 1, "utterances": [turns[2] | {"start": 3, "end": 2}]}], "here")

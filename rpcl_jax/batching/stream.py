@@ -1,0 +1,120 @@
+"""Batches for inference on a stream: few shapes, whatever the conversations are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
+from rpcl_jax.batching.packing import balanced_parts
+from rpcl_jax.batching.pipeline import concatenate, make_examples
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.features import FeatureTable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
+_END = object()
+_FULL = 0.95  # how much of its rows a share of balanced load fills; more may not pack
+
+
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items while a background thread makes the next one."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, items, _END)
+        while (item := waiting.result()) is not _END:
+            waiting = thread.submit(next, items, _END)
+            yield item  # type: ignore[misc]
+
+
+def stream_batches(
+    dialogues: Sequence[Dialogue],
+    tokenizer: "PreTrainedTokenizerBase",
+    tables: Mapping[str, FeatureTable],
+    config: ConfigDict,
+    devices: int,
+    emotions: Sequence[str],
+) -> list[tuple[np.ndarray, Batch]]:
+    """Returns a chunk of a stream in batches whose shapes come from a small set.
+
+    The shapes of `pipeline.Batches` fit one split tightly, so each further chunk would compile
+    programs of its own. Here the numbers of rows are powers of two, and the number of utterances
+    is one of four. A long stream of similar conversations uses one or two shapes.
+
+    Args:
+      dialogues: a chunk of the stream; none longer than `config.data.max_utterances`.
+      tokenizer: of the text encoder.
+      tables: feature tables by modality.
+      config: of the run.
+      devices: number of devices that share a batch.
+      emotions: names of the emotion classes.
+
+    Returns:
+      As `Batches.epoch`, for each batch the index of the dialogue at each position (-1: none).
+    """
+    if not dialogues:
+        return []
+    examples = make_examples(dialogues, tokenizer, tables, config)
+    share, row_length = -(-config.batch_size // devices), config.text.row_length
+    sizes = np.array([example.tokens for example in examples])
+    rows, parts = _plan(sizes, share, row_length, devices)
+    members = balanced_parts(sizes, parts, np.random.default_rng(0))
+    members += [np.array([], int)] * (-parts % devices)
+    step = -(-config.data.max_utterances // 4)
+    longest = max(example.length for example in examples)
+    n = min(step * -(-longest // step), config.data.max_utterances)
+    batches = []
+    for start in range(0, len(members), devices):
+        group = members[start : start + devices]
+        shares = [[examples[index] for index in part] for part in group]
+        needed = np.max([rows_needed(part, n, row_length) for part in shares], axis=0)
+        shape = BatchShape(
+            dialogues=share,
+            utterances=n,
+            dialogue_rows=min(_power_of_two(needed[0]), share),
+            text_rows=max(rows, _power_of_two(needed[1])),
+            row_length=row_length,
+            **{name: table.dimension for name, table in tables.items()},
+        )
+        batches.append((_places(group, share), _join(shares, shape, config, emotions)))
+    return batches
+
+
+def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple[int, int]:
+    """Returns the text rows of a device's share and the number of shares, for these sizes.
+
+    The rows are a power of two, and a share gets as many dialogues as fill them.
+    """
+    load = float(sizes.sum()) / row_length
+    parts = -(-len(sizes) // share)
+    if parts <= devices:
+        parts = min(len(sizes), devices)
+        return _power_of_two(load / parts), parts
+    rows = 1 << int(np.log2(max(1.0, load / parts / _FULL)))
+    return rows, max(parts, int(-(-load // (rows * _FULL))))
+
+
+def _power_of_two(number: float) -> int:
+    """Returns the lowest power of two that is at least `number`."""
+    return 1 << (int(np.ceil(number)) - 1).bit_length() if number > 1 else 1
+
+
+def _places(group: Sequence[np.ndarray], share: int) -> np.ndarray:
+    places = np.full((len(group), share), -1)
+    for row, part in zip(places, group, strict=True):
+        row[: len(part)] = part
+    return places.ravel()
+
+
+def _join(
+    shares: Sequence[Sequence[Example]],
+    shape: BatchShape,
+    config: ConfigDict,
+    emotions: Sequence[str],
+) -> Batch:
+    return concatenate(
+        [make_batch(part, shape, config.data.candidates, tuple(emotions)) for part in shares]
+    )

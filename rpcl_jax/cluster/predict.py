@@ -1,0 +1,254 @@
+"""Prediction of a corpus with Ray Data: many files, on every device of a cluster."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, NamedTuple
+
+from pyarrow import fs
+
+from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove, resolve, whole
+from rpcl_jax.cluster.start import start_ray
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import json_bytes, locked, read_json
+from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
+from rpcl_jax.readers.transcripts import conversations_in
+
+_REJECTED = ".rejected"  # folder of the output: what is rejected of each file
+_BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
+
+
+class _Corpus(NamedTuple):
+    """Where the files are read and written, each a filesystem and a folder in it."""
+
+    source: fs.FileSystem
+    source_folder: str
+    target: fs.FileSystem
+    target_folder: str
+
+    def read(self, name: str) -> contextlib.AbstractContextManager[Path]:
+        return readable(self.source, f"{self.source_folder}/{name}")
+
+    def write(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        return whole(self.target, f"{self.target_folder}/{name}")
+
+
+class _Broken(Exception):
+    """A file breaks off: its output is not kept, so that the next run reads it again."""
+
+
+class _FilePredictor:
+    """Predicts one file after the other; Ray keeps one in each of its workers."""
+
+    def __init__(self, workdir: Path, corpus: _Corpus, strict: bool):
+        self._workdir, self._corpus, self._strict = workdir, corpus, strict
+        self._predictor: Predictor | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Returns what the file contained, or the error that ends everything, as JSON."""
+        try:
+            return {"json": json.dumps(self._predict(row["name"]))}
+        except (InputError, OSError) as error:  # an exception would become Ray's own
+            return {"json": json.dumps({"error": " ".join(str(error).split())})}
+
+    def _predict(self, name: str) -> dict[str, Any]:
+        corpus, target = self._corpus, output_name(name)
+        written = corpus.target.get_file_info(f"{corpus.target_folder}/{target}")
+        if written.type == fs.FileType.File:  # by a worker that died before it could say so
+            return {}
+        if self._predictor is None:
+            self._predictor = Predictor.from_workdir(self._workdir)
+        mended, broken = Counter[str](), False
+        with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
+
+            def reject(place: str, error: InputError) -> None:
+                nonlocal broken
+                broken |= place == str(file)
+                reason = str(error).replace(str(file), name)
+                if self._strict:
+                    raise InputError(f"{reason} (--strict)")
+                line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
+                rejected.write(json_bytes(line))
+
+            results = self._predictor.stream(conversations_in(file, mended))
+            done = Summary()
+            with contextlib.suppress(_Broken), corpus.write(target) as raw:
+                done = write_results(results, raw, target, self._predictor.max_utterances, reject)
+                self._save_rejected(target, rejected)
+                if broken:
+                    raise _Broken
+        return {"done": done, "mended": mended}
+
+    def _save_rejected(self, target: str, lines: BinaryIO) -> None:
+        name = f"{_REJECTED}/{target}"
+        if not lines.tell():
+            remove(self._corpus.target, f"{self._corpus.target_folder}/{name}")
+            return
+        lines.seek(0)
+        with self._corpus.write(name) as file:
+            shutil.copyfileobj(lines, file)
+
+
+def output_name(name: str) -> str:
+    """Returns the name of the output for an input file: JSON lines, compressed if that is.
+
+    >>> output_name("a/x.jsonl.gz"), output_name("x.json"), output_name("x.srt.gz")
+    ('a/x.jsonl.gz', 'x.json.jsonl', 'x.srt.jsonl.gz')
+    """
+    stem, gz = (name[:-3], ".gz") if name.endswith(".gz") else (name, "")
+    return f"{stem}{'' if stem.endswith('.jsonl') else '.jsonl'}{gz}"
+
+
+def predict_corpus(
+    workdir: Path, pattern: str, output: str, address: str | None = None, strict: bool = False
+) -> Summary:
+    """Predicts every file that matches into a file of the same name in the folder `output`.
+
+    Files that are already there are skipped. Conversations that cannot be read are listed in
+    `output/rejected.jsonl`, those of earlier runs too.
+
+    Args:
+      workdir: folder of a finished run that reads text alone, visible to all workers.
+      pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
+      output: folder or URI.
+      address: see `start_ray`.
+      strict: end with the first conversation that cannot be read.
+
+    Raises:
+      InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
+        read.
+    """
+    workdir = workdir.absolute()
+    _check_run(workdir)
+    source, source_folder, names = matching(pattern)
+    corpus = _Corpus(source, source_folder, *resolve(output))
+    _check_outputs(corpus, pattern, output, names)
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it repeats at its end what we left out
+    ray = start_ray(address)
+    with _owned(corpus, ray):
+        finished = set(files_under(corpus.target, corpus.target_folder))
+        waiting = [name for name in names if output_name(name) not in finished]
+        done = Summary()
+        mended = Counter[str]()
+        with _own_messages(), progress(len(names)) as advance:
+            advance(0, len(names) - len(waiting))
+            for result in _results(ray, _FilePredictor, (workdir, corpus, strict), waiting):
+                if "error" in result:
+                    raise InputError(result["error"])
+                summary = Summary(*result.get("done", ()))
+                done = Summary(*map(sum, zip(done, summary, strict=True)))
+                mended.update(result.get("mended", {}))
+                advance(summary.utterances, 1)
+        rejected = _collect_rejected(corpus)
+    report(done, mended)
+    return done._replace(rejected=rejected)
+
+
+def _check_run(workdir: Path) -> None:
+    """Finds out in this process what else every worker would."""
+    reads = ", ".join(read_json(workdir / "model.json")["feature_tables"])
+    if reads:
+        raise InputError(
+            f"{workdir}: this run reads {reads} too; --engine=ray predicts from text alone, so use "
+            "a run with --config.modalities=t"
+        )
+
+
+def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str]) -> None:
+    if not names:
+        raise InputError(f"{pattern}: no such file; check the path")
+    if corpus.target.get_file_info(corpus.target_folder).type == fs.FileType.File:
+        raise InputError(f"{output}: is a file; give the name of a folder")
+    if corpus.source == corpus.target and corpus.source_folder == corpus.target_folder:
+        raise InputError(f"{output}: holds the input; give another folder")
+    shared = Counter(map(output_name, names)).most_common(1)[0]
+    if shared[1] > 1:
+        raise InputError(f"{pattern}: two files would be written to {shared[0]}; rename one")
+
+
+def _results(
+    ray: ModuleType, predictor: type, arguments: tuple, names: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields what `predictor` returns for each file, in any order, from one worker per device."""
+    if not names:
+        return
+    import ray.data as data
+
+    data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, data._internal.logging.SessionFileHandler):
+            handler.setLevel(logging.CRITICAL)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    workers = gpus or sum(node["Alive"] for node in ray.nodes())
+    rows = data.from_items(
+        [{"name": name} for name in names], override_num_blocks=min(len(names), _BLOCKS)
+    )
+    results = rows.map(
+        predictor,
+        fn_constructor_args=arguments,
+        compute=data.ActorPoolStrategy(size=min(workers, len(names))),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    )
+    for row in results.iter_rows():
+        yield json.loads(row["json"])
+
+
+@contextlib.contextmanager
+def _own_messages() -> Iterator[None]:
+    """Lets nothing but Python's own stderr be seen.
+
+    Ray writes half a page to stdout and to the file descriptor 2 when a worker dies, whose files
+    are simply predicted again.
+    """
+    with open(os.devnull, "w") as nothing, os.fdopen(os.dup(2), "w") as stderr:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(stderr):
+                yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
+
+
+@contextlib.contextmanager
+def _owned(corpus: _Corpus, ray: ModuleType) -> Iterator[None]:
+    """Keeps other commands out of a folder of this machine, and removes what was half-written."""
+    if not isinstance(corpus.target, fs.LocalFileSystem):
+        yield
+        return
+    folder = Path(corpus.target_folder)
+    with locked(folder / ".lock", f"{folder}: another process is predicting into it"):
+        try:
+            yield
+        except BaseException:
+            ray.shutdown()  # the workers
+            raise
+        finally:
+            for path in folder.rglob("*.tmp"):
+                if re.search(r"\.[0-9a-f]{32}\.tmp$", path.name):
+                    path.unlink(missing_ok=True)
+
+
+def _collect_rejected(corpus: _Corpus) -> int:
+    """Writes `rejected.jsonl` and returns its length; where nothing was rejected, there is none."""
+    folder = f"{corpus.target_folder}/{_REJECTED}"
+    names = sorted(files_under(corpus.target, folder))
+    if not names:
+        remove(corpus.target, f"{corpus.target_folder}/rejected.jsonl")
+        return 0
+    count = 0
+    with corpus.write("rejected.jsonl") as file:
+        for name in names:
+            with corpus.target.open_input_stream(f"{folder}/{name}", compression=None) as lines:
+                while part := lines.read(1 << 20):
+                    file.write(part)
+                    count += part.count(b"\n")
+    return count

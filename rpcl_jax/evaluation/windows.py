@@ -1,0 +1,58 @@
+"""Windows over conversations that are longer than a model reads at once."""
+
+import numpy as np
+
+
+def window_starts(length: int, width: int) -> list[int]:
+    """Returns where the windows over `length` utterances start; they overlap by half.
+
+    Every two utterances at most `width // 2` apart are together in one of them.
+
+    >>> window_starts(35, 35), window_starts(80, 35)
+    ([0], [0, 17, 34, 45])
+    """
+    if length <= width:
+        return [0]
+    return [*range(0, length - width, max(1, width // 2)), length - width]
+
+
+def owned(starts: list[int], width: int, length: int, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a window decides: the pairs and the utterances that lie deepest in it.
+
+    An utterance lies as deep in a window as it is far from the nearest edge where the conversation
+    goes on, and a pair as deep as the shallower of its two. Where two windows are equal, the
+    earlier one decides.
+
+    Args:
+      starts: from `window_starts`.
+      width: of a window.
+      length: of the conversation.
+      window: index in `starts`.
+
+    Returns:
+      bool [w, w] and [w], for the w utterances of the window.
+    """
+    start = starts[window]
+    places = np.arange(start, min(start + width, length))
+    own = _depths(places, start, width, length)
+    own_pairs = np.minimum.outer(own, own)
+    pairs, utterances = np.ones(own_pairs.shape, bool), np.ones(own.shape, bool)
+    for other in range(max(0, window - 3), min(len(starts), window + 4)):  # no others overlap it
+        if other != window:
+            theirs = _depths(places, starts[other], width, length)
+            their_pairs = np.minimum.outer(theirs, theirs)
+            if other < window:
+                pairs &= own_pairs > their_pairs
+                utterances &= own > theirs
+            else:
+                pairs &= own_pairs >= their_pairs
+                utterances &= own >= theirs
+    return pairs, utterances
+
+
+def _depths(places: np.ndarray, start: int, width: int, length: int) -> np.ndarray:
+    """Returns how deep the utterances `places` lie in a window, negative outside it."""
+    before = np.full(len(places), length) if start == 0 else places - start
+    end = start + width
+    after = np.full(len(places), length) if end >= length else end - 1 - places
+    return np.minimum(before, after)

@@ -1,0 +1,159 @@
+"""Transcripts that are texts: subtitles (SRT, WebVTT), and lines of `Name: words`."""
+
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from rpcl_jax.data.dialogue import clip_name
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.objects import seconds
+
+_TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
+_CUE = re.compile(rf"\s*({_TIME})\s*-->\s*({_TIME})", re.ASCII)
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
+_LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
+# A colon within a word or a time ends no name; the Chinese colon needs no space after it.
+_NAME = re.compile(r"([^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
+_MOST_WORDS = 4  # of a name
+# What may come before a name: a dash, "[00:01:05]", "00:01:05.2" or "12/31/20, 9:41 PM -".
+_DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
+_DATE = re.compile(
+    r"[\[(]?(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+)?(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
+    r"(?:\s?[AaPp]\.?[Mm]\.?)?[\])]?\s*[-–—]?\s+"
+)
+_LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
+
+
+def is_subtitle(text: str) -> bool:
+    """Returns whether a text, or the beginning of one, is SRT or WebVTT."""
+    return text.startswith("WEBVTT") or any(map(_CUE.match, text.split("\n")))
+
+
+def recording(name: str) -> str:
+    """Returns the name of the recording: "talk" for the transcript "day1/talk.mp4.en"."""
+    language = _LANGUAGE.fullmatch(clip_name(name))
+    return clip_name(language[1] if language else name)
+
+
+def read_subtitles(text: str, name: str, where: str) -> dict[str, Any]:
+    """Converts SRT or WebVTT to a conversation in our format.
+
+    A cue is an utterance, or several if it has several voices: `<v Ann>` and `[Ann]:` name the
+    speaker of what follows, and so does `Ann:` if it is in capitals or found more than once in the
+    file; a line that begins with a dash is another voice. Cues without a name have no speaker.
+
+    Args:
+      text: of the file, with "\\n" as line break.
+      name: of the file: the id of the conversation, and the recording that the times refer to.
+      where: with which messages start.
+
+    Raises:
+      InputError: there is no cue.
+    """
+    cues = list(_cues(text))
+    if not cues:
+        raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
+    counts = Counter(_named(line)[0] for _, _, lines in cues for line in lines)
+    utterances = [
+        {
+            "speaker": speaker,
+            "text": words,
+            "clip": {"video": recording(name), "start": seconds(start), "end": seconds(end)},
+        }
+        for start, end, lines in cues
+        for speaker, words in _voices(lines, lambda n: n.isupper() or counts[n] > 1)
+    ]
+    return {"id": name, "utterances": utterances}
+
+
+def _cues(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Yields start, end and lines of every cue; `<v Ann>` has become a line "[Ann]: "."""
+    lines = [line.strip() for line in text.split("\n")]
+    vtt = text.startswith("WEBVTT")
+    found = [(k, match) for k, line in enumerate(lines) if (match := _CUE.match(line))]
+    ends = [*(k for k, _ in found[1:]), len(lines)]
+    for (k, match), end in zip(found, ends, strict=False):
+        body = lines[k + 1 : end]
+        # Before the times of the next cue is its number or its name.
+        if end < len(lines) and body and (body[-1].isdecimal() or body[-2:-1] == [""]):
+            body.pop()
+        if vtt and "" in body:  # a note follows the cue
+            body = body[: body.index("")]
+        spoken = _TAG.sub("", _VOICE.sub(_label, "\n".join(body)))
+        yield match[1], match[2], (html.unescape(spoken) if vtt else spoken).split("\n")
+
+
+def _label(voice: re.Match[str]) -> str:
+    name = re.sub(r"[\[\]:：\s]+", " ", voice[1]).strip()[:60]
+    return f"\n[{name}]: " if name else "\n"
+
+
+def _voices(lines: Iterable[str], is_name: Callable[[str], bool]) -> list[tuple[str, str]]:
+    """Returns the speaker, or "", and the words of each voice in a cue, which is at least one."""
+    voices: list[tuple[str, list[str]]] = []
+    for line in filter(None, map(str.strip, lines)):
+        dash = _DASH.match(line)
+        name, words = _named(line[dash.end() :] if dash else line, is_name)
+        if name or dash or not voices:
+            voices.append((name, []))
+        voices[-1][1].append(words)
+    return [(name, " ".join(words).strip()) for name, words in voices] or [("", "")]
+
+
+def _named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
+    """Returns the name before the words of a line, or "", and the words."""
+    label, name = _LABEL.match(line), _NAME.match(line)
+    if label and label[1].strip():
+        return label[1].strip(), line[label.end() :]
+    if name and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
+        return name[1], line[name.end() :]
+    return "", line
+
+
+def read_plain(text: str, name: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the conversations of a text in which lines are `Name: words`, with their places.
+
+    A line without a name continues the turn before it. An empty line before a name begins another
+    conversation, unless there is one before every name. Times before names are left out.
+
+    Args:
+      text: of the file, with "\\n" as line break.
+      name: of the file: the id of the first conversation; the second is `name`-2.
+      where: the path of the file.
+
+    Raises:
+      InputError: fewer than a quarter of the lines begin with a name.
+    """
+    conversations: list[tuple[int, list[dict[str, str]]]] = []
+    after_gap, named, filled = True, 0, 0
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        if not line:
+            after_gap = True
+            continue
+        speaker, words = _named(line)
+        for before in (_DATE.match(line), _DASH.match(line)):
+            if not speaker and before:
+                speaker, words = _named(line[before.end() :])
+        named, filled = named + bool(speaker), filled + 1
+        # What comes before the first name, perhaps a title, belongs to the first conversation.
+        if not conversations or (after_gap and speaker and conversations[-1][1][-1]["speaker"]):
+            conversations.append((number, []))
+        turns = conversations[-1][1]
+        if speaker or not turns:
+            turns.append({"speaker": speaker, "text": words if speaker else line})
+        else:
+            turns[-1]["text"] = f"{turns[-1]['text']} {line}".strip()
+        after_gap = False
+    if not named or 4 * named < filled:
+        raise InputError(
+            f"{where}: only {named} of {filled} lines begin with 'Name: '; write one turn a line "
+            "this way, or give another format (docs/data.md)"
+        )
+    if all(len(turns) == 1 for _, turns in conversations):
+        conversations = [(conversations[0][0], [turns[0] for _, turns in conversations])]
+    for k, (number, turns) in enumerate(conversations, 1):
+        own = name if k == 1 else f"{name}-{k}"
+        yield f"{where}:{number}", {"id": own, "utterances": turns}
