@@ -399,7 +399,8 @@ def predict_file(
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
-        results = predictor.stream(found, tables)
+        # From clips of nothing, no table is made that the predictor could miss.
+        results = found if clips and not tables else predictor.stream(found, tables)
         with written_whole(target) as file, progress() as advance:
             done = write_results(
                 results, file, target.name, predictor.max_utterances, _complain, advance
