@@ -3,6 +3,9 @@
 python tools/extract_features.py --config=configs/ecf.py --clips=data/ECF/clips \
   --extractor=wav2vec2 --out=data/ECF/features/audio
 
+Conversations of your own are given by --input=FILE_OR_FOLDER in place of --config, in any format
+that --mode=predict takes; they need no labels, and neither do those in our own format.
+
 A clip is either a file named like the utterance or, where the corpus gives times, a part of an
 episode. The same command continues an interrupted extraction. On a cluster, run it with
 --shard=1/8 to --shard=8/8, simultaneously or not, and then once without --shard to make the table.
@@ -18,9 +21,11 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.readers.transcripts import read_dialogues
 from rpcl_jax.run.command_line import require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
+_INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of videos or sounds, subfolders included.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
@@ -39,7 +44,10 @@ def main() -> None:
 
 
 def _check_flags() -> None:
-    require_config(_CONFIG)
+    if not _INPUT.value:
+        require_config(_CONFIG)
+    elif _CONFIG.value is not None or flags.FLAGS["splits"].present:
+        raise flags.Error("--input takes no --config and no --splits; leave them out")
     if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
         raise flags.Error("--clips, --extractor and --out are required")
 
@@ -50,7 +58,10 @@ def _extract() -> None:
     from rpcl_jax.extraction.extractors import load_extractor
 
     shard = parse_shard(_SHARD.value)
-    splits = load_splits(_CONFIG.value, _SPLITS.value)
+    if _INPUT.value:
+        splits = {"input": read_dialogues(Path(_INPUT.value))}
+    else:
+        splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)
     extractor = load_extractor(_EXTRACTOR.value, _MODEL.value, _REVISION.value)
     utterances = [u for split in splits.values() for d in split for u in d.utterances]
     out = Path(_OUT.value)

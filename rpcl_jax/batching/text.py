@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import Dialogue, Utterance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -42,7 +42,7 @@ def encode_dialogue(
       max_tokens: maximal length of a segment, special tokens included. A longer utterance loses its
         end.
     """
-    texts = [f"{u.speaker}: {u.text}" if speaker_names else u.text for u in dialogue.utterances]
+    texts = [_text(utterance, speaker_names) for utterance in dialogue.utterances]
     pieces = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     segments: list[Segment] = []
@@ -57,6 +57,12 @@ def encode_dialogue(
         owners += [t] * len(ids) + [-1]
     segments.append(_segment(tokens, owners))
     return segments
+
+
+def _text(utterance: Utterance, speaker_names: bool) -> str:
+    """Returns what is tokenized, without lone surrogates, which no tokenizer takes."""
+    text = f"{utterance.speaker}: {utterance.text}" if speaker_names else utterance.text
+    return text.encode("utf-8", "ignore").decode()
 
 
 def _segment(tokens: Sequence[int], owners: Sequence[int]) -> Segment:
@@ -85,9 +91,7 @@ def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
         word
         for dialogue in dialogues
         for utterance in dialogue.utterances
-        for word, _ in split.pre_tokenize_str(
-            lower.normalize_str(f"{utterance.speaker}: {utterance.text}")
-        )
+        for word, _ in split.pre_tokenize_str(lower.normalize_str(_text(utterance, True)))
     }
     vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))

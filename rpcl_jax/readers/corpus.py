@@ -16,6 +16,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
 from rpcl_jax.readers.ecf_features import read_official
 from rpcl_jax.readers.shared import emotion_name
+from rpcl_jax.readers.transcripts import read_dialogues
 
 SPLITS = ("train", "dev", "test")
 # Each reader maps a folder and the name of a split to the dialogues of the split.
@@ -66,12 +67,16 @@ def load_corpus(config: ConfigDict, emotions: Sequence[str] = ()) -> Corpus:
     return Corpus(splits, tables, classes)
 
 
-def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, list[Dialogue]]:
+def load_splits(
+    config: ConfigDict, names: Sequence[str] = SPLITS, labelled: bool = True
+) -> dict[str, list[Dialogue]]:
     """Loads the dialogues that `config.data` names, by split.
 
     Args:
       config: config of a run.
       names: the splits to load; the files of the others need not exist.
+      labelled: whether conversations in our own format must be labelled. If not, their labels are
+        not read.
 
     Raises:
       InputError: a name is not a split, or a file is missing or malformed.
@@ -82,8 +87,11 @@ def load_splits(config: ConfigDict, names: Sequence[str] = SPLITS) -> dict[str, 
     if config.data.format == SYNTHETIC:
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
+    root = Path(config.data.root)
+    if not labelled and config.data.format == "conversations":
+        return {split: read_dialogues(root / f"{split}.jsonl") for split in names}
     read_split = READERS[config.data.format]
-    return {split: read_split(Path(config.data.root), split) for split in names}
+    return {split: read_split(root, split) for split in names}
 
 
 def load_table(path: str, modality: str) -> FeatureTable:

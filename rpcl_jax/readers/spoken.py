@@ -75,7 +75,7 @@ def _cues(text: str) -> Iterator[tuple[str, str, list[str]]]:
     vtt = text.startswith("WEBVTT")
     found = [(k, match) for k, line in enumerate(lines) if (match := _CUE.match(line))]
     ends = [*(k for k, _ in found[1:]), len(lines)]
-    for (k, match), end in zip(found, ends, strict=True):
+    for (k, match), end in zip(found, ends, strict=False):
         body = lines[k + 1 : end]
         # Before the times of the next cue is its number or its name.
         if end < len(lines) and body and (body[-1].isdecimal() or body[-2:-1] == [""]):

@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import re
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from rpcl_jax.data.dialogue import Dialogue
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, semeval
+from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.objects import parse_json
 from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
@@ -96,6 +98,69 @@ def parse(
     return dialogue
 
 
+def read_dialogues(path: Path) -> list[Dialogue]:
+    """Reads all conversations of a file or a folder without labels; says on stderr what it mended.
+
+    Raises:
+      InputError: a conversation cannot be read, or there is none. It has all that is wrong.
+    """
+    mended = Counter[str]()
+    faults = Faults()
+    dialogues = []
+    for place, item in conversations_in(path, mended):
+        with faults.collected():
+            if isinstance(item, InputError):
+                raise item
+            dialogues.append(parse(item, place, Counter()))
+    faults.check()
+    if not dialogues:
+        raise InputError(f"{path}: contains no conversation; check that it is the right file")
+    report(mended)
+    return dialogues
+
+
+def convert(source: Path, target: Path) -> tuple[int, int]:
+    """Writes the conversations of a file or a folder in our format, with the labels they have.
+
+    What cannot be read is left out and named on stderr, and so is what was mended.
+
+    Args:
+      source: see `conversations_in`.
+      target: file of JSON lines, replaced if it exists.
+
+    Returns:
+      The number of conversations that were written, and of those that were not.
+
+    Raises:
+      InputError: there is no such file, or nothing in it can be read; then nothing is written.
+    """
+    mended = Counter[str]()
+    counts = Counter[bool]()
+
+    def readable() -> Iterator[Dialogue]:
+        for place, item in conversations_in(source, mended):
+            try:
+                if isinstance(item, InputError):
+                    raise item
+                yield parse(item, place, Counter(), labelled=True)
+                counts[True] += 1
+            except InputError as error:
+                counts[False] += 1
+                print(f"cannot be read: {error}", file=sys.stderr)
+        if not counts[True]:
+            raise InputError(f"{source}: no conversation can be read, so nothing was written")
+
+    write_conversations(target, readable())
+    report(mended)
+    return counts[True], counts[False]
+
+
+def report(mended: Counter[str]) -> None:
+    """Prints what was mended to stderr, if anything was."""
+    if describe(mended):
+        print(f"mended: {describe(mended)}", file=sys.stderr)
+
+
 def describe(mended: Counter[str]) -> str:
     """Returns what was mended as one line, "" if nothing was."""
     return "; ".join(f"{kind}: {count}" for kind, count in sorted(mended.items()) if count)
@@ -155,7 +220,7 @@ def _contents(
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     elif _suffix(path) in (".srt", ".vtt") or is_subtitle(text):
         yield str(path), read_subtitles(whole.lstrip(), name, str(path))
-    elif is_table(text.partition("\n")[0]):
+    elif is_table(whole.partition("\n")[0]):
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     else:
         yield from read_plain(whole, name, str(path))
@@ -171,8 +236,11 @@ def _json_conversations(
             turns.append(item)
         elif isinstance(item, dict) and isinstance(item.get("segments"), list):
             segments = item["segments"]
-            if not all(isinstance(segment, dict) for segment in segments):
-                yield place, InputError(f"{place}: its segments are no objects; check the file")
+            if not (segments and all(isinstance(segment, dict) for segment in segments)):
+                yield (
+                    place,
+                    InputError(f"{place}: its 'segments' are not those of Whisper; check it"),
+                )
             else:
                 own = name if number == 1 else f"{name}-{number}"
                 yield from ((place, found) for _, found in group_turns(segments, own, place))
@@ -242,7 +310,7 @@ def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator
             for k, line in enumerate(whole.split(b"\n"), number)
             if not _is_empty(line)
         ]
-        if not any(isinstance(item, dict) for _, item in later):
+        if whole.lstrip()[:1] != b"{" or not any(isinstance(item, dict) for _, item in later):
             raise
         yield from later
         return
@@ -256,7 +324,7 @@ def _is_empty(line: bytes) -> bool:
 
 def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tuple[str, Any]:
     try:
-        return f"{path}:{number}", _loaded(line, path, number, mended)
+        return f"{path}:{number}", _loaded(line.rstrip(), path, number, mended)
     except InputError as error:
         return f"{path}:{number}", error
 

@@ -52,7 +52,10 @@ def is_turn(item: Any) -> bool:
 
 def is_table(line: str) -> bool:
     """Returns whether a line is the head of a table of turns."""
-    columns = _columns(_head(line)[1])
+    try:
+        columns = _columns(_head(line)[1])
+    except csv.Error:
+        return False
     return "text" in columns and len(columns) > 1
 
 
@@ -83,7 +86,7 @@ def read_table(text: str, where: str) -> list[Mapping[str, Any]]:
       where: the name of the file.
 
     Raises:
-      InputError: there is no column of texts, or the quotation marks are wrong.
+      InputError: there is no column of texts, no row, or the quotation marks are wrong.
     """
     if text.lower().startswith("sep="):  # Excel's
         text = text.partition("\n")[2]
@@ -96,15 +99,18 @@ def read_table(text: str, where: str) -> list[Mapping[str, Any]]:
                 "name the columns there (docs/data.md)"
             )
         try:
-            return _rows(text, delimiter, csv.QUOTE_MINIMAL)
+            rows = _rows(text, delimiter, csv.QUOTE_MINIMAL)
         except csv.Error:
             if delimiter != "\t":
                 raise
-            return _rows(text, delimiter, csv.QUOTE_NONE)  # its texts may contain anything else
+            rows = _rows(text, delimiter, csv.QUOTE_NONE)  # its texts may contain anything else
     except csv.Error as error:
         raise InputError(
             f"{where}: {error}; put texts in quotation marks, and double those within them"
         ) from error
+    if not rows:
+        raise InputError(f"{where}: has no row below its first line; check the file")
+    return rows
 
 
 def _rows(text: str, delimiter: str, quoting: Any) -> list[Mapping[str, Any]]:

@@ -56,3 +56,20 @@ def test_a_long_utterance_loses_its_end(context):
     assert words(segments[-1]) == ["[CLS]", "the", "big", "dog", "[SEP]"]
     assert all(len(s.token_ids) <= 5 for s in segments)
     assert all(s.token_ids.dtype == np.int32 for s in segments)
+
+
+@pytest.mark.parametrize("context", ["utterance", "dialogue"])
+def test_half_an_emoji_and_nothing_at_all_are_tokenized(context):
+    broken = Dialogue(
+        "1",
+        (Utterance("a", "Ann\ud83d", "no \ud83d"), Utterance("b", "", ""), DIALOGUE.utterances[1]),
+    )
+    settings = {"context": context, "max_tokens": 64}
+    segments = encode_dialogue(broken, TOKENIZER, speaker_names=False, **settings)
+    assert [t for s in segments for t in s.utterances.tolist() if t >= 0] == [0, 2]
+    assert words(segments[0])[1] == words(segments[-1])[-2] == "no"
+    named = encode_dialogue(broken, TOKENIZER, speaker_names=True, **settings)
+    assert words(named[0])[:4] == ["[CLS]", "ann", ":", "no"]
+    assert words(
+        encode_dialogue(broken, word_tokenizer([broken]), speaker_names=True, **settings)[0]
+    )

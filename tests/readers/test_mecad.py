@@ -131,10 +131,7 @@ def test_evidence(tmp_path, changes, pairs):
         ({"a": [["Hm ."]]}, ": conversation a, utterance number 1: expected an object with 'turn'"),
         (changed(turn=2), ": conversation kettle_1, utterance number 3: its turn is 2"),
         (changed(turn=None), ": conversation kettle_1, utterance number 3: it has no 'turn'"),
-        (
-            changed(emotion="rage, I think"),
-            ": conversation kettle_1: utterance 3 cannot have the emotion 'rage, I think'",
-        ),
+        (changed(emotion="joy, fear"), ".* utterance 3 cannot have the emotion 'joy, fear'"),
         (changed(emotion=None), ".*number 3: it has no 'emotion'"),
         (changed(utterance=" "), ".*number 3: its 'utterance' is blank"),
         (changed(speaker=5), ".*number 3: 'speaker' cannot be '5'"),

@@ -19,7 +19,13 @@ def test_cut():
     assert cut_anew(DIALOGUES, ["60", "20", "20"]) == splits
 
 
-@pytest.mark.parametrize("given", ["1,2", "1,1,x", "1,1,0", "1,nan,1", "99,1,1"])
+def test_train_and_dev_alone():
+    splits = cut_anew(DIALOGUES, ["90", "10"])
+    assert {name: len(of) for name, of in splits.items()} == {"train": 18, "dev": 2}
+    assert sorted((d for of in splits.values() for d in of), key=DIALOGUES.index) == DIALOGUES
+
+
+@pytest.mark.parametrize("given", ["1", "1,1,1,1", "1,1,x", "1,1,0", "1,nan,1", "99,1,1"])
 def test_bad_proportions(given):
     with pytest.raises(InputError, match=f"--cut={given}: "):
         cut_anew(DIALOGUES[:3], given.split(","))

@@ -206,9 +206,9 @@ def test_malformed_conversations_are_refused_in_one_line(conversation, message):
 def test_pairs_without_emotions_and_duplicated_ids_are_refused():
     with pytest.raises(InputError, match="1 of its 3 utterances have no emotion"):
         parse_conversations([changed_turn(1, emotion=None)], "here")
+    other = changed(**{"conversation_ID": "5", "emotion-cause_pairs": []})
     with pytest.raises(InputError, match=r"^here: conversation id 5 is duplicated"):
-        other = {"conversation_ID": "5", "emotion-cause_pairs": []}
-        parse_conversations([CONVERSATION, changed(**other)], "here")
+        parse_conversations([CONVERSATION, other], "here")
 
 
 @pytest.mark.parametrize(

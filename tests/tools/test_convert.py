@@ -1,10 +1,14 @@
+import json
+
 import pytest
 from shared import ECF, ROOT, needs_ecf, run_python
 
 from configs import demo
+from rpcl_jax.errors import InputError
 from rpcl_jax.readers import ecf
-from rpcl_jax.readers.conversations import read_split
+from rpcl_jax.readers.conversations import read_split, write_conversations
 from rpcl_jax.readers.corpus import load_splits
+from rpcl_jax.readers.transcripts import convert
 
 
 def run(*arguments, status=0):
@@ -43,20 +47,80 @@ def test_one_split_is_cut_into_three(tmp_path):
     assert splits[0] != dev[:12], "mixed"
 
 
+def test_a_dev_split_is_cut_off_and_test_is_kept(tmp_path):
+    """As the message about a missing dev split says."""
+    source = demo.get_config()
+    source.data.sizes = {"train": 10, "dev": 1, "test": 3}
+    splits = load_splits(source)
+    write_conversations(tmp_path / "mine/train.jsonl", splits["train"])
+    write_conversations(tmp_path / "mine/test.jsonl", splits["test"])
+    arguments = [
+        *("--config=configs/demo.py", "--config.data.format=conversations"),
+        *(f"--config.data.root={tmp_path / 'mine'}", f"--out={tmp_path / 'cut'}"),
+    ]
+    advice = run(*arguments, status=1).stderr.split("tools/convert.py ")[1].split(" (docs")[0]
+    run(*arguments, *advice.split())
+    train, dev, test = (read_split(tmp_path / "cut", name) for name in ("train", "dev", "test"))
+    assert (len(train), len(dev), test) == (9, 1, splits["test"])
+    assert sorted(train + dev, key=splits["train"].index) == splits["train"]
+
+
+def test_transcripts_become_our_format(tmp_path):
+    source, target = tmp_path / "sessions", tmp_path / "deep/mine.jsonl"
+    source.mkdir()
+    (source / "a.txt").write_text("Ann: Oh no\nwe lost\n:Bo\n")
+    (source / "b.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n[Bo]: Yes\n")
+    (source / "c.csv").write_text("text,emotion\nLook!,Surprise\n,\n")
+    (source / "d.json").write_text("{")
+    (source / "e.json").write_text('{"id": 5, "utterances": [{"text": "Oh", "speaker": 1, "emotion"'
+                                   ': "Happy"}], "pairs": [[1, 1]]}')  # fmt: skip
+    done = run(f"--input={source}", f"--out={target}", status=1)
+    assert done.stdout == f"{target}: 4 conversations\n"
+    bad, mended, last = done.stderr.splitlines()
+    assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
+    assert mended.startswith("mended: empty utterances: 1; numbers as speaker: 1; utterances with")
+    assert last == "convert: 1 conversations cannot be read and were left out"
+    a, b, c, e = map(json.loads, target.read_text().splitlines())
+    assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo"]
+    clip = {"video": "b", "start": 1.0, "end": 2.5}
+    assert b["utterances"] == [{"id": "diabutt1", "speaker": "Bo", "text": "Yes", "clip": clip}]
+    assert [u.get("emotion") for u in c["utterances"]] == ["surprise", None]
+    assert (e["utterances"][0]["emotion"], e["pairs"]) == ("joy", [[1, 1]])
+    # What was converted can be read without labels, and with them where there are some.
+    config = demo.get_config()
+    config.data.update({"format": "conversations", "root": str(tmp_path)})
+    target.rename(tmp_path / "test.jsonl")
+    unlabelled = load_splits(config, ["test"], labelled=False)["test"]
+    assert [d.id for d in unlabelled] == ["a", "b", "c", "5"]
+    assert {d.pairs for d in unlabelled} == {None}
+    with pytest.raises(InputError, match="its 'text' is blank"):
+        load_splits(config, ["test"])
+    (tmp_path / "test.jsonl").write_text('{"utterances": 5}\n{\n')
+    with pytest.raises(InputError, match=r"test\.jsonl:1 .*\n.*test\.jsonl: line 2, column 2"):
+        load_splits(config, ["test"], labelled=False)
+    assert not convert(source / "b.srt", tmp_path / "b.jsonl")[1]
+    with pytest.raises(InputError, match=r"d\.json: no conversation can be read, so nothing was"):
+        convert(source / "d.json", tmp_path / "d.jsonl")
+    assert not (tmp_path / "d.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("status", "arguments", "message"),
     [
         (1, ["--config=configs/demo.py", "--out=x", "--splits=all"],
          "convert: 'all' is not a split"),
-        (1, ["--config=configs/demo.py", "--out=x", "--cut=1,2"],
-         "convert: --cut=1,2: must be three positive numbers"),
+        (1, ["--config=configs/demo.py", "--out=x", "--cut=1,0"],
+         "convert: --cut=1,0: must be three positive numbers"),
         (1, ["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
          "convert: --cut=1000,1,0.1: nothing is left for"),
         (1, ["--config=configs/demo.py", "--out=README.md"], "convert: README.md: File exists"),
         (2, ["--config=configs/ecf.py"], "convert: --out is required"),
         (2, ["--out=x"], "convert: --config is required"),
+        (2, ["--out=x", "--input=x"], "convert: --out is required with --input, a file whose name"),
+        (2, ["--out=x", "--input=x", "--cut=1,1"], "convert: --input takes no --config"),
+        (1, ["--out=x.jsonl", "--input=nowhere"], "convert: nowhere: no such file or folder"),
         (1, ["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
-         "convert: neither nowhere/train.txt"),
+         "convert: nowhere/train.txt and nowhere/Subtask_2_train.json and"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_refused_in_one_line(status, arguments, message):

@@ -96,7 +96,7 @@ def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
         ),
         (
             *(1, ["--config=configs/ecf.py", "--config.data.root=nowhere"]),
-            "corpus_statistics: neither nowhere/train.txt",
+            "corpus_statistics: nowhere/train.txt and nowhere/Subtask_2_train.json and",
         ),
     ):
         refused = run(*arguments, status=status).stderr
