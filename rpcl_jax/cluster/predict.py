@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pyarrow import fs
 
@@ -88,7 +88,7 @@ class _FilePredictor:
         return {"done": done, "mended": mended}
 
     def _save_rejected(self, target: str, lines: BinaryIO) -> None:
-        name = f"{_REJECTED}/{target}"
+        name = f"{_REJECTED}/{target}.jsonl"
         if not lines.tell():
             remove(self._corpus.target, f"{self._corpus.target_folder}/{name}")
             return
@@ -189,7 +189,7 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         [{"name": name} for name in names], override_num_blocks=min(len(names), _BLOCKS)
     )
     results = rows.map(
-        _FilePredictor,
+        cast(Any, _FilePredictor),
         fn_constructor_args=arguments,
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,

@@ -69,8 +69,13 @@ def workers(mark):
     return found
 
 
+@pytest.fixture(scope="module")
+def predictor(reads_text):
+    return Predictor.from_workdir(reads_text)
+
+
 @pytest.mark.slow
-def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, tmp_path):
+def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path):
     corpus, output, many = tmp_path / "corpus", tmp_path / "output", conversations(600)
     write_lines(corpus / "a.jsonl", many)
     write_lines(corpus / "deep/b.jsonl.gz", [*many[:20], {"id": 5, "utterances": []}, "{\n"])
@@ -96,9 +101,9 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, tmp_path):
     names = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
     assert names == {
         *("a.jsonl", "deep/b.jsonl.gz", "c.json.jsonl", "d.jsonl", "rejected.jsonl"),
-        *(".lock", ".rejected/deep/b.jsonl.gz"),
+        *(".lock", ".rejected/deep/b.jsonl.gz.jsonl"),
     }
-    wanted = Predictor.from_workdir(reads_text)(many)
+    wanted = predictor(many)
     assert_same(read_lines(output / "a.jsonl"), wanted)
     assert_same(read_lines(output / "deep/b.jsonl.gz"), wanted[:20])
     assert_same(read_lines(output / "c.json.jsonl"), wanted[:7])
@@ -136,30 +141,31 @@ def corpus(request, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_worker_makes_of_a_file(reads_text, corpus, tmp_path):
+def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        [text] = predict._FilePredictor(reads_text, corpus, strict)({"name": name}).values()
-        return json.loads(text)
+        worker = predict._FilePredictor(tmp_path, corpus, strict)
+        worker._predictor = predictor
+        return json.loads(worker({"name": name})["json"])
 
     def outputs():
-        return {str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/**/*.*")}
+        return {p.name for p in (tmp_path / "out").iterdir() if p.is_file()}
 
     assert run("good.jsonl")["done"][:2] == [5, sum(len(c["utterances"]) for c in conversations(5))]
     assert [c["id"] for c in read_lines(tmp_path / "out/good.jsonl")] == list(range(5))
-    assert outputs() == {"good.jsonl", ".rejected"}
+    assert outputs() == {"good.jsonl"}
     assert run("good.jsonl") == {}, "it is there"
 
     assert "bad.jsonl:5" in run("bad.jsonl", strict=True)["error"]
     assert "bad.jsonl" not in outputs()
     assert run("bad.jsonl")["done"][-1] == 1
-    [line] = read_lines(tmp_path / "out/.rejected/bad.jsonl")
+    [line] = read_lines(tmp_path / "out/.rejected/bad.jsonl.jsonl")
     assert (line["file"], line["place"]) == ("bad.jsonl", "bad.jsonl:5")
     assert str(tmp_path) not in line["reason"]
 
     # A file that breaks off is not finished: the next run, on the whole file, makes up for it.
     run("broken.jsonl.gz")
     assert "broken.jsonl.gz" not in outputs()
-    assert "damaged" in read_lines(tmp_path / "out/.rejected/broken.jsonl.gz")[0]["reason"]
+    assert "damaged" in read_lines(tmp_path / "out/.rejected/broken.jsonl.gz.jsonl")[0]["reason"]
     assert predict._collect_rejected(corpus) == 2
     assert len(read_lines(tmp_path / "out/rejected.jsonl")) == 2
     write_lines(tmp_path / "in/broken.jsonl.gz", conversations(3))
