@@ -254,8 +254,8 @@ def extract_tables(
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      conversations: as `Predictor` takes them; `rpcl_jax.extraction.clips.find_clip` says how their
-        clips are found.
+      conversations: as `Predictor` takes them; `rpcl_jax.extraction.finding.find_clip` says how
+        their clips are found.
       clips: folder of the audio and video files.
       folder: where the tables are written.
       where: what error messages call the conversations.

@@ -7,7 +7,8 @@ Conversations of your own are given by --input=FILE_OR_FOLDER in place of --conf
 that --mode=predict takes; they need no labels, and neither do those in our own format.
 
 A clip is either a file named like the utterance or, where the corpus gives times, a part of an
-episode. The same command continues an interrupted extraction. On a cluster, run it with
+episode. With ECF, MELD's clips are used too, if its all_data_pair_ECFvsMELD.txt is in the folder of
+the corpus. The same command continues an interrupted extraction. On a cluster, run it with
 --shard=1/8 to --shard=8/8, simultaneously or not, and then once without --shard to make the table.
 Utterances whose clips are missing or broken get no row and are listed at the end; with --strict
 they make the command fail before it writes a table.
@@ -21,6 +22,7 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.readers.ecf import read_meld_names
 from rpcl_jax.readers.transcripts import read_dialogues
 from rpcl_jax.run.command_line import require_config, run_command
 
@@ -58,14 +60,19 @@ def _extract() -> None:
     from rpcl_jax.extraction.extractors import load_extractor
 
     shard = parse_shard(_SHARD.value)
+    meld = {}
     if _INPUT.value:
         splits = {"input": read_dialogues(Path(_INPUT.value))}
     else:
+        if _CONFIG.value.data.format == "ecf":
+            meld = read_meld_names(Path(_CONFIG.value.data.root))
         splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)
     extractor = load_extractor(_EXTRACTOR.value, _MODEL.value, _REVISION.value)
     utterances = [u for split in splits.values() for d in split for u in d.utterances]
     out = Path(_OUT.value)
-    absent = extract_table(utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value)
+    absent = extract_table(
+        utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value, meld=meld
+    )
     for identifier, reason in absent:
         print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
     if absent and _STRICT.value:

@@ -34,8 +34,11 @@ class Clip:
 
 
 def clip_name(path: str) -> str:
-    """Returns the name of a media file without its folder and its extension, if it has one."""
-    name = PurePath(path)
+    """Returns the name of a media file without its folder and its extension, if it has one.
+
+    The folders may be those of Windows.
+    """
+    name = PurePath(path.replace("\\", "/"))
     return name.stem if name.suffix.lower() in CLIP_ENDINGS else name.name
 
 

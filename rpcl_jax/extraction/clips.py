@@ -1,4 +1,4 @@
-"""Finds the media file and time span of an utterance, and decodes its audio and frames.
+"""Decodes the audio and the frames of a time span of a media file.
 
 Times are in seconds from the start of the file as a player shows it: the start of its first stream,
 whatever the time stamps in the file are.
@@ -6,14 +6,12 @@ whatever the time stamps in the file are.
 
 import contextlib
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import CLIP_ENDINGS, Utterance, clip_name
 from rpcl_jax.errors import InputError
 
 try:
@@ -43,61 +41,6 @@ class Stretch(NamedTuple):
     path: Path
     start: float
     end: float
-
-
-def index_clips(folder: Path) -> dict[str, list[Path]]:
-    """Returns the media files under `folder`, following links, by name without extension.
-
-    Raises:
-      InputError: the folder does not exist or contains no media files.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of the clips")
-    index: dict[str, list[Path]] = {}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for path in (Path(place, name) for name in sorted(names)):
-            # Files with a leading dot are metadata that macOS adds to archives.
-            if path.suffix.lower() in CLIP_ENDINGS and path.name[0] != ".":
-                index.setdefault(path.stem, []).append(path)
-    if not index:
-        raise InputError(
-            f"{folder}: contains no clip, no file with the extension {', '.join(CLIP_ENDINGS)}; "
-            "give the folder of the clips"
-        )
-    return index
-
-
-def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
-    """Returns the file and time span of `utterance`.
-
-    They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
-    file named like the utterance's id is used.
-
-    Args:
-      index: from `index_clips`.
-      utterance: from any reader.
-
-    Raises:
-      ClipError: neither file exists.
-      InputError: two files have the name.
-    """
-    stretches = [(utterance.id, 0.0, math.inf)]
-    if utterance.clip is not None:
-        start, end = utterance.clip.start, utterance.clip.end
-        name = clip_name(utterance.clip.video)
-        stretches.insert(0, (name, start or 0.0, math.inf if end is None else end))
-    for name, start, end in stretches:
-        paths = index.get(name, [])
-        if len(paths) > 1:
-            raise InputError(
-                f"{paths[1]}: {paths[0]} has the same name, and utterance {utterance.id} needs "
-                "one of them; remove the other, or give a folder that contains only one"
-            )
-        if paths:
-            return Stretch(paths[0], start, end)
-    names = " or ".join(dict.fromkeys(name for name, _, _ in stretches))
-    raise ClipError(f"no file named {names} with an audio or video extension; add it")
 
 
 def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.ndarray:
@@ -229,13 +172,19 @@ def _seen(path: Path, times: list[float], start: float) -> list[np.ndarray] | No
                 shown, height, width = frame, frame.height, frame.width
             # Time stamps are rounded, in Matroska by up to half a millisecond.
             while len(frames) < len(times) and times[len(frames)] < time - 1e-3:
-                frames.append(shown.to_ndarray(format="rgb24", height=height, width=width))
+                frames.append(_upright(shown, height, width))
             if len(frames) == len(times):
                 return frames
             shown = frame
         while shown is not None and len(frames) < len(times):
-            frames.append(shown.to_ndarray(format="rgb24", height=height, width=width))
+            frames.append(_upright(shown, height, width))
     return frames if shown is not None or start <= 0 else None
+
+
+def _upright(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
+    """Returns a frame as a player shows it: telephones write in the file how they were held."""
+    pixels = frame.to_ndarray(format="rgb24", height=height, width=width)
+    return np.rot90(pixels, round(frame.rotation / 90))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import re
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from tqdm import tqdm
 from rpcl_jax.data.dialogue import Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch, find_clip, index_clips
+from rpcl_jax.extraction.clips import ClipError, Stretch
 from rpcl_jax.extraction.extractors import Extractor
+from rpcl_jax.extraction.finding import check_any_found, find_clip, index_clips
 from rpcl_jax.files import locked, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many
@@ -47,12 +48,13 @@ def extract_table(
     shard: tuple[int, int] | None = None,
     strict: bool = False,
     progress: bool = True,
+    meld: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
     """Extracts the features of utterances into a table, continuing an interrupted extraction.
 
     Args:
       utterances: with unique ids.
-      clips: folder of the media files; see `rpcl_jax.extraction.clips.find_clip`.
+      clips: folder of the media files; see `rpcl_jax.extraction.finding.find_clip`.
       extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
       out: folder of the table, a `FeatureTable` in which utterances without features are listed
         as absent, with the reason.
@@ -60,17 +62,19 @@ def extract_table(
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
       progress: whether to show a progress bar with rate and time left.
+      meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
 
     Returns:
       (utterance id, reason) for each absent utterance of the shard, or of all utterances.
 
     Raises:
       InputError: the table already exists, `out` has a different or a running extraction, an id is
-        duplicated, or the name of a clip is ambiguous.
+        duplicated, the name of a clip is ambiguous, or no utterance has a clip.
     """
     _check_ids(utterances)
-    index = index_clips(clips)
+    index = index_clips(clips, meld)
     stretches = [_find(index, utterance) for utterance in utterances]
+    check_any_found(clips, index, utterances, stretches)
     header = {
         **extractor.description,
         "clips": str(clips.resolve()),

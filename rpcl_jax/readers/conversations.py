@@ -5,7 +5,8 @@
 
 `pairs` are [emotion utterance, cause utterance], numbered from 1. `emotion`, `clip`, a clip's
 `start` and `end`, and `pairs` are left out if they are unknown. An empty `pairs` means that the
-conversation has none.
+conversation has none. In place of clips, `video` may be beside `utterances`, or in an utterance,
+and `start` and `end` in the utterance.
 """
 
 from collections import Counter
@@ -111,6 +112,7 @@ def parse_conversation(
     for t, turn in enumerate(field(item, "utterances", list, where), 1):
         with faults.collected():
             place = f"{where}, utterance number {t}"
+            turn = _with_clip(turn, item.get("video"))
             utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, labelled, reading))
     pairs = None
     if labelled and item.get("pairs") is not None:
@@ -138,6 +140,15 @@ def _parse_utterance(
         emotion,
         None if clip is None else _parse_clip(clip, f"{where}, its clip", reading),
     )
+
+
+def _with_clip(turn: Any, video: Any) -> Any:
+    """Returns the utterance with a clip, if it has times or a video of its own in place of one."""
+    if not isinstance(turn, Mapping) or turn.get("clip") is not None:
+        return turn
+    times = {key: turn[key] for key in ("start", "end") if turn.get(key) is not None}
+    film = turn.get("video") or (video if times else None)
+    return {**turn, "clip": {"video": film, **times}} if isinstance(film, str) else turn
 
 
 def _parse_clip(clip: Any, where: str, reading: Reading) -> Clip | None:

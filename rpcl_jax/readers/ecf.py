@@ -50,13 +50,7 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     Raises:
       InputError: the file is unreadable, malformed or truncated, or a conversation is invalid.
     """
-    try:
-        # Split at "\n" only: splitlines() would also split utterances at U+2028 and similar.
-        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; {_GET_IT}") from error
+    lines = _read_lines(path)
     reading = Reading(str(path))
     dialogues = []
     start = 0
@@ -72,6 +66,16 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
         dialogues = reading.unique_dialogues(dialogues)
     reading.close()
     return dialogues
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        # Split at "\n" only: splitlines() would also split utterances at U+2028 and similar.
+        return path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; {_GET_IT}") from error
 
 
 def _read_header(lines: list[str], start: int, path: Path) -> tuple[str, int]:
@@ -118,6 +122,29 @@ def _read_pairs(line: str, where: str) -> list[tuple[int, int]]:
             f"{line[:40]!r}; correct the line, or {_GET_IT} if it was cut short"
         )
     return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(line)]
+
+
+def read_meld_names(root: Path) -> dict[str, str]:
+    """Reads which clip of MELD each utterance is, if `all_data_pair_ECFvsMELD.txt` is in `root`.
+
+    Returns:
+      Names such as "train_dia559_utt3" by id of the utterance; some have no clip.
+
+    Raises:
+      InputError: the file is unreadable or malformed.
+    """
+    path = root / "all_data_pair_ECFvsMELD.txt"
+    names: dict[str, str] = {}
+    lines = _read_lines(path) if path.is_file() else []
+    start = 0
+    while start < len(lines):
+        number, length = _read_header(lines, start, path)
+        for t in range(1, length + 1):
+            name = lines[start + 1 + t].rpartition("|")[2].strip()
+            if name:
+                names[f"dia{number}utt{t}"] = name
+        start += 2 + length
+    return names
 
 
 def _read_utterance(

@@ -13,9 +13,10 @@ from rpcl_jax.data.dialogue import (
     Utterance,
     check_dialogue,
     clip_name,
+    is_stretch,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.objects import field, identifier, read_objects, seconds, speech
 from rpcl_jax.readers.shared import Reading, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
@@ -60,9 +61,11 @@ def parse_conversations(
         mended (`rpcl_jax.readers.objects`), and ids may be repeated.
 
     Returns:
-      The dialogues in the same order. If an utterance has a video, its clip is the whole video. Its
-      id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its video where that is of this
-      form and names no other utterance of the conversation: those are the keys of ECF's tables.
+      The dialogues in the same order. The clip of an utterance is the stretch of an episode that
+      its "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or its video from its
+      "start" to its "end", or the whole video. Its id is `dia<conversation_ID>utt<utterance_ID>`,
+      or the name of its video where that is of this form and names no other utterance of the
+      conversation: those are the keys of ECF's tables.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
@@ -103,7 +106,11 @@ def parse_conversation(
         with faults.collected():
             place = f"{where}, utterance number {t}"
             utterances.append(_parse_utterance(turn, t, number, place, labelled, reading))
-    utterances = _named_by_video(utterances)
+    if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
+        utterances = [
+            dataclasses.replace(utterance, id=f"dia{number}utt{t}")
+            for t, utterance in enumerate(utterances, 1)
+        ]
     if labelled is False or (labelled is None and item.get(PAIRS) is None):
         faults.check()
         return check_dialogue(Dialogue(number, tuple(utterances)), where)
@@ -143,22 +150,25 @@ def _parse_utterance(
     video = turn.get("video_name")
     if reading.mended is None and video is not None:
         field(turn, "video_name", str, where)
-    clip = Clip(clip_name(video)) if isinstance(video, str) and video.strip() else None
+    name = clip_name(video) if isinstance(video, str) and video.strip() else ""
+    clip = _parse_clip(name, turn.get("start"), turn.get("end")) if name else None
+    source = turn.get("video_source")
+    if (not name or _ECF_CLIP.fullmatch(name)) and isinstance(source, list) and len(source) == 3:
+        clip = _parse_clip(*source) or clip
     emotion = None
     if labelled or (labelled is None and turn.get("emotion") is not None):
         emotion = reading.emotion(field(turn, "emotion", str, where))
     speaker, text = speech(turn, where, reading.mended)
-    return Utterance(f"dia{conversation}utt{expected}", speaker, text, emotion, clip)
+    default = f"dia{conversation}utt{expected}"
+    return Utterance(name if _ECF_CLIP.fullmatch(name) else default, speaker, text, emotion, clip)
 
 
-def _named_by_video(utterances: list[Utterance]) -> list[Utterance]:
-    """Returns the utterances with ECF's ids, if their videos have such names."""
-    ids = [
-        u.clip.video if u.clip and _ECF_CLIP.fullmatch(u.clip.video) else u.id for u in utterances
-    ]
-    if len(set(ids)) < len(ids):
-        return utterances
-    return [dataclasses.replace(u, id=name) for u, name in zip(utterances, ids, strict=True)]
+def _parse_clip(video: Any, start: Any, end: Any) -> Clip | None:
+    """Returns the clip, of the whole video if it has no usable times; None without a name."""
+    if not isinstance(video, str) or not video.strip():
+        return None
+    times = seconds(start), seconds(end)
+    return Clip(clip_name(video), *times) if is_stretch(*times) else Clip(clip_name(video))
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:

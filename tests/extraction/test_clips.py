@@ -1,7 +1,6 @@
 """Decoding of an episode with a clock in its frames and a tone that changes every second."""
 
 import math
-import shutil
 import struct
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from media import FPS, draw, speak, write_clip, write_episode, write_media
 from media import RATE as SPEECH_RATE
 from shared import needs_espeak
 
-from rpcl_jax.data.dialogue import Clip, Utterance
-from rpcl_jax.errors import InputError
 from rpcl_jax.extraction import clips
-from rpcl_jax.extraction.clips import ClipError, find_clip, index_clips, read_audio, read_frames
+from rpcl_jax.extraction.clips import ClipError, read_audio, read_frames
 
 SECONDS, RATE = 20, 48_000
 # File name and how it is written: with B-frames, time stamps from 10 s, audio that starts late, no
@@ -201,60 +198,6 @@ def frames_at(path, start, end):
     return read_frames(path, start, end, 3)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("S01E01.mkv", "deep/dia1utt1.MP4", "dia1utt2.mp4", "._dia1utt3.mp4", "notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    return tmp_path
-
-
-def found(folder, identifier, clip=None):
-    stretch = find_clip(index_clips(folder), Utterance(identifier, "A", "text", clip=clip))
-    return stretch.path.name, stretch.start, stretch.end
-
-
-def test_clips_are_found_by_video_or_by_id(folder):
-    whole = (0.0, math.inf)
-    assert found(folder, "x", Clip("S01E01", 1.5, 2.5)) == ("S01E01.mkv", 1.5, 2.5)
-    assert found(folder, "x", Clip("dia1utt1")) == ("dia1utt1.MP4", *whole)
-    assert found(folder, "dia1utt1") == ("dia1utt1.MP4", *whole)
-    assert found(folder, "dia1utt2", Clip("S09E09", 1.5, 2.5)) == ("dia1utt2.mp4", *whole)
-    # If both files exist, the clip takes precedence.
-    assert found(folder, "dia1utt2", Clip("S01E01", 1.5, 2.5))[0] == "S01E01.mkv"
-    (folder / "linked").mkdir()
-    (folder / "linked" / "clips").symlink_to(folder / "deep")
-    assert found(folder / "linked", "dia1utt1") == ("dia1utt1.MP4", *whole)
-
-
-def test_a_video_may_be_named_with_its_extension(folder):
-    index = index_clips(folder)
-    name = next(iter(index))
-    ending = index[name][0].suffix
-    utterances = [
-        Utterance("none", "A", "x", clip=Clip(video, 1.0, 2.0)) for video in (name, name + ending)
-    ]
-    assert find_clip(index, utterances[0]) == find_clip(index, utterances[1])
-
-
-def test_clips_that_are_missing_or_ambiguous_are_refused(folder):
-    with pytest.raises(ClipError, match="no file named S09E09 or dia1utt3 "):
-        found(folder, "dia1utt3", Clip("S09E09", 1.0, 2.0))
-    with pytest.raises(ClipError, match="no file named dia1utt3 with"):
-        found(folder, "dia1utt3")
-    shutil.copy(folder / "dia1utt2.mp4", folder / "deep" / "dia1utt2.wav")
-    assert found(folder, "dia1utt1")[0] == "dia1utt1.MP4"
-    with pytest.raises(InputError, match=r"dia1utt2.*same name.*remove") as error:
-        found(folder, "dia1utt2")
-    assert not isinstance(error.value, ClipError)  # the user has to decide
-    with pytest.raises(InputError, match="no such folder"):
-        index_clips(folder / "none")
-    (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="contains no clip"):
-        index_clips(folder / "empty")
-
-
 def test_paths_may_be_anything(tmp_path):
     path = Path(tmp_path, "Ünusual: name %d.wav")
     write_media(path, None, tone(np.arange(RATE) / RATE), RATE, audio="pcm_s16le")
@@ -288,3 +231,21 @@ def test_the_utterances_of_an_episode_are_cut_out_of_it(tmp_path):
         write_clip(tmp_path / "clip.mp4", text, emotion)
         alone = read_audio(tmp_path / "clip.mp4", 0.0, math.inf, SPEECH_RATE)
         assert np.corrcoef(alone[:size], speech[:size])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_film_held_upright_has_the_frames_one_sees(tmp_path, quarters):
+    """The matrix of an MP4's track header turns the picture clockwise by `quarters`."""
+    path = tmp_path / "phone.mp4"
+    write_media(path, [clock(number) for number in range(FPS)], None, RATE)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # ISO 14496-12, version 0
+    a, b = {1: (0, 1), 2: (-1, 0), 3: (0, -1)}[quarters]
+    one = 1 << 16
+    matrix = (a * one, b * one, 0, -b * one, a * one, 0, 0, 0, 1 << 30)
+    content[at : at + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(content)
+    frames = read_frames(path, 0.0, 1.0, 5)
+    assert frames.shape[1:] == ((32, 96, 3) if quarters == 2 else (96, 32, 3))
+    lying = [np.rot90(frame, quarters) for frame in frames]  # counterclockwise
+    assert [read_clock(frame) for frame in lying] == [2, 7, 12, 17, 22]

@@ -207,3 +207,18 @@ def test_malformed_files_are_refused_in_one_line(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=f"^{re.escape(str(path))}{message}[^\n]*$"):
             read_split(tmp_path, "dev")
+
+
+def test_one_recording_for_all_utterances():
+    turns = [{"text": "Oh", "speaker": "A", "start": 1, "end": 2.5}, {"text": "No", "speaker": "B"},
+             {"text": "x", "speaker": "A", "video": "b.mp4"},
+             {"text": "x", "speaker": "A", "end": 9},
+             {"text": "x", "speaker": "A", "clip": {"video": "c"}, "start": 1}]  # fmt: skip
+    (dialogue,) = parse_objects([{"id": 1, "video": "a.mp4", "utterances": turns}], "here")
+    assert [u.clip for u in dialogue.utterances] == [
+        Clip("a.mp4", 1, 2.5), None, Clip("b.mp4"), Clip("a.mp4", None, 9), Clip("c"),
+    ]  # fmt: skip
+    (dialogue,) = parse_objects([{"id": 1, "video": 5, "utterances": turns[:1]}], "here")
+    assert dialogue.utterances[0].clip is None
+    with pytest.raises(InputError, match="clip of utterance 1 runs from 3 to 2"):
+        parse_objects([{"id": 1, "utterances": [turns[2] | {"start": 3, "end": 2}]}], "here")

@@ -10,7 +10,7 @@ from shared import ECF, needs_ecf
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.ecf import read_ecf_text, read_split
+from rpcl_jax.readers.ecf import read_ecf_text, read_meld_names, read_split
 
 SPLITS = ("train", "dev", "test")
 
@@ -253,3 +253,20 @@ def test_utterance_ids_are_the_keys_of_the_official_feature_tables(ecf):
     ids = [u.id for split in SPLITS for dialogue in ecf[split] for u in dialogue.utterances]
     assert len(keys) == len(ids) == 13619
     assert set(keys) == set(ids)
+
+
+@needs_ecf
+def test_the_clips_of_meld_are_those_of_all_utterances(tmp_path):
+    names = read_meld_names(ECF)
+    assert names["dia1utt4"] == "train_dia559_utt3"  # the example of the benchmark's README
+    ids = {u.id for split in ("train", "dev", "test") for d in read_split(ECF, split)
+           for u in d.utterances}  # fmt: skip
+    assert len(ids) == 13_619
+    assert len(names) == 13_389
+    assert names.keys() <= ids
+    assert read_meld_names(tmp_path) == {}
+    (tmp_path / "all_data_pair_ECFvsMELD.txt").write_text(
+        "1 2\n\n1 | A | joy | x | train_dia0_utt0\n"
+    )
+    with pytest.raises(InputError, match="the file ends within conversation 1"):
+        read_meld_names(tmp_path)

@@ -279,3 +279,18 @@ def test_with_pairs_replaces_labels_and_keeps_the_rest():
     assert with_pairs(given, [], [], [])["emotion-cause_pairs"] == []
     with pytest.raises(ValueError, match="zip"):
         with_pairs(given, [(0, 0)], [], [])
+
+
+def test_the_clip_is_a_stretch_of_an_episode_or_of_a_video():
+    source = ["S01E01", "00:07:40.335", "00:07:44.880"]
+    for turn, identifier, clip in (
+        ({"video_name": "dia1375utt1.mp4", "video_source": source}, "dia1375utt1",
+         Clip("S01E01", 460.335, 464.88)),
+        ({"video_source": source}, "dia5utt2", Clip("S01E01", 460.335, 464.88)),
+        ({"video_source": ["S01E01", "7", "x"]}, "dia5utt2", Clip("S01E01", 7.0)),
+        ({"video_source": [None, "1", "2"], "video_name": "a.mp4"}, "dia5utt2", Clip("a")),
+        ({"video_name": "d\\s.mp4", "start": 1.5, "end": "0:02"}, "dia5utt2", Clip("s", 1.5, 2.0)),
+        ({"video_name": "s.mp4", "start": 3, "end": 2}, "dia5utt2", Clip("s")),
+    ):  # fmt: skip
+        (dialogue,) = parse_conversations([changed_turn(1, **turn)], "here")
+        assert (dialogue.utterances[1].id, dialogue.utterances[1].clip) == (identifier, clip)

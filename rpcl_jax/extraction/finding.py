@@ -1,0 +1,151 @@
+"""Finds the media file of an utterance, however it is named, and the time span in it."""
+
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rpcl_jax.data.dialogue import CLIP_ENDINGS, Utterance, clip_name
+from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.clips import ClipError, Stretch
+
+# Season and episode at the end of a name, and before the rest of a longer one.
+_EPISODE = re.compile(r"(?:.*[^a-z0-9])?s0*(\d{1,3})[ ._-]*e0*(\d{1,3})([^a-z0-9].*)?")
+_LONGER = "/longer"
+_SPLIT = re.compile(r"(?<![a-z])(train|dev|test)(?![a-z])")
+
+
+def index_clips(folder: Path, meld: Mapping[str, str] | None = None) -> dict[str, list[Path]]:
+    """Returns the media files under `folder`, following links, by all names that they go by.
+
+    Args:
+      folder: with subfolders.
+      meld: names of MELD's clips, such as "train_dia559_utt3", by id of an utterance. Its splits
+        have files of the same names, in folders that name the split.
+
+    Raises:
+      InputError: the folder does not exist or contains no media files.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of the clips")
+    index: dict[str, list[Path]] = {}
+    for path in _media(folder):
+        for name in _names(path.stem):
+            index.setdefault(name, []).append(path)
+    if not index:
+        raise InputError(
+            f"{folder}: contains no clip, no file with the extension {', '.join(CLIP_ENDINGS)}; "
+            "give the folder of the clips"
+        )
+    for name, paths in _meld_clips(folder, index, meld or {}):
+        index.setdefault(name, []).extend(paths)
+    return index
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names)):
+            # Files with a leading dot are metadata that macOS adds to archives.
+            if path.suffix.lower() in CLIP_ENDINGS and path.name[0] != ".":
+                yield path
+
+
+def _plain(name: str) -> str:
+    """The name in the case and the Unicode normalisation in which names are compared."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _names(stem: str) -> Iterator[str]:
+    yield _plain(stem)
+    episode = _EPISODE.fullmatch(_plain(stem))
+    if episode:  # a file name has no slash
+        yield f"{int(episode[1])}/{int(episode[2])}{_LONGER if episode[3] else ''}"
+
+
+def _meld_clips(
+    folder: Path, index: Mapping[str, list[Path]], meld: Mapping[str, str]
+) -> Iterator[tuple[str, list[Path]]]:
+    """Yields the files that are MELD's clips of utterances, by id of the utterance."""
+    splits: dict[str, set[str]] = {}  # the splits that have a clip of this name
+    for name in meld.values():
+        split, _, stem = name.partition("_")
+        splits.setdefault(stem, set()).add(split)
+    for identifier, name in meld.items():
+        split, _, stem = name.partition("_")
+        files = [(path, _split_of(path, folder)) for path in index.get(stem, [])]
+        own = [path for path, of in files if of == split]
+        if not own and splits[stem] == {split}:
+            own = [path for path, of in files if of is None]
+        own = own or index.get(name, [])
+        if own:
+            yield _plain(identifier), own
+
+
+def _split_of(path: Path, folder: Path) -> str | None:
+    """Returns the split that the nearest folder names, up to `folder`."""
+    above = (folder.resolve().name, *path.parent.relative_to(folder).parts)
+    found = [match[1] for part in above for match in [_SPLIT.search(part.lower())] if match]
+    return found[-1] if found else None
+
+
+def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
+    """Returns the file and time span of `utterance`.
+
+    They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
+    file named like the utterance's id is used. Names are compared without regard to case and
+    Unicode normalisation, and S01E02, "Friends_S1E2" and "Friends.S01E02.1080p" are one episode.
+
+    Args:
+      index: from `index_clips`.
+      utterance: from any reader.
+
+    Raises:
+      ClipError: neither file exists.
+      InputError: two files have the name.
+    """
+    stretches = [(utterance.id, 0.0, math.inf)]
+    if utterance.clip is not None:
+        start, end = utterance.clip.start, utterance.clip.end
+        name = clip_name(utterance.clip.video)
+        stretches.insert(0, (name, start or 0.0, math.inf if end is None else end))
+    for name, start, end in stretches:
+        paths = _files(index, name)
+        if len(paths) > 1:
+            raise InputError(
+                f"{paths[1]}: {paths[0]} has the same name, and utterance {utterance.id} needs "
+                "one of them; remove the other, or give a folder that contains only one"
+            )
+        if paths:
+            return Stretch(paths[0], start, end)
+    names = " or ".join(dict.fromkeys(name for name, _, _ in stretches))
+    raise ClipError(f"no file named {names} with an audio or video extension; add it")
+
+
+def _files(index: Mapping[str, list[Path]], name: str) -> list[Path]:
+    """Returns the files that `name` may mean: those that fit it best."""
+    keys = [key for key in _names(name) if not key.endswith(_LONGER)]
+    # Only a whole episode is found by a longer name, not the clip of an utterance of it.
+    for key in (*keys, *(key + _LONGER for key in keys[1:])):
+        if key in index:
+            return [path for path in index[key] if path.stem == name] or index[key]
+    return []
+
+
+def check_any_found(
+    folder: Path,
+    index: Mapping[str, list[Path]],
+    utterances: Sequence[Utterance],
+    stretches: Iterable[Stretch | ClipError],
+) -> None:
+    """Raises InputError if no utterance has a file, which is not what anyone wants."""
+    missing = [stretch for stretch in stretches if isinstance(stretch, ClipError)]
+    if utterances and len(missing) == len(utterances):
+        there = next(iter(index.values()))[0]
+        raise InputError(
+            f"{folder}: has no clip of any of the {len(utterances)} utterances; for "
+            f"{utterances[0].id}, {str(missing[0]).partition(';')[0]}, but there is {there.name}; "
+            "give the folder of these clips, or rename them"
+        )
