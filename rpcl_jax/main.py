@@ -124,7 +124,12 @@ def _predict(workdir: Path) -> None:
     source, target, strict = _INPUT.value, _OUTPUT.value, _STRICT.value
     started = time.perf_counter()
     if _ENGINE.value == "ray":
-        from rpcl_jax.cluster.predict import predict_corpus
+        try:
+            from rpcl_jax.cluster.predict import predict_corpus
+        except ImportError as error:  # Arrow, which Ray Data needs
+            raise InputError(
+                f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
+            ) from error
 
         done = predict_corpus(workdir, source, target, _ADDRESS.value, strict)
     else:

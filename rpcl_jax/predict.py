@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.batching.stream import prefetched
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import Dialogue, check_unique
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
@@ -245,20 +245,18 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 def extract_tables(
     feature_tables: Mapping[str, Mapping[str, Any]],
-    conversations: Sequence[Mapping[str, Any]],
+    dialogues: Sequence[Dialogue],
     clips: Path,
     folder: Path,
-    where: str,
 ) -> dict[str, FeatureTable]:
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      conversations: as `Predictor` takes them; `rpcl_jax.extraction.finding.find_clip` says how
-        their clips are found.
+      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
+        found.
       clips: folder of the audio and video files.
       folder: where the tables are written.
-      where: what error messages call the conversations.
 
     Raises:
       InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
@@ -268,7 +266,6 @@ def extract_tables(
     from rpcl_jax.extraction.extract import extract_table
     from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
-    dialogues = _parse(conversations, where)
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
@@ -393,9 +390,10 @@ def predict_file(
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips:
             found = list(found)
-            good = [item for _, item in found if not isinstance(item, InputError)]
-            if good:
-                tables = extract_tables(read, good, clips, Path(folder), str(source))
+            dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
+            check_unique(dialogues, str(source))
+            if dialogues:
+                tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)

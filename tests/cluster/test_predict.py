@@ -179,7 +179,15 @@ def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
 
 
 def test_files_that_match(tmp_path, monkeypatch):
-    for name in ("a.jsonl", "b.jsonl.gz", "[c].json", "x/a.jsonl", "y/a.jsonl", ".hidden/a.jsonl"):
+    for name in (
+        "a.jsonl",
+        "b.jsonl.gz",
+        "[c].json",
+        "x/a.jsonl",
+        "y/a.jsonl",
+        ".hidden/a.jsonl",
+        "x.md",
+    ):
         write_lines(tmp_path / name, [])
 
     def names(pattern):
