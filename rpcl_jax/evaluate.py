@@ -13,6 +13,7 @@ from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object, with_pairs
 from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.training.mesh import first_process
 
 
 def report(
@@ -95,7 +96,7 @@ def evaluate_run(workdir: Path) -> dict:
     run = TrainedRun(workdir)
     dev, test = run.score_split("dev"), run.score_split("test")
     numbers = report(dev, test, run.config, run.emotions)
-    if (workdir / "result.json").exists():
+    if first_process() and (workdir / "result.json").exists():
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
         numbers = read_json(workdir / "result.json") | numbers
         write_json(workdir / "result.json", numbers)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import sys
 import tempfile
 import time
@@ -23,9 +24,10 @@ from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import owned, window_starts
 from rpcl_jax.files import json_bytes, read_json, written_whole
 from rpcl_jax.readers import conversations as our_format
-from rpcl_jax.readers import semeval
-from rpcl_jax.readers.transcripts import conversations_in, describe, parse
+from rpcl_jax.readers import semeval, transcripts
+from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.training.mesh import first_process
 
 _CHUNK = 16  # batches that are planned together
 _EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
@@ -397,22 +399,27 @@ def predict_file(
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
+        first = first_process()  # of several that predict together, it alone writes
         # From clips of nothing, no table is made that the predictor could miss.
         results = found if clips and not tables else predictor.stream(found, tables)
-        with written_whole(target) as file, progress() as advance:
+        with (
+            written_whole(target) if first else open(os.devnull, "wb") as file,
+            progress() if first else contextlib.nullcontext(int) as advance,
+        ):
+            reject = _complain if first else _be_silent
             done = write_results(
-                results, file, target.name, predictor.max_utterances, _complain, advance
+                results, file, target.name, predictor.max_utterances, reject, advance
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    report(done, mended)
+    if first:
+        report(done, mended)
     return done
 
 
 def report(done: Summary, mended: Counter[str]) -> None:
     """Says on stderr what was mended, and what was scored in windows."""
-    if describe(mended):
-        print(f"mended: {describe(mended)}", file=sys.stderr)
+    transcripts.report(mended)
     if done.windowed:
         print(
             f"{done.windowed} conversations are longer than the model reads at once; they were "
@@ -423,6 +430,10 @@ def report(done: Summary, mended: Counter[str]) -> None:
 
 def _complain(_: str, error: InputError) -> None:
     tqdm.write(f"cannot be read: {error}", file=sys.stderr)
+
+
+def _be_silent(_: str, error: InputError) -> None:
+    pass
 
 
 @contextlib.contextmanager

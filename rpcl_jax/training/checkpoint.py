@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from rpcl_jax.errors import file_errors
@@ -76,12 +78,12 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(epoch, args=args)["state"]
 
-    def restore_state(self, epoch: int) -> dict:
-        """Returns an epoch's state as nested dicts of arrays on one device.
+    def restore_state(self, epoch: int, mesh: Mesh) -> dict:
+        """Returns an epoch's state as nested dicts of arrays, on every device of `mesh`.
 
         Orbax would restore the sharding that was saved, which other devices do not have.
         """
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = NamedSharding(mesh, P())
         target = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
             self._manager.item_metadata(epoch)["state"].tree,

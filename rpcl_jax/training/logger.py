@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -124,6 +125,22 @@ class RunLogger:
         for name, value in values.items():
             event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
             self._events.write_event(event)
+
+
+class SilentLogger:
+    """The logger of every process but the first: logs nothing."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def step(self, step: int, terms: dict[str, jax.Array]) -> None:
+        """See `RunLogger`."""
+
+    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """See `RunLogger`."""
+
+    def close(self) -> None:
+        """See `RunLogger`."""
 
 
 def _step_of(line: str) -> float:

@@ -64,7 +64,10 @@ def test_every_shipped_config_is_valid(path, objective):
         ("data.seed", -1),
         *((f"data.sizes.{split}", 0) for split in ("train", "dev", "test")),
         *(("data.max_utterances", value) for value in (0, -1)),
-        *((f"data.{name}", "nosuch") for name in ("format", "emotions", "candidates")),
+        *(
+            (f"data.{name}", "nosuch")
+            for name in ("format", "emotions", "candidates", "unknown_emotion")
+        ),
         *(("modalities", value) for value in ("", "av", "ta ", "at")),
         ("objective", "rcpl"),
         ("data.root", 3),
@@ -247,7 +250,8 @@ def old_config(objective):
     written = to_json(load_config_file(ROOT / "configs/ecf_frozen.py", "rpcl"))
     written["objective"] = objective
     del written["diagnostics"], written["data"]["seed"], written["data"]["sizes"]
-    del written["text"]["encoder"]
+    del written["text"]["encoder"], written["data"]["unknown_emotion"]
+    written["data"]["emotions"] = "categories"
     return written
 
 

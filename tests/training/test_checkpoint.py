@@ -107,7 +107,7 @@ def test_a_state_is_restored_to_the_devices_of_another_mesh(tmp_path):
 def test_a_state_is_restored_as_nested_dicts_without_knowing_its_shape(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1, 0.5)
-    restored = Checkpoints(tmp_path).restore_state(1)
+    restored = Checkpoints(tmp_path).restore_state(1, make_mesh(1))
     assert set(restored) == {"step", "w"}
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(1))
 
@@ -144,5 +144,5 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
     checkpoints.save(1, state, {}, 0.5)
     for array in state.values():
         array.delete()
-    restored = checkpoints.restore_state(1)
+    restored = checkpoints.restore_state(1, make_mesh(1))
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(1))
