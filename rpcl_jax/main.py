@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
-from rpcl_jax.run.command_line import require_config, run_command
+from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
 from rpcl_jax.run.hosts import joined, supervise
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
@@ -32,9 +32,13 @@ _WORKDIR = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string(
     "input",
     "",
-    "predict: JSON file of conversations, in the format of SemEval-2024 Task 3 or ours.",
+    "predict: file or folder of conversations; docs/data.md has the formats.",
 )
-_OUTPUT = flags.DEFINE_string("output", "", "predict: file to write the pairs to.")
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    "",
+    "predict: file to write the pairs to; JSON lines if it ends in .jsonl or .jsonl.gz.",
+)
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
 )
@@ -44,17 +48,7 @@ _CLIPS = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
-_ENGINE = flags.DEFINE_enum(
-    "engine",
-    "local",
-    ["local", "ray"],
-    "predict: ray predicts many files on all devices of a machine or a cluster.",
-)
-_ADDRESS = flags.DEFINE_string(
-    "address",
-    None,
-    "predict with --engine=ray: the cluster, auto or host:port; default: this machine alone.",
-)
+_ENGINE, _ADDRESS = define_engine()
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -92,8 +86,7 @@ def _check_flags() -> None:
         )
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
-    if _ENGINE.value == "local" and _ADDRESS.value is not None:
-        raise flags.Error("--address is of a Ray cluster; add --engine=ray")
+    check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
             raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")

@@ -147,4 +147,4 @@ def test_the_command(reads_text, tmp_path):
     assert f"{source}:11" in rejected
     assert last.startswith(f"rpcl_jax: {source}: 1 conversation")
     done = run_main(*predict_by, "--address=auto", "--output=x", status=2)
-    assert_one_line(done, "--engine=ray")
+    assert_one_line(done, "--address requires --engine=ray")

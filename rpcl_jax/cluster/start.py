@@ -40,13 +40,8 @@ def start_ray(address: str | None) -> ModuleType:
     Raises:
       InputError: Ray is not installed, or no cluster answers at the address.
     """
-    # Ray reads these when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # joins it with `ray job submit`'s
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        # Ray would write a token to the home folder, which may be read-only.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError as error:
@@ -58,6 +53,8 @@ def start_ray(address: str | None) -> ModuleType:
         _check_answers(address)
         ray.init(address=address, runtime_env=runtime_env, **_QUIET)
         return ray
+    # Ray would write a token to the home folder, which may be read-only.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = _short_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(ray.shutdown)
