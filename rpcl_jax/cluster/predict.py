@@ -133,6 +133,8 @@ def predict_corpus(
     _check_outputs(corpus, pattern, output, names)
     finished = set(files_under(corpus.target, corpus.target_folder))
     waiting = [name for name in names if output_name(name) not in finished]
+    if len(waiting) < len(names):
+        print(f"{len(names) - len(waiting)} of {len(names)} files are already in {output}")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it repeats at its end what we left out
     ray = start_ray(address) if waiting else None
     with _owned(corpus, ray):

@@ -122,6 +122,7 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path)
     before = (output / "a.jsonl").stat().st_mtime_ns
     done = run_main(*command[3:], status=1)
     assert_one_line(done, "2 conversations cannot be read")
+    assert done.stdout.startswith(f"4 of 4 files are already in {output}\n")
     assert (output / "a.jsonl").stat().st_mtime_ns == before
 
 
