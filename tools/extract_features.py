@@ -87,7 +87,14 @@ def _extract() -> None:
         extract = extract_on_ray(ray, extractor.description)
     clips = Path(_CLIPS.value)
     absent = extract_table(
-        utterances, clips, extractor, out, shard, _STRICT.value, extract=extract, meld=meld
+        utterances,
+        Path(_CLIPS.value),
+        extractor,
+        out,
+        shard,
+        _STRICT.value,
+        meld=meld,
+        extract=extract,
     )
     for identifier, reason in absent:
         print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)

@@ -53,8 +53,8 @@ def extract_table(
     shard: tuple[int, int] | None = None,
     strict: bool = False,
     progress: bool = True,
-    extract: Extract | None = None,
     meld: Mapping[str, str] | None = None,
+    extract: Extract | None = None,
 ) -> list[tuple[str, str]]:
     """Extracts the features of utterances into a table, continuing an interrupted extraction.
 
@@ -68,8 +68,8 @@ def extract_table(
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
       progress: whether to show a progress bar with rate and time left.
-      extract: extracts chunks with the same extractor elsewhere; by default it is done here.
       meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
+      extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
     Returns:
       (utterance id, reason) for each absent utterance of the shard, or of all utterances.

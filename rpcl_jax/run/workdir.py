@@ -43,7 +43,7 @@ from rpcl_jax.run.text_vectors import (
     text_input,
 )
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.mesh import fetch, first_process, make_mesh, put_batch, replicate
+from rpcl_jax.training.mesh import fetch, first_process, make_mesh, own_places, put_batch, replicate
 
 
 def run_name(config: ConfigDict) -> str:
@@ -252,7 +252,13 @@ class TrainedRun:
         """
         _check_same_extractors(tables, {"feature_tables": self.feature_tables})
         return stream_batches(
-            dialogues, self._encoder.tokenizer, tables, self.config, self.mesh.size, self.emotions
+            dialogues,
+            self._encoder.tokenizer,
+            tables,
+            self.config,
+            self.mesh.size,
+            self.emotions,
+            own_places(self.mesh),
         )
 
     def score_prepared(
