@@ -85,7 +85,6 @@ def _extract() -> None:
         from rpcl_jax.cluster.extraction import extract_on_ray
 
         extract = extract_on_ray(ray, extractor.description)
-    clips = Path(_CLIPS.value)
     absent = extract_table(
         utterances,
         Path(_CLIPS.value),

@@ -114,13 +114,26 @@ def test_evaluation_and_prediction(runs, tmp_path):
     both("--mode=evaluate", f"--workdir={copy}")
     before, after = scores(runs / "two"), scores(copy)
     np.testing.assert_allclose(after["pair_confidence"], before["pair_confidence"], atol=1e-6)
+    (tmp_path / "talk.txt").write_text("Ann: We won the cup!\nBob: Oh my God, really?\nAnn: Yes!\n")
+    source = f"--input={tmp_path / 'talk.txt'}"
+    (out, _), (silent, _) = both(
+        "--mode=predict", f"--workdir={copy}", source, f"--output={tmp_path / 'two.json'}"
+    )
+    assert "in 1 conversations" in out
+    assert "conversations" not in silent
+    run_main("--mode=predict", f"--workdir={copy}", source, f"--output={tmp_path / 'one.json'}")
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert [o.pop("pair_confidences") for o in one] == [
+        pytest.approx(o.pop("pair_confidences"), abs=1e-5) for o in two
+    ]
+    assert one == two
 
 
 def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_path):
     with two_processes(*FLAGS, f"--workdir={tmp_path / 'run'}") as processes:
-        for line in processes[0].stderr:
-            if line.startswith("epoch 1/2"):
-                break
+        while not (tmp_path / "run/checkpoints/1").exists():
+            assert processes[0].poll() is None
+            time.sleep(0.05)
         # The process that works is the child of the one that was started.
         child = subprocess.check_output(["pgrep", "-P", str(processes[1].pid)], text=True)
         os.kill(int(child), signal.SIGKILL)
