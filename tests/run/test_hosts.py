@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags
 
+from rpcl_jax.data.features import FeatureTable
+
 pytestmark = pytest.mark.slow
 FLAGS = [*tiny_flags(), "--config.epochs=2"]
 
@@ -114,14 +116,21 @@ def test_evaluation_and_prediction(runs, tmp_path):
     both("--mode=evaluate", f"--workdir={copy}")
     before, after = scores(runs / "two"), scores(copy)
     np.testing.assert_allclose(after["pair_confidence"], before["pair_confidence"], atol=1e-6)
-    (tmp_path / "talk.txt").write_text("Ann: We won the cup!\nBob: Oh my God, really?\nAnn: Yes!\n")
-    source = f"--input={tmp_path / 'talk.txt'}"
-    (out, _), (silent, _) = both(
-        "--mode=predict", f"--workdir={copy}", source, f"--output={tmp_path / 'two.json'}"
-    )
+    texts = ["We won the cup!", "Oh my God, really?", "Yes!"]
+    turns = [{"id": f"u{t}", "speaker": "Ann", "text": text} for t, text in enumerate(texts)]
+    (tmp_path / "talks.json").write_text(json.dumps([{"id": "talk", "utterances": turns}]))
+    rows = {turn["id"]: row for row, turn in enumerate(turns)}
+    for modality, description in json.loads((copy / "model.json").read_text())[
+        "feature_tables"
+    ].items():
+        values = np.random.default_rng(0).normal(size=(3, description["dimension"]))
+        FeatureTable(values.astype(np.float32), rows, description).save(tmp_path / modality)
+    flags = ["--mode=predict", f"--workdir={copy}", f"--input={tmp_path / 'talks.json'}"]
+    flags.append(f"--features={tmp_path}")
+    (out, _), (silent, _) = both(*flags, f"--output={tmp_path / 'two.json'}")
     assert "in 1 conversations" in out
     assert "conversations" not in silent
-    run_main("--mode=predict", f"--workdir={copy}", source, f"--output={tmp_path / 'one.json'}")
+    run_main(*flags, f"--output={tmp_path / 'one.json'}")
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
     assert [o.pop("pair_confidences") for o in one] == [
         pytest.approx(o.pop("pair_confidences"), abs=1e-5) for o in two
