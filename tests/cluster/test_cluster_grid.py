@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from types import SimpleNamespace
 
@@ -67,6 +68,35 @@ def test_the_process_ends_with_its_task_and_with_its_worker(ray, tmp_path):
         task.terminate()
         task.wait()
         assert not any(is_alive(process) for process in log.read_text().split())
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_grid(tmp_path):
+    log = tmp_path / "log"
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
+    driver = f"""
+import time
+from pathlib import Path
+from rpcl_jax.cluster.grid import start_on_ray
+from rpcl_jax.cluster.start import start_ray
+task = start_on_ray(start_ray(None), None)(["-c", {code!r}], Path({str(log)!r}))
+time.sleep(99)
+"""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp", prefix="t") as temporary,
+        subprocess.Popen(
+            [sys.executable, "-c", driver], cwd=ROOT, env=ENVIRONMENT | {"TMPDIR": temporary}
+        ) as process,
+    ):
+        while not log.exists() or not log.read_text().endswith("\n"):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        ends = time.monotonic() + 30
+        while is_alive(log.read_text().strip()):
+            assert time.monotonic() < ends, "it would hold the lock of the run"
+            time.sleep(0.1)
 
 
 @pytest.mark.slow
