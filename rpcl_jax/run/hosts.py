@@ -50,7 +50,8 @@ def supervise() -> None:
         start_new_session=True,  # so that the terminal's Ctrl-C reaches it once, through us
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: child.send_signal(number))
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: child.send_signal(number))
     assert child.stderr is not None
     held: list[bytes] = []
     for line in child.stderr:
@@ -65,6 +66,8 @@ def supervise() -> None:
         print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else ended}", file=sys.stderr)
         sys.exit(1)
     sys.stderr.buffer.write(noise)
+    if status < 0:
+        print(f"rpcl_jax: ended by {signal.Signals(-status).name}", file=sys.stderr)
     sys.exit(status if status >= 0 else 128 - status)
 
 
@@ -114,7 +117,12 @@ def joined(
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
     import jax
+    import numpy as np
 
+    from rpcl_jax.training.mesh import everywhere, fetch, make_mesh, own_places, put_batch
+
+    # It would catch SIGTERM, and nobody would end.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -130,6 +138,12 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         ) from error
     except RuntimeError as error:
         raise InputError(f"{_NOT_MET} ({str(error).partition(chr(10))[0]})") from error
+    # On CPUs, the first exchange between a group of devices must begin in all processes within 30
+    # seconds; later ones may wait for a process that compiles or writes for longer. So each group
+    # exchanges something now, while all processes are at the same place.
+    mesh = make_mesh()
+    fetch(put_batch(np.zeros(len(own_places(mesh))), mesh))
+    everywhere(True)
 
 
 def agree(what: str, describe: Callable[[], Any]) -> None:

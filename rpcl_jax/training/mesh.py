@@ -13,7 +13,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rpcl_jax.batching.batch import Batch
 from rpcl_jax.errors import InputError
 
 AXIS = "data"
@@ -51,11 +50,11 @@ def own_places(mesh: Mesh) -> list[int]:
     return [i for i, device in enumerate(mesh.devices.flat) if device.process_index == process]
 
 
-def put_batch(batch: Batch, mesh: Mesh) -> Batch:
+def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Sends each device its share of every array, split along axis 0.
 
     Args:
-      batch: the shares of this process's devices, in the order of `own_places`.
+      batch: a tree of the shares of this process's devices, in the order of `own_places`.
       mesh: the devices.
 
     Returns:
