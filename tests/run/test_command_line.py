@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from shared import ENVIRONMENT, ROOT, run_python
 
-from rpcl_jax.errors import InputError, file_errors
+from rpcl_jax.errors import Faults, InputError, file_errors
 from rpcl_jax.run.command_line import one_line
 
 # As a command sees it where PyTorch is not installed.
@@ -47,6 +47,26 @@ def test_one_line(error, status, line, capsys):
     with pytest.raises(type(error)), one_line("me", unless=True):
         raise error
     signal.signal(signal.SIGINT, handler)
+
+
+def test_faults_are_a_line_each(capsys):
+    faults = Faults()
+    for number in range(103):
+        with faults.collected():
+            raise InputError(f"file.json: fault\n {number}")
+    with pytest.raises(InputError) as caught:
+        faults.check()
+    assert len(caught.value.args) == 103
+    outer = Faults()
+    outer.check()  # nothing is wrong
+    with outer.collected():  # faults of a part are faults of the whole
+        faults.check()
+    with pytest.raises(SystemExit) as ended, one_line("me"):
+        outer.check()
+    assert ended.value.code == 1
+    *lines, rest = capsys.readouterr().err.splitlines()
+    assert lines == [f"me: file.json: fault {number}" for number in range(100)]
+    assert rest == "me: and 3 more like these"
 
 
 def test_other_errors_are_ours():
