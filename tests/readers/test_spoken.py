@@ -82,7 +82,7 @@ def test_web_captions_of_meetings(tmp_path):
 def test_film_subtitles(tmp_path):
     film = (
         "1\n00:00:01,000 --> 00:00:02,000\n- Who is it?\n-It's me.\n\n"
-        "2\n00:00:03,000 --> 00:00:04,000 X1:40 X2:600\n{\\an8}ANN: Listen: the <font a=1>door</font>\n\n"
+        "2\n00:00:03,000 --> 00:00:04,000 X1:4\n{\\an8}ANN: Listen: the <font a=1>door</font>\n\n"
         "3\n00:00:05,000 --> 00:00:06,000\n\n"
         "4\n00:00:07,000 --> 00:00:08,000\n>> BO: Yes.\n>> ANN: It is -5 degrees,\nat 10:30.\n\n"
         "5\n00:00:09,000 --> 00:00:10,000\nListen: I know.\n\nAnd wait.\n\n"
