@@ -258,9 +258,14 @@ def test_duplicated_ids_and_missing_folders_are_refused(clips, tmp_path):
     with pytest.raises(InputError, match="utt0 is duplicated"):
         extract_table([UTTERANCES[0]] * 2, clips, extractor, tmp_path / "t", progress=False)
     strangers = [Utterance("nobody", "A", "text", clip=Clip("nowhere", 1.0, 2.0))]
+    # Not one clip is there: the folder is the wrong one, or its files have other names.
+    with pytest.raises(InputError, match="no clip of any of the 1 utterances; for nobody, no file"):
+        extract_table(strangers, clips, extractor, tmp_path / "t", progress=False)
+    assert not (tmp_path / "t.partial").exists()
     # A table without rows is valid: prediction then treats the modality as absent.
-    absent = extract_table(strangers, clips, extractor, tmp_path / "t", progress=False)
-    assert [(i, "nowhere or nobody" in reason) for i, reason in absent] == [("nobody", True)]
+    (tmp_path / "nobody.wav").write_bytes(b"no sound")
+    ((absent, _),) = extract_table(strangers, tmp_path, extractor, tmp_path / "t", progress=False)
+    assert absent == "nobody"
     rows, present = FeatureTable.load(tmp_path / "t").rows(["nobody"])
     assert (rows.tolist(), present.tolist()) == ([[0, 0]], [False])
     with pytest.raises(InputError, match="no such folder"):

@@ -5,6 +5,9 @@ import re
 import shutil
 
 import pytest
+from shared import import_or_skip
+
+import_or_skip("av")
 
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError

@@ -109,6 +109,12 @@ def test_semeval_is_mended_too(tmp_path):
     ]
 
 
+def test_what_pandas_writes_for_nothing_is_nothing():
+    item = {"id": "a", "utterances": [{"speaker": math.nan, "text": math.nan}]}
+    (utterance,) = parse(item, "here", Counter()).utterances
+    assert (utterance.speaker, utterance.text) == ("unknown", "")
+
+
 def test_ids_that_no_table_could_hold_are_changed():
     item = {"id": "a\tb\ud800", "utterances": [{"id": "x\ny"}, {}]}
     assert [u.id for u in parse(item, "here", Counter()).utterances] == ["x_y", "diaa_b_utt2"]

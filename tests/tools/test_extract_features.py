@@ -143,6 +143,41 @@ def test_strict_fails_and_makes_no_table(corpus, tmp_path):
     assert not (tmp_path / "audio").exists()
 
 
+def test_conversations_without_labels_in_any_format(whole, corpus, tmp_path):
+    turns = [{"id": f"dia1utt{t}", "text": ""} for t in range(1, 7)]
+    recorded = {"video": "dia2utt1.mp4", "utterances": [{"text": "x", "start": 0, "end": 0.5}]}
+    (tmp_path / "own.jsonl").write_text(
+        json.dumps({"utterances": turns}) + "\n" + json.dumps(recorded)
+    )
+    options = [f"--clips={corpus / 'clips'}", "--extractor=opensmile"]
+    tool = ["tools/extract_features.py", *options]
+    done = run_python(*tool, f"--input={tmp_path / 'own.jsonl'}", f"--out={tmp_path / 'audio'}")
+    assert f"{tmp_path / 'audio'}: 7 of 7 utterances" in done.stdout
+    assert "mended: conversations without id (numbered): 2; empty utterances: 6;" in done.stderr
+    own, reference = (FeatureTable.load(path) for path in (tmp_path / "audio", whole[0]))
+    names = [turn["id"] for turn in turns]
+    np.testing.assert_array_equal(own.rows(names).values, reference.rows(names).values)
+    assert own.rows(["diaown-2utt1"]).present.all()
+
+
+def test_ecf_with_the_clips_of_meld(whole, corpus, tmp_path):
+    (tmp_path / "ecf").mkdir()
+    for split in SIZES:
+        (tmp_path / f"ecf/{split}.txt").write_bytes((corpus / f"{split}.txt").read_bytes())
+    for folder in ("train_splits", "dev_splits_complete"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "dia0_utt3.mp4").symlink_to(corpus / "clips/1/dia1utt1.mp4")
+    said = [f"{t} | A | joy | x | train_dia0_utt{t + 2}" for t in range(1, 3)]
+    (tmp_path / "ecf/all_data_pair_ECFvsMELD.txt").write_text("1 2\n\n" + "\n".join(said) + "\n")
+    out = tmp_path / "audio"
+    done = run(tmp_path / "ecf", out, f"--clips={tmp_path}")
+    assert f"{out}: 1 of 42 utterances" in done.stdout
+    rows = FeatureTable.load(out).rows(["dia1utt1"])
+    np.testing.assert_array_equal(
+        rows.values, FeatureTable.load(whole[0]).rows(["dia1utt1"]).values
+    )
+
+
 def test_bad_flags_are_one_line(corpus, tmp_path):
     def refused(message, *arguments, status=1):
         done = run(corpus, tmp_path / "t", *arguments, status=status)
