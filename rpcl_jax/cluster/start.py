@@ -108,5 +108,7 @@ def _check_answers(address: str) -> None:
             "not one of its nodes; run ray status here, and ray start --address=… to make it one"
         ) from error
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        # What follows the name of the exception, as in RuntimeError: Version mismatch: …
+        reason = re.split(r"^[\w.]+(?:Error|Exception): ", done.stderr, flags=re.MULTILINE)[-1]
+        reason = " ".join(reason.split()) or f"status {done.returncode}"
         raise InputError(f"--address={address}: cannot be joined: {reason}")

@@ -155,6 +155,16 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
             start.start_ray(address)
 
 
+def test_why_a_cluster_cannot_be_joined(monkeypatch):
+    errors = "a note\nTraceback:\n  File\nRuntimeError: The versions differ:\n    Ray: 2.60.0\n"
+    done = subprocess.CompletedProcess([], 1, "", errors)
+    monkeypatch.setattr(start.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(
+        InputError, match=r"auto: cannot be joined: The versions differ: Ray: 2.60.0$"
+    ):
+        start.start_ray("auto")
+
+
 def test_ray_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt") as error:
