@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, write_json
+from rpcl_jax.readers import transcripts
 from rpcl_jax.readers.transcripts import conversations_in, describe, parse
 
 OURS = {"id": "a", "utterances": [{"speaker": "Ann", "text": "Oh"}], "note": [1]}
@@ -229,11 +230,11 @@ def test_a_folder_is_read_file_by_file(tmp_path):
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path, watch):
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "x.json").write_bytes(LINES)
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(transcripts, "_Watched", refuse)
     ((_, error),), _ = found(tmp_path / "x.json")
     assert str(error) == f"{tmp_path / 'x.json'}: Permission denied; check the file"
 
