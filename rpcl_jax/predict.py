@@ -390,7 +390,14 @@ def predict_file(
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
     mended = Counter[str]()
-    found: Iterable = conversations_in(source, mended)
+    size = max(1, sum(file.stat().st_size for file in transcripts.files_in(source)))
+    bytes_read = 0
+
+    def watch(count: int) -> None:
+        nonlocal bytes_read
+        bytes_read += count
+
+    found: Iterable = conversations_in(source, mended, watch)
     read = read_json(workdir / "model.json")["feature_tables"]
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
@@ -409,11 +416,15 @@ def predict_file(
         results = found if clips and not tables else predictor.stream(found, tables)
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
-            progress() if first else contextlib.nullcontext(int) as advance,
+            progress(size, "B") if first else contextlib.nullcontext(max) as advance,
         ):
-            reject = _complain if first else _be_silent
             done = write_results(
-                results, file, target.name, predictor.max_utterances, reject, advance
+                results,
+                file,
+                target.name,
+                predictor.max_utterances,
+                _complain if first else _be_silent,
+                lambda utterances: advance(utterances, bytes_read),
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
@@ -442,37 +453,34 @@ def _be_silent(_: str, error: InputError) -> None:
 
 
 @contextlib.contextmanager
-def progress(files: int = 0) -> Iterator[Callable[..., None]]:
+def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
     """Shows how far a prediction is and how many utterances it does in a second.
 
     Without a terminal, it prints a line from time to time.
 
     Args:
-      files: number of files, if the bar counts files and not utterances.
+      total: how much there is to do.
+      unit: of `total`, " files" or "B" for bytes.
 
     Yields:
-      A function that is told how many more utterances, and files, are done.
+      A function that is told how many more utterances have been predicted, and how much of `total`
+      is done in all.
     """
     terminal = sys.stderr.isatty()
     started = shown = time.perf_counter()
-    total = finished = 0
+    predicted = 0
 
-    def advance(utterances: int, done: int = 0) -> None:
-        nonlocal total, finished, shown
-        total, finished = total + utterances, finished + done
+    def advance(utterances: int, done: int) -> None:
+        nonlocal predicted, shown
+        predicted += utterances
         now = time.perf_counter()
-        rate = f"{total / (now - started):.0f} utterances/s"
-        bar.update(done if files else utterances)
-        if files:
-            bar.set_postfix_str(rate, refresh=False)
+        rate = f"{predicted / (now - started):.0f} utterances/s"
+        bar.set_postfix_str(rate, refresh=False)
+        bar.update(done - bar.n)
         if not terminal and now - shown > _EVERY:
             shown = now
-            print(
-                f"{f'{finished} of {files} files, ' if files else ''}{total} utterances, {rate}",
-                file=sys.stderr,
-                flush=True,
-            )
+            part = f"{done} of {total} files" if unit == " files" else f"{min(done / total, 1):.0%}"
+            print(f"{part}, {predicted} utterances, {rate}", file=sys.stderr, flush=True)
 
-    unit = {"unit": " files", "total": files} if files else {"unit": " utterances"}
-    with tqdm(**unit, disable=not terminal, leave=False) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=True, disable=not terminal, leave=False) as bar:
         yield advance

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import nullcontext
 
 import pytest
 from shared import assert_one_line, run_main
@@ -135,6 +136,33 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
         assert [json.loads(line) for line in file] == results
     assert results[0]["note"] == "half \ud83d, line\nbreak"
     assert not [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"]
+
+
+def test_the_bar_is_of_the_bytes_that_were_read(reads_text, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        predict, "progress", lambda *total: nullcontext(lambda *done: shown.append((*total, *done)))
+    )
+    source = write_lines(tmp_path / "in.jsonl.gz", OURS)
+    predict_file(reads_text, source, tmp_path / "out.jsonl")
+    size = source.stat().st_size
+    assert {(total, unit) for total, unit, _, _ in shown} == {(size, "B")}
+    assert sum(utterances for _, _, utterances, _ in shown) == sum(
+        len(c["utterances"]) for c in OURS
+    )
+    assert shown[-1][-1] == size
+
+
+def test_a_line_from_time_to_time(monkeypatch, capsys):
+    monkeypatch.setattr(predict, "_EVERY", 0.0)
+    with predict.progress(8, "B") as advance:
+        advance(5, 2)
+        advance(5, 9)
+    with predict.progress(3, " files") as advance:
+        advance(7, 2)
+    assert [line.split(" utter")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "25%, 5", "100%, 10", "2 of 3 files, 7"
+    ]  # fmt: skip
 
 
 def test_the_command(reads_text, tmp_path):

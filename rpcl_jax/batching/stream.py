@@ -68,22 +68,27 @@ def stream_batches(
     step = -(-config.data.max_utterances // 4)
     longest = max(example.length for example in examples)
     n = min(step * -(-longest // step), config.data.max_utterances)
+    groups = [members[start : start + devices] for start in range(0, len(members), devices)]
+    needed = [
+        np.max([rows_needed([examples[i] for i in part], n, row_length) for part in group], axis=0)
+        for group in groups
+    ]
+    dialogue_rows = min(_power_of_two(max(count for count, _ in needed)), share)
     batches = []
-    for start in range(0, len(members), devices):
-        group = members[start : start + devices]
-        shares = [[examples[index] for index in part] for part in group]
-        needed = np.max([rows_needed(part, n, row_length) for part in shares], axis=0)
+    for group, (_, text_rows) in zip(groups, needed, strict=True):
         shape = BatchShape(
             dialogues=share,
             utterances=n,
-            dialogue_rows=min(_power_of_two(needed[0]), share),
-            text_rows=max(rows, _power_of_two(needed[1])),
+            dialogue_rows=dialogue_rows,
+            text_rows=max(rows, _power_of_two(text_rows)),
             row_length=row_length,
             **{name: table.dimension for name, table in tables.items()},
         )
         made = [
-            make_batch(shares[i], shape, config.data.candidates, tuple(emotions))
-            for i in (range(devices) if own is None else own)
+            make_batch(
+                [examples[i] for i in group[k]], shape, config.data.candidates, tuple(emotions)
+            )
+            for k in (range(devices) if own is None else own)
         ]
         batches.append((_places(group, share), concatenate(made)))
     return batches

@@ -140,16 +140,15 @@ def predict_corpus(
     with _owned(corpus, ray):
         done = Summary()
         mended = Counter[str]()
-        with _own_messages(), progress(len(names)) as advance:
-            advance(0, len(names) - len(waiting))
-            arguments = (workdir, corpus, strict)
-            for result in _results(ray, arguments, waiting) if ray else ():
+        with _own_messages(), progress(len(names), " files") as advance:
+            results = _results(ray, (workdir, corpus, strict), waiting) if ray else iter(())
+            for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
                     raise InputError(result["error"])
                 summary = Summary(*result.get("done", ()))
                 done = Summary(*map(sum, zip(done, summary, strict=True)))
                 mended.update(result.get("mended", {}))
-                advance(summary.utterances, 1)
+                advance(summary.utterances, count)
         rejected = _collect_rejected(corpus)
     report(done, mended)
     return done._replace(rejected=rejected)

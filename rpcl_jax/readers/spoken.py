@@ -77,10 +77,9 @@ def _cues(text: str) -> Iterator[tuple[str, str, list[str]]]:
     ends = [*(k for k, _ in found[1:]), len(lines)]
     for (k, match), end in zip(found, ends, strict=False):
         body = lines[k + 1 : end]
-        # Before the times of the next cue is its number or its name.
-        if end < len(lines) and body and (body[-1].isdecimal() or body[-2:-1] == [""]):
+        if end < len(lines) and body and body[-1].isdecimal():  # the number of the next cue
             body.pop()
-        if vtt and "" in body:  # a note follows the cue
+        if vtt and "" in body:  # a note follows, or the name of the next cue
             body = body[: body.index("")]
         spoken = _TAG.sub("", _VOICE.sub(_label, "\n".join(body)))
         yield match[1], match[2], (html.unescape(spoken) if vtt else spoken).split("\n")

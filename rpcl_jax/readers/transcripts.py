@@ -14,7 +14,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -40,7 +40,9 @@ _CONVOKIT = {"speakers.json", "users.json", "conversations.json", "corpus.json",
 Found = tuple[str, dict[str, Any] | InputError]
 
 
-def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
+def conversations_in(
+    path: Path, mended: Counter[str], watch: Callable[[int], object] = int
+) -> Iterator[Found]:
     """Yields the conversations of a file, or of all files of a folder and its subfolders.
 
     Formats are told apart by suffix and content: ours, SemEval's, Whisper's and WhisperX's JSON,
@@ -51,6 +53,7 @@ def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
       path: file or folder. Of a folder, the files with a suffix of these formats are read, in the
         order of their names, but no hidden ones.
       mended: counts what was mended, by kind; see `describe`.
+      watch: is told how many bytes of `files_in(path)` have been read since it was last called.
 
     Yields:
       The place ("file:line", or "file: conversation 'id'"), and what is there: a conversation in
@@ -63,17 +66,26 @@ def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
     """
+    for file in files_in(path):
+        name = file.relative_to(path) if path.is_dir() else Path(path.name)
+        yield from _file(file, _stem(name), mended, watch)
+
+
+def files_in(path: Path) -> list[Path]:
+    """Returns the files that `conversations_in` reads.
+
+    Raises:
+      InputError: there is none.
+    """
     if not path.is_dir():
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
-        yield from _file(path, _stem(Path(path.name)), mended)
-        return
+        return [path]
     inside = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
     files = [path / file for file in transcripts_among(inside)]
     if not files:
         raise InputError(f"{path}: no file in it ends in {', '.join(_SUFFIXES)}; check the folder")
-    for file in files:
-        yield from _file(file, _stem(file.relative_to(path)), mended)
+    return files
 
 
 def parse(
@@ -191,9 +203,11 @@ def transcripts_among(files: Iterable[PurePath]) -> list[PurePath]:
     ]
 
 
-def _file(path: Path, name: str, mended: Counter[str]) -> Iterator[Found]:
+def _file(
+    path: Path, name: str, mended: Counter[str], watch: Callable[[int], object]
+) -> Iterator[Found]:
     try:
-        with _opened(path) as file:
+        with _opened(path, watch) as file:
             for number, (place, item) in enumerate(_contents(file, path, name, mended), 1):
                 yield place, _checked(item, place, f"{name}-{number}", mended)
     except InputError as error:
@@ -255,10 +269,23 @@ def _json_conversations(
     yield from group_turns(turns, name, str(path))
 
 
+class _Watched(io.FileIO):
+    """A file that says how many bytes are read from it."""
+
+    def __init__(self, path: Path, watch: Callable[[int], object]):
+        super().__init__(path)
+        self._watch = watch
+
+    def readinto(self, buffer: Any) -> int | None:  # what a BufferedReader calls
+        count = super().readinto(buffer)
+        self._watch(count or 0)
+        return count
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def _opened(path: Path, watch: Callable[[int], object]) -> Iterator[io.BufferedReader]:
     """Yields the bytes of a file, unzipped."""
-    with path.open("rb") as file:
+    with io.BufferedReader(cast(Any, _Watched(path, watch))) as file:
         if file.peek(2)[:2] != b"\x1f\x8b":
             yield file
             return

@@ -165,7 +165,7 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
         elif isinstance(row.get("id"), str):
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
-        item["emotion"] = emotion.strip().lower()
+        item["emotion"] = emotion.strip()
     clip = {"start": seconds(row.get("start")), "end": seconds(row.get("end"))}
     video, season, episode = (
         row.get("video"),

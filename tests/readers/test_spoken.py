@@ -82,11 +82,11 @@ def test_web_captions_of_meetings(tmp_path):
 def test_film_subtitles(tmp_path):
     film = (
         "1\n00:00:01,000 --> 00:00:02,000\n- Who is it?\n-It's me.\n\n"
-        "2\n00:00:03,000 --> 00:00:04,000 X1:40 X2:600\nANN: Listen: the <font a=1>door</font>\n\n"
+        "2\n00:00:03,000 --> 00:00:04,000 X1:4\n{\\an8}ANN: Listen: the <font a=1>door</font>\n\n"
         "3\n00:00:05,000 --> 00:00:06,000\n\n"
         "4\n00:00:07,000 --> 00:00:08,000\n>> BO: Yes.\n>> ANN: It is -5 degrees,\nat 10:30.\n\n"
         "5\n00:00:09,000 --> 00:00:10,000\nListen: I know.\n\nAnd wait.\n\n"
-        "6\n0:0:11.5 --> 0:0:12.25\n{\\an8}42\n"
+        "6\n0:0:11.5 --> 0:0:12.25\n42"
     )  # fmt: skip
     for name in ("film.srt", "film.txt", "film"):  # also told by content
         assert read(tmp_path / name, film) == [[
@@ -164,6 +164,10 @@ def test_an_empty_line_ends_a_conversation_unless_it_is_between_all_turns(tmp_pa
 
 def test_prose_is_refused(tmp_path):
     path = tmp_path / "README.txt"
+    wrapped = "Ann: So I went\nall the way\nand he said with a sigh: no\nBo: Oh\nreally\nreally"
+    assert plain(path, wrapped) == [
+        [("Ann", "So I went all the way and he said with a sigh: no"), ("Bo", "Oh really really")]
+    ]
     path.write_text("This is about\nthe kettle.\n\nNote: it exploded.\nLast week\nit was new.\n")
     ((place, error),) = conversations_in(path, Counter())
     assert place == str(path)

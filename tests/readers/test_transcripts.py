@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, write_json
+from rpcl_jax.readers import transcripts
 from rpcl_jax.readers.transcripts import conversations_in, describe, parse
 
 OURS = {"id": "a", "utterances": [{"speaker": "Ann", "text": "Oh"}], "note": [1]}
@@ -107,6 +108,12 @@ def test_semeval_is_mended_too(tmp_path):
         ("diax-2utt2", "unknown", "Hi", Clip("session1")),
         ("diax-2utt3", "Ann", "\ud83d", None),
     ]
+
+
+def test_what_pandas_writes_for_nothing_is_nothing():
+    item = {"id": "a", "utterances": [{"speaker": math.nan, "text": math.nan}]}
+    (utterance,) = parse(item, "here", Counter()).utterances
+    assert (utterance.speaker, utterance.text) == ("unknown", "")
 
 
 def test_ids_that_no_table_could_hold_are_changed():
@@ -223,11 +230,11 @@ def test_a_folder_is_read_file_by_file(tmp_path):
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path, watch):
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "x.json").write_bytes(LINES)
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(transcripts, "_Watched", refuse)
     ((_, error),), _ = found(tmp_path / "x.json")
     assert str(error) == f"{tmp_path / 'x.json'}: Permission denied; check the file"
 

@@ -87,6 +87,9 @@ def test_tables_of_other_columns(tmp_path):
     assert [(u.id, u.clip) for u in only.utterances] == [
         ("dia1utt1", Clip("talk", 2.0)), ("dia1utt2", Clip("talk", 3.0)),
     ]  # fmt: skip
+    # Of two columns with texts, the first counts.
+    _, (only,) = read(path, "Utterance,text\na,b\n")
+    assert [u.text for u in only.utterances] == ["a"]
     # Many tables with tabs know no quotation marks.
     _, (only,) = read(tmp_path / "x.tsv", 'speaker\ttext\nAnn\t"Oh" she said\nBo\t"No\n')
     assert [u.text for u in only.utterances] == ['"Oh" she said', '"No']
