@@ -13,6 +13,7 @@ from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object, with_pairs
 from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.training.mesh import first_process
 
 
 def report(
@@ -93,10 +94,12 @@ def evaluate_run(workdir: Path) -> dict:
       InputError: there is no trained run, or its data are missing.
     """
     run = TrainedRun(workdir)
+    path = workdir / "result.json"
+    finished = read_json(path) if path.exists() else None  # fail early
     dev, test = run.score_split("dev"), run.score_split("test")
     numbers = report(dev, test, run.config, run.emotions)
-    if (workdir / "result.json").exists():
+    if first_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
-        numbers = read_json(workdir / "result.json") | numbers
-        write_json(workdir / "result.json", numbers)
+        numbers = finished | numbers
+        write_json(path, numbers)
     return numbers

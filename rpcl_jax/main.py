@@ -4,7 +4,9 @@
 --mode=predict finds the pairs of unlabelled conversations.
 """
 
+import re
 import signal
+import sys
 import time
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -17,7 +19,8 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
-from rpcl_jax.run.command_line import require_config, run_command
+from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
+from rpcl_jax.run.hosts import joined, supervise
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
@@ -29,9 +32,13 @@ _WORKDIR = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string(
     "input",
     "",
-    "predict: JSON file of conversations, in the format of SemEval-2024 Task 3 or ours.",
+    "predict: file or folder of conversations; docs/data.md has the formats.",
 )
-_OUTPUT = flags.DEFINE_string("output", "", "predict: file to write the pairs to.")
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    "",
+    "predict: file to write the pairs to; JSON lines if it ends in .jsonl or .jsonl.gz.",
+)
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
 )
@@ -41,16 +48,22 @@ _CLIPS = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
-_ENGINE = flags.DEFINE_enum(
-    "engine",
-    "local",
-    ["local", "ray"],
-    "predict: ray predicts many files on all devices of a machine or a cluster.",
+_ENGINE, _ADDRESS = define_engine()
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Run on several hosts: the same command is started on each, once per host or per GPU.",
 )
-_ADDRESS = flags.DEFINE_string(
-    "address",
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
     None,
-    "predict with --engine=ray: the cluster, auto or host:port; default: this machine alone.",
+    "distributed: host:port of process 0; Slurm, Open MPI, Kubernetes and Cloud TPU know it.",
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "distributed: the number of processes, with --coordinator.", lower_bound=1
+)
+_PROCESS = flags.DEFINE_integer(
+    "process", None, "distributed: the number of this process, from 0.", lower_bound=0
 )
 
 
@@ -73,22 +86,44 @@ def _check_flags() -> None:
         )
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
-    if _ENGINE.value == "local" and _ADDRESS.value is not None:
-        raise flags.Error("--address is of a Ray cluster; add --engine=ray")
+    check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
             raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")
+        if _DISTRIBUTED.value:
+            raise flags.Error("--engine=ray and --distributed exclude each other; give one of them")
         if _FEATURES.value or _CLIPS.value:
             raise flags.Error(
                 "--engine=ray predicts from text alone; leave out --features, --clips"
             )
+    processes, process = _PROCESSES.value, _PROCESS.value
+    explicit = [_COORDINATOR.value, processes, process]
+    if not _DISTRIBUTED.value and explicit != [None] * 3:
+        raise flags.Error(
+            "--coordinator, --processes and --process belong to --distributed; add it"
+        )
+    if None in explicit and explicit != [None] * 3:
+        raise flags.Error("--coordinator, --processes and --process go together; give all three")
+    if processes is not None and process is not None and process >= processes:
+        raise flags.Error(
+            f"--process: is {process}; {processes} processes are numbered from 0 to {processes - 1}"
+        )
     if _FEATURES.value and _CLIPS.value:
         raise flags.Error("--features and --clips exclude each other; give one of them")
 
 
 def _run() -> None:
+    if not _DISTRIBUTED.value:
+        _do()
+        return
+    with joined(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, flags.FLAGS.debug):
+        _do()
+
+
+def _do() -> None:
     # Imported here, so that --help and bad flags answer at once.
     from rpcl_jax.run.workdir import run_name
+    from rpcl_jax.training.mesh import first_process
 
     config = _CONFIG.value
     if _WORKDIR.value:
@@ -107,6 +142,8 @@ def _run() -> None:
         from rpcl_jax.train import train_and_evaluate
 
         result = train_and_evaluate(config, workdir)
+    if not first_process():
+        return
     test, dev = result["test"], result["dev"]
     print(
         f"test Pair F1 {100 * test['pair_f1']:.2f}  "
@@ -124,14 +161,22 @@ def _predict(workdir: Path) -> None:
     source, target, strict = _INPUT.value, _OUTPUT.value, _STRICT.value
     started = time.perf_counter()
     if _ENGINE.value == "ray":
-        from rpcl_jax.cluster.predict import predict_corpus
+        try:
+            from rpcl_jax.cluster.predict import predict_corpus
+        except ImportError as error:  # Arrow, which Ray Data needs
+            raise InputError(
+                f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
+            ) from error
 
         done = predict_corpus(workdir, source, target, _ADDRESS.value, strict)
     else:
         from rpcl_jax.predict import predict_file
+        from rpcl_jax.training.mesh import first_process
 
         features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
         done = predict_file(workdir, Path(source), Path(target), features, clips, strict)
+        if not first_process():
+            sys.exit(done.rejected > 0)
     seconds = time.perf_counter() - started
     print(
         f"{target}: {done.pairs} pairs in {done.conversations} conversations, {done.utterances} "
@@ -144,4 +189,6 @@ def _predict(workdir: Path) -> None:
 
 if __name__ == "__main__":
     restart_keeping_memory()
+    if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
+        supervise()
     main()

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.batching.stream import prefetched
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import Dialogue, check_unique
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
@@ -23,9 +24,10 @@ from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import owned, window_starts
 from rpcl_jax.files import json_bytes, read_json, written_whole
 from rpcl_jax.readers import conversations as our_format
-from rpcl_jax.readers import semeval
-from rpcl_jax.readers.transcripts import conversations_in, describe, parse
+from rpcl_jax.readers import semeval, transcripts
+from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.training.mesh import first_process
 
 _CHUNK = 16  # batches that are planned together
 _EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
@@ -94,6 +96,11 @@ class Predictor:
         Raises:
           InputError: a conversation is malformed, or a table is missing or not like the run's own.
         """
+        if isinstance(conversations, str) or not isinstance(conversations, Sequence):
+            raise InputError(
+                f"{where}: must be a list of conversations, not of type "
+                f"{type(conversations).__name__}; put a single conversation into a list"
+            )
         if not conversations:
             return []
         dialogues = _parse(conversations, where)
@@ -245,20 +252,18 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 def extract_tables(
     feature_tables: Mapping[str, Mapping[str, Any]],
-    conversations: Sequence[Mapping[str, Any]],
+    dialogues: Sequence[Dialogue],
     clips: Path,
     folder: Path,
-    where: str,
 ) -> dict[str, FeatureTable]:
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      conversations: as `Predictor` takes them; `rpcl_jax.extraction.finding.find_clip` says how
-        their clips are found.
+      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
+        found.
       clips: folder of the audio and video files.
       folder: where the tables are written.
-      where: what error messages call the conversations.
 
     Raises:
       InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
@@ -268,7 +273,6 @@ def extract_tables(
     from rpcl_jax.extraction.extract import extract_table
     from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
-    dialogues = _parse(conversations, where)
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
@@ -393,27 +397,34 @@ def predict_file(
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips:
             found = list(found)
-            good = [item for _, item in found if not isinstance(item, InputError)]
-            if good:
-                tables = extract_tables(read, good, clips, Path(folder), str(source))
+            dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
+            check_unique(dialogues, str(source))
+            if dialogues:
+                tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
         predictor = Predictor.from_workdir(workdir)
-        results = predictor.stream(found, tables)
-        with written_whole(target) as file, progress() as advance:
+        first = first_process()  # of several that predict together, it alone writes
+        # From clips of nothing, no table is made that the predictor could miss.
+        results = found if clips and not tables else predictor.stream(found, tables)
+        with (
+            written_whole(target) if first else open(os.devnull, "wb") as file,
+            progress() if first else contextlib.nullcontext(int) as advance,
+        ):
+            reject = _complain if first else _be_silent
             done = write_results(
-                results, file, target.name, predictor.max_utterances, _complain, advance
+                results, file, target.name, predictor.max_utterances, reject, advance
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    report(done, mended)
+    if first:
+        report(done, mended)
     return done
 
 
 def report(done: Summary, mended: Counter[str]) -> None:
     """Says on stderr what was mended, and what was scored in windows."""
-    if describe(mended):
-        print(f"mended: {describe(mended)}", file=sys.stderr)
+    transcripts.report(mended)
     if done.windowed:
         print(
             f"{done.windowed} conversations are longer than the model reads at once; they were "
@@ -424,6 +435,10 @@ def report(done: Summary, mended: Counter[str]) -> None:
 
 def _complain(_: str, error: InputError) -> None:
     tqdm.write(f"cannot be read: {error}", file=sys.stderr)
+
+
+def _be_silent(_: str, error: InputError) -> None:
+    pass
 
 
 @contextlib.contextmanager

@@ -23,12 +23,22 @@ from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import build_model, check_config, objective_of
-from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_input
+from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_input, vectors_key
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.logger import RunLogger
-from rpcl_jax.training.mesh import device_count, make_mesh, put_batch, replicate
+from rpcl_jax.training.logger import RunLogger, SilentLogger
+from rpcl_jax.training.mesh import (
+    device_count,
+    everywhere,
+    first_process,
+    from_first_process,
+    make_mesh,
+    own_places,
+    put_batch,
+    replicate_key,
+)
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
 
@@ -43,6 +53,11 @@ class Progress:
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained; 0: unknown, from an older version
 
+    def is_over(self, config: ConfigDict) -> bool:
+        """Returns whether all epochs are done, or `patience` epochs brought nothing better."""
+        stopped_early = config.patience and self.epoch - self.best_epoch >= config.patience
+        return bool(self.epoch >= config.epochs or stopped_early)
+
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     """Trains a run, or continues it, and evaluates its best epoch.
@@ -56,28 +71,40 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
 
     Raises:
       InputError: the data, the encoder or the config is wrong, `workdir` belongs to another run,
-        or another process is training in it.
+        another process is training in it, or the processes of a distributed run disagree.
       OSError: a file cannot be written.
     """
+    started = time.perf_counter()
     check_config(config)
     mesh = _make_mesh(config)
     check_owner(workdir, config)
-    with locked_run(workdir):
-        if not (workdir / "result.json").exists():
-            _train_and_evaluate(config, workdir, mesh)
-        return read_json(workdir / "result.json")
+    finished = (workdir / "result.json").exists()
+    agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
+    if not finished:
+        corpus = load_corpus(config)
+        encoder = load_text_encoder(config, corpus.splits["train"])
+        agree("the data, the features or the encoder", lambda: _contents(corpus, encoder, config))
+        with locked_run(workdir) if first_process() else contextlib.nullcontext():
+            _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
+        everywhere(True)  # wait for the first process, which writes
+    return read_json(workdir / "result.json")
 
 
-def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
-    started = time.perf_counter()
-
-    corpus = load_corpus(config)
-    encoder = load_text_encoder(config, corpus.splits["train"])
+def _train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path,
+    mesh: Mesh,
+    corpus: Corpus,
+    encoder: LoadedEncoder,
+    started: float,
+) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions)
+        split: make_batches(
+            dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own_places(mesh)
+        )
         for split, dialogues in corpus.splits.items()
     }
     train, steps = batches["train"], len(batches["train"])
@@ -87,18 +114,18 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params = _draw_parameters(model, init_key, train, encoder, corpus)
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
-    seconds_before = progress.seconds
-    root_key = replicate(run_key, mesh)
+    started -= progress.seconds
+    root_key = replicate_key(run_key, mesh)
     train_step = Compiled(
         make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
     )
     score = Compiled(make_score(model, mesh), "the scoring function")
 
-    logger = RunLogger(
+    logger = (RunLogger if first_process() else SilentLogger)(
         workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
     )
     with contextlib.closing(logger):
-        while not _is_over(progress, config):
+        while not progress.is_over(config):
             epoch = progress.epoch + 1
             for step, (_, batch) in enumerate(train.epoch(config.seed, epoch), 1):
                 state, terms = train_step(state, root_key, put_batch(batch, mesh))
@@ -107,17 +134,17 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, mesh: Mesh) -> None:
             numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
-            progress.epoch = epoch
-            progress.seconds = seconds_before + time.perf_counter() - started
+            progress.epoch, progress.seconds = epoch, time.perf_counter() - started
             logger.epoch(epoch, numbers)
             checkpoints.save(epoch, state, asdict(progress), numbers["pair_f1"])
 
     best = checkpoints.restore(progress.best_epoch, state).params
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
-    result = report(dev, test, config, corpus.emotions)
-    write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
-    progress.seconds = seconds_before + time.perf_counter() - started
-    write_json(workdir / "result.json", result | _facts(config, progress, mesh))
+    if first_process():
+        result = report(dev, test, config, corpus.emotions)
+        write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
+        progress.seconds = time.perf_counter() - started
+        write_json(workdir / "result.json", result | _facts(config, progress, mesh))
 
 
 def _make_mesh(config: ConfigDict) -> Mesh:
@@ -126,6 +153,11 @@ def _make_mesh(config: ConfigDict) -> Mesh:
         raise InputError(
             f"config.devices: {config.devices} devices requested, but only {visible} visible; "
             "lower it"
+        )
+    if jax.process_count() > 1 and config.devices not in (0, visible):
+        raise InputError(
+            f"config.devices: with --distributed, all {visible} devices of all hosts train; leave "
+            "it out"
         )
     mesh = make_mesh(config.devices or visible)
     remainder = config.batch_size % mesh.size
@@ -140,6 +172,14 @@ def _make_mesh(config: ConfigDict) -> Mesh:
     return mesh
 
 
+def _contents(corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict) -> list[Any]:
+    """Returns what tells a corpus and an encoder from others."""
+    dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
+    labels = [[d.pairs, [u.emotion for u in d.utterances]] for d in dialogues]
+    tables = [[t.description, t.dimension, t.row_of_id, t.absent] for t in corpus.tables.values()]
+    return [vectors_key(encoder, dialogues, config), labels, tables]
+
+
 def _draw_parameters(
     model: PairExtractor, key: jax.Array, train: Batches, encoder: LoadedEncoder, corpus: Corpus
 ) -> dict[str, Any]:
@@ -149,7 +189,11 @@ def _draw_parameters(
     if encoder.params is not None and "text_encoder" in params:
         params["text_encoder"] = encoder.params
     for modality, table in corpus.tables.items():
-        mean, scale = table.normalisation(corpus.splits["train"])
+        # One process reads all rows of the split; the others read only those of their batches.
+        normalisation = np.zeros((2, table.dimension), np.float32)
+        if first_process():
+            normalisation = np.stack(table.normalisation(corpus.splits["train"]))
+        mean, scale = from_first_process(normalisation)
         params["fusion"][modality] |= {"mean": mean, "scale": scale}
     return params
 
@@ -161,9 +205,10 @@ def _resume(
     last = checkpoints.last()
     if last is None:
         return state, Progress(devices=mesh.size)
-    print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
+    if first_process():
+        print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
     progress = Progress(**checkpoints.progress(last))
-    if progress.devices not in (0, mesh.size):
+    if first_process() and progress.devices not in (0, mesh.size):
         print(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
             "the last bits may differ from those of a run that was not interrupted",
@@ -171,11 +216,6 @@ def _resume(
         )
     progress.devices = mesh.size
     return checkpoints.restore(last, state), progress
-
-
-def _is_over(progress: Progress, config: ConfigDict) -> bool:
-    stopped_early = config.patience and progress.epoch - progress.best_epoch >= config.patience
-    return bool(progress.epoch >= config.epochs or stopped_early)
 
 
 def _facts(config: ConfigDict, progress: Progress, mesh: Mesh) -> dict[str, Any]:
@@ -188,6 +228,12 @@ def _facts(config: ConfigDict, progress: Progress, mesh: Mesh) -> dict[str, Any]
         "epochs": progress.epoch,
         "seconds": progress.seconds,
         "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")},
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "numpy")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
     }

@@ -55,3 +55,13 @@ def unlabelled(tmp_path_factory):
     for name, table in corpus.tables.items():
         table.save(folder / "features" / name)
     return path
+
+
+@pytest.fixture(scope="session")
+def reads_text(tmp_path_factory):
+    """The folder of a finished run that reads text alone; do not write there."""
+    from shared import run_main, tiny_flags
+
+    workdir = tmp_path_factory.mktemp("runs") / "text"
+    run_main(*tiny_flags(), "--config.modalities=t", "--config.epochs=1", f"--workdir={workdir}")
+    return workdir

@@ -8,7 +8,7 @@ import numpy as np
 from shared import tiny_config
 
 from rpcl_jax.batching.batch import candidate_mask
-from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.data.dialogue import emotion_class
 from rpcl_jax.evaluate import report, write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.files import write_json
@@ -29,16 +29,19 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     config = (config or tiny_config()).copy_and_resolve_references()
     config.objective, config.seed = objective, seed
     config.rpcl.update(OBJECTIVES[objective])
-    splits, _, emotions = load_corpus(config)
+    splits, _, classes = load_corpus(config)
     rng = np.random.default_rng(seed)  # runs of one seed share their noise, as real runs do
     scored = {
-        split: [score(dialogue, rng, signal, negatives, config.data) for dialogue in splits[split]]
+        split: [
+            score(dialogue, rng, signal, negatives, config.data, classes)
+            for dialogue in splits[split]
+        ]
         for split in ("dev", "test")
     }
     write_json(folder / "config.json", to_json(config))
-    write_json(folder / "model.json", {"emotions": emotions})
-    numbers = report(scored["dev"], scored["test"], config, emotions)
-    write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], emotions)
+    write_json(folder / "model.json", {"emotions": classes})
+    numbers = report(scored["dev"], scored["test"], config, classes)
+    write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(
         folder / "result.json",
         numbers | {"objective": objective, "modalities": config.modalities, "seed": seed},
@@ -53,16 +56,16 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     return folder
 
 
-def score(dialogue, rng, signal, negatives, data):
+def score(dialogue, rng, signal, negatives, data, classes):
     n = len(dialogue.utterances)
     logits = rng.normal(negatives, 1, size=(n, n))
     causes = rng.normal(0, 1, size=n)
     for i, j in dialogue.pairs:
         logits[i, j] += signal
         causes[j] += signal
-    emotions = rng.random((n, len(EMOTIONS)))
+    emotions = rng.random((n, len(classes)))
     for t, utterance in enumerate(dialogue.utterances):
-        emotions[t, EMOTIONS.index(utterance.emotion)] += 0.5
+        emotions[t, emotion_class(utterance.emotion, classes)] += 0.5
     n = min(n, data.max_utterances)
     logits, causes, emotions = logits[:n, :n], causes[:n], emotions[:n]
     return ScoredDialogue(

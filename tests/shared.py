@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from configs import demo
 from rpcl_jax.run.config import flatten
 from rpcl_jax.training.checkpoint import Checkpoints
+from rpcl_jax.training.mesh import make_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / "../shared").resolve()
@@ -97,7 +98,7 @@ def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:
     checkpoints = Checkpoints(workdir)
     last = checkpoints.last()
     assert last is not None
-    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore_state(last))
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore_state(last, make_mesh(1)))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in leaves

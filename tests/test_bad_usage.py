@@ -66,7 +66,7 @@ def test_bad_data_and_encoders(tmp_path):
     good = write_ecf(tmp_path / "good")
     root = write_ecf(tmp_path / "outside", pairs="(1,2)")
     assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "(1,2)", "outside")
-    root = write_ecf(tmp_path / "emotion", emotion="bliss")
+    root = write_ecf(tmp_path / "emotion", emotion="joy, bliss")
     assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "bliss")
     root = write_ecf(tmp_path / "repeated")
     text = (root / "train.txt").read_text()

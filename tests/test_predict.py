@@ -9,7 +9,7 @@ from shared import assert_one_line, run_main
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.predict import Predictor, predict_file
+from rpcl_jax.predict import Predictor, Summary, predict_file
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -82,5 +82,11 @@ def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlab
 def test_no_conversations_have_no_pairs(finished, tmp_path):
     source, target = tmp_path / "empty.json", tmp_path / "pairs.json"
     source.write_text("[]")
-    assert predict_file(finished, source, target, clips=tmp_path) == 0
+    assert predict_file(finished, source, target, clips=tmp_path) == Summary()
     assert json.loads(target.read_text()) == []
+
+
+@pytest.mark.parametrize("given", [{"conversation": []}, None, "pairs.json", iter([])])
+def test_what_is_no_list_of_conversations_is_refused(given):
+    with pytest.raises(InputError, match="must be a list of conversations, not of type"):
+        Predictor(None, 0.5)(given)

@@ -11,9 +11,11 @@ episode. With ECF, MELD's clips are used too, if its all_data_pair_ECFvsMELD.txt
 the corpus. The same command continues an interrupted extraction. On a cluster, run it with
 --shard=1/8 to --shard=8/8, simultaneously or not, and then once without --shard to make the table.
 Utterances whose clips are missing or broken get no row and are listed at the end; with --strict
-they make the command fail before it writes a table.
+they make the command fail before it writes a table. With --engine=ray the machines of a cluster
+extract, and this one writes the table; see docs/scaling.md.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
 from rpcl_jax.readers.transcripts import read_dialogues
-from rpcl_jax.run.command_line import require_config, run_command
+from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
@@ -37,12 +39,14 @@ _REVISION = flags.DEFINE_string("revision", "", "Of a model from the hub: commit
 _OUT = flags.DEFINE_string("out", "", "Folder of the table.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to read; others may be missing.")
 _SHARD = flags.DEFINE_string("shard", "", "i/n: only part i of n, counted from 1.")
+_ENGINE, _ADDRESS = define_engine()
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
 def main() -> None:
     """Parses the flags, extracts the features and lists the utterances without them."""
-    run_command("extract_features", _extract, _check_flags)
+    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
+    run_command("extract_features", _extract, _check_flags, several)
 
 
 def _check_flags() -> None:
@@ -52,6 +56,7 @@ def _check_flags() -> None:
         raise flags.Error("--input takes no --config and no --splits; leave them out")
     if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
         raise flags.Error("--clips, --extractor and --out are required")
+    check_engine(_ENGINE, _ADDRESS)
 
 
 def _extract() -> None:
@@ -60,6 +65,11 @@ def _extract() -> None:
     from rpcl_jax.extraction.extractors import load_extractor
 
     shard = parse_shard(_SHARD.value)
+    if _ENGINE.value == "ray":
+        from rpcl_jax.cluster.start import start_ray
+
+        ray = start_ray(_ADDRESS.value)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPUs are the workers'
     meld = {}
     if _INPUT.value:
         splits = {"input": read_dialogues(Path(_INPUT.value))}
@@ -70,8 +80,20 @@ def _extract() -> None:
     extractor = load_extractor(_EXTRACTOR.value, _MODEL.value, _REVISION.value)
     utterances = [u for split in splits.values() for d in split for u in d.utterances]
     out = Path(_OUT.value)
+    extract = None
+    if _ENGINE.value == "ray":
+        from rpcl_jax.cluster.extraction import extract_on_ray
+
+        extract = extract_on_ray(ray, extractor.description)
     absent = extract_table(
-        utterances, Path(_CLIPS.value), extractor, out, shard, _STRICT.value, meld=meld
+        utterances,
+        Path(_CLIPS.value),
+        extractor,
+        out,
+        shard,
+        _STRICT.value,
+        meld=meld,
+        extract=extract,
     )
     for identifier, reason in absent:
         print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)

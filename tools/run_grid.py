@@ -6,7 +6,8 @@ python tools/run_grid.py --config=configs/ecf_minilm.py --objectives=base,rpcl -
 Each cell runs `rpcl_jax.main` in its own process and its own folder,
 OUT/<objective>-<modalities>-seed<seed>. One cell at a time runs on each visible NVIDIA GPU or, if
 there is none, on the machine as a whole. Finished cells are skipped and interrupted ones are
-continued.
+continued. With --engine=ray they run on the machines of a cluster, which share the folder OUT;
+see docs/scaling.md.
 
 Further `--config.FIELD=VALUE` flags hold for all cells. The objective of a cell is that of
 --objectives: `--config=FILE:OBJECTIVE` is refused, and so is a flag for a field that one of the
@@ -26,18 +27,22 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.base_config import OBJECTIVES
-from rpcl_jax.run.command_line import require_config, run_command
+from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file of all runs.")
 _OBJECTIVES = flags.DEFINE_list("objectives", list(OBJECTIVES), "Names of objectives.")
 _MODALITIES = flags.DEFINE_list("modalities", ["t"], "Any of t, ta, tv, tav.")
 _SEEDS = flags.DEFINE_list("seeds", ["42", "345", "456"], "Default: the paper's.")
 _OUT = flags.DEFINE_string("out", "", "Folder of the grid.")
+_ENGINE, _ADDRESS = define_engine()
+_GPUS = flags.DEFINE_integer(
+    "gpus-per-cell", None, "ray: GPUs of a cell; default 1 where there are GPUs.", lower_bound=0
+)
 
 
 def main() -> None:
     """Parses the flags, trains the grid and writes the table."""
-    run_command("run_grid", _run, _check_flags)
+    run_command("run_grid", _run, _check_flags, "the cells go to several machines by --engine=ray")
 
 
 def _check_flags() -> None:
@@ -46,6 +51,7 @@ def _check_flags() -> None:
     require_config(_CONFIG)
     if not _OUT.value:
         raise flags.Error("--out is required, the folder of the grid")
+    check_engine(_ENGINE, _ADDRESS, _GPUS)
     for seed in _SEEDS.value:
         if not re.fullmatch(r"[0-9]+", seed):
             raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers from 0")
@@ -103,9 +109,15 @@ def _cells():
 def _run() -> None:
     from rpcl_jax.run.grid import run_grid
 
+    cells, starts = _cells(), None
+    if _ENGINE.value == "ray":
+        from rpcl_jax.cluster.grid import start_on_ray
+        from rpcl_jax.cluster.start import start_ray
+
+        starts = [start_on_ray(start_ray(_ADDRESS.value), _GPUS.value)] * len(cells)
     # Clusters stop a job by SIGTERM; exiting stops the cells too, and they can be continued.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    failed = run_grid(_grid(), _cells())
+    failed = run_grid(_grid(), cells, starts)
     if failed:
         raise InputError(f"failed: {', '.join(cell.name for cell in failed)}")
 

@@ -59,6 +59,7 @@ def make_batches(
     config: ConfigDict,
     devices: int,
     emotions: Sequence[str],
+    own: Sequence[int] | None = None,
 ) -> "Batches":
     """Returns the batches of `dialogues` with the sizes that the config specifies.
 
@@ -67,6 +68,7 @@ def make_batches(
       devices: number of devices that share a batch. Training requires one that divides the batch
         size; otherwise the batch size is rounded up to a multiple of it.
       emotions: names of the emotion classes, which cover the emotions of `dialogues`.
+      own: those whose shares this process makes, counted from 0; None for all.
     """
     return Batches(
         make_examples(dialogues, text, tables, config),
@@ -75,6 +77,7 @@ def make_batches(
         candidates=config.data.candidates,
         emotions=tuple(emotions),
         devices=devices,
+        own=own,
     )
 
 
@@ -94,6 +97,7 @@ class Batches:
         candidates: str,
         emotions: tuple[str, ...],
         devices: int,
+        own: Sequence[int] | None = None,
     ):
         """Prepares batches of `batch_size` dialogues; see `make_batches`.
 
@@ -105,6 +109,7 @@ class Batches:
         self.examples = examples
         self.batch_size = batch_size
         self.devices = devices
+        self.own = range(devices) if own is None else own
         self.candidates = candidates
         self.emotions = emotions
         self._sizes = np.array([example.tokens or example.length for example in examples])
@@ -157,7 +162,8 @@ class Batches:
         The order depends on `seed` and `epoch` only.
 
         Yields:
-          int [batch_size], the index of the example at each position (-1: none), and the batch.
+          int [batch_size], the index of the example at each position (-1: none), and the shares
+          of the batch that belong to the devices `own`.
         """
         rng = np.random.default_rng([seed, epoch])
         plan = iter(balanced_batches(self._sizes, self.batch_size, rng))
@@ -180,7 +186,7 @@ class Batches:
         needed = np.max([rows_needed(share, n, row_length) for share in shares], axis=0)
         shape = next(s for s in self._shapes if (needed <= (s.dialogue_rows, s.text_rows)).all())
         return places, concatenate(
-            [make_batch(share, shape, self.candidates, self.emotions) for share in shares]
+            [make_batch(shares[i], shape, self.candidates, self.emotions) for i in self.own]
         )
 
 

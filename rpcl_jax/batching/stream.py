@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
+from rpcl_jax.batching.batch import Batch, BatchShape, make_batch, rows_needed
 from rpcl_jax.batching.packing import balanced_parts
 from rpcl_jax.batching.pipeline import concatenate, make_examples
 from rpcl_jax.data.dialogue import Dialogue
@@ -37,6 +37,7 @@ def stream_batches(
     config: ConfigDict,
     devices: int,
     emotions: Sequence[str],
+    own: Sequence[int] | None = None,
 ) -> list[tuple[np.ndarray, Batch]]:
     """Returns a chunk of a stream in batches whose shapes come from a small set.
 
@@ -51,6 +52,7 @@ def stream_batches(
       config: of the run.
       devices: number of devices that share a batch.
       emotions: names of the emotion classes.
+      own: the devices whose shares this process makes, counted from 0; None for all.
 
     Returns:
       As `Batches.epoch`, for each batch the index of the dialogue at each position (-1: none).
@@ -79,7 +81,11 @@ def stream_batches(
             row_length=row_length,
             **{name: table.dimension for name, table in tables.items()},
         )
-        batches.append((_places(group, share), _join(shares, shape, config, emotions)))
+        made = [
+            make_batch(shares[i], shape, config.data.candidates, tuple(emotions))
+            for i in (range(devices) if own is None else own)
+        ]
+        batches.append((_places(group, share), concatenate(made)))
     return batches
 
 
@@ -107,14 +113,3 @@ def _places(group: Sequence[np.ndarray], share: int) -> np.ndarray:
     for row, part in zip(places, group, strict=True):
         row[: len(part)] = part
     return places.ravel()
-
-
-def _join(
-    shares: Sequence[Sequence[Example]],
-    shape: BatchShape,
-    config: ConfigDict,
-    emotions: Sequence[str],
-) -> Batch:
-    return concatenate(
-        [make_batch(part, shape, config.data.candidates, tuple(emotions)) for part in shares]
-    )

@@ -6,13 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pyarrow import fs
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
+from rpcl_jax.readers.transcripts import transcripts_among
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
@@ -34,7 +35,7 @@ def matching(pattern: str) -> tuple[fs.FileSystem, str, list[str]]:
     """Finds files; hidden ones are left out.
 
     Args:
-      pattern: a file, a folder with all it contains, or a path with `*`, `?` or `[…]`.
+      pattern: a file, a folder with all transcripts in it, or a path with `*`, `?` or `[…]`.
 
     Returns:
       The filesystem, a folder in it, and the sorted paths of the files in that folder.
@@ -56,7 +57,9 @@ def matching(pattern: str) -> tuple[fs.FileSystem, str, list[str]]:
     except OSError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{pattern}: cannot be listed ({reason}); check the path") from error
-    return filesystem, root, sorted(name for name in names if _fits(name.split("/"), wanted))
+    if wanted:
+        return filesystem, root, sorted(n for n in names if _fits(n.split("/"), wanted))
+    return filesystem, root, sorted(map(str, transcripts_among(map(PurePosixPath, names))))
 
 
 def files_under(filesystem: fs.FileSystem, folder: str, recursive: bool = True) -> list[str]:
@@ -70,11 +73,9 @@ def files_under(filesystem: fs.FileSystem, folder: str, recursive: bool = True) 
 
 
 def _fits(parts: list[str], wanted: list[str]) -> bool:
-    if any(part.startswith(".") for part in parts):
-        return False
-    return not wanted or (
-        len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
-    )
+    hidden = any(part.startswith(".") for part in parts)
+    fits = len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    return fits and not hidden
 
 
 @contextlib.contextmanager

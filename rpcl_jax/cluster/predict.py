@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pyarrow import fs
 
@@ -88,7 +88,7 @@ class _FilePredictor:
         return {"done": done, "mended": mended}
 
     def _save_rejected(self, target: str, lines: BinaryIO) -> None:
-        name = f"{_REJECTED}/{target}"
+        name = f"{_REJECTED}/{target}.jsonl"
         if not lines.tell():
             remove(self._corpus.target, f"{self._corpus.target_folder}/{name}")
             return
@@ -131,16 +131,19 @@ def predict_corpus(
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
+    finished = set(files_under(corpus.target, corpus.target_folder))
+    waiting = [name for name in names if output_name(name) not in finished]
+    if len(waiting) < len(names):
+        print(f"{len(names) - len(waiting)} of {len(names)} files are already in {output}")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else it repeats at its end what we left out
-    ray = start_ray(address)
+    ray = start_ray(address) if waiting else None
     with _owned(corpus, ray):
-        finished = set(files_under(corpus.target, corpus.target_folder))
-        waiting = [name for name in names if output_name(name) not in finished]
         done = Summary()
         mended = Counter[str]()
         with _own_messages(), progress(len(names)) as advance:
             advance(0, len(names) - len(waiting))
-            for result in _results(ray, _FilePredictor, (workdir, corpus, strict), waiting):
+            arguments = (workdir, corpus, strict)
+            for result in _results(ray, arguments, waiting) if ray else ():
                 if "error" in result:
                     raise InputError(result["error"])
                 summary = Summary(*result.get("done", ()))
@@ -174,12 +177,8 @@ def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str])
         raise InputError(f"{pattern}: two files would be written to {shared[0]}; rename one")
 
 
-def _results(
-    ray: ModuleType, predictor: type, arguments: tuple, names: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Yields what `predictor` returns for each file, in any order, from one worker per device."""
-    if not names:
-        return
+def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields what a `_FilePredictor` says of each file, in any order; there is one per device."""
     import ray.data as data
 
     data.DataContext.get_current().enable_progress_bars = False
@@ -192,7 +191,7 @@ def _results(
         [{"name": name} for name in names], override_num_blocks=min(len(names), _BLOCKS)
     )
     results = rows.map(
-        predictor,
+        cast(Any, _FilePredictor),
         fn_constructor_args=arguments,
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,
@@ -219,7 +218,7 @@ def _own_messages() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _owned(corpus: _Corpus, ray: ModuleType) -> Iterator[None]:
+def _owned(corpus: _Corpus, ray: ModuleType | None) -> Iterator[None]:
     """Keeps other commands out of a folder of this machine, and removes what was half-written."""
     if not isinstance(corpus.target, fs.LocalFileSystem):
         yield
@@ -229,7 +228,8 @@ def _owned(corpus: _Corpus, ray: ModuleType) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            ray.shutdown()  # the workers
+            if ray:
+                ray.shutdown()  # the workers
             raise
         finally:
             for path in folder.rglob("*.tmp"):

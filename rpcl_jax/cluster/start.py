@@ -40,13 +40,8 @@ def start_ray(address: str | None) -> ModuleType:
     Raises:
       InputError: Ray is not installed, or no cluster answers at the address.
     """
-    # Ray reads these when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # joins it with `ray job submit`'s
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        # Ray would write a token to the home folder, which may be read-only.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError as error:
@@ -58,6 +53,8 @@ def start_ray(address: str | None) -> ModuleType:
         _check_answers(address)
         ray.init(address=address, runtime_env=runtime_env, **_QUIET)
         return ray
+    # Ray would write a token to the home folder, which may be read-only.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = _short_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(ray.shutdown)
@@ -111,5 +108,7 @@ def _check_answers(address: str) -> None:
             "not one of its nodes; run ray status here, and ray start --address=… to make it one"
         ) from error
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        # What follows the name of the exception, as in RuntimeError: Version mismatch: …
+        reason = re.split(r"^[\w.]+(?:Error|Exception): ", done.stderr, flags=re.MULTILINE)[-1]
+        reason = " ".join(reason.split()) or f"status {done.returncode}"
         raise InputError(f"--address={address}: cannot be joined: {reason}")

@@ -8,12 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.batch import Batch, candidate_mask
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
-from rpcl_jax.training.mesh import AXIS, put_batch
+from rpcl_jax.training.mesh import AXIS, fetch, put_batch
 
 
 class Scores(NamedTuple):
@@ -52,8 +52,7 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
     """
     scored: dict[int, ScoredDialogue] = {}
     for places, batch in batches.epoch(seed=0, epoch=0):
-        scores = score(params, put_batch(batch, mesh))
-        confidence, emotions, causes = (np.asarray(array) for array in scores)
+        confidence, emotions, causes = fetch(score(params, put_batch(batch, mesh)))
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]
@@ -61,7 +60,7 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
                 scored[index] = ScoredDialogue(
                     dialogue=example.dialogue,
                     pair_confidence=confidence[place, :n, :n],
-                    candidate_mask=batch.candidate_mask[place, :n, :n],
+                    candidate_mask=candidate_mask(np.ones(n, bool), batches.candidates),
                     emotion_probabilities=emotions[place, :n],
                     cause_confidence=causes[place, :n],
                 )

@@ -12,6 +12,7 @@ shards, kills and resumptions do not change the table by a single bit.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ import re
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,14 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import ClipError, Stretch
 from rpcl_jax.extraction.extractors import Extractor
 from rpcl_jax.extraction.finding import check_any_found, find_clip, index_clips
-from rpcl_jax.files import locked, write_json, written_whole
+from rpcl_jax.files import locked, read_json, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many
-_AHEAD = 2  # number of chunks that are decoded while another is embedded
+AHEAD = 2  # number of chunks that are decoded while another is embedded
+
+Clips = Sequence[Stretch | ClipError]  # of a chunk; an error says why there is none
+# Maps numbered chunks to (number, rows, reasons), see `embed_clips`, in any order.
+Extract = Callable[[Iterable[tuple[int, Clips]]], Iterator[tuple[int, np.ndarray, list[str]]]]
 
 
 def extract_table(
@@ -49,6 +54,7 @@ def extract_table(
     strict: bool = False,
     progress: bool = True,
     meld: Mapping[str, str] | None = None,
+    extract: Extract | None = None,
 ) -> list[tuple[str, str]]:
     """Extracts the features of utterances into a table, continuing an interrupted extraction.
 
@@ -63,6 +69,7 @@ def extract_table(
       strict: extract chunks with absent utterances again, and make no table while any are absent.
       progress: whether to show a progress bar with rate and time left.
       meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
+      extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
     Returns:
       (utterance id, reason) for each absent utterance of the shard, or of all utterances.
@@ -86,7 +93,8 @@ def extract_table(
     with _working(partial, out, header, alone=shard is None):
         part, parts = shard or (1, 1)
         chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
-        _extract_chunks(chunks, stretches, extractor, partial, strict, progress)
+        extract = extract or functools.partial(_extract_here, extractor)
+        _extract_chunks(chunks, stretches, extract, partial, strict, progress)
         absent = [
             (utterance.id, reason)
             for chunk in chunks
@@ -178,7 +186,7 @@ def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> I
 
 
 def _check_header(path: Path, header: dict[str, Any]) -> None:
-    there = json.loads(path.read_text(encoding="utf-8"))
+    there = read_json(path)
     for key, value in header.items():
         # The model's path may differ between machines; its revision identifies it.
         if key != "model" and there.get(key) != value:
@@ -190,47 +198,57 @@ def _check_header(path: Path, header: dict[str, Any]) -> None:
 
 def _extract_chunks(
     chunks: Sequence[int],
-    stretches: Sequence[Stretch | ClipError],
-    extractor: Extractor,
-    partial: Path,
+    stretches: Clips,
+    extract: Extract,
+    folder: Path,
     strict: bool,
     progress: bool,
 ) -> None:
-    """Extracts the `chunks` that are not done; threads decode clips while the model computes."""
-    wanted = deque(chunk for chunk in chunks if not _is_done(partial, chunk, strict))
-    sizes = {chunk: len(stretches[chunk * CHUNK :][:CHUNK]) for chunk in chunks}
+    """Extracts the `chunks` that are not done into the folder."""
+    clips = {chunk: stretches[chunk * CHUNK :][:CHUNK] for chunk in chunks}
+    wanted = [chunk for chunk in chunks if not _is_done(folder, chunk, strict)]
+    with tqdm(
+        total=sum(map(len, clips.values())),
+        initial=sum(len(clips[chunk]) for chunk in clips.keys() - wanted),
+        unit="clip",
+        disable=not progress,
+        mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
+    ) as bar:
+        for chunk, rows, reasons in extract((chunk, clips[chunk]) for chunk in wanted):
+            _write_chunk(folder, chunk, rows, reasons)
+            bar.update(len(reasons))
+
+
+def _extract_here(
+    extractor: Extractor, chunks: Iterable[tuple[int, Clips]]
+) -> Iterator[tuple[int, np.ndarray, list[str]]]:
+    """Extracts chunks in order; threads decode clips while the model computes."""
     reading: deque[tuple[int, list[Future]]] = deque()
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(
-            total=sum(sizes.values()),
-            initial=sum(sizes.values()) - sum(sizes[chunk] for chunk in wanted),
-            unit="clip",
-            disable=not progress,
-            mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
-        ) as bar,
-    ):
-        while wanted or reading:
-            while wanted and len(reading) <= _AHEAD:
-                chunk = wanted.popleft()
-                inputs = stretches[chunk * CHUNK :][:CHUNK]
-                reading.append((chunk, [pool.submit(_read, extractor, item) for item in inputs]))
-            chunk, futures = reading.popleft()
-            rows, reasons = _embed(extractor, [future.result() for future in futures])
-            _write_chunk(partial, chunk, rows, reasons)
-            bar.update(sizes[chunk])
+
+    def embed_next() -> tuple[int, np.ndarray, list[str]]:
+        chunk, futures = reading.popleft()
+        return chunk, *embed_clips(extractor, [future.result() for future in futures])
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for chunk, clips in chunks:
+            reading.append((chunk, [pool.submit(read_clip, extractor, clip) for clip in clips]))
+            if len(reading) > AHEAD:
+                yield embed_next()
+        while reading:
+            yield embed_next()
 
 
-def _read(extractor: Extractor, stretch: Stretch | ClipError) -> np.ndarray | ClipError:
-    if isinstance(stretch, ClipError):
-        return stretch
+def read_clip(extractor: Extractor, clip: Stretch | ClipError) -> np.ndarray | ClipError:
+    """Returns the model's input, or the error that says why there is none."""
+    if isinstance(clip, ClipError):
+        return clip
     try:
-        return extractor.read(stretch)
+        return extractor.read(clip)
     except ClipError as error:
         return error
 
 
-def _embed(
+def embed_clips(
     extractor: Extractor, items: Sequence[np.ndarray | ClipError]
 ) -> tuple[np.ndarray, list[str]]:
     """Returns the rows of the items that have one, and for every item the reason why not, or ""."""

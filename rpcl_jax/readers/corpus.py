@@ -52,12 +52,14 @@ def load_corpus(config: ConfigDict, emotions: Sequence[str] = ()) -> Corpus:
         emotion that is no class.
     """
     wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
-    splits = load_splits(config)
+    if config.data.format == SYNTHETIC:
+        splits, tables = _generate(config)
+    else:
+        splits = load_splits(config)
     classes = tuple(emotions) or emotion_classes(config, splits["train"])
     splits = with_classes(splits, classes, config)
     if config.data.format == SYNTHETIC:
-        generated = _generate(config)[1]
-        return Corpus(splits, {modality: generated[modality] for modality in wanted}, classes)
+        return Corpus(splits, {modality: tables[modality] for modality in wanted}, classes)
     tables = {modality: load_table(config.data[modality], modality) for modality in wanted}
     for modality, table in tables.items():
         if not table.row_of_id:
@@ -142,13 +144,16 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
     With "auto", the emotions of the training split are sorted by name, which is ECF's order.
 
     Raises:
-      InputError: see `named_emotions`; or in `train` only some emotions have a category.
+      InputError: see `named_emotions`; or in `train` no utterance has an emotion, or only some
+        emotions have a category.
     """
     named = named_emotions(config)
     if named:
         return named
     counts = Counter(str(u.emotion) for dialogue in train for u in dialogue.utterances)
     emotions = sorted(counts.keys() - {NEUTRAL})
+    if not emotions:
+        raise InputError("the training split has no emotion but neutral; check its labels")
     if EMOTIONAL in emotions and len(emotions) > 1:
         raise InputError(
             f"the training split has {counts[EMOTIONAL]} emotions without a category beside "
@@ -179,27 +184,32 @@ def with_classes(
       InputError: there are such emotions and they are refused, or nothing is left of a split.
     """
     known = {None, *classes}
-    counts = {
-        split: Counter(
-            str(u.emotion) for d in dialogues for u in d.utterances if u.emotion not in known
-        )
-        for split, dialogues in splits.items()
-    }
-    if tuple(classes) == BINARY or not any(counts.values()):
+    found: dict[tuple[str, str], list[str]] = {}  # places, by split and emotion
+    for split, dialogues in splits.items():
+        for dialogue in dialogues:
+            for t, utterance in enumerate(dialogue.utterances, 1):
+                if utterance.emotion is not None and utterance.emotion not in known:
+                    places = found.setdefault((split, utterance.emotion), [])
+                    places.append(f"conversation {dialogue.id} utterance {t}")
+    if tuple(classes) == BINARY or not found:
         return dict(splits)
-    found = {
-        split: ", ".join(f"{emotion} ({n})" for emotion, n in of.most_common())
-        for split, of in counts.items()
-        if of
-    }
     policy = config.data.unknown_emotion
     if policy == "refuse":
         raise InputError(
             *(
-                f"{split}: emotions that are no class of the run: {what}; correct them, or choose "
-                "--config.data.unknown_emotion=neutral or skip, or --config.data.emotions=binary"
-                for split, what in found.items()
+                f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it "
+                f"({', '.join(places[:3])}{', …' if len(places) > 3 else ''}); correct "
+                "them, or choose --config.data.unknown_emotion=neutral or skip, or "
+                "--config.data.emotions=binary"
+                for (split, emotion), places in found.items()
             )
+        )
+    for (split, emotion), places in found.items():
+        what = "taken as neutral" if policy == "neutral" else "so their conversations are skipped"
+        print(
+            f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it, "
+            f"{what}",
+            file=sys.stderr,
         )
     kept = {}
     for split, dialogues in splits.items():
@@ -207,10 +217,9 @@ def with_classes(
             kept[split] = [_with_neutral(dialogue, known) for dialogue in dialogues]
         else:
             kept[split] = [d for d in dialogues if all(u.emotion in known for u in d.utterances)]
-        if split in found:
+        if len(kept[split]) < len(dialogues):
             left = len(dialogues) - len(kept[split])
-            done = "taken as neutral" if policy == "neutral" else f"{left} conversations left out"
-            print(f"{split}: emotions that are no class: {found[split]}; {done}", file=sys.stderr)
+            print(f"{split}: {left} conversations are skipped", file=sys.stderr)
         if not kept[split]:
             raise InputError(f"{split}: no conversation is left; choose other emotions")
     return kept

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 
 UNKNOWN_SPEAKER = "unknown"
 _TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?)", re.ASCII)
@@ -39,9 +39,12 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:  # duplicate key, huge number, deep nesting
         raise InputError(f"{path}: cannot be read ({error}); correct it") from error
     objects = []
+    faults = Faults()
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            objects.append(parse_json(line, str(path), number))
+            with faults.collected():
+                objects.append(parse_json(line, str(path), number))
+    faults.check()
     return objects
 
 

@@ -15,7 +15,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from rpcl_jax.data.dialogue import Dialogue
@@ -68,7 +68,8 @@ def conversations_in(path: Path, mended: Counter[str]) -> Iterator[Found]:
             raise InputError(f"{path}: no such file or folder; check the path")
         yield from _file(path, _stem(Path(path.name)), mended)
         return
-    files = [file for file in sorted(path.rglob("*")) if _is_transcript(file, path)]
+    inside = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
+    files = [path / file for file in transcripts_among(inside)]
     if not files:
         raise InputError(f"{path}: no file in it ends in {', '.join(_SUFFIXES)}; check the folder")
     for file in files:
@@ -166,7 +167,7 @@ def describe(mended: Counter[str]) -> str:
     return "; ".join(f"{kind}: {count}" for kind, count in sorted(mended.items()) if count)
 
 
-def _suffix(file: Path) -> str:
+def _suffix(file: PurePath) -> str:
     """The suffix in lower case, without that of gzip."""
     return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
 
@@ -177,12 +178,17 @@ def _stem(file: Path) -> str:
     return str(file.with_suffix("") if file.suffix.lower() in _SUFFIXES else file)
 
 
-def _is_transcript(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    convokit = file.name in _CONVOKIT and any(
-        file.with_name(name).exists() for name in ("utterances.jsonl", "utterances.jsonl.gz")
-    )
-    return _suffix(file) in _SUFFIXES and not hidden and not convokit and file.is_file()
+def transcripts_among(files: Iterable[PurePath]) -> list[PurePath]:
+    """Returns those of a folder's files, by their paths in it, that are read as transcripts."""
+    files = list(files)
+    convokit = {f.parent for f in files if f.name in ("utterances.jsonl", "utterances.jsonl.gz")}
+    return [
+        file
+        for file in files
+        if _suffix(file) in _SUFFIXES
+        and not any(part.startswith(".") for part in file.parts)
+        and not (file.name in _CONVOKIT and file.parent in convokit)
+    ]
 
 
 def _file(path: Path, name: str, mended: Counter[str]) -> Iterator[Found]:

@@ -23,7 +23,9 @@ _INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shell
 _interrupts: list[int] = []  # the SIGINTs that arrived
 
 
-def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], None]) -> None:
+def run_command(
+    name: str, job: Callable[[], None], check_flags: Callable[[], None], distributed: str = ""
+) -> None:
     """Parses absl's flags and does a job: `app.run`, with `one_line` around both.
 
     Exits with 2 where a flag or a field of the config does not exist or has a wrong value, with 1
@@ -33,6 +35,7 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
       name: of the command; its messages begin with it.
       job: what the command does once its flags are parsed.
       check_flags: raises flags.Error or InputError if the flags or the config are wrong.
+      distributed: how a command that has no flag --distributed uses several machines.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
     flags.DEFINE_bool(
@@ -54,7 +57,10 @@ def run_command(name: str, job: Callable[[], None], check_flags: Callable[[], No
             check_flags()
             return rest
         except flags.UnrecognizedFlagError as error:
-            _complain(name, error, _field_named(error.flagname))
+            if distributed and error.flagname == "distributed":
+                _complain(name, f"--distributed: is for rpcl_jax.main; {distributed}")
+            else:
+                _complain(name, error, _field_named(error.flagname))
             sys.exit(2)
         # ml_collections reports a missing field, file or wrong type each in its own way, and a
         # config file is code, which may raise anything.
@@ -162,6 +168,27 @@ def _without_traceback(error: BaseException) -> BaseException | str:
     return error
 
 
+def define_engine() -> tuple[flags.FlagHolder, flags.FlagHolder]:
+    """Defines --engine and --address, of the commands that run on a cluster too."""
+    return (
+        flags.DEFINE_enum(
+            "engine", "local", ["local", "ray"], "This machine, or Ray's; see docs/scaling.md."
+        ),
+        flags.DEFINE_string(
+            "address",
+            None,
+            "ray: host:port of the cluster, or auto; without it, Ray starts on this machine.",
+        ),
+    )
+
+
+def check_engine(engine: flags.FlagHolder, *of_ray: flags.FlagHolder) -> None:
+    """Raises flags.Error where a flag of the engine ray is given to another."""
+    for flag in of_ray:
+        if flag.value is not None and engine.value != "ray":
+            raise flags.Error(f"--{flag.name} requires --engine=ray")
+
+
 def require_config(config: flags.FlagHolder) -> None:
     """Raises an error that `run_command` reports unless `--config` names a valid config."""
     if config.value is None:
@@ -181,7 +208,7 @@ def require_config(config: flags.FlagHolder) -> None:
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """Turns bad input and file errors into a line for each fault and exit status 1.
 
-    Ctrl-C and a full disk also end in one line, which says how to continue.
+    Ctrl-C, a full disk and too little memory also end in one line, which says how to continue.
 
     Args:
       name: of the command; the line begins with it.
@@ -190,7 +217,9 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if not (_interrupts or isinstance(error, KeyboardInterrupt | InputError | OSError)):
+        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error)
+        known = memory or isinstance(error, KeyboardInterrupt | InputError | OSError)
+        if not (_interrupts or known):
             raise
         if _interrupts or isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
@@ -202,6 +231,9 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
         if unless or (isinstance(error, OSError) and not error.filename and not full):
             raise
         advice = "; free some space and run the same command again to continue" if full else ""
+        if memory:
+            error = InputError(f"out of memory: {str(error).partition(chr(10))[0]}")
+            advice = "; use more devices, or a smaller config.batch_size or model"
         _complain(name, error, advice)
         sys.exit(1)
 

@@ -87,7 +87,8 @@ class Compiled:
             started = time.perf_counter()
             message = f"compiling {self._name} …"
             timer = threading.Timer(_ANNOUNCE_AFTER, tqdm.write, [message], {"file": sys.stderr})
-            timer.start()
+            if jax.process_index() == 0:
+                timer.start()
             try:
                 self._programs[shapes] = self._function.lower(*arguments).compile()
             finally:

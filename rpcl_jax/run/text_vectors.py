@@ -30,7 +30,7 @@ from rpcl_jax.models.fusion import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.training.mesh import AXIS, put_batch, replicate
+from rpcl_jax.training.mesh import AXIS, everywhere, fetch, own_places, put_batch, replicate
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
@@ -87,10 +87,12 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY)
+    batches = make_batches(
+        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
+    )
     vectors: dict[str, np.ndarray] = {}
     for places, batch in batches.epoch(seed=0, epoch=0):
-        values = np.asarray(encode(params, put_batch(batch, mesh)))
+        values = fetch(encode(params, put_batch(batch, mesh)))
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]
@@ -131,7 +133,8 @@ def cached_vectors(
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
-    if not folder.exists():
+    # All processes encode together, also where only some have the table on a disk of their own.
+    if not everywhere(folder.exists()):
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
         table = dataclasses.replace(table, description=description)
@@ -202,8 +205,9 @@ def load_trained_encoder(
 
 def absolute_name(config: ConfigDict) -> str:
     """Returns the pretrained encoder's folder, findable from any other, or its hub name."""
-    folder = Path(config.text.pretrained).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else config.text.pretrained
+    name = config.text.pretrained
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name and folder.is_dir() else name
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:

@@ -43,7 +43,7 @@ from rpcl_jax.run.text_vectors import (
     text_input,
 )
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
+from rpcl_jax.training.mesh import fetch, first_process, make_mesh, own_places, put_batch, replicate
 
 
 def run_name(config: ConfigDict) -> str:
@@ -115,6 +115,8 @@ def save_description(
                 f"{workdir}: the sizes of its text encoder or the words of its training split have "
                 "changed since it was begun; restore them or choose another --workdir"
             )
+    if not first_process():
+        return
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
         encoder.tokenizer.save_pretrained(workdir / "tokenizer")
@@ -199,7 +201,7 @@ class TrainedRun:
         _check_same_encoder(digest, described, workdir, self.config)
         self.model = build_model(self.config, sizes, self.emotions)
         best = checkpoints.progress(last)["best_epoch"]
-        self.params = replicate(checkpoints.restore_state(best)["params"], self.mesh)
+        self.params = checkpoints.restore_state(best, self.mesh)["params"]
         self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
         self._score_words, self._params_with_encoder = self._score, self.params
         if not self.config.text.finetune:
@@ -221,7 +223,13 @@ class TrainedRun:
         text = text_input(self._encoder, corpus.splits, self.config, self.mesh)
         return {
             split: make_batches(
-                dialogues, text, corpus.tables, self.config, self.mesh.size, self.emotions
+                dialogues,
+                text,
+                corpus.tables,
+                self.config,
+                self.mesh.size,
+                self.emotions,
+                own_places(self.mesh),
             )
             for split, dialogues in corpus.splits.items()
         }
@@ -244,7 +252,13 @@ class TrainedRun:
         """
         _check_same_extractors(tables, {"feature_tables": self.feature_tables})
         return stream_batches(
-            dialogues, self._encoder.tokenizer, tables, self.config, self.mesh.size, self.emotions
+            dialogues,
+            self._encoder.tokenizer,
+            tables,
+            self.config,
+            self.mesh.size,
+            self.emotions,
+            own_places(self.mesh),
         )
 
     def score_prepared(
@@ -263,7 +277,7 @@ class TrainedRun:
             return {
                 int(index): Scores(*(array[place] for array in arrays))
                 for places, scores in running
-                for arrays in [[np.asarray(array) for array in scores]]
+                for arrays in [fetch(scores)]
                 for place, index in enumerate(places)
                 if index >= 0
             }

@@ -1,15 +1,18 @@
 """The 1-D device mesh: parameters are replicated, dialogues are split over the axis `data`.
 
-A single device is a mesh of size 1.
+A single device is a mesh of size 1. With several processes (rpcl_jax/run/hosts.py), the mesh has
+the devices of all, and each process prepares only what its own devices read.
 """
 
 import os
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rpcl_jax.batching.batch import Batch
 from rpcl_jax.errors import InputError
 
 AXIS = "data"
@@ -41,11 +44,56 @@ def make_mesh(devices: int | None = None) -> Mesh:
     )
 
 
-def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Sends each device its share of every array, split along axis 0."""
-    return jax.device_put(batch, NamedSharding(mesh, P(AXIS)))
+def own_places(mesh: Mesh) -> list[int]:
+    """Returns the places in the mesh of this process's devices."""
+    process = jax.process_index()
+    return [i for i, device in enumerate(mesh.devices.flat) if device.process_index == process]
 
 
-def replicate(tree, mesh: Mesh):
-    """Copies the whole `tree` to every device."""
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """Sends each device its share of every array, split along axis 0.
+
+    Args:
+      batch: a tree of the shares of this process's devices, in the order of `own_places`.
+      mesh: the devices.
+
+    Returns:
+      The batch of all devices.
+    """
+    sharding, own = NamedSharding(mesh, P(AXIS)), len(own_places(mesh))
+
+    def put(share):
+        shape = (len(share) // own * mesh.size, *share.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, share, shape)
+
+    return jax.tree.map(put, batch)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copies the whole `tree`, which is the same in every process, to every device."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def replicate_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+    """Copies a PRNG key to every device; `jax.device_put` knows no keys on several hosts."""
+    return jax.random.wrap_key_data(replicate(jax.random.key_data(key), mesh))
+
+
+def fetch(tree: Any) -> Any:
+    """Returns arrays that are split over the devices as whole NumPy arrays, in every process."""
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def everywhere(condition: bool) -> bool:
+    """Returns whether a condition holds in every process."""
+    return bool(multihost_utils.process_allgather(condition).all())
+
+
+def from_first_process(array: np.ndarray) -> np.ndarray:
+    """Returns the array of the first process; the others pass one of the same shape."""
+    return multihost_utils.broadcast_one_to_all(array)
+
+
+def first_process() -> bool:
+    """Returns whether this process is the one that writes logs, predictions and results."""
+    return jax.process_index() == 0

@@ -141,6 +141,7 @@ def test_joining_a_cluster(tmp_path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(start, "_PATIENCE", 2)
     with socket.create_server(("localhost", 0)) as server:  # accepts and says nothing
@@ -154,8 +155,17 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
             start.start_ray(address)
 
 
+def test_why_a_cluster_cannot_be_joined(monkeypatch):
+    errors = "a note\nTraceback:\n  File\nRuntimeError: The versions differ:\n    Ray: 2.60.0\n"
+    done = subprocess.CompletedProcess([], 1, "", errors)
+    monkeypatch.setattr(start.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(
+        InputError, match=r"auto: cannot be joined: The versions differ: Ray: 2.60.0$"
+    ):
+        start.start_ray("auto")
+
+
 def test_ray_is_not_installed(monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or it would be set for the tests after this
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt") as error:
         start.start_ray(None)

@@ -95,6 +95,9 @@ def test_nothing_to_find():
         **dict.fromkeys(("cee_positive_f1", "cee_negative_f1", "cee_macro_f1"), 0.0),
         **dict.fromkeys(("cee_positives", "cee_negatives"), 0),
     }
+    # What is beyond the cut is never predicted, however good a guess it would be.
+    cut = scored(dialogue_of([NEUTRAL, "joy"], ((1, 0), (1, 1))), [[0.5]])
+    assert entailment([cut], None) == entailment([cut], PREDICT_NOTHING)
     # If no confidence helps, nothing is predicted.
     worse = scored(dialogue_of(["joy", "joy"], ()), [[0.5, 0], [0.5, 0.5]])
     assert entailment([worse], None)["cee_threshold"] == PREDICT_NOTHING

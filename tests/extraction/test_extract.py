@@ -290,7 +290,7 @@ def test_time_spans_of_one_file_have_their_own_rows(tmp_path):
 
 
 def test_a_reason_is_one_line():
-    rows, reasons = extraction._embed(Model().extractor, [ClipError("two\nlines\tand a tab")])
+    rows, reasons = extraction.embed_clips(Model().extractor, [ClipError("two\nlines\tand a tab")])
     assert reasons == ["two lines and a tab"]
     assert rows.shape == (0, 2)
 

@@ -228,6 +228,16 @@ def test_malformed_json_is_refused_with_its_position(tmp_path, text, place):
         read_objects(path)
 
 
+def test_every_broken_line_is_listed(tmp_path):
+    path = tmp_path / "made.jsonl"
+    path.write_text('{"id": 1}\n{"id": 2\n\n{"id": 3}\n{"id": 4, "id": 4}\n')
+    with pytest.raises(InputError) as caught:
+        read_objects(path)
+    second, fifth = str(caught.value).splitlines()
+    assert second.startswith(f"{path}: line 2, column ")
+    assert fifth.startswith(f"{path}:5: cannot be read ('id' is duplicated)")
+
+
 def test_read_objects_takes_a_list_lines_or_one_object(tmp_path):
     path = tmp_path / "made.json"
     for text, count in (

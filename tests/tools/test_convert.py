@@ -54,12 +54,13 @@ def test_a_dev_split_is_cut_off_and_test_is_kept(tmp_path):
     splits = load_splits(source)
     write_conversations(tmp_path / "mine/train.jsonl", splits["train"])
     write_conversations(tmp_path / "mine/test.jsonl", splits["test"])
-    arguments = [
-        *("--config=configs/demo.py", "--config.data.format=conversations"),
+    with pytest.raises(InputError) as missing:
+        read_split(tmp_path / "mine", "dev")
+    advice = str(missing.value).rsplit("tools/convert.py ", 1)[1].split(" (docs")[0]
+    run(
+        *("--config=configs/demo.py", "--config.data.format=conversations", *advice.split()),
         *(f"--config.data.root={tmp_path / 'mine'}", f"--out={tmp_path / 'cut'}"),
-    ]
-    advice = run(*arguments, status=1).stderr.split("tools/convert.py ")[1].split(" (docs")[0]
-    run(*arguments, *advice.split())
+    )
     train, dev, test = (read_split(tmp_path / "cut", name) for name in ("train", "dev", "test"))
     assert (len(train), len(dev), test) == (9, 1, splits["test"])
     assert sorted(train + dev, key=splits["train"].index) == splits["train"]

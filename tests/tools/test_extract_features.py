@@ -189,7 +189,7 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
     refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
     refused("file/t.partial: Not a directory", f"--out={tmp_path / 'file/t'}")
-    refused("neither", f"--config.data.root={tmp_path}")
+    refused("not found", f"--config.data.root={tmp_path}")
 
 
 def test_the_table_says_where_it_is_from(whole):

@@ -1,0 +1,150 @@
+"""Prediction in one pass: the same pairs, long conversations in windows, what cannot be read."""
+
+import gzip
+import json
+
+import pytest
+from shared import assert_one_line, run_main
+
+from rpcl_jax import predict
+from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import write_json
+from rpcl_jax.predict import Predictor, predict_file
+
+pytestmark = pytest.mark.slow
+DIALOGUES = generate_corpus(3, sizes={"train": 90})[0]["train"]
+OURS = [
+    {"id": k, "utterances": [{"speaker": u.speaker, "text": u.text} for u in d.utterances]}
+    for k, d in enumerate(DIALOGUES)
+]
+
+
+@pytest.fixture(scope="module")
+def predictor(reads_text):
+    return Predictor.from_workdir(reads_text)
+
+
+def found(items):
+    return [(f"place {k}", item) for k, item in enumerate(items)]
+
+
+def assert_same(results, wanted):
+    """The same pairs but for rounding: what one has more is at the threshold."""
+    for result, other in zip(results, wanted, strict=True):
+        one, two = (
+            dict(zip(map(tuple, r["pairs"]), r["pair_confidences"], strict=True))
+            for r in (result, other)
+        )
+        lowest = min([*one.values(), *two.values()], default=0.0)
+        for pair in one.keys() | two.keys():
+            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1e-5)
+
+
+def write_lines(path, items):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8") as file:
+        file.writelines(i if isinstance(i, str) else json.dumps(i) + "\n" for i in items)
+    return path
+
+
+def test_a_stream_has_the_pairs_of_a_call_and_the_errors_in_their_places(predictor, monkeypatch):
+    monkeypatch.setattr(predict, "_CHUNK", 1)  # so that there are six chunks
+    items = [*OURS[:40], InputError("no"), {"id": 7, "utterances": 3}, *OURS[40:], InputError("ye")]
+    results = list(predictor.stream(found(items)))
+    assert [place for place, _ in results] == [place for place, _ in found(items)]
+    errors = {k: str(item) for k, (_, item) in enumerate(results) if isinstance(item, InputError)}
+    assert errors.keys() == {40, 41, len(items) - 1}
+    assert "place 41" in errors[41]
+    good = [item for _, item in results if isinstance(item, dict)]
+    assert [item["id"] for item in good] == list(range(90))
+    assert sum(len(item["pairs"]) for item in good) > 0
+    monkeypatch.undo()
+    assert_same(good, predictor(OURS))
+
+
+def test_a_stream_is_not_read_ahead_of_what_is_used(predictor, monkeypatch):
+    monkeypatch.setattr(predict, "_CHUNK", 1)
+    read = []
+    endless = ((read.append(k), (str(k), OURS[k % 90]))[1] for k in iter(range(10**9)))
+    stream = predictor.stream(endless)
+    for _ in range(100):
+        next(stream)
+    assert len(read) <= 100 + 4 * 16  # the chunks on the devices and in preparation
+    stream.close()
+
+
+def test_a_long_conversation_is_scored_in_windows(predictor, monkeypatch):
+    """Each pair has the score of the window in which it lies deepest, scored by itself."""
+    monkeypatch.setattr(predictor, "_threshold", 0.0)  # every candidate is a pair
+    turns = [turn for item in OURS for turn in item["utterances"]][:83]
+    [result] = predictor([{"id": 1, "utterances": turns}])
+    score = dict(zip(map(tuple, result["pairs"]), result["pair_confidences"], strict=True))
+    emotions = dict(zip(map(tuple, result["pairs"]), result["pair_emotions"], strict=True))
+    starts = [0, 17, 34, 48]
+    scored = [predictor([{"id": 1, "utterances": turns[s : s + 35]}])[0] for s in starts]
+    windows = [
+        {
+            (i + s, j + s): (p, emotion)
+            for (i, j), p, emotion in zip(
+                w["pairs"], w["pair_confidences"], w["pair_emotions"], strict=True
+            )
+        }
+        for s, w in zip(starts, scored, strict=True)
+    ]
+    for pair, window in (((5, 1), 0), ((33, 28), 1), ((60, 50), 2), ((80, 79), 3), ((40, 30), 1)):
+        assert score[pair] == pytest.approx(windows[window][pair][0], abs=1e-6)
+        assert emotions[pair] == windows[window][pair][1]
+    assert {(i, j) for i in range(1, 84) for j in range(max(1, i - 17), i + 1)} <= score.keys()
+    assert result["pairs"] == sorted(result["pairs"])
+
+
+def test_a_file_with_what_cannot_be_read(reads_text, tmp_path, capsys):
+    lines = [*OURS[:20], "{broken\n", {"id": 8, "utterances": []}, *OURS[20:40], {"speaker": "A"}]
+    source = write_lines(tmp_path / "in.jsonl.gz", lines)
+    target = tmp_path / "out.jsonl"
+    done = predict_file(reads_text, source, target)
+    assert (done.conversations, done.rejected) == (40, 3)
+    assert done.utterances == sum(len(item["utterances"]) for item in OURS[:40])
+    written = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [item["id"] for item in written] == list(range(40))
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if "cannot be read" in line] == errors[-3:]
+    for line, number in zip(errors[-3:], (21, 22, 43), strict=True):
+        assert f"{source}" in line
+        assert f"{number}" in line
+
+    # Strictly, all of them are listed and nothing is predicted.
+    with pytest.raises(InputError, match="3 conversations cannot be read"):
+        predict_file(reads_text, source, tmp_path / "strict.jsonl", strict=True)
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    assert not (tmp_path / "strict.jsonl").exists()
+    with pytest.raises(InputError, match="no conversation in it can be read"):
+        predict_file(reads_text, write_lines(tmp_path / "bad.jsonl", ["{\n", "{\n"]), target)
+    assert len(target.read_text().splitlines()) == 40, "not touched"
+
+
+def test_forms_of_the_output(reads_text, predictor, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [{**OURS[0], "note": "half \ud83d, line\nbreak"}])
+    predict_file(reads_text, source, tmp_path / "list.json")
+    predict_file(reads_text, source, tmp_path / "lines.jsonl.gz")
+    results = json.loads((tmp_path / "list.json").read_text())
+    write_json(tmp_path / "whole.json", results)
+    assert (tmp_path / "list.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    with gzip.open(tmp_path / "lines.jsonl.gz", "rt") as file:
+        assert [json.loads(line) for line in file] == results
+    assert results[0]["note"] == "half \ud83d, line\nbreak"
+    assert not [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"]
+
+
+def test_the_command(reads_text, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [*OURS[:10], {"id": 3}])
+    predict_by = ["--mode=predict", f"--workdir={reads_text}", f"--input={source}"]
+    done = run_main(*predict_by, f"--output={tmp_path / 'out.jsonl'}", status=1)
+    assert "utterances/s" in done.stdout
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 10
+    rejected, last = done.stderr.strip().splitlines()[-2:]
+    assert f"{source}:11" in rejected
+    assert last.startswith(f"rpcl_jax: {source}: 1 conversation")
+    done = run_main(*predict_by, "--address=auto", "--output=x", status=2)
+    assert_one_line(done, "--address requires --engine=ray")
