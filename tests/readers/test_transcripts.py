@@ -72,8 +72,8 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
     assert describe(mended) == (
         "conversations without id (named after their file): 1; empty utterances: 2; half "
         "characters (lone surrogates): 1; numbers as id: 1; numbers as speaker: 1; numbers as "
-        "text: 1; numbers that are not finite (null): 3; unusable clips (left out): 2; utterances without speaker "
-        "('unknown'): 3"
+        "text: 1; numbers that are not finite (null): 3; unusable clips (left out): 2; "
+        "utterances without speaker ('unknown'): 3"
     )
     dialogue = parse(item, place, Counter())
     assert dialogue.id == "own-1"
