@@ -232,7 +232,8 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
             raise
         advice = "; free some space and run the same command again to continue" if full else ""
         if memory:
-            error = InputError(f"out of memory: {str(error).partition(chr(10))[0]}")
+            what, *_ = str(error).splitlines() or [""]
+            error = InputError(f"out of memory: {what}")
             advice = "; use more devices, or a smaller config.batch_size or model"
         _complain(name, error, advice)
         sys.exit(1)
