@@ -92,7 +92,8 @@ def test_evaluate_computes_the_same_numbers_from_the_checkpoint(finished, tmp_pa
     shutil.copytree(finished, copy)
     shutil.rmtree(copy / "predictions")
     result = json.loads((copy / "result.json").read_text())
-    spoiled = result | {"dev": {}, "test": {}, "threshold": -1.0}
+    wrong = {split: dict.fromkeys(result[split], -1.0) for split in ("dev", "test")}
+    spoiled = result | wrong | {"threshold": -1.0}
     (copy / "result.json").write_text(json.dumps(spoiled))
     run_main("--mode=evaluate", f"--workdir={copy}")
     assert json.loads((copy / "result.json").read_text()) == result

@@ -155,8 +155,9 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
         if objective != "ccps":  # which belongs to another grid
             old["data"]["max_utterances"] = 30
         write_json(folder / "config.json", old)
-        result = {"objective": objective, "modalities": "t", "seed": seed, "test": {"f1": 0.5}}
-        write_json(folder / "result.json", result)
+        pair = {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")}
+        result = {"objective": objective, "modalities": "t", "seed": seed, "threshold": 0.5}
+        write_json(folder / "result.json", result | {"dev": pair, "test": pair})
     command = [
         *("tools/run_grid.py", "--config=configs/ecf_frozen.py", "--objectives=base,rpcl"),
         *("--seeds=42", "--config.data.max_utterances=30", f"--out={tmp_path}"),
@@ -164,7 +165,7 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
     assert "4 finished cells" in run_python(*command).stdout  # nothing is trained
     names = ["base-t-seed42", "rpcl-t-seed42", "rpcl-t-seed345", "no_top_k-t-seed42"]
     assert [row["run"] for row in rows(tmp_path)] == names
-    assert [row["test.f1"] for row in rows(tmp_path)] == ["0.5"] * 4
+    assert [row["test.pair_f1"] for row in rows(tmp_path)] == ["0.5"] * 4
 
 
 @pytest.mark.slow
