@@ -17,7 +17,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.predict import Predictor
-from rpcl_jax.train import Progress, _is_over, train_and_evaluate
+from rpcl_jax.train import Progress, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -195,7 +195,7 @@ def test_patience(patience, epochs):
     config = tiny_config()
     config.update({"patience": patience, "epochs": 30})
     progress = Progress()
-    while not _is_over(progress, config):
+    while not progress.is_over(config):
         progress.epoch += 1
         progress.best_epoch = min(progress.epoch, 2)
     assert progress.epoch == epochs
