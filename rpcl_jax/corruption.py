@@ -21,8 +21,7 @@ def gold_utterances(pair_labels: jax.Array) -> jax.Array:
     >>> print(gold_utterances(jnp.array([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]])))
     [[ True False  True]]
     """
-    gold = pair_labels.astype(bool)
-    return gold.any(axis=-1) | gold.any(axis=-2)
+    return pair_labels.any(axis=-1) | pair_labels.any(axis=-2)
 
 
 def corrupt_context(

@@ -94,10 +94,12 @@ def evaluate_run(workdir: Path) -> dict:
       InputError: there is no trained run, or its data are missing.
     """
     run = TrainedRun(workdir)
+    path = workdir / "result.json"
+    finished = read_json(path) if path.exists() else None  # fail early
     dev, test = run.score_split("dev"), run.score_split("test")
     numbers = report(dev, test, run.config, run.emotions)
-    if first_process() and (workdir / "result.json").exists():
+    if first_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
-        numbers = read_json(workdir / "result.json") | numbers
-        write_json(workdir / "result.json", numbers)
+        numbers = finished | numbers
+        write_json(path, numbers)
     return numbers

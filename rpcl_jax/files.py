@@ -7,11 +7,35 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rpcl_jax.errors import InputError
+
+_DAMAGED = "was it edited or cut short? Restore it or start anew"
+# What is relied on in the files of a run's folder.
+_FIELDS: dict[str, dict[str, type]] = {
+    "model.json": {
+        "feature_tables": dict,
+        **{
+            f"encoder.{size}": int
+            for size in (
+                *("vocab_size", "hidden_size", "num_layers"),
+                *("num_heads", "intermediate_size", "max_positions"),
+            )
+        },
+    },
+    "result.json": {
+        **{"objective": str, "modalities": str, "seed": int, "threshold": Real},
+        **{
+            f"{split}.pair_{metric}": Real
+            for split in ("dev", "test")
+            for metric in ("precision", "recall", "f1", "auprc")
+        },
+    },
+}
 
 
 @contextlib.contextmanager
@@ -62,18 +86,45 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a run.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads one of the JSON files of a run, each of which is an object.
 
     Raises:
-      InputError: it does not exist or is not JSON.
+      InputError: it does not exist, is not a JSON object, or lacks a field that is relied on.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
-    except ValueError as error:  # UnicodeDecodeError too
-        raise InputError(f"{path}: is not JSON ({error}); was it edited?") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not JSON ({error}); {_DAMAGED}") from error
+    return parse_object(text, str(path), _FIELDS.get(path.name, {}))
+
+
+def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict[str, Any]:
+    """Parses a JSON object from the folder of a run.
+
+    Args:
+      text: the JSON.
+      where: file and place, with which error messages begin.
+      fields: fields that it must have, such as "test.pair_f1", and their types.
+
+    Raises:
+      InputError: it is not JSON, not an object, or a field is missing or of another type.
+    """
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is not JSON ({error}); {_DAMAGED}") from error
+    if not isinstance(parsed, dict):
+        raise InputError(f"{where}: is not a JSON object; {_DAMAGED}")
+    for field, kind in fields.items():
+        value: Any = parsed
+        for name in field.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{where}: its {field!r} is missing or wrong; {_DAMAGED}")
+    return parsed
 
 
 @contextlib.contextmanager

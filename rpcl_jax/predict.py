@@ -96,6 +96,11 @@ class Predictor:
         Raises:
           InputError: a conversation is malformed, or a table is missing or not like the run's own.
         """
+        if isinstance(conversations, str) or not isinstance(conversations, Sequence):
+            raise InputError(
+                f"{where}: must be a list of conversations, not of type "
+                f"{type(conversations).__name__}; put a single conversation into a list"
+            )
         if not conversations:
             return []
         dialogues = _parse(conversations, where)

@@ -77,6 +77,41 @@ def test_json(tmp_path):
         read_json(tmp_path / "x.json")
 
 
+PAIR = {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")}
+RESULT = {
+    **{"objective": "rpcl", "modalities": "t", "seed": 1, "threshold": 1},
+    **{"dev": PAIR, "test": PAIR},
+}
+MODEL = {
+    "feature_tables": {},
+    "encoder": {
+        **{"vocab_size": 9, "hidden_size": 8, "num_layers": 1},
+        **{"num_heads": 1, "intermediate_size": 8, "max_positions": 4},
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "whole"), [("result.json", RESULT), ("model.json", MODEL)])
+def test_a_damaged_file_of_a_run_is_one_line(tmp_path, name, whole):
+    path = tmp_path / name
+    write_json(path, whole)
+    assert read_json(path) == whole
+    texts = [b"", b"\xff", b"[]", b"{}", b"3", b"null", b"[" * 100_000]
+    for field, value in whole.items():
+        for wrong in (None, True, "x" if isinstance(value, dict) else {}):
+            texts.append(json.dumps(whole | {field: wrong}).encode())
+        texts.append(json.dumps({k: v for k, v in whole.items() if k != field}).encode())
+    for text in texts:
+        path.write_bytes(text)
+        with pytest.raises(InputError, match=r"Restore it or start anew") as refused:
+            read_json(path)
+        assert str(refused.value).startswith(f"{path}: ")
+        assert "\n" not in str(refused.value)
+    write_json(path, whole | {"test": {"pair_f1": 1.0}, "encoder": {"vocab_size": 1}})
+    with pytest.raises(InputError, match=r"its '(test.pair_precision|encoder.hidden_size)' is"):
+        read_json(path)
+
+
 @pytest.mark.parametrize(("theirs", "ours"), [("alone", False), ("alone", True), ("shared", False)])
 def test_a_lock_is_held_until_its_process_ends(tmp_path, theirs, ours):
     path = tmp_path / "folder/lock"

@@ -1,18 +1,28 @@
-"""Each objective against the losses of tests/reference.py."""
+"""Each objective against the losses of tests/reference.py, mostly with a stand-in for the model."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import reference_ccps, reference_cdmr, reference_supervised, reference_triples
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from reference import (
+    make_batch,
+    reference_ccps,
+    reference_cdmr,
+    reference_supervised,
+    reference_triples,
+)
 from shared import tiny_config
 
 from rpcl_jax.batching.pipeline import make_batches
-from rpcl_jax.corruption import corrupt_context, gold_utterances
+from rpcl_jax.corruption import corrupt_context
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.models.ecpe import Outputs
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import build_model, objective_of
@@ -34,6 +44,176 @@ TABLE = {
 }
 
 
+class Arrays(NamedTuple):
+    """What an objective reads of a batch, and what `FakeModel` answers."""
+
+    h: jax.Array  # [b, n, 2]
+    emotion: jax.Array
+    cause: jax.Array
+    pair: jax.Array
+    emotion_labels: jax.Array
+    cause_labels: jax.Array
+    pair_labels: jax.Array
+    utterance_mask: jax.Array
+    candidate_mask: jax.Array
+
+
+class FakeModel:
+    """In place of the model: pair logits that are linear in h. Keeps how it was called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def apply(self, variables, *inputs, deterministic, rngs, method=None):
+        self.calls.append((method, deterministic, rngs))
+        *own, batch = inputs
+        (h,) = own or [batch.h]
+        pair = pair_logits(variables["params"], batch.pair, h)
+        return pair if method == "score_pairs" else Outputs(h, batch.emotion, batch.cause, pair)
+
+
+def pair_logits(weight, pair, h):
+    return weight * pair + h[:, :, None] - 2 * h[:, None]
+
+
+def random_arrays(lengths=(5, 4, 5, 1, 0)):
+    """A batch as tests/reference.py has it, with h, and the same for `FakeModel`."""
+    x = make_batch(1, "all", lengths=lengths)
+    rng = np.random.default_rng(2)
+    x["h"] = rng.normal(size=(*x["cause"].shape[:2], 2)).astype(np.float32)
+    x["labels"] = (rng.random(x["labels"].shape) < 0.07).astype(int)  # few, for bystanders
+    masks = x["labels"], x["utterances"], x["candidates"]
+    own = [x[name] for name in ("h", "emotion", "cause", "pair", "emotion_labels", "cause_labels")]
+    return x, Arrays(*map(jnp.asarray, [*own, *masks]))
+
+
+def reference_terms(x, objective, key, weight=1.0):
+    """The terms of an objective for `FakeModel`, by tests/reference.py."""
+    labels = x["labels"].astype(bool)
+    protected = (labels.any(1) | labels.any(2)) & objective.protect_gold
+    corrupted = corrupt_context(key, x["h"], protected, rate=objective.corruption_rate)
+    x = x | {
+        "corrupted": pair_logits(weight, x["pair"], np.asarray(corrupted)),
+        "pair": pair_logits(weight, x["pair"], x["h"]),
+    }
+    triples = reference_triples(
+        x, objective.top_k, objective.base_margin, objective.adaptive_margin
+    )
+    return {
+        "supervised": reference_supervised(x),
+        "ranking": reference_cdmr(x, triples),
+        "stability": reference_ccps(
+            x, x["pair"], objective.corruption_weight, objective.alignment_weight
+        ),
+    }
+
+
+def test_every_objective_is_in_the_table():
+    assert set(OBJECTIVES) == set(TABLE)
+
+
+@pytest.mark.slow
+def test_an_objective_is_its_row_of_the_table():
+    x, batch = random_arrays()
+    key, found = jax.random.key(5), {}
+    for name, (ranking, margin, negatives, corruption, corrupted_ce, alignment) in TABLE.items():
+        objective = objective_of(tiny_config(name))
+        # With fewer than 8 candidates in a row, the 8 hardest are all of them.
+        assert objective.top_k == (None if negatives == "all" else 8)
+        objective = objective._replace(top_k=objective.top_k and 1)
+        loss, _ = objective_loss(objective, FakeModel(), jnp.float32(1), batch, None, key)
+        row = Objective(
+            row_weight=0.3 * ranking,
+            base_margin=0.05,
+            adaptive_margin=margin != "fixed",
+            top_k=None if negatives == "all" else 1,
+            corruption_rate=0.3,
+            protect_gold=corruption != "unprotected",
+            corruption_weight=0.75 * corrupted_ce,
+            alignment_weight=0.2 * alignment,
+        )
+        expected = reference_terms(x, row, key)
+        total = expected["supervised"] + row.row_weight * expected["ranking"]
+        total += expected["stability"] if corruption else 0.0
+        np.testing.assert_allclose(loss, total, rtol=1e-5, err_msg=name)
+        found[name] = total
+    assert min(np.diff(sorted(found.values()))) > 1e-4, "or two objectives could be mixed up"
+
+
+PAPER = Objective(0.3, 0.05, True, 8, 0.30, True, 0.75, 0.2)
+
+
+def test_the_defaults_are_the_papers():
+    assert objective_of(tiny_config()) == PAPER
+
+
+def test_terms_of_weight_zero_are_not_computed():
+    _, batch = random_arrays()
+    for changes, names in (
+        ({}, {"loss", "supervised", "ranking", "stability"}),
+        ({"row_weight": 0.0}, {"loss", "supervised", "stability"}),
+        ({"corruption_weight": 0.0}, {"loss", "supervised", "ranking", "stability"}),
+        ({"alignment_weight": 0.0}, {"loss", "supervised", "ranking", "stability"}),
+        (
+            {"corruption_weight": 0.0, "alignment_weight": 0.0},
+            {"loss", "supervised", "ranking"},
+        ),
+    ):
+        model = FakeModel()
+        loss = partial(objective_loss, PAPER._replace(**changes), model)
+        _, terms = jax.eval_shape(loss, jnp.float32(1), batch, None, jax.random.key(0))
+        assert terms.keys() == names
+        assert len(model.calls) == 1 + ("stability" in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protect", [True, False])
+def test_every_number_reaches_its_term(protect):
+    x, batch = random_arrays()
+    objective = Objective(0.7, 0.4, True, 2, 0.6, protect, 0.35, 1.5)
+    key = jax.random.key(6)
+    loss, terms = objective_loss(objective, FakeModel(), jnp.float32(0.8), batch, None, key)
+    expected = reference_terms(x, objective, key, weight=0.8)
+    expected["loss"] = expected["supervised"] + 0.7 * expected["ranking"] + expected["stability"]
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
+    assert loss == terms["loss"]
+
+
+def test_the_two_passes_share_dropout_or_have_none():
+    _, batch = random_arrays()
+    for key in (None, jax.random.key(1)):
+        model = FakeModel()
+        objective_loss(PAPER, model, jnp.float32(1), batch, key, jax.random.key(2))
+        (clean, *how), (corrupted, *same) = model.calls
+        assert (clean, corrupted) == (None, "score_pairs")
+        assert how == same == [key is None, None if key is None else {"dropout": key}]
+
+
+@pytest.mark.slow
+def test_the_loss_is_that_of_the_dialogues_of_all_devices():
+    # Gold pairs, candidates and utterances lie on some of the devices only.
+    _, batch = random_arrays((5, 4, 0, 0, 3, 1, 5, 5))
+    batch = batch._replace(pair_labels=batch.pair_labels.at[2:6].set(0))
+    loss = partial(objective_loss, PAPER._replace(top_k=2), FakeModel())
+    key = jax.random.key(2)
+    _, wanted = loss(jnp.float32(1), batch, None, key)
+    sharded = jax.shard_map(
+        lambda batch: loss(jnp.float32(1), batch, None, key, "data")[1],
+        mesh=jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)),
+        in_specs=P("data"),
+        out_specs=P(),
+    )
+    terms = jax.jit(sharded)(batch)
+    assert terms.keys() == wanted.keys() >= {"ranking", "stability"}
+    for name, value in wanted.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
+
+
+# With the model.
+
+
 @pytest.fixture(scope="module")
 def setup():
     splits, tables = synthetic.generate_corpus(3, sizes={"train": 16})
@@ -46,101 +226,6 @@ def setup():
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     params = jax.tree.map(lambda x: 1.5 * x, params)
     return model, params, batch
-
-
-def as_reference(model, params, batch, key, rate, protect=True):
-    """Outputs of the model, clean and corrupted, and the labels, as tests/reference.py has them."""
-    clean = model.apply({"params": params}, batch)
-    protected = gold_utterances(jnp.asarray(batch.pair_labels)) & protect
-    corrupted = corrupt_context(key, clean.utterances, protected, rate=rate)
-    logits = {
-        "emotion": clean.emotion_logits,
-        "cause": clean.cause_logits,
-        "pair": clean.pair_logits,
-        "corrupted": model.apply({"params": params}, corrupted, batch, method="score_pairs"),
-    }
-    return {name: np.asarray(x, np.float64) for name, x in logits.items()} | {
-        "emotion_labels": batch.emotion_labels,
-        "cause_labels": batch.cause_labels,
-        "labels": batch.pair_labels.astype(int),
-        "utterances": batch.utterance_mask,
-        "candidates": batch.candidate_mask,
-    }
-
-
-def test_every_objective_is_in_the_table():
-    assert set(OBJECTIVES) == set(TABLE)
-
-
-@pytest.mark.parametrize("name", TABLE)
-@pytest.mark.slow
-def test_an_objective_is_its_row_of_the_table(setup, name):
-    ranking, margin, negatives, corruption, corrupted_ce, alignment = TABLE[name]
-    model, params, batch = setup
-    objective = objective_of(tiny_config(name))
-    key = jax.random.key(5)
-    loss, _ = jax.jit(partial(objective_loss, objective, model))(params, batch, None, key)
-    reference = as_reference(model, params, batch, key, 0.30, corruption != "unprotected")
-    expected = reference_supervised(reference)
-    if ranking:
-        top_k = 8 if negatives == "top-k" else None
-        triples = reference_triples(reference, top_k, 0.05, margin == "adaptive")
-        expected += 0.3 * reference_cdmr(reference, triples)
-    if corruption:
-        expected += reference_ccps(
-            reference, reference["pair"], 0.75 * corrupted_ce, 0.2 * alignment
-        )
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-
-
-PAPER = Objective(0.3, 0.05, True, 8, 0.30, True, 0.75, 0.2)
-
-
-def test_the_defaults_are_the_papers():
-    assert objective_of(tiny_config()) == PAPER
-
-
-@pytest.mark.slow
-def test_every_setting_reaches_its_loss(setup):
-    """With no number at the paper's value, the terms are still those of the reference."""
-    model, params, batch = setup
-    # Confidences near 1 would be equal in float32, though not in the reference's float64.
-    params = jax.tree.map(lambda x: x / 1.5, params)
-    objective = Objective(0.7, 0.4, True, 2, 0.6, True, 0.35, 1.5)
-    key = jax.random.key(6)
-    loss, terms = jax.jit(partial(objective_loss, objective, model))(params, batch, None, key)
-    reference = as_reference(model, params, batch, key, rate=0.6)
-    supervised = reference_supervised(reference)
-    ranking = reference_cdmr(reference, reference_triples(reference, 2, 0.4, True))
-    stability = reference_ccps(reference, reference["pair"], 0.35, 1.5)
-    expected = {
-        "supervised": supervised,
-        "ranking": ranking,
-        "stability": stability,
-        "loss": supervised + 0.7 * ranking + stability,
-    }
-    assert terms.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
-    assert loss == terms["loss"]
-
-
-@pytest.mark.slow
-def test_terms_of_weight_zero_are_not_computed(setup):
-    model, params, batch = setup
-    for changes, names in (
-        ({}, {"loss", "supervised", "ranking", "stability"}),
-        ({"row_weight": 0.0}, {"loss", "supervised", "stability"}),
-        ({"corruption_weight": 0.0}, {"loss", "supervised", "ranking", "stability"}),
-        ({"alignment_weight": 0.0}, {"loss", "supervised", "ranking", "stability"}),
-        (
-            {"corruption_weight": 0.0, "alignment_weight": 0.0},
-            {"loss", "supervised", "ranking"},
-        ),
-    ):
-        loss = partial(objective_loss, PAPER._replace(**changes), model)
-        _, terms = jax.eval_shape(loss, params, batch, None, jax.random.key(0))
-        assert terms.keys() == names
 
 
 @pytest.mark.slow

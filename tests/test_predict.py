@@ -84,3 +84,9 @@ def test_no_conversations_have_no_pairs(finished, tmp_path):
     source.write_text("[]")
     assert predict_file(finished, source, target, clips=tmp_path) == Summary()
     assert json.loads(target.read_text()) == []
+
+
+@pytest.mark.parametrize("given", [{"conversation": []}, None, "pairs.json", iter([])])
+def test_what_is_no_list_of_conversations_is_refused(given):
+    with pytest.raises(InputError, match="must be a list of conversations, not of type"):
+        Predictor(None, 0.5)(given)

@@ -38,14 +38,18 @@ def _compare(first: str, second: str) -> None:
         raise InputError(f"{second}: no seed in common with {first}")
     print("seeds", *seeds)
     names = (first, second, "difference", "low", "high")
-    print(f"{'test, in points':16s}", *(f"{name[-12:]:>12s}" for name in names))
+    widths = [max(12, len(name)) for name in names]
+    print(f"{'test, in points':16s}", *map(str.rjust, names, widths))
     for metric in METRICS:
         delta = paired_delta(system, objective, other, base, metric, seeds)
         means = (
             experiment.values(name, metric, seeds).mean()
             for experiment, name in ((other, base), (system, objective))
         )
-        numbers = (f"{100 * value:12.2f}" for value in (*means, *delta[:3]))
+        numbers = (
+            f"{100 * value:{width}.2f}"
+            for value, width in zip((*means, *delta[:3]), widths, strict=True)
+        )
         _, caveats = interval_text(delta)
         print(f"{metric:16s}", *numbers, "", caveats)
 

@@ -1,6 +1,5 @@
 """The cells of a grid as Ray tasks, each a process on the node that the task gets."""
 
-import ctypes
 import signal
 import socket
 import subprocess
@@ -95,19 +94,12 @@ def _run(arguments: list[str], log: str, folder: str) -> int:
             )
     with open(log, "ab") as file:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder, stdout=file, stderr=file, preexec_fn=_end_with_parent,
-        )  # fmt: skip
+            [sys.executable, *arguments], cwd=folder, stdout=file, stderr=file
+        )
     try:
         while process.poll() is None:
             time.sleep(0.1)  # to cancel the task would not end a blocking wait
         return process.returncode
-    finally:  # the task was cancelled
+    finally:  # the task was cancelled; where the worker is killed, Ray kills its processes too
         process.kill()
         process.wait()
-
-
-def _end_with_parent() -> None:
-    """Makes the kernel kill this process when its parent is killed, or a retry finds it alive."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

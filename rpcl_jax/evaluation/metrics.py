@@ -134,7 +134,7 @@ def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     p = p.astype(np.float64)
     # Rounding may make a confidence slightly larger than 1.
     place = np.minimum((p * 10).astype(int), 9)
-    count, total, gold = (np.bincount(place, w, minlength=10) for w in (None, p, y))
+    count, total, gold = (np.bincount(place, w) for w in (None, p, y))
     held = count > 0
     confidence, fraction = total[held] / count[held], gold[held] / count[held]
     return Reliability(

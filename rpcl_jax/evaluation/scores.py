@@ -57,13 +57,20 @@ def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogu
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
+        lengths = arrays["lengths"]
+        numbers = {
+            **dict.fromkeys(("ids", "lengths"), len(lengths)),
+            **dict.fromkeys(("pair_confidence", "candidate_mask"), (lengths**2).sum()),
+            **dict.fromkeys(("emotion_probabilities", "cause_confidence"), lengths.sum()),
+        }
+        if any(len(arrays[name]) != number for name, number in numbers.items()):
+            raise ValueError("its arrays do not match")
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: not found; --mode=evaluate of a finished run writes it"
         ) from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a scores file; --mode=evaluate writes it again") from error
-    lengths = arrays["lengths"]
     if arrays["ids"].tolist() != [dialogue.id for dialogue in dialogues] or any(
         n > len(dialogue.utterances) for n, dialogue in zip(lengths, dialogues, strict=True)
     ):

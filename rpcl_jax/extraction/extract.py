@@ -35,7 +35,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import ClipError, Stretch
 from rpcl_jax.extraction.extractors import Extractor
 from rpcl_jax.extraction.finding import check_any_found, find_clip, index_clips
-from rpcl_jax.files import locked, write_json, written_whole
+from rpcl_jax.files import locked, read_json, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many
 AHEAD = 2  # number of chunks that are decoded while another is embedded
@@ -186,7 +186,7 @@ def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> I
 
 
 def _check_header(path: Path, header: dict[str, Any]) -> None:
-    there = json.loads(path.read_text(encoding="utf-8"))
+    there = read_json(path)
     for key, value in header.items():
         # The model's path may differ between machines; its revision identifies it.
         if key != "model" and there.get(key) != value:

@@ -126,7 +126,7 @@ def said(
     """
     if mended is None:
         return str(field(item, key, kind, where))
-    if isinstance(item, Mapping) and _is_blank(item.get(key)):
+    if isinstance(item, Mapping) and is_blank(item.get(key)):
         return ""
     value = field(item, key, (str, int, float), where)
     if not isinstance(value, kind):
@@ -140,8 +140,8 @@ def said(
     return str(value)
 
 
-def _is_blank(value: Any) -> bool:
-    """Whether there is nothing; pandas writes NaN for it."""
+def is_blank(value: Any) -> bool:
+    """Returns whether a value is none, or no more than spaces; pandas writes NaN for none."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 

@@ -16,7 +16,7 @@ _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
-_NAME = re.compile(r"([^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
+_NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
 _MOST_WORDS = 4  # of a name
 # What may come before a name: a dash, "[00:01:05]", "00:01:05.2" or "12/31/20, 9:41 PM -".
 _DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")

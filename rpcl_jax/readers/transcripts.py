@@ -104,11 +104,8 @@ def parse(
     """
     reading = Reading(place, mended)
     if conversations.is_ours(item):
-        dialogue = conversations.parse_conversation(item, place, labelled, reading, "1")
-    else:
-        optional = None if labelled else False
-        dialogue = semeval.parse_conversation(item, place, optional, reading, "1")
-    return dialogue
+        return conversations.parse_conversation(item, place, labelled, reading, "1")
+    return semeval.parse_conversation(item, place, None if labelled else False, reading, "1")
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
@@ -256,14 +253,12 @@ def _json_conversations(
             turns.append(item)
         elif isinstance(item, dict) and isinstance(item.get("segments"), list):
             segments = item["segments"]
-            if not (segments and all(isinstance(segment, dict) for segment in segments)):
-                yield (
-                    place,
-                    InputError(f"{place}: its 'segments' are not those of Whisper; check it"),
-                )
-            else:
+            if segments and all(isinstance(segment, dict) for segment in segments):
                 own = name if number == 1 else f"{name}-{number}"
                 yield from ((place, found) for _, found in group_turns(segments, own, place))
+            else:
+                error = f"{place}: its 'segments' are not those of Whisper; check the file"
+                yield place, InputError(error)
         else:
             yield place, item
     yield from group_turns(turns, name, str(path))
@@ -395,7 +390,7 @@ def _checked(
         item = _writable(item, place, mended)
         if item.get(key) is None:
             item = {key: default, **{k: v for k, v in item.items() if k != key}}
-            mended["conversations without id (numbered)"] += 1
+            mended["conversations without id (named after their file)"] += 1
         parse(item, place, mended)
     except InputError as error:
         return error

@@ -12,7 +12,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import clip_name
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import seconds
+from rpcl_jax.readers.objects import is_blank, seconds
 from rpcl_jax.readers.spoken import recording
 
 # What a field is called in lower case, without spaces, hyphens and underscores.
@@ -137,7 +137,7 @@ def group_turns(
     for turn in turns:
         row = {field: turn[key] for field, key in _columns(turn).items()}
         row["more"] = [cell for cell in turn.get(None, ()) if cell]  # type: ignore[call-overload]
-        if str(row.get("conversation") or "").strip():
+        if not is_blank(row.get("conversation")):
             current = str(row["conversation"])
         groups.setdefault(current, []).append(row)
     for conversation, rows in groups.items():

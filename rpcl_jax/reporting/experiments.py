@@ -1,7 +1,6 @@
 """Finished runs, grouped into experiments, as tables, figures and reports read them."""
 
 import csv
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from rpcl_jax.evaluation.bootstrap import (
     resampled_f1,
 )
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
-from rpcl_jax.files import read_json
+from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import SYNTHETIC, load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.config import read_config
@@ -220,15 +219,16 @@ def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each.
 
     Raises:
-      InputError: the run's log is missing.
+      InputError: the run's log is missing or damaged.
     """
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: not found; the training curves are read from it")
     losses: list[float] = []
     means, scores = [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        values = parse_object(line, f"{path}:{number}", {"step": int})
         if "train/loss" in values:
             losses.append(values["train/loss"])
         elif "dev/pair_f1" in values:
@@ -286,7 +286,7 @@ def _run_folders(path: Path) -> list[Path]:
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
             "tools/run_grid.py writes"
         )
-    with table.open(newline="", encoding="utf-8") as file:
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
     if not rows or "run" not in rows[0]:
         raise InputError(f"{table}: lists no runs; is it the results.csv of tools/run_grid.py?")

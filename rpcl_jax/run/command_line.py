@@ -208,7 +208,7 @@ def require_config(config: flags.FlagHolder) -> None:
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """Turns bad input and file errors into a line for each fault and exit status 1.
 
-    Ctrl-C and a full disk also end in one line, which says how to continue.
+    Ctrl-C, a full disk and too little memory also end in one line, which says how to continue.
 
     Args:
       name: of the command; the line begins with it.
@@ -217,7 +217,9 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if not (_interrupts or isinstance(error, KeyboardInterrupt | InputError | OSError)):
+        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error)
+        known = memory or isinstance(error, KeyboardInterrupt | InputError | OSError)
+        if not (_interrupts or known):
             raise
         if _interrupts or isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
@@ -229,6 +231,10 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
         if unless or (isinstance(error, OSError) and not error.filename and not full):
             raise
         advice = "; free some space and run the same command again to continue" if full else ""
+        if memory:
+            what, *_ = str(error).splitlines() or [""]
+            error = InputError(f"out of memory: {what}")
+            advice = "; use more devices, or a smaller config.batch_size or model"
         _complain(name, error, advice)
         sys.exit(1)
 

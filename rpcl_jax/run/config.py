@@ -17,7 +17,7 @@ from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
-from rpcl_jax.readers.corpus import FORMATS, SYNTHETIC, named_emotions
+from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 
 _CHOICES = {
@@ -30,21 +30,28 @@ _CHOICES = {
     "text.dtype": ("auto", "float32", "bfloat16"),
     "optimizer.schedule": ("constant", "linear"),
 }
-_AT_LEAST_1 = (
-    *("epochs", "batch_size", "data.max_utterances"),
-    *("data.sizes.train", "data.sizes.dev", "data.sizes.test", "text.row_length"),
-    *("model.width", "model.heads", "model.scorer_layers", "diagnostics.top_k"),
-)
 _FRACTIONS = (
     *("text.dropout", "text.attention_dropout", "model.dropout"),
     *("rpcl.corruption_rate", "optimizer.warmup"),
 )
-_LIMITS = {  # lowest and highest value
-    **{field: (1, math.inf) for field in _AT_LEAST_1},
-    "seed": (0, 2**32 - 1),
-    "data.seed": (0, 2**32 - 1),
-    "text.max_tokens": (3, math.inf),  # a word piece between the special tokens
-    "model.pair_width": (4, math.inf),  # the scorer's product has a quarter of it
+# Lowest and highest value of every integer. The highest are far above any real run; beyond them,
+# memory or 32-bit counters run out.
+_LIMITS = {
+    **{field: (0, 2**32 - 1) for field in ("seed", "data.seed")},
+    **{field: (0, 2**20) for field in ("patience", "rpcl.top_k")},
+    **{field: (1, 2**20) for field in ("epochs", "data.max_utterances", "diagnostics.top_k")},
+    **{f"data.sizes.{split}": (1, 2**20) for split in SPLITS},
+    "batch_size": (1, 2**16),
+    "devices": (0, 2**16),
+    "text.max_tokens": (3, 2**17),  # a word piece between the special tokens
+    "text.row_length": (1, 2**17),
+    **{f"text.encoder.{size}": (0, 2**16) for size in ("hidden_size", "intermediate_size")},
+    **{f"text.encoder.num_{parts}": (0, 2**10) for parts in ("layers", "heads")},
+    "model.width": (1, 2**16),
+    "model.heads": (1, 2**10),
+    "model.fusion_layers": (0, 2**10),
+    "model.scorer_layers": (1, 2**10),
+    "model.pair_width": (4, 2**16),  # the scorer's product has a quarter of it
 }
 
 
@@ -127,16 +134,15 @@ def _check_field(field: str, value: Any, default: Any) -> None:
         )
     if isinstance(value, bool | str):
         return
-    low, high = _LIMITS.get(field, (0, math.inf))
-    if field in _FRACTIONS:
+    if field in _LIMITS:
+        low, high = _LIMITS[field]
+        allowed, wanted = low <= value <= high, f"from {low} to {high}"
+    elif field in _FRACTIONS:
         allowed, wanted = 0 <= value < 1, "at least 0 and less than 1"
     elif field == "optimizer.clip_norm":  # 0 would undo every gradient
         allowed, wanted = 0 < value < math.inf, "more than 0"
-    elif high < math.inf:
-        allowed, wanted = low <= value <= high, f"from {low} to {high}"
     else:
-        finite = " and finite" if isinstance(default, float) else ""
-        allowed, wanted = low <= value < math.inf, f"at least {low}{finite}"
+        allowed, wanted = 0 <= value < math.inf, "at least 0 and finite"
     if not allowed:
         raise InputError(f"config.{field}: is {value}; it must be {wanted}")
 

@@ -150,7 +150,7 @@ class Training:
     process: Process
     log: Path  # there once the process runs
     line: tqdm | None = None
-    epochs_shown: int = 0
+    shown: int = 0  # messages of progress
 
     def messages(self) -> list[str]:
         """Returns the lines of the log, without those that name the result files."""
@@ -160,7 +160,7 @@ class Training:
         return [line for line in lines if not line.startswith("results: ")]
 
     def show(self) -> None:
-        """Updates the line; without a terminal, prints each new epoch."""
+        """Updates the line; without a terminal, prints each new epoch and compilation."""
         if self.line is None:
             if not self.log.exists():
                 return
@@ -170,12 +170,12 @@ class Training:
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
-        epochs = [line for line in self.messages() if line.startswith("epoch")]
-        for message in epochs[self.epochs_shown :]:
+        progress = [m for m in self.messages() if m.startswith(("epoch", "compiling"))]
+        for message in progress[self.shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
             if self.line.disable:
                 print(f"{self.cell.name}: {message}", file=sys.stderr, flush=True)
-        self.epochs_shown = len(epochs)
+        self.shown = len(progress)
         self.line.refresh()
 
     def close(self) -> None:

@@ -205,8 +205,9 @@ def load_trained_encoder(
 
 def absolute_name(config: ConfigDict) -> str:
     """Returns the pretrained encoder's folder, findable from any other, or its hub name."""
-    folder = Path(config.text.pretrained).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else config.text.pretrained
+    name = config.text.pretrained
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name and folder.is_dir() else name
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:

@@ -1,5 +1,7 @@
 """Checkpoints of a run's last and best epoch, which survive a kill at any time."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,24 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from rpcl_jax.errors import file_errors
+from rpcl_jax.errors import InputError, file_errors
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turns the many exceptions that a damaged checkpoint causes in Orbax into an InputError."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        raise InputError(
+            f"{folder}: a checkpoint cannot be read ({type(error).__name__}: {reason}); was the "
+            "folder copied in part? Copy it again or train the run again"
+        ) from error
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
@@ -22,24 +41,26 @@ class Checkpoints:
 
     Orbax writes to a temporary folder and renames it, so every visible checkpoint is complete.
     Saving is synchronous, because the training step donates the state that a background copy would
-    still be reading.
+    still be reading. Reading a damaged checkpoint raises InputError.
     """
 
     def __init__(self, workdir: Path):
-        self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "progress": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_rank,
-                preservation_policy=AnyPreservationPolicy(
-                    [LatestN(1), BestN(get_metric_fn=_rank, n=1)]
+        self._folder = (workdir / "checkpoints").absolute()
+        with _reading(self._folder):
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "progress": ocp.JsonCheckpointHandler(),
+                },
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=_rank,
+                    preservation_policy=AnyPreservationPolicy(
+                        [LatestN(1), BestN(get_metric_fn=_rank, n=1)]
+                    ),
+                    enable_async_checkpointing=False,
                 ),
-                enable_async_checkpointing=False,
-            ),
-        )
+            )
 
     def last(self) -> int | None:
         """Returns the epoch of the newest checkpoint, or None if there is none."""
@@ -57,7 +78,7 @@ class Checkpoints:
         Raises:
           OSError: the checkpoint cannot be written, for example because the disk is full.
         """
-        with file_errors(self._manager.directory):
+        with file_errors(self._folder):
             self._manager.save(
                 epoch,
                 args=ocp.args.Composite(
@@ -70,13 +91,15 @@ class Checkpoints:
     def progress(self, epoch: int) -> dict:
         """Returns the `progress` that was passed to `save`."""
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._manager.restore(epoch, args=args)["progress"]
+        with _reading(self._folder):
+            return self._manager.restore(epoch, args=args)["progress"]
 
     def restore(self, epoch: int, like: Any) -> Any:
         """Returns an epoch's state with the structure, shapes and shardings of `like`."""
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        return self._manager.restore(epoch, args=args)["state"]
+        with _reading(self._folder):
+            return self._manager.restore(epoch, args=args)["state"]
 
     def restore_state(self, epoch: int, mesh: Mesh) -> dict:
         """Returns an epoch's state as nested dicts of arrays, on every device of `mesh`.
@@ -84,8 +107,9 @@ class Checkpoints:
         Orbax would restore the sharding that was saved, which other devices do not have.
         """
         sharding = NamedSharding(mesh, P())
+        with _reading(self._folder):
+            saved = self._manager.item_metadata(epoch)["state"].tree
         target = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
-            self._manager.item_metadata(epoch)["state"].tree,
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), saved
         )
         return self.restore(epoch, target)

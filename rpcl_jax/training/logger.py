@@ -14,7 +14,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from rpcl_jax.batching.pipeline import Batches
-from rpcl_jax.files import written_whole
+from rpcl_jax.files import parse_object, written_whole
 
 
 class RunLogger:
@@ -46,11 +46,11 @@ class RunLogger:
         path = workdir / "metrics.jsonl"
         kept = [
             line
-            for line in (path.read_text(encoding="utf-8").splitlines() if path.exists() else [])
+            for line in (path.read_bytes().splitlines() if path.exists() else [])
             if _step_of(line) <= step
         ]
         with written_whole(path) as file:
-            file.writelines(f"{line}\n".encode() for line in kept)
+            file.writelines(line + b"\n" for line in kept)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.
         self._events = EventsWriter(str(workdir / "events"))
@@ -143,9 +143,9 @@ class SilentLogger:
         """See `RunLogger`."""
 
 
-def _step_of(line: str) -> float:
-    """Returns the step of a line of metrics.jsonl, or infinity if the line is truncated."""
+def _step_of(line: bytes) -> float:
+    """Returns the step of a line of metrics.jsonl, or infinity if the line is damaged."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return parse_object(line.decode(), "metrics.jsonl", {"step": int})["step"]
+    except ValueError:  # InputError or UnicodeDecodeError
         return float("inf")

@@ -62,6 +62,7 @@ def test_confidence_diagnostics_are_those_of_a_loop_over_triples(seed, top_k):
         rel=1e-12,
     )
     assert json.loads(json.dumps(result)) == result
+    assert type(result["triples_hard"]) is type(result["triples_all"]) is int
 
 
 def test_confidence_diagnostics_by_hand():
@@ -95,6 +96,20 @@ def test_precision_recall_curve_is_scikit_learns_scaled_by_what_is_missed(seed):
     # scikit-learn ascends in confidence and ends with a point of its own, (0, 1).
     assert precision == pytest.approx(expected[0][-2::-1])
     assert recall == pytest.approx(expected[1][-2::-1] * sum(labels) / gold)
+
+
+@pytest.mark.parametrize(
+    ("gold", "recall"), [((), [0, 0, 0]), (((1, 0),), [0, 1, 1]), (((0, 1),), [0, 0, 0])]
+)
+def test_recall_of_no_gold_pair_or_one(gold, recall):
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], gold),
+        np.array([[0.2, 0.0], [0.5, 0.75]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.zeros(2),
+    )
+    assert precision_recall_curve([scored])[0].tolist() == recall
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -139,6 +154,22 @@ def test_reliability_by_hand():
     assert result.ece == pytest.approx(0.5 / 3)
     assert result.brier == pytest.approx(0.25 / 3)
     assert result.candidates.tolist() == [1, 1, 1]
+
+
+def test_confidences_in_float32_are_not_rounded_again():
+    p = np.array([[0.65, 0.0], [0.7, 0.1]], np.float32)
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ()),
+        p,
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.zeros(2),
+    )
+    result = reliability([scored])
+    assert float(p[1, 0]) < 0.7  # so that it is in the bin below
+    assert result.candidates.tolist() == [1, 2]
+    confidences = [float(c) for c in (p[0, 0], p[1, 0], p[1, 1])]
+    assert result.brier == pytest.approx(sum(c**2 for c in confidences) / 3, rel=1e-12)
 
 
 def test_a_confidence_of_one_shares_the_last_interval():

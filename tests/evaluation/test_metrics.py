@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_scores import dialogue_of
 from sklearn import metrics as sklearn_metrics
 
 from rpcl_jax.data.dialogue import NEUTRAL
@@ -11,9 +12,11 @@ from rpcl_jax.evaluation.metrics import (
     PREDICT_NOTHING,
     average_precision,
     best_threshold,
+    pair_counts,
     precision_recall_f1,
     weighted_f1,
 )
+from rpcl_jax.evaluation.scores import ScoredDialogue
 
 # Few distinct values, so that ties are common; most of them differ between float32 and float64.
 confidence_lists = st.lists(
@@ -36,6 +39,22 @@ def test_precision_recall_f1_is_that_of_sklearn(cells):
         gold, predicted, average="binary", zero_division=0
     )
     assert ours == pytest.approx(theirs[:3])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "counts"),
+    [(0.8, (2, 2, 4)), (0.3, (2, 3, 4)), (0.85, (1, 1, 4)), (2.0, (0, 0, 4))],
+)
+def test_pair_counts_by_hand(threshold, counts):
+    scored = ScoredDialogue(
+        # (0, 1) is no candidate, (2, 0) is cut.
+        dialogue_of(["joy"] * 3, ((0, 0), (1, 0), (0, 1), (2, 0))),
+        np.array([[0.9, 1.0], [0.8, 0.3]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, 7)),
+        np.ones(2),
+    )
+    assert pair_counts(scored, threshold) == counts
 
 
 @given(confidence_lists, missed_pairs)

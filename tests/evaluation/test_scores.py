@@ -41,3 +41,26 @@ def test_scores_of_something_else_are_refused(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(InputError, match="not a scores file"):
         load_scores(path, dialogues)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ids", "lengths", "pair_confidence", "candidate_mask"),
+        *("emotion_probabilities", "cause_confidence"),
+    ],
+)
+def test_damaged_scores_are_refused(tmp_path, name):
+    rng = np.random.default_rng(0)
+    scored = [random_scored(rng, f"d{n}", n, n) for n in (3, 5)]
+    path = tmp_path / "test.npz"
+    save_scores(path, scored)
+    whole = dict(np.load(path))
+    for damaged in (
+        {k: v for k, v in whole.items() if k != name},
+        whole | {name: whole[name][:-1]},
+        whole | {name: np.array(3)},
+    ):
+        np.savez(path, **damaged)
+        with pytest.raises(InputError, match="not a scores file"):
+            load_scores(path, [s.dialogue for s in scored])

@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax.batching.packing import pack_dialogues
 from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import Features
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.models.fusion import (
-    FURTHEST,
-    FeatureProjection,
-    pack_utterances,
-    pool_utterances,
-    unpack_pairs,
-)
 from rpcl_jax.run.config import build_model
 from rpcl_jax.run.text_vectors import load_text_encoder
 
@@ -122,35 +114,6 @@ def test_a_dropped_modality_has_no_weights(corpus, modalities):
     assert (batch.audio is None) == ("a" not in modalities)
 
 
-def test_features_are_standardised_and_absent_ones_are_a_vector_of_their_own():
-    values = np.random.default_rng(0).normal(50, 3, size=(2, 4, 5)).astype(np.float32)
-    present = np.array([[True] * 4, [True, False, True, False]])
-    module = FeatureProjection(16)
-    params = module.init(jax.random.key(0), Features(values, present))["params"]
-    assert (params["absent"] == 0).all()
-    params = params | {"absent": jnp.linspace(-1, 1, 16)}
-    mean, scale = values.mean((0, 1)), values.std((0, 1))
-    apply = lambda p, v: module.apply({"params": p}, Features(v, present))  # noqa: E731
-    standardised = apply(params | {"mean": mean, "scale": scale}, values)
-    np.testing.assert_allclose(standardised, apply(params, (values - mean) / scale), atol=1e-5)
-    np.testing.assert_array_equal(standardised[~present], [params["absent"]] * 2)
-    assert not np.isclose(standardised[present], params["absent"]).all(-1).any()
-    # The statistics are never learned; the absent vector is.
-    gradient = jax.grad(lambda p: (apply(p, values) ** 2).sum())(params)
-    assert (gradient["mean"] == 0).all()
-    assert (gradient["scale"] == 0).all()
-    assert (gradient["absent"] != 0).all()
-    # What is absent reaches neither value nor gradient, whatever the statistics make of it.
-    huge = params | {"mean": np.full(5, 1e20, np.float32), "scale": np.full(5, 1e-20, np.float32)}
-    gradient = jax.grad(lambda p: (apply(p, values) ** 2).sum())(huge)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    # An outlier counts as FURTHEST deviations.
-    outlier, capped = values.copy(), values.copy()
-    outlier[0, 0, 0], capped[0, 0, 0] = 1e9, (mean + FURTHEST * scale)[0]
-    standard = params | {"mean": mean, "scale": scale}
-    np.testing.assert_allclose(apply(standard, outlier), apply(standard, capped), atol=1e-5)
-
-
 def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params):
     model, params, batches = model_and_params
     _, batch = batches.make(np.arange(6))
@@ -169,18 +132,6 @@ def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params):
     assert np.abs(without - again).max() > 1e-3, "or there was no dropout"
 
 
-def test_pooling_is_the_mean_of_an_utterances_own_pieces():
-    hidden = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
-    ids = np.array([[0, 0, 3, 1], [3, 0, 3, 3]])
-    pooled = pool_utterances(jnp.asarray(hidden), jnp.asarray(ids), 3)
-    expected = [
-        (hidden[0, 0] + hidden[0, 1] + hidden[1, 1]) / 3,
-        hidden[0, 3],
-        np.zeros(3),
-    ]
-    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
-
-
 def test_bfloat16_text_stays_near_float32(model_and_params):
     model, params, batches = model_and_params
     _, batch = batches.make(np.arange(6))
@@ -191,23 +142,6 @@ def test_bfloat16_text_stays_near_float32(model_and_params):
     mask = batch.candidate_mask
     difference = pair_confidence(a.pair_logits)[mask] - pair_confidence(b.pair_logits)[mask]
     assert 0 < np.abs(difference).max() < 0.05
-
-
-def test_utterances_and_pairs_come_back_from_the_rows():
-    lengths, b, n = [3, 5, 2, 1], 5, 5
-    rows = pack_dialogues(lengths, b, 3, n)
-    x = np.random.default_rng(0).normal(size=(b, n, 2)).astype(np.float32)
-    mask = np.arange(n) < np.array([*lengths, 0])[:, None]
-    packed = pack_utterances(x, rows.slots)
-    assert packed.shape == (3, n, 2)
-    np.testing.assert_array_equal(
-        pack_utterances(packed, rows.places), np.where(mask[..., None], x, 0)
-    )
-    pairs = packed[:, :, None] - 2 * packed[:, None]
-    both = (mask[:, :, None] & mask[:, None, :])[..., None]
-    np.testing.assert_allclose(
-        unpack_pairs(pairs, rows.places), np.where(both, x[:, :, None] - 2 * x[:, None], 0)
-    )
 
 
 def test_a_row_is_shared_by_dialogues_that_do_not_see_each_other(model_and_params):

@@ -129,12 +129,14 @@ def plain(path, text):
 def test_names_and_words(tmp_path):
     text = (
         "Ann Lee:  Did you hear: it?\r\nDr. Bo-2 (host): They gave\r\nit to one\r\nelse: Cy\r\n"
-        "张三：你好\r\n[SPEAKER_00]: Hm.\r\n[00:01:05] Ann Lee: At 10:30 we left.\r\n"
+        "张三：你好\r\n3rd Customer: 10: no\r\n[SPEAKER_00]: Hm.\r\n"
+        "[00:01:05] Ann Lee: At 10:30 we left.\r\n"
         "00:01:06.5 Bo: See http://x.org\r\n12/31/20, 9:41 PM - Cy: Yes\r\n- Ann Lee: No\r\nBo:\r\n"
     )
     expected = [
         ("Ann Lee", "Did you hear: it?"), ("Dr. Bo-2 (host)", "They gave it to one"),
-        ("else", "Cy"), ("张三", "你好"), ("SPEAKER_00", "Hm."), ("Ann Lee", "At 10:30 we left."),
+        ("else", "Cy"), ("张三", "你好"), ("3rd Customer", "10: no"),
+        ("SPEAKER_00", "Hm."), ("Ann Lee", "At 10:30 we left."),
         ("Bo", "See http://x.org"), ("Cy", "Yes"), ("Ann Lee", "No"), ("Bo", ""),
     ]  # fmt: skip
     for name in ("chat.txt", "chat", "chat.log"):

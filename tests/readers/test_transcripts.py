@@ -71,10 +71,10 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
     assert place == ":1"
     assert item["utterances"][1] == {"text": "Hi", "avg_logprob": None, "huge": None}
     assert describe(mended) == (
-        "conversations without id (numbered): 1; empty utterances: 2; half characters (lone "
-        "surrogates): 1; numbers as id: 1; numbers as speaker: 1; numbers as text: 1; numbers that "
-        "are not finite (null): 3; unusable clips (left out): 2; utterances without speaker "
-        "('unknown'): 3"
+        "conversations without id (named after their file): 1; empty utterances: 2; half "
+        "characters (lone surrogates): 1; numbers as id: 1; numbers as speaker: 1; numbers as "
+        "text: 1; numbers that are not finite (null): 3; unusable clips (left out): 2; "
+        "utterances without speaker ('unknown'): 3"
     )
     dialogue = parse(item, place, Counter())
     assert dialogue.id == "own-1"
@@ -100,7 +100,7 @@ def test_semeval_is_mended_too(tmp_path):
         tmp_path / "x.json", json.dumps([{"conversation": turns}, {"conversation": turns}])
     )
     assert first == (": conversation number 1", {"conversation_ID": "x-1", "conversation": turns})
-    assert mended["conversations without id (numbered)"] == 2
+    assert mended["conversations without id (named after their file)"] == 2
     assert mended["utterances without speaker ('unknown')"] == 2
     dialogues = [parse(item, place, Counter()) for place, item in (first, second)]
     assert [(u.id, u.speaker, u.text, u.clip) for u in dialogues[1].utterances] == [

@@ -160,6 +160,8 @@ def test_convokit(tmp_path):
     assert [(u.id, u.speaker, u.text) for u in dialogue.utterances] == [
         ("a", "s-a", "a!"), ("b", "s-b", "b!"), ("c", "s-c", "c!"),
     ]  # fmt: skip
+    nobody = texts(utterance("a", "a"), utterance("b", math.nan), utterance("c", " "))
+    assert nobody == ["abc"], "of the conversation before"
     old = {"id": "1", "root": "1", "user": "Ann", "text": "Oh", "reply_to": None}
     _, (only,) = read(tmp_path / "old.json", json.dumps([old]))
     assert [(u.id, u.speaker) for u in only.utterances] == [("1", "Ann")]

@@ -6,6 +6,7 @@ import pytest
 from fake_runs import OLD_CONFIG, write_grid, write_run
 from shared import tiny_config
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.reporting.experiments import (
     interval_text,
@@ -31,6 +32,30 @@ def test_curves_of_a_training(tmp_path):
     losses, scores = training_curves(run)
     assert losses == pytest.approx([2.5, 1.25, 2.5 / 3])
     assert scores == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("line", ["", "[]", "{}", '{"step": 1, "train/lo', "\xff"])
+def test_a_damaged_log_is_refused_with_the_line(tmp_path, line):
+    run = read_experiments([write_run(tmp_path / "run")])[0].runs["rpcl"][42]
+    path = tmp_path / "run/metrics.jsonl"
+    whole = path.read_text()
+    path.write_bytes((whole + line + "\n").encode("latin-1"))
+    with pytest.raises(InputError, match=r"metrics\.jsonl:13: .*Restore it or start anew"):
+        training_curves(run)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"threshold": 0.5}'])
+def test_a_damaged_result_is_refused(tmp_path, text):
+    folder = write_run(tmp_path / "run")
+    (folder / "result.json").write_text(text)
+    with pytest.raises(InputError, match=r"run/result\.json: .*Restore it or start anew"):
+        read_experiments([folder])
+
+
+def test_a_table_of_runs_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "results.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="lists no runs"):
+        read_experiments([tmp_path])
 
 
 def test_all_objectives_of_a_grid_are_one_experiment(tmp_path):

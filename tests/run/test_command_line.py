@@ -1,16 +1,15 @@
 """What ends a command in one line."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
 
+import jax
 import pytest
-import tokenizers
 from shared import ENVIRONMENT, ROOT, run_python
 
-from rpcl_jax.errors import Faults, InputError, file_errors
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.run.command_line import one_line
 
 # As a command sees it where PyTorch is not installed.
@@ -34,6 +33,20 @@ runpy.run_module("rpcl_jax.main", run_name="__main__")
             1,
             "me: No space left on device; free some space and run the same command again "
             "to continue",
+        ),
+        (
+            MemoryError("Unable to allocate 7 PiB"),
+            1,
+            "me: out of memory: Unable to allocate 7 PiB; use more devices, or a smaller "
+            "config.batch_size or model",
+        ),
+        (
+            jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBFC"
+            ),
+            1,
+            "me: out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.; use more "
+            "devices, or a smaller config.batch_size or model",
         ),
     ],
 )
@@ -73,17 +86,6 @@ def test_other_errors_are_ours():
     for error in (ValueError("bug"), OSError(errno.EINVAL, "Invalid argument")):
         with pytest.raises(type(error)), one_line("me"):
             raise error
-
-
-def test_failed_writes_of_libraries_are_file_errors(tmp_path):
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
-    with pytest.raises(OSError, match=os.strerror(errno.ENOENT)) as raised, file_errors("folder"):
-        tokenizer.save(str(tmp_path / "nosuch/tokenizer.json"))
-    assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, "folder")
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)), file_errors("folder"):
-        raise ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']")
-    with pytest.raises(ValueError, match="something else"), file_errors("folder"):
-        raise ValueError("something else")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from rpcl_jax.run.config import (
 )
 from rpcl_jax.run.workdir import check_owner
 
+FIELDS = flatten(base_config())
 # configs/base.py names no data, so that it is only what others start from.
 SHIPPED = sorted(path for path in ROOT.glob("configs/*.py") if path.name != "base.py")
 
@@ -117,6 +118,14 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_field(field, value):
     message = refusal(check_config, config)
     assert message.startswith(f"config.{field}: ")
     assert str(value) in message
+
+
+@pytest.mark.parametrize("field", [f for f, v in FIELDS.items() if type(v) is int])
+def test_a_number_beyond_any_real_run_is_refused(field):
+    """It would end in a MemoryError or an overflow, deep in a library."""
+    config = demo.get_config()
+    set_field(config, field, 10**12)
+    assert refusal(check_config, config).startswith(f"config.{field}: is {10**12}; it must be from")
 
 
 @pytest.mark.parametrize(
@@ -300,9 +309,9 @@ def test_a_config_that_cannot_be_read(tmp_path, change, part):
 
 
 def test_a_file_that_is_no_config(tmp_path):
-    for text in ("[]", "3", "{}"):
+    for text, part in (("[]", "not a JSON object"), ("3", "JSON object"), ("{}", "not a config")):
         (tmp_path / "config.json").write_text(text)
-        assert "not a config" in refusal(read_config, tmp_path / "config.json")
+        assert part in refusal(read_config, tmp_path / "config.json")
     (tmp_path / "config.json").write_bytes(b"{\xff")
     assert "not JSON" in refusal(read_config, tmp_path / "config.json")
 

@@ -16,9 +16,10 @@ from absl import flags
 from fake_runs import OLD_CONFIG
 from ml_collections import config_flags
 from shared import ENVIRONMENT, ROOT, run_python
+from tqdm import tqdm
 
 from rpcl_jax.files import write_json
-from rpcl_jax.run.grid import Grid, make_cells
+from rpcl_jax.run.grid import Cell, Grid, Training, make_cells
 
 TINY = [
     "--config=configs/demo.py",
@@ -110,6 +111,22 @@ def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arg
     assert refused.startswith(f"run_grid: {message}")
     assert refused.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_shows_that_it_compiles(tmp_path, capsys):
+    log = tmp_path / "a.log"
+    cell = Cell("base-t-seed1", None, [])
+    training = Training(cell, None, log, tqdm(bar_format="{desc}", disable=True))
+    for text, shown in (
+        ("compiling the training step …", True),
+        ("some note", False),
+        ("epoch 1/2  loss 1.0", True),
+        ("results: x", False),
+    ):
+        with log.open("a") as file:
+            file.write(f"{text}\n")
+        training.show()
+        assert capsys.readouterr().err == f"base-t-seed1: {text}\n" * shown
 
 
 def test_cells_are_what_their_flags_train(monkeypatch):

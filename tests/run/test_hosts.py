@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags
 
+from rpcl_jax.data.features import FeatureTable
+
 pytestmark = pytest.mark.slow
 FLAGS = [*tiny_flags(), "--config.epochs=2"]
 
@@ -114,13 +116,33 @@ def test_evaluation_and_prediction(runs, tmp_path):
     both("--mode=evaluate", f"--workdir={copy}")
     before, after = scores(runs / "two"), scores(copy)
     np.testing.assert_allclose(after["pair_confidence"], before["pair_confidence"], atol=1e-6)
+    texts = ["We won the cup!", "Oh my God, really?", "Yes!"]
+    turns = [{"id": f"u{t}", "speaker": "Ann", "text": text} for t, text in enumerate(texts)]
+    (tmp_path / "talks.json").write_text(json.dumps([{"id": "talk", "utterances": turns}]))
+    rows = {turn["id"]: row for row, turn in enumerate(turns)}
+    for modality, description in json.loads((copy / "model.json").read_text())[
+        "feature_tables"
+    ].items():
+        values = np.random.default_rng(0).normal(size=(3, description["dimension"]))
+        FeatureTable(values.astype(np.float32), rows, description).save(tmp_path / modality)
+    flags = ["--mode=predict", f"--workdir={copy}", f"--input={tmp_path / 'talks.json'}"]
+    flags.append(f"--features={tmp_path}")
+    (out, _), (silent, _) = both(*flags, f"--output={tmp_path / 'two.json'}")
+    assert "in 1 conversations" in out
+    assert "conversations" not in silent
+    run_main(*flags, f"--output={tmp_path / 'one.json'}")
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert [o.pop("pair_confidences") for o in one] == [
+        pytest.approx(o.pop("pair_confidences"), abs=1e-5) for o in two
+    ]
+    assert one == two
 
 
 def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_path):
     with two_processes(*FLAGS, f"--workdir={tmp_path / 'run'}") as processes:
-        for line in processes[0].stderr:
-            if line.startswith("epoch 1/2"):
-                break
+        while not (tmp_path / "run/checkpoints/1").exists():
+            assert processes[0].poll() is None
+            time.sleep(0.05)
         # The process that works is the child of the one that was started.
         child = subprocess.check_output(["pgrep", "-P", str(processes[1].pid)], text=True)
         os.kill(int(child), signal.SIGKILL)

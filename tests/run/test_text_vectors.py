@@ -21,6 +21,7 @@ from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.text_vectors import (
+    absolute_name,
     cached_vectors,
     encoder_digest,
     load_text_encoder,
@@ -184,3 +185,16 @@ def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
     (workdir / "result.json").unlink()
     with pytest.raises(InputError, match="not the encoder"):
         train_and_evaluate(config, workdir)
+
+
+def test_the_name_of_an_encoder_that_is_kept_with_a_run(tmp_path, monkeypatch):
+    config = tiny_config()
+    (tmp_path / "encoder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, kept in (
+        ("", ""),  # trained from scratch; not the current folder
+        ("someone/encoder", "someone/encoder"),  # of the hub
+        ("encoder", str(tmp_path / "encoder")),
+    ):
+        config.text.pretrained = name
+        assert absolute_name(config) == kept

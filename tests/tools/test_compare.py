@@ -17,12 +17,13 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     seeds, header, line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[:3]
     assert seeds == "seeds 2 3"
     assert header.split()[3:] == [
-        f"{one}:rpcl"[-12:],
-        f"{other}:rpcl"[-12:],
+        f"{one}:rpcl",
+        f"{other}:rpcl",
         "difference",
         "low",
         "high",
     ]
+    assert line.index(".") < header.index(str(other)), "each number is below its name"
     line = line.split()
     first, second = (read_experiments([grid])[0].runs["rpcl"] for grid in (one, other))
     differences = [

@@ -153,7 +153,10 @@ def test_conversations_without_labels_in_any_format(whole, corpus, tmp_path):
     tool = ["tools/extract_features.py", *options]
     done = run_python(*tool, f"--input={tmp_path / 'own.jsonl'}", f"--out={tmp_path / 'audio'}")
     assert f"{tmp_path / 'audio'}: 7 of 7 utterances" in done.stdout
-    assert "mended: conversations without id (numbered): 2; empty utterances: 6;" in done.stderr
+    assert (
+        "mended: conversations without id (named after their file): 2; empty utterances: 6;"
+        in done.stderr
+    )
     own, reference = (FeatureTable.load(path) for path in (tmp_path / "audio", whole[0]))
     names = [turn["id"] for turn in turns]
     np.testing.assert_array_equal(own.rows(names).values, reference.rows(names).values)

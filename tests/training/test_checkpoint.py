@@ -8,6 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.mesh import make_mesh, replicate
 
@@ -146,3 +147,27 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
         array.delete()
     restored = checkpoints.restore_state(1, make_mesh(1))
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(1))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
+    """As of a run that was copied in part; which of Orbax's files matter is Orbax's business."""
+    save(Checkpoints(tmp_path), 1, 0.5)
+    refused = []
+    for path in sorted(p for p in (tmp_path / "checkpoints/1").rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        try:
+            checkpoints = Checkpoints(tmp_path)
+            np.testing.assert_array_equal(
+                checkpoints.restore_state(1, make_mesh(1))["w"], state_of(1)["w"]
+            )
+            assert checkpoints.progress(1)["epoch"] == 1
+        except InputError as error:
+            refused.append((path.name, str(error)))
+        path.write_bytes(whole)
+    assert {"metadata", "_METADATA", "manifest.ocdbt"} <= {name for name, _ in refused}
+    for _, message in refused:
+        assert message.startswith(f"{tmp_path / 'checkpoints'}: a checkpoint cannot be read")
+        assert "\n" not in message
+    check_whole(Checkpoints(tmp_path), 1)

@@ -94,8 +94,8 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(tmp_path):
         log_epoch(logger, epoch)
     logger.close()
     first_epoch = lines(tmp_path)[: STEPS + 2]
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "train/lo')  # a kill cut it short
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{}\n[]\n\n{"step": "1"}\n\xff\n{"step": 1, "train/lo')  # a kill cut it short
 
     logger = start(tmp_path, epoch=1)
     assert lines(tmp_path) == first_epoch
