@@ -47,15 +47,16 @@ class Predictor:
     predictor = Predictor.from_workdir("runs/ecf_minilm/rpcl-t-seed42")
     for conversation in predictor(conversations):
         print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
-
-    Attributes:
-      max_utterances: longer conversations are scored in windows of this many utterances.
     """
 
     def __init__(self, run: TrainedRun, threshold: float):
         self._run = run
         self._threshold = threshold
-        self.max_utterances: int = run.config.data.max_utterances
+
+    @property
+    def max_utterances(self) -> int:
+        """Longer conversations are scored in windows of this many utterances."""
+        return self._run.config.data.max_utterances
 
     @classmethod
     def from_workdir(cls, workdir: str | Path) -> "Predictor":

@@ -235,7 +235,9 @@ def test_bad_usage(tmp_path):
     """Each is found out before Ray is started, and nothing is written."""
     run, corpus = tmp_path / "run", tmp_path / "in"
     run.mkdir()
-    (run / "model.json").write_text('{"feature_tables": {}}')
+    names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
+    model = {"encoder": dict.fromkeys((*names, "max_positions"), 8), "feature_tables": {}}
+    (run / "model.json").write_text(json.dumps(model))
     write_lines(corpus / "x.json", [])
     (tmp_path / "file").write_text("")
 
@@ -250,7 +252,7 @@ def test_bad_usage(tmp_path):
     fails("holds the input", output=corpus)
     write_lines(corpus / "x.json.jsonl", [])
     fails("x.json.jsonl; rename one")
-    (run / "model.json").write_text('{"feature_tables": {"audio": {}}}')
+    (run / "model.json").write_text(json.dumps(model | {"feature_tables": {"audio": {}}}))
     fails("reads audio too")
     (run / "model.json").unlink()
     fails("is .* the folder of a run")
