@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
-from rpcl_jax.run.hosts import joined, supervise
+from rpcl_jax.run.hosts import agree, joined, supervise
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
@@ -52,7 +52,7 @@ _ENGINE, _ADDRESS = define_engine()
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "Run on several hosts: the same command is started on each, once per host or per GPU.",
+    "Run on several hosts: the same command is started on each; see docs/scaling.md.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -104,6 +104,8 @@ def _check_flags() -> None:
         )
     if None in explicit and explicit != [None] * 3:
         raise flags.Error("--coordinator, --processes and --process go together; give all three")
+    if _COORDINATOR.value and not re.fullmatch(r".+:\d{1,5}", _COORDINATOR.value):
+        raise flags.Error(f"--coordinator: {_COORDINATOR.value!r} is not of the form HOST:PORT")
     if processes is not None and process is not None and process >= processes:
         raise flags.Error(
             f"--process: is {process}; {processes} processes are numbered from 0 to {processes - 1}"
@@ -124,6 +126,8 @@ def _do() -> None:
     # Imported here, so that --help and bad flags answer at once.
     from rpcl_jax.run.workdir import run_name
     from rpcl_jax.training.mesh import first_process
+
+    agree("the flags of the command", _what_counts)
 
     config = _CONFIG.value
     if _WORKDIR.value:
@@ -157,6 +161,14 @@ def _do() -> None:
         print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
 
 
+def _what_counts() -> list:
+    """Returns the flags, and the size of the input, which must be the same in all processes."""
+    source = Path(_INPUT.value)
+    size = source.stat().st_size if _INPUT.value and source.is_file() else None
+    counting = (_MODE, _WORKDIR, _INPUT, _OUTPUT, _FEATURES, _CLIPS, _STRICT)
+    return [*(flag.value for flag in counting), size]
+
+
 def _predict(workdir: Path) -> None:
     source, target, strict = _INPUT.value, _OUTPUT.value, _STRICT.value
     started = time.perf_counter()
@@ -176,7 +188,7 @@ def _predict(workdir: Path) -> None:
         features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
         done = predict_file(workdir, Path(source), Path(target), features, clips, strict)
         if not first_process():
-            sys.exit(done.rejected > 0)
+            return
     seconds = time.perf_counter() - started
     print(
         f"{target}: {done.pairs} pairs in {done.conversations} conversations, {done.utterances} "

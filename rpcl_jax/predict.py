@@ -314,7 +314,7 @@ def write_results(
     name: str,
     max_utterances: int,
     reject: Callable[[str, InputError], None],
-    advance: Callable[[int], object] = int,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Summary:
     """Writes conversations with their pairs.
 
@@ -382,11 +382,16 @@ def predict_file(
     """
     if target.is_dir():
         raise InputError(f"{target}: is a folder; give the name of a file")
+    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"{target}: is inside the folder of the input, and would be read as input the next "
+            "time; write elsewhere"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)  # fail early
     if strict:
         everything = conversations_in(source, Counter())
         errors = [item for _, item in everything if isinstance(item, InputError)]
-        for error in errors:
+        for error in errors if first_process() else ():
             _complain(str(source), error)
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
@@ -417,7 +422,7 @@ def predict_file(
         results = found if clips and not tables else predictor.stream(found, tables)
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
-            progress(size, "B") if first else contextlib.nullcontext(max) as advance,
+            progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
         ):
             done = write_results(
                 results,

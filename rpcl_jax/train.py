@@ -67,7 +67,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
       workdir: the run's folder. A finished run is not repeated.
 
     Returns:
-      The contents of `result.json`.
+      The contents of `result.json`; in other processes than the first, nothing.
 
     Raises:
       InputError: the data, the encoder or the config is wrong, `workdir` belongs to another run,
@@ -87,7 +87,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         with locked_run(workdir) if first_process() else contextlib.nullcontext():
             _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
         everywhere(True)  # wait for the first process, which writes
-    return read_json(workdir / "result.json")
+    # Where others looked for the file before it was there, a network file system may hide it still.
+    return read_json(workdir / "result.json") if first_process() else {}
 
 
 def _train_and_evaluate(
@@ -99,6 +100,7 @@ def _train_and_evaluate(
     started: float,
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
+    agree("the checkpoints in the folder of the run", checkpoints.last)  # or it is not shared
     save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
     text = text_input(encoder, corpus.splits, config, mesh)
     batches = {
@@ -189,7 +191,7 @@ def _draw_parameters(
     if encoder.params is not None and "text_encoder" in params:
         params["text_encoder"] = encoder.params
     for modality, table in corpus.tables.items():
-        # One process reads all rows of the split; the others read only those of their batches.
+        # Computed once; the other processes use only the rows of their batches.
         normalisation = np.zeros((2, table.dimension), np.float32)
         if first_process():
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))

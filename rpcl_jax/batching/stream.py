@@ -105,7 +105,7 @@ def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple
         parts = min(len(sizes), devices)
         return _power_of_two(load / parts), parts
     rows = 1 << int(np.log2(max(1.0, load / parts / _FULL)))
-    return rows, max(parts, int(-(-load // (rows * _FULL))))
+    return rows, min(len(sizes), max(parts, int(-(-load // (rows * _FULL)))))
 
 
 def _power_of_two(number: float) -> int:

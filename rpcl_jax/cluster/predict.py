@@ -23,6 +23,7 @@ from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
 from rpcl_jax.readers.transcripts import conversations_in
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
+_RETRIES = 3  # of a file whose worker was killed
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
 
 
@@ -149,7 +150,7 @@ def predict_corpus(
                 done = Summary(*map(sum, zip(done, summary, strict=True)))
                 mended.update(result.get("mended", {}))
                 advance(summary.utterances, count)
-        rejected = _collect_rejected(corpus)
+        rejected = _collect_rejected(corpus, [output_name(name) for name in names])
     report(done, mended)
     return done._replace(rejected=rejected)
 
@@ -169,8 +170,9 @@ def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str])
         raise InputError(f"{pattern}: no such file; check the path")
     if corpus.target.get_file_info(corpus.target_folder).type == fs.FileType.File:
         raise InputError(f"{output}: is a file; give the name of a folder")
-    if corpus.source == corpus.target and corpus.source_folder == corpus.target_folder:
-        raise InputError(f"{output}: holds the input; give another folder")
+    inside = f"{corpus.target_folder}/".startswith(f"{corpus.source_folder}/")
+    if corpus.source == corpus.target and inside:  # it would be read as input the next time
+        raise InputError(f"{output}: is inside the folder of the input; give another one")
     shared = Counter(map(output_name, names)).most_common(1)[0]
     if shared[1] > 1:
         raise InputError(f"{pattern}: two files would be written to {shared[0]}; rename one")
@@ -195,9 +197,18 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
+        max_restarts=_RETRIES * len(names),  # of a worker
+        max_task_retries=_RETRIES,  # of a file
     )
-    for row in results.iter_rows():
-        yield json.loads(row["json"])
+    try:
+        for row in results.iter_rows():
+            yield json.loads(row["json"])
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"a worker cannot go on ({reason[:300]}); what is done is kept, and the same command "
+            "continues. If it ends here again, one of the other files is too much for a worker"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -236,10 +247,11 @@ def _owned(corpus: _Corpus, ray: ModuleType | None) -> Iterator[None]:
                     path.unlink(missing_ok=True)
 
 
-def _collect_rejected(corpus: _Corpus) -> int:
+def _collect_rejected(corpus: _Corpus, outputs: list[str]) -> int:
     """Writes `rejected.jsonl` and returns its length; where nothing was rejected, there is none."""
     folder = f"{corpus.target_folder}/{_REJECTED}"
-    names = sorted(files_under(corpus.target, folder))
+    there = files_under(corpus.target, folder)
+    names = sorted(set(there) & {f"{output}.jsonl" for output in outputs})
     if not names:
         remove(corpus.target, f"{corpus.target_folder}/rejected.jsonl")
         return 0

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ _NOT_MET = (
 _HEARTBEAT_SECONDS = 20  # without a sign of life from a process, until the others end
 # What JAX writes when it aborts, in versions 0.10 to 0.12.
 _LOST = re.compile(rb"[EF]\d{4} .*(coordination_service|client\.h)")
+# What JAX's exceptions say where an exchange with another process fails.
+_LOST_PEER = re.compile("Gloo|NCCL|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|[Cc]oordination")
 _NEVER_MET = b"RegisterTask"
 
 
@@ -55,20 +58,23 @@ def supervise() -> None:
     assert child.stderr is not None
     held: list[bytes] = []
     for line in child.stderr:
-        if held or _LOST.match(line):
+        if line.startswith(b"rpcl_jax: "):
+            held.clear()  # it says itself what is wrong
+        elif held or _LOST.match(line):
             held.append(line)
-        else:
-            sys.stderr.buffer.write(line)
-            sys.stderr.flush()
+            continue
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
     status, noise = child.wait(), b"".join(held)
     if noise and status == -signal.SIGABRT:
         ended = "another process of this run ended; run the same command on every host again"
         print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else ended}", file=sys.stderr)
         sys.exit(1)
     sys.stderr.buffer.write(noise)
-    if status < 0:
-        print(f"rpcl_jax: ended by {signal.Signals(-status).name}", file=sys.stderr)
-    sys.exit(status if status >= 0 else 128 - status)
+    if status >= 0:
+        sys.exit(status)
+    print(f"rpcl_jax: ended by {signal.Signals(-status).name}", file=sys.stderr)
+    sys.exit(128 - status)
 
 
 def _end_with_parent() -> None:
@@ -100,7 +106,7 @@ def joined(
                 _join(coordinator, processes, process)
                 yield
             except jax.errors.JaxRuntimeError as error:
-                if debug:
+                if debug or not _LOST_PEER.search(str(error)):
                     raise
                 reason = str(error).partition("\n")[0]
                 raise InputError(
@@ -116,6 +122,8 @@ def joined(
 
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    if process == 0 and coordinator:
+        _check_port(int(coordinator.rpartition(":")[2]))
     import jax
     import numpy as np
 
@@ -144,6 +152,19 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     mesh = make_mesh()
     fetch(put_batch(np.zeros(len(own_places(mesh))), mesh))
     everywhere(True)
+
+
+def _check_port(port: int) -> None:
+    """Raises InputError where JAX's service would crash: nothing else may listen on its port."""
+    try:
+        with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("", port))
+            tried.listen()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--coordinator: port {port} of this host cannot be used ({error}); choose another"
+        ) from error
 
 
 def agree(what: str, describe: Callable[[], Any]) -> None:

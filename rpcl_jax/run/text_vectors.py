@@ -30,7 +30,15 @@ from rpcl_jax.models.fusion import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.training.mesh import AXIS, everywhere, fetch, own_places, put_batch, replicate
+from rpcl_jax.training.mesh import (
+    AXIS,
+    everywhere,
+    fetch,
+    first_process,
+    own_places,
+    put_batch,
+    replicate,
+)
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
@@ -133,11 +141,13 @@ def cached_vectors(
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
-    # All processes encode together, also where only some have the table on a disk of their own.
+    # All processes encode together, also where only some see the table.
     if not everywhere(folder.exists()):
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
         table = dataclasses.replace(table, description=description)
+        if not first_process():
+            return table
         try:
             table.save(folder)
         except (InputError, OSError):

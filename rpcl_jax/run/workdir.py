@@ -35,6 +35,7 @@ from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
@@ -185,6 +186,7 @@ class TrainedRun:
         self.mesh = make_mesh(devices)
         checkpoints = Checkpoints(workdir)
         last = checkpoints.last()
+        agree("the folder of the run", lambda: [to_json(self.config), last])
         if last is None:
             raise InputError(f"{workdir}: no checkpoint yet; train the run first")
         described = read_json(workdir / "model.json")

@@ -24,11 +24,15 @@ def shapes_of(batches):
     return {tuple(x.shape for x in jax.tree.leaves(batch)) for _, batch in batches}
 
 
-@pytest.mark.parametrize(("devices", "count"), [(1, 150), (3, 150), (8, 150), (8, 3), (1, 1)])
+@pytest.mark.parametrize(
+    ("devices", "count"), [(1, 150), (3, 150), (8, 150), (8, 3), (1, 1), (16, 20)]
+)
 def test_every_dialogue_is_there_once_whole_and_in_its_place(devices, count):
     config = tiny_config()
+    if devices == 16:  # one dialogue a device, and many rows of text
+        config.batch_size, config.text.row_length = 16, 64
     seen = []
-    for places, batch in batches_of(DIALOGUES[:count], devices):
+    for places, batch in batches_of(DIALOGUES[:count], devices, config):
         assert len(places) == len(batch.utterance_mask)
         n = batch.utterance_mask.shape[1]
         share = len(places) // devices
