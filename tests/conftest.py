@@ -65,3 +65,13 @@ def reads_text(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "text"
     run_main(*tiny_flags(), "--config.modalities=t", "--config.epochs=1", f"--workdir={workdir}")
     return workdir
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """The module ray, started as the commands start it."""
+    from rpcl_jax.cluster.start import start_ray
+
+    ray = start_ray(None)
+    yield ray
+    ray.shutdown()

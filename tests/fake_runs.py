@@ -1,6 +1,7 @@
 """Finished runs without training: confidences drawn at random, better or worse by design."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rpcl_jax.data.dialogue import emotion_class
 from rpcl_jax.evaluate import report, write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.files import write_json
+from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import to_json
@@ -39,7 +41,11 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         for split in ("dev", "test")
     }
     write_json(folder / "config.json", to_json(config))
-    write_json(folder / "model.json", {"emotions": classes})
+    encoder = TextEncoderConfig(
+        vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
+    )
+    described = {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
+    write_json(folder / "model.json", described)
     numbers = report(scored["dev"], scored["test"], config, classes)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(

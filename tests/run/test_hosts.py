@@ -17,7 +17,8 @@ from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags
 from rpcl_jax.data.features import FeatureTable
 
 pytestmark = pytest.mark.slow
-FLAGS = [*tiny_flags(), "--config.epochs=2"]
+SIZES = {"epochs": 4, "batch_size": 8, "data.sizes.train": 16, "data.sizes.dev": 8}
+FLAGS = [*tiny_flags(), *(f"--config.{k}={v}" for k, v in SIZES.items())]
 
 
 def environment(devices):
@@ -55,7 +56,7 @@ def two_processes(*arguments, differ=((), ())):
 def both(*arguments, status=0, **more):
     """Returns what both processes print on stdout and stderr."""
     with two_processes(*arguments, **more) as processes:
-        printed = [process.communicate(timeout=300) for process in processes]
+        printed = [process.communicate(timeout=900) for process in processes]
         assert [process.returncode for process in processes] == [status] * 2, printed
     return printed
 
@@ -71,12 +72,12 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     done = subprocess.run(
         [sys.executable, "-m", "rpcl_jax.main", *FLAGS, f"--workdir={folder / 'one'}"],
-        cwd=ROOT, env=environment(4), capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment(4), capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (out, errors), (other_out, other_errors) = both(*FLAGS, f"--workdir={folder / 'two'}")
     assert "test Pair F1" in out
-    assert errors.count("epoch 2/2") == 1
+    assert errors.count("epoch 4/4") == 1
     # The first process alone reports.
     assert "Pair F1" not in other_out
     assert other_errors == ""
@@ -155,7 +156,7 @@ def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_
         assert processes[1].wait(timeout=60) == 128 + signal.SIGKILL
     assert not (tmp_path / "run/result.json").exists()
     (_, errors), _ = both(*FLAGS, f"--workdir={tmp_path / 'run'}")
-    assert "continuing after epoch 1 of 2" in errors
+    assert "continuing after epoch" in errors
     np.testing.assert_allclose(
         scores(tmp_path / "run")["pair_confidence"],
         scores(runs / "two")["pair_confidence"],
@@ -185,7 +186,7 @@ def test_slurm_says_who_is_who(runs, tmp_path):
     arguments = ("--mode=evaluate", f"--workdir={copy}", "--distributed")
     processes = [start(*arguments, **slurm, SLURM_PROCID=str(i), SLURM_LOCALID="0") for i in (0, 1)]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
 
 
