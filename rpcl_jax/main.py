@@ -104,8 +104,10 @@ def _check_flags() -> None:
         )
     if None in explicit and explicit != [None] * 3:
         raise flags.Error("--coordinator, --processes and --process go together; give all three")
-    if _COORDINATOR.value and not re.fullmatch(r".+:\d{1,5}", _COORDINATOR.value):
-        raise flags.Error(f"--coordinator: {_COORDINATOR.value!r} is not of the form HOST:PORT")
+    if _COORDINATOR.value is not None:
+        host, _, port = _COORDINATOR.value.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise flags.Error(f"--coordinator: {_COORDINATOR.value!r} is not HOST:PORT")
     if processes is not None and process is not None and process >= processes:
         raise flags.Error(
             f"--process: is {process}; {processes} processes are numbered from 0 to {processes - 1}"

@@ -382,6 +382,8 @@ def predict_file(
     """
     if target.is_dir():
         raise InputError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target}: is the input; write to another file")
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
         raise InputError(
             f"{target}: is inside the folder of the input, and would be read as input the next "

@@ -27,6 +27,10 @@ _NOT_MET = (
     f"--distributed: the processes did not meet within {_JOIN_SECONDS} seconds; start all of them "
     "together, and check that every host reaches port and address of the coordinator"
 )
+_ENDED = (
+    "another process of this run ended; see what it printed, and run the same command on every "
+    "host again"
+)
 _HEARTBEAT_SECONDS = 20  # without a sign of life from a process, until the others end
 # What JAX writes when it aborts, in versions 0.10 to 0.12.
 _LOST = re.compile(rb"[EF]\d{4} .*(coordination_service|client\.h)")
@@ -67,8 +71,7 @@ def supervise() -> None:
         sys.stderr.flush()
     status, noise = child.wait(), b"".join(held)
     if noise and status == -signal.SIGABRT:
-        ended = "another process of this run ended; run the same command on every host again"
-        print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else ended}", file=sys.stderr)
+        print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else _ENDED}", file=sys.stderr)
         sys.exit(1)
     sys.stderr.buffer.write(noise)
     if status >= 0:
@@ -108,11 +111,7 @@ def joined(
             except jax.errors.JaxRuntimeError as error:
                 if debug or not _LOST_PEER.search(str(error)):
                     raise
-                reason = str(error).partition("\n")[0]
-                raise InputError(
-                    f"this process or another one of the run failed ({reason}); run the same "
-                    "command on every host again to continue"
-                ) from error
+                raise InputError(_ENDED) from error
     except BaseException as error:
         if not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -189,6 +188,6 @@ def agree(what: str, describe: Callable[[], Any]) -> None:
     others = [str(process) for process, other in enumerate(digests) if (other != digests[0]).any()]
     if others:
         raise InputError(
-            f"the processes disagree about {what}: {', '.join(others)} of {len(digests)} have "
-            "something else than process 0; give all hosts the same command, files and versions"
+            f"the processes disagree about {what}: process {', '.join(others)} of {len(digests)} "
+            "has something else than process 0; give all the same command, files and versions"
         )

@@ -194,8 +194,16 @@ def test_bad_usage():
     flags = ["--config=configs/demo.py", "--coordinator=host:1"]
     assert_one_line(run_main(*flags, status=2), "--distributed")
     assert_one_line(run_main(*flags, "--distributed", status=2), "give all three")
-    flags += ["--distributed", "--processes=2", "--process=2"]
-    assert_one_line(run_main(*flags, status=2), "numbered from 0 to 1")
+    flags += ["--distributed", "--processes=2"]
+    assert_one_line(run_main(*flags, "--process=2", status=2), "numbered from 0 to 1")
+    for wrong in ("host", "host:", ":12", "host:99999", "host:x"):
+        flags[1] = f"--coordinator={wrong}"
+        assert_one_line(run_main(*flags, "--process=0", status=2), "is not HOST:PORT")
+    with socket.socket() as busy:
+        busy.bind(("", 0))
+        busy.listen()
+        flags[1] = f"--coordinator=127.0.0.1:{busy.getsockname()[1]}"
+        assert_one_line(run_main(*flags, "--process=0", status=1), "cannot be used")
     alone = run_main("--config=configs/demo.py", "--distributed", status=1)
     assert_one_line(alone, "no cluster of Slurm", "--coordinator=HOST:PORT")
 
