@@ -129,7 +129,8 @@ def _do() -> None:
     from rpcl_jax.run.workdir import run_name
     from rpcl_jax.training.mesh import first_process
 
-    agree("the flags of the command", _what_counts)
+    if _DISTRIBUTED.value:  # else JAX would take the devices of Ray's workers
+        agree("the flags of the command", _what_counts)
 
     config = _CONFIG.value
     if _WORKDIR.value:

@@ -23,7 +23,6 @@ from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
 from rpcl_jax.readers.transcripts import conversations_in
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
-_RETRIES = 3  # of a file whose worker was killed
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
 
 
@@ -197,8 +196,6 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
-        max_restarts=_RETRIES * len(names),  # of a worker
-        max_task_retries=_RETRIES,  # of a file
     )
     try:
         for row in results.iter_rows():

@@ -112,7 +112,7 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path)
     assert [item["place"] for item in rejected] == [f"deep/b.jsonl.gz:{k}" for k in (21, 22)]
     assert "no utterance" in rejected[0]["reason"]
     *progress, last = errors.strip().splitlines()
-    assert all("utterances/s" in line for line in progress), "nothing of Ray's"
+    assert all("utterances/s" in line for line in progress), errors
     assert last == (
         f"rpcl_jax: {corpus}: 2 conversations cannot be read, listed in {output}/rejected.jsonl"
     )
@@ -141,6 +141,9 @@ def corpus(request, tmp_path):
     return predict._Corpus(store, "in", store, "out")
 
 
+OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
+
+
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
@@ -167,15 +170,15 @@ def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     run("broken.jsonl.gz")
     assert "broken.jsonl.gz" not in outputs()
     assert "damaged" in read_lines(tmp_path / "out/.rejected/broken.jsonl.gz.jsonl")[0]["reason"]
-    assert predict._collect_rejected(corpus) == 2
+    assert predict._collect_rejected(corpus, OUTPUTS) == 2
     assert len(read_lines(tmp_path / "out/rejected.jsonl")) == 2
     write_lines(tmp_path / "in/broken.jsonl.gz", conversations(3))
     assert run("broken.jsonl.gz")["done"][0] == 3
-    assert predict._collect_rejected(corpus) == 1
+    assert predict._collect_rejected(corpus, OUTPUTS) == 1
     os.remove(tmp_path / "out/bad.jsonl")
     write_lines(tmp_path / "in/bad.jsonl", conversations(3))
     run("bad.jsonl")
-    assert predict._collect_rejected(corpus) == 0
+    assert predict._collect_rejected(corpus, OUTPUTS) == 0
     assert not (tmp_path / "out/rejected.jsonl").exists()
 
 
@@ -249,7 +252,7 @@ def test_bad_usage(tmp_path):
     fails("nobody answers")
     fails("no such file", source=f"{corpus}/*.txt")
     fails("is a file", output=tmp_path / "file")
-    fails("holds the input", output=corpus)
+    fails("is inside the folder of the input", output=corpus)
     write_lines(corpus / "x.json.jsonl", [])
     fails("x.json.jsonl; rename one")
     (run / "model.json").write_text(json.dumps(model | {"feature_tables": {"audio": {}}}))

@@ -83,7 +83,9 @@ def test_a_run_keeps_its_emotions(tmp_path):
 
 
 def test_the_emotions_of_runs_that_did_not_store_them(tmp_path):
-    write_json(tmp_path / "model.json", {})
+    sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
+    encoder = dict.fromkeys([*sizes, "max_positions"], 1)
+    write_json(tmp_path / "model.json", {"feature_tables": {}, "encoder": encoder})
     config = tiny_config()
     assert stored_emotions(tmp_path, config) == EMOTIONS
     config.data.emotions = "binary"
