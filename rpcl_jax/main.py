@@ -57,7 +57,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "distributed: host:port of process 0; Slurm, Open MPI, Kubernetes and Cloud TPU know it.",
+    "distributed: host:port of process 0; not needed with Slurm, Open MPI, Kubernetes, Cloud TPU.",
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes", None, "distributed: the number of processes, with --coordinator.", lower_bound=1

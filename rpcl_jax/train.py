@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import report, write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
@@ -25,19 +25,18 @@ from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.text_vectors import LoadedEncoder, load_text_encoder, text_input, vectors_key
+from rpcl_jax.run.text_vectors import LoadedEncoder, corpus_batches, load_text_encoder, vectors_key
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
     device_count,
-    everywhere,
     first_process,
     from_first_process,
     make_mesh,
-    own_places,
     put_batch,
     replicate_key,
+    wait_for_all,
 )
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
@@ -86,8 +85,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         agree("the data, the features or the encoder", lambda: _contents(corpus, encoder, config))
         with locked_run(workdir) if first_process() else contextlib.nullcontext():
             _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
-        everywhere(True)  # wait for the first process, which writes
-    # Where others looked for the file before it was there, a network file system may hide it still.
+        wait_for_all()  # the first process writes
+    # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if first_process() else {}
 
 
@@ -102,13 +101,7 @@ def _train_and_evaluate(
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     agree("the checkpoints in the folder of the run", checkpoints.last)  # or it is not shared
     save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
-    text = text_input(encoder, corpus.splits, config, mesh)
-    batches = {
-        split: make_batches(
-            dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own_places(mesh)
-        )
-        for split, dialogues in corpus.splits.items()
-    }
+    batches = corpus_batches(encoder, corpus, config, mesh)
     train, steps = batches["train"], len(batches["train"])
 
     model = build_model(config, encoder.config, corpus.emotions)

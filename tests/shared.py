@@ -1,12 +1,16 @@
 """What several tests use: the real inputs where they are, a small run, and running commands."""
 
+import gzip
 import importlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -103,3 +107,25 @@ def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in leaves
     }
+
+
+def write_lines(path: Path, items: Iterable[Any]) -> Path:
+    """Writes JSON lines, compressed if the name ends in .gz; strings are written as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8") as file:
+        file.writelines(i if isinstance(i, str) else json.dumps(i) + "\n" for i in items)
+    return path
+
+
+def assert_same_pairs(results: Iterable[dict], wanted: Iterable[dict]) -> None:
+    """The same conversations and pairs but for rounding: what one has more is at the threshold."""
+    for result, other in zip(results, wanted, strict=True):
+        assert result["utterances"] == other["utterances"]
+        one, two = (
+            dict(zip(map(tuple, r["pairs"]), r["pair_confidences"], strict=True))
+            for r in (result, other)
+        )
+        lowest = min([*one.values(), *two.values()], default=0.0)
+        for pair in one.keys() | two.keys():
+            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1e-5)

@@ -5,7 +5,7 @@ import json
 from contextlib import nullcontext
 
 import pytest
-from shared import assert_one_line, run_main
+from shared import assert_one_line, assert_same_pairs, run_main, write_lines
 
 from rpcl_jax import predict
 from rpcl_jax.data.synthetic import generate_corpus
@@ -30,25 +30,6 @@ def found(items):
     return [(f"place {k}", item) for k, item in enumerate(items)]
 
 
-def assert_same(results, wanted):
-    """The same pairs but for rounding: what one has more is at the threshold."""
-    for result, other in zip(results, wanted, strict=True):
-        one, two = (
-            dict(zip(map(tuple, r["pairs"]), r["pair_confidences"], strict=True))
-            for r in (result, other)
-        )
-        lowest = min([*one.values(), *two.values()], default=0.0)
-        for pair in one.keys() | two.keys():
-            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1e-5)
-
-
-def write_lines(path, items):
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "wt", encoding="utf-8") as file:
-        file.writelines(i if isinstance(i, str) else json.dumps(i) + "\n" for i in items)
-    return path
-
-
 def test_a_stream_has_the_pairs_of_a_call_and_the_errors_in_their_places(predictor, monkeypatch):
     monkeypatch.setattr(predict, "_CHUNK", 1)  # so that there are six chunks
     items = [*OURS[:40], InputError("no"), {"id": 7, "utterances": 3}, *OURS[40:], InputError("ye")]
@@ -61,7 +42,7 @@ def test_a_stream_has_the_pairs_of_a_call_and_the_errors_in_their_places(predict
     assert [item["id"] for item in good] == list(range(90))
     assert sum(len(item["pairs"]) for item in good) > 0
     monkeypatch.undo()
-    assert_same(good, predictor(OURS))
+    assert_same_pairs(good, predictor(OURS))
 
 
 def test_a_stream_is_not_read_ahead_of_what_is_used(predictor, monkeypatch):

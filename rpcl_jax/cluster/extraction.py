@@ -1,7 +1,6 @@
 """Chunks of an extraction as tasks of Ray workers, each of which has loaded the model once."""
 
 import os
-import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rpcl_jax.cluster.start import machines, not_shared
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import ClipError
 from rpcl_jax.extraction.extract import AHEAD, Clips, Extract, embed_clips, read_clip
@@ -32,7 +32,7 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
       description: of the extractor; that of a worker must be the same.
     """
     one_core = description["extractor"] == "opensmile"
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = machines(ray)
     if not one_core and any(node.get("GPU") for node in nodes):
         asks = {"GPU": 1.0, "CPU": 1.0}
     else:
@@ -97,7 +97,7 @@ class _Worker:
             extractor = self._extractor = self._extractor or self._load()
         for clip in clips:
             if not isinstance(clip, ClipError) and not clip.path.exists():
-                raise _not_shared(clip.path)
+                raise not_shared(clip.path)
         read = list(self._readers.map(partial(read_clip, extractor), clips))
         with self._one_at_a_time:
             return embed_clips(extractor, read)
@@ -105,15 +105,8 @@ class _Worker:
     def _load(self) -> Extractor:
         # Not in __init__, whose errors Ray wraps in a paragraph.
         if not Path(self._folder).is_dir():
-            raise _not_shared(Path(self._folder))
+            raise not_shared(Path(self._folder))
         os.chdir(self._folder)  # the paths of clips and model are relative to it
         each = self._description
         # Refuses another revision of the model than the description has.
         return load_extractor(each["extractor"], each["model"], each["revision"])
-
-
-def _not_shared(path: Path) -> InputError:
-    return InputError(
-        f"{path}: not found on {socket.gethostname()}; use a folder that all machines of the "
-        "cluster share"
-    )

@@ -1,7 +1,6 @@
 """The cells of a grid as Ray tasks, each a process on the node that the task gets."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from types import ModuleType
 
 from tqdm import tqdm
 
+from rpcl_jax.cluster.start import machines, not_shared
 from rpcl_jax.errors import InputError
 
 _RETRIES = 3  # of a cell whose worker or process was killed; it continues after its last epoch
@@ -68,7 +68,7 @@ def start_on_ray(ray: ModuleType, gpus: int | None) -> Callable[[list[str], Path
     Raises:
       InputError: no machine has as many GPUs.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = machines(ray)
     most = max(node.get("GPU", 0) for node in nodes)
     if gpus is None:
         gpus = 1 if most else 0
@@ -88,10 +88,7 @@ def _run(arguments: list[str], log: str, folder: str) -> int:
     """Runs Python in a folder of a node, and returns the exit status."""
     for needed in (Path(folder), Path(log).parent):
         if not needed.is_dir():
-            raise InputError(
-                f"{needed}: not found on {socket.gethostname()}; use a folder that all machines of "
-                "the cluster share"
-            )
+            raise not_shared(needed)
     with open(log, "ab") as file:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=folder, stdout=file, stderr=file

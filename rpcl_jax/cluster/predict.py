@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from pyarrow import fs
 
 from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove, resolve, whole
-from rpcl_jax.cluster.start import start_ray
+from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked, read_json
 from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
@@ -186,7 +186,7 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         if not isinstance(handler, data._internal.logging.SessionFileHandler):
             handler.setLevel(logging.CRITICAL)
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    workers = gpus or sum(node["Alive"] for node in ray.nodes())
+    workers = gpus or len(machines(ray))
     rows = data.from_items(
         [{"name": name} for name in names], override_num_blocks=min(len(names), _BLOCKS)
     )

@@ -68,6 +68,19 @@ def start_ray(address: str | None) -> ModuleType:
     return ray
 
 
+def machines(ray: ModuleType) -> list[dict[str, float]]:
+    """Returns the resources of each machine of the cluster that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def not_shared(path: Path) -> InputError:
+    """Returns the error of a worker that does not find what the command's machine has."""
+    return InputError(
+        f"{path}: not found on {socket.gethostname()}; use a folder that all machines of the "
+        "cluster share"
+    )
+
+
 def _worker_environment() -> dict[str, str]:
     package = str(Path(rpcl_jax.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))

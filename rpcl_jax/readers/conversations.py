@@ -78,16 +78,10 @@ def parse_objects(
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     reading = Reading(where, None if labelled else Counter())
-    dialogues = []
-    for number, item in enumerate(objects, 1):
-        with reading.collected():
-            place = f"{where}: conversation number {number}"
-            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
-    with reading.collected():
-        if labelled:
-            dialogues = reading.unique_dialogues(dialogues)
-    reading.close()
-    return dialogues
+    return reading.dialogues(
+        objects,
+        lambda item, place, n: parse_conversation(item, place, labelled, reading, str(n)),
+    )
 
 
 def parse_conversation(

@@ -93,15 +93,9 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     times = read_objects(subtitles)[:1] if subtitles else []
     stretches = times[0] if times and isinstance(times[0], Mapping) else {}
     reading = Reading(str(path))
-    dialogues = []
-    for number, row in enumerate(rows, 1):
-        with reading.collected():
-            where = f"{path}: conversation number {number}"
-            dialogues.append(_parse_conversation(row, stretches, where, reading))
-    with reading.collected():
-        dialogues = reading.unique_dialogues(dialogues)
-    reading.close()
-    return dialogues
+    return reading.dialogues(
+        rows, lambda row, place, _: _parse_conversation(row, stretches, place, reading)
+    )
 
 
 def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:

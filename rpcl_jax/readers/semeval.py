@@ -71,16 +71,10 @@ def parse_conversations(
       InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     reading = Reading(where, Counter() if labelled is False else None)
-    dialogues = []
-    for number, item in enumerate(objects, 1):
-        with reading.collected():
-            place = f"{where}: conversation number {number}"
-            dialogues.append(parse_conversation(item, place, labelled, reading, str(number)))
-    with reading.collected():
-        if labelled is not False:
-            dialogues = reading.unique_dialogues(dialogues)
-    reading.close()
-    return dialogues
+    return reading.dialogues(
+        objects,
+        lambda item, place, n: parse_conversation(item, place, labelled, reading, str(n)),
+    )
 
 
 def parse_conversation(

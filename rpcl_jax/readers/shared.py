@@ -2,8 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rpcl_jax.data.dialogue import Dialogue, check_unique
 from rpcl_jax.errors import Faults, InputError
@@ -68,6 +69,29 @@ class Reading(Faults):
         self.repeated["conversations"] += len(given) - len(unique)
         check_unique(unique, self.where)
         return unique
+
+    def dialogues(
+        self, items: Iterable[Any], parse: Callable[[Any, str, int], Dialogue]
+    ) -> list[Dialogue]:
+        """Returns the dialogues of a file's conversations, and closes the reading.
+
+        Args:
+          items: the conversations.
+          parse: maps a conversation, its place and its number, from 1, to a dialogue.
+
+        Raises:
+          InputError: there were faults; it has all of them.
+        """
+        parsed: list[Dialogue] = []
+        for number, item in enumerate(items, 1):
+            with self.collected():
+                place = f"{self.where}: conversation number {number}"
+                parsed.append(parse(item, place, number))
+        with self.collected():
+            if self.mended is None:  # in a prediction, ids may be repeated
+                parsed = self.unique_dialogues(parsed)
+        self.close()
+        return parsed
 
     def close(self) -> None:
         """Prints what was mended to stderr.

@@ -25,7 +25,7 @@ _WORKER = "RPCL_JAX_WORKER"  # in the environment of the process that does the w
 _JOIN_SECONDS = 50
 _NOT_MET = (
     f"--distributed: the processes did not meet within {_JOIN_SECONDS} seconds; start all of them "
-    "together, and check that every host reaches port and address of the coordinator"
+    "together, and check that every host can reach the address and port of the coordinator"
 )
 _ENDED = (
     "another process of this run ended; see what it printed, and run the same command on every "
@@ -126,9 +126,9 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     import jax
     import numpy as np
 
-    from rpcl_jax.training.mesh import everywhere, fetch, make_mesh, own_places, put_batch
+    from rpcl_jax.training.mesh import fetch, make_mesh, own_places, put_batch, wait_for_all
 
-    # It would catch SIGTERM, and nobody would end.
+    # The service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -150,7 +150,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     # exchanges something now, while all processes are at the same place.
     mesh = make_mesh()
     fetch(put_batch(np.zeros(len(own_places(mesh))), mesh))
-    everywhere(True)
+    wait_for_all()
 
 
 def _check_port(port: int) -> None:

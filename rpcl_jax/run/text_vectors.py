@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches, make_batches
 from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -29,6 +29,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.models.fusion import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.training.mesh import (
     AXIS,
@@ -141,7 +142,7 @@ def cached_vectors(
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
-    # All processes encode together, also where only some see the table.
+    # All processes encode together, even if some of them see a finished table.
     if not everywhere(folder.exists()):
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
@@ -179,6 +180,22 @@ def text_input(
     if config.text.finetune:
         return encoder.tokenizer
     return cached_vectors(encoder, splits, config, mesh)
+
+
+def corpus_batches(
+    encoder: LoadedEncoder, corpus: Corpus, config: ConfigDict, mesh: Mesh
+) -> dict[str, Batches]:
+    """Returns the batches of every split, with the text input that `text_input` makes.
+
+    Raises:
+      InputError: as `text_input`.
+    """
+    text = text_input(encoder, corpus.splits, config, mesh)
+    own = own_places(mesh)
+    return {
+        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        for split, dialogues in corpus.splits.items()
+    }
 
 
 def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:

@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -39,9 +39,9 @@ from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
+    corpus_batches,
     frozen_digest,
     load_trained_encoder,
-    text_input,
 )
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.mesh import fetch, first_process, make_mesh, own_places, put_batch, replicate
@@ -222,19 +222,7 @@ class TrainedRun:
         """
         corpus = load_corpus(self.config, self.emotions)
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
-        text = text_input(self._encoder, corpus.splits, self.config, self.mesh)
-        return {
-            split: make_batches(
-                dialogues,
-                text,
-                corpus.tables,
-                self.config,
-                self.mesh.size,
-                self.emotions,
-                own_places(self.mesh),
-            )
-            for split, dialogues in corpus.splits.items()
-        }
+        return corpus_batches(self._encoder, corpus, self.config, self.mesh)
 
     def score_split(self, split: str) -> list[ScoredDialogue]:
         """Returns the scores of one of the run's own splits, "train", "dev" or "test"."""

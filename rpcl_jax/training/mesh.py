@@ -89,6 +89,11 @@ def everywhere(condition: bool) -> bool:
     return bool(multihost_utils.process_allgather(condition).all())
 
 
+def wait_for_all() -> None:
+    """Returns once all processes have called this."""
+    everywhere(True)
+
+
 def from_first_process(array: np.ndarray) -> np.ndarray:
     """Returns the array of the first process; the others pass one of the same shape."""
     return multihost_utils.broadcast_one_to_all(array)

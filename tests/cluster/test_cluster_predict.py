@@ -11,7 +11,15 @@ import uuid
 from pathlib import Path
 
 import pytest
-from shared import ENVIRONMENT, ROOT, assert_one_line, import_or_skip, run_main
+from shared import (
+    ENVIRONMENT,
+    ROOT,
+    assert_one_line,
+    assert_same_pairs,
+    import_or_skip,
+    run_main,
+    write_lines,
+)
 
 fs = import_or_skip("pyarrow.fs")
 
@@ -33,28 +41,9 @@ def conversations(count):
     return [{"id": k, **OURS[k % len(OURS)]} for k in range(count)]
 
 
-def write_lines(path, items):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (gzip.open if path.suffix == ".gz" else open)(path, "wt") as file:
-        file.writelines(i if isinstance(i, str) else json.dumps(i) + "\n" for i in items)
-
-
 def read_lines(path):
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as file:
         return [json.loads(line) for line in file]
-
-
-def assert_same(results, wanted):
-    """The same conversations and pairs, but for rounding at the threshold."""
-    for result, other in zip(results, wanted, strict=True):
-        assert result["utterances"] == other["utterances"]
-        one, two = (
-            dict(zip(map(tuple, r["pairs"]), r["pair_confidences"], strict=True))
-            for r in (result, other)
-        )
-        lowest = min([*one.values(), *two.values()], default=0.0)
-        for pair in one.keys() | two.keys():
-            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1e-5)
 
 
 def workers(mark):
@@ -104,9 +93,9 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path)
         *(".lock", ".rejected/deep/b.jsonl.gz.jsonl"),
     }
     wanted = predictor(many)
-    assert_same(read_lines(output / "a.jsonl"), wanted)
-    assert_same(read_lines(output / "deep/b.jsonl.gz"), wanted[:20])
-    assert_same(read_lines(output / "c.json.jsonl"), wanted[:7])
+    assert_same_pairs(read_lines(output / "a.jsonl"), wanted)
+    assert_same_pairs(read_lines(output / "deep/b.jsonl.gz"), wanted[:20])
+    assert_same_pairs(read_lines(output / "c.json.jsonl"), wanted[:7])
     rejected = read_lines(output / "rejected.jsonl")
     assert {item["file"] for item in rejected} == {"deep/b.jsonl.gz"}
     assert [item["place"] for item in rejected] == [f"deep/b.jsonl.gz:{k}" for k in (21, 22)]
