@@ -80,7 +80,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     finished = (workdir / "result.json").exists()
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
     if not finished:
-        corpus = load_corpus(config)
+        corpus = load_corpus(config, check_values=first_process())
         encoder = load_text_encoder(config, corpus.splits["train"])
         agree("the data, the features or the encoder", lambda: _contents(corpus, encoder, config))
         with locked_run(workdir) if first_process() else contextlib.nullcontext():

@@ -91,7 +91,9 @@ class _FilePredictor:
         return {"done": done, "mended": mended}
 
     def _give_up(self, name: str) -> dict[str, Any]:
-        reason = f"{_TRIES} workers died while they predicted this file; it may be too large for one"
+        reason = (
+            f"{_TRIES} workers died while they predicted this file; it may be too large for one"
+        )
         if self._strict:
             raise InputError(f"{name}: {reason} (--strict)")
         line = {"file": name, "place": name, "reason": reason}

@@ -154,7 +154,7 @@ def cached_vectors(
         except (InputError, OSError):
             if not folder.exists():  # unless another run has just written it
                 raise
-    return FeatureTable.load(folder)
+    return FeatureTable.load(folder, check_values=first_process())
 
 
 def text_input(

@@ -220,7 +220,7 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        corpus = load_corpus(self.config, self.emotions)
+        corpus = load_corpus(self.config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         return corpus_batches(self._encoder, corpus, self.config, self.mesh)
 
