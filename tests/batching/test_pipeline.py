@@ -56,7 +56,9 @@ def test_processes_make_the_shares_of_their_own_devices(corpus):
     for all_of_it, first, second in zip(whole, *parts, strict=True):
         for (places, part), own in ((first, [0, 1]), (second, [2, 5])):
             np.testing.assert_array_equal(places, all_of_it[0])
-            of_devices = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:])[own], all_of_it[1])
+            of_devices = jax.tree.map(
+                lambda x, own=own: x.reshape(8, -1, *x.shape[1:])[own], all_of_it[1]
+            )
             merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), of_devices)
             jax.tree.map(np.testing.assert_array_equal, part, merged)
 
