@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +55,17 @@ for folder in map(Path, sys.argv[1:]):
     found = {"examined": examine(folder / "finished"), "predicted": predicted}
     (folder / "found.json").write_text(json.dumps(found))
     train_and_evaluate(config, folder / "begun")
+"""
+USE_OLD = """
+import sys
+from pathlib import Path
+from rpcl_jax.evaluate import evaluate_run
+from rpcl_jax.run.config import read_config
+from rpcl_jax.train import train_and_evaluate
+
+finished, begun = (Path(sys.argv[1]) / name for name in ("finished", "begun"))
+evaluate_run(finished)
+train_and_evaluate(read_config(begun / "config.json"), begun)
 """
 
 
@@ -112,6 +125,22 @@ def test_runs_are_evaluated_and_continued(trained, devices, tmp_path):
         assert (changed in errors) == (before != devices)
         result = json.loads((copy / "begun/result.json").read_text())
         assert (result["epochs"], result["device"].split()[0]) == (2, str(devices))
+
+
+def test_a_run_of_version_0_1_is_evaluated_and_continued(tmp_path):
+    """It was trained on eight devices by the first code that users had; see the archive's config."""
+    folder = tmp_path / "finished"
+    with tarfile.open(Path(__file__).with_name("run_of_version_0_1.tar.xz")) as archive:
+        archive.extractall(folder, filter="data")
+    begun = shutil.copytree(folder, tmp_path / "begun")
+    (begun / "result.json").unlink()
+    written = json.loads((begun / "config.json").read_text())
+    (begun / "config.json").write_text(json.dumps(written | {"epochs": 2}))
+    before = confidences(folder)
+    errors = run(1, USE_OLD, tmp_path)
+    np.testing.assert_allclose(confidences(folder), before, atol=1e-5)
+    assert "continuing after epoch 1 of 2" in errors
+    assert json.loads((begun / "result.json").read_text())["epochs"] == 2
 
 
 def test_inference_takes_any_number_of_devices(trained, tmp_path):
