@@ -128,7 +128,7 @@ def test_runs_are_evaluated_and_continued(trained, devices, tmp_path):
 
 
 def test_a_run_of_version_0_1_is_evaluated_and_continued(tmp_path):
-    """It was trained on eight devices by the first code that users had; see the archive's config."""
+    """Trained on eight devices, by the first code that users had."""
     folder = tmp_path / "finished"
     with tarfile.open(Path(__file__).with_name("run_of_version_0_1.tar.xz")) as archive:
         archive.extractall(folder, filter="data")

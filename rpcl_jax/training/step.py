@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.batching.batch import Batch
+from rpcl_jax.models.dropout import drop_modality
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.training.mesh import AXIS, replicate
@@ -38,17 +39,33 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
+    modality_dropout: float = 0.0,
 ) -> jax.stages.Wrapped:
     """Returns the jitted step (state, root key, batch) -> (state, terms).
 
     The state is donated. The key of a step is `fold_in(root, step)`. It is split into a corruption
     key, the same on every device, and a dropout key, which differs between devices. The terms are
     those of `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
+
+    Args:
+      model, objective, optimizer, mesh: of the run.
+      modality_dropout: share of the dialogues that are trained on without their audio, and of those
+        without their vision, drawn independently.
     """
 
     def step(state: TrainState, root: jax.Array, batch: Batch):
-        dropout_key, corruption_key = jax.random.split(jax.random.fold_in(root, state.step))
+        step_key = jax.random.fold_in(root, state.step)
+        dropout_key, corruption_key = jax.random.split(step_key)
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
+
+        if modality_dropout:
+            # From 2, because `split` may have made its two keys by fold_in of 0 and 1.
+            for number, name in enumerate(("audio", "vision"), 2):
+                if (features := getattr(batch, name)) is not None:
+                    key = jax.random.fold_in(step_key, number)
+                    batch = batch._replace(
+                        **{name: drop_modality(key, features, modality_dropout, AXIS)}
+                    )
 
         def loss(params):
             return objective_loss(
