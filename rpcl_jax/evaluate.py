@@ -6,12 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.decode import decode_pairs, predict
 from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, reliability
 from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
-from rpcl_jax.readers.semeval import conversation_object, with_pairs
+from rpcl_jax.readers.semeval import conversation_object
+from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
@@ -55,18 +56,13 @@ def split_numbers(
 def pair_objects(
     scored: list[ScoredDialogue], threshold: float, emotions: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Returns the conversations with their decoded pairs, in the format of SemEval-2024 Task 3."""
+    """Returns the conversations with what is predicted, in the format of SemEval-2024 Task 3."""
     objects = []
     for s in scored:
         pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
-        objects.append(
-            with_pairs(
-                conversation_object(s.dialogue),
-                pairs,
-                pair_emotions(s.emotion_probabilities, pairs, emotions),
-                [float(s.pair_confidence[pair]) for pair in pairs],
-            )
-        )
+        confidences = [float(s.pair_confidence[pair]) for pair in pairs]
+        found = predict(pairs, confidences, s.emotion_probabilities, emotions)
+        objects.append(with_prediction(conversation_object(s.dialogue), found))
     return objects
 
 

@@ -38,6 +38,21 @@ _FIELDS: dict[str, dict[str, type]] = {
 }
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, unless they exist.
+
+    Raises:
+      InputError: one of them is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(p for p in (path, *path.parents) if p.is_file() or p.is_symlink())
+        raise InputError(
+            f"{file}: is a file, so nothing can be written into it; give another folder"
+        ) from error
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Yields a file that becomes `path` when the block ends, and only if it ends well.
@@ -45,7 +60,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
     of their files is there in the end.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -142,7 +157,7 @@ def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
     Raises:
       InputError: another process holds the lock, or the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("a+") as file:  # NFS grants a shared lock to readers only
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -37,7 +37,8 @@ _INPUT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output",
     "",
-    "predict: file to write the pairs to; JSON lines if it ends in .jsonl or .jsonl.gz.",
+    "predict: file to write the pairs to, a JSON list; JSON lines if it ends in .jsonl, a table if "
+    "in .csv or .tsv; .gz may follow.",
 )
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
@@ -48,7 +49,13 @@ _CLIPS = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
+_THRESHOLD = flags.DEFINE_float(
+    "threshold",
+    None,
+    "predict: the least confidence of a pair, from 0 to 1; default: the one chosen on validation.",
+)
 _ENGINE, _ADDRESS = define_engine()
+_OF_PREDICTION = (_INPUT, _OUTPUT, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -86,6 +93,11 @@ def _check_flags() -> None:
         )
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
+    for flag in _OF_PREDICTION if _MODE.value != "predict" else ():
+        if flag.present:
+            raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
+    if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
+        raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
     check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
@@ -168,12 +180,13 @@ def _what_counts() -> list:
     """Returns the flags, and the size of the input, which must be the same in all processes."""
     source = Path(_INPUT.value)
     size = source.stat().st_size if _INPUT.value and source.is_file() else None
-    counting = (_MODE, _WORKDIR, _INPUT, _OUTPUT, _FEATURES, _CLIPS, _STRICT)
+    counting = (_MODE, _WORKDIR, *_OF_PREDICTION)
     return [*(flag.value for flag in counting), size]
 
 
 def _predict(workdir: Path) -> None:
-    source, target, strict = _INPUT.value, _OUTPUT.value, _STRICT.value
+    source, target = _INPUT.value, _OUTPUT.value
+    strict, threshold = _STRICT.value, _THRESHOLD.value
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:
@@ -183,13 +196,13 @@ def _predict(workdir: Path) -> None:
                 f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
             ) from error
 
-        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict)
+        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
 
         features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
-        done = predict_file(workdir, Path(source), Path(target), features, clips, strict)
+        done = predict_file(workdir, Path(source), Path(target), features, clips, strict, threshold)
         if not first_process():
             return
     seconds = time.perf_counter() - started

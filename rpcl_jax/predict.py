@@ -1,36 +1,40 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
 import contextlib
-import gzip
 import os
 import sys
 import tempfile
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
-from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue, check_unique
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.decode import predict
 from rpcl_jax.evaluation.scoring import Scores
-from rpcl_jax.evaluation.windows import owned, window_starts
-from rpcl_jax.files import json_bytes, read_json, written_whole
+from rpcl_jax.evaluation.windows import merged, window_starts
+from rpcl_jax.files import make_folder, read_json, written_whole
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
+from rpcl_jax.reporting.predictions import (
+    CANDIDATES,
+    Summary,
+    report,
+    rounded,
+    with_prediction,
+    write_results,
+)
+from rpcl_jax.run.progress import progress
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
 _CHUNK = 16  # batches that are planned together
-_EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
 
 
 class _Read(NamedTuple):
@@ -49,9 +53,11 @@ class Predictor:
         print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
     """
 
-    def __init__(self, run: TrainedRun, threshold: float):
+    def __init__(self, run: TrainedRun, threshold: float, name: str):
+        """Predicts the pairs with at least the confidence `threshold`, under the name `name`."""
         self._run = run
         self._threshold = threshold
+        self._name = name
 
     @property
     def max_utterances(self) -> int:
@@ -59,8 +65,12 @@ class Predictor:
         return self._run.config.data.max_utterances
 
     @classmethod
-    def from_workdir(cls, workdir: str | Path) -> "Predictor":
-        """Loads the best epoch of a finished run, with its validation threshold.
+    def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
+        """Loads the best epoch of a finished run.
+
+        Args:
+          workdir: folder of the run.
+          threshold: the least confidence of a pair; None for the one chosen on validation.
 
         Raises:
           InputError: there is no finished run.
@@ -71,7 +81,9 @@ class Predictor:
             raise InputError(
                 f"{workdir}: the run is not finished; run its training command again to finish it"
             )
-        return cls(run, read_json(workdir / "result.json")["threshold"])
+        if threshold is None:
+            threshold = float(read_json(workdir / "result.json")["threshold"])
+        return cls(run, threshold, "/".join(workdir.absolute().parts[-2:]))
 
     def __call__(
         self,
@@ -89,9 +101,9 @@ class Predictor:
           where: what error messages call the conversations.
 
         Returns:
-          A copy of each with its pairs, 1-based, and "pair_confidences": SemEval's format has
-          "emotion-cause_pairs" ([["3_surprise", "1"], …]), ours "pairs" ([[3, 1], …]) and
-          "pair_emotions". A conversation of more than `max_utterances` is scored in windows that
+          A copy of each with its emotions and pairs, as `with_prediction` of
+          `rpcl_jax.reporting.predictions` makes it, and with the name of the run and the threshold
+          as "predicted_by". A conversation of more than `max_utterances` is scored in windows that
           overlap by half.
 
         Raises:
@@ -116,6 +128,7 @@ class Predictor:
         self,
         found: Iterable[tuple[str, Mapping[str, Any] | InputError]],
         tables: Mapping[str, FeatureTable] | None = None,
+        floor: float | None = None,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         """Yields conversations with their pairs, in order and in constant memory.
 
@@ -124,6 +137,8 @@ class Predictor:
         Args:
           found: conversations, or why they cannot be read, as `conversations_in` yields them.
           tables: as for `__call__`; then the ids of conversations must be unique.
+          floor: if given, conversations also have "candidates", [[3, 1, 0.21], …]: what could be a
+            pair, with at least this confidence.
 
         Yields:
           The place of each, and the conversation as `__call__` returns it or why there is none.
@@ -150,7 +165,7 @@ class Predictor:
                 table.check_covers([dialogue], place)
             return _Read(place, item, dialogue)
 
-        return self._predict((read(place, item) for place, item in found), own)
+        return self._predict((read(place, item) for place, item in found), own, floor)
 
     def _own_tables(
         self, tables: Mapping[str, FeatureTable] | None, where: str
@@ -166,7 +181,10 @@ class Predictor:
         return {modality: (tables or {})[modality] for modality in self._run.feature_tables}
 
     def _predict(
-        self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable]
+        self,
+        reads: Iterable[_Read],
+        tables: Mapping[str, FeatureTable],
+        floor: float | None = None,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         width = self.max_utterances
 
@@ -184,9 +202,9 @@ class Predictor:
         for chunk, batches in prefetched(map(prepare, self._chunks(reads))):
             running.append((chunk, self._run.score_prepared(batches)))
             if len(running) > 1:
-                yield from self._decode(*running.popleft())
+                yield from self._decode(*running.popleft(), floor)
         for last in running:
-            yield from self._decode(*last)
+            yield from self._decode(*last, floor)
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         """Yields as many conversations as fill some batches, or fewer if they are very long."""
@@ -204,9 +222,14 @@ class Predictor:
             yield chunk
 
     def _decode(
-        self, chunk: Iterable[_Read], wait: Callable[[], dict[int, Scores]]
+        self,
+        chunk: Iterable[_Read],
+        wait: Callable[[], dict[int, Scores]],
+        floor: float | None,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         scores = wait()
+        threshold, candidates = self._threshold, self._run.config.data.candidates
+        by = {"model": self._name, "threshold": rounded(threshold)}
         used = 0
         for read in chunk:
             if isinstance(read.dialogue, InputError):
@@ -216,33 +239,15 @@ class Predictor:
             starts = window_starts(length, self.max_utterances)
             windows = [scores[index] for index in range(used, used + len(starts))]
             used += len(starts)
-            pairs, confidences, probabilities = self._pairs(windows, starts, length)
-            emotions = pair_emotions(probabilities, pairs, self._run.emotions)
-            ours = our_format.is_ours(read.conversation)
-            with_pairs = our_format.with_pairs if ours else semeval.with_pairs
-            yield read.place, with_pairs(read.conversation, pairs, emotions, confidences)
-
-    def _pairs(
-        self, windows: Sequence[Scores], starts: list[int], length: int
-    ) -> tuple[list[tuple[int, int]], list[float], np.ndarray]:
-        """Returns a conversation's pairs, their confidences, and emotions [length, C]."""
-        found: list[tuple[tuple[int, int], float]] = []
-        probabilities = np.zeros((length, len(self._run.emotions)), np.float32)
-        for number, (start, scores) in enumerate(zip(starts, windows, strict=True)):
-            n = min(self.max_utterances, length - start)
-            mask = candidate_mask(np.ones(n, bool), self._run.config.data.candidates)
-            own = np.ones(n, bool)
-            if len(starts) > 1:
-                own_pairs, own = owned(starts, self.max_utterances, length, number)
-                mask &= own_pairs
-            probabilities[start : start + n][own] = scores.emotion_probabilities[:n][own]
-            confidence = np.asarray(scores.pair_confidence)[:n, :n]
-            found += [
-                ((start + i, start + j), float(confidence[i, j]))
-                for i, j in decode_pairs(confidence, mask, self._threshold)
-            ]
-        found.sort()
-        return [pair for pair, _ in found], [p for _, p in found], probabilities
+            lowest = threshold if floor is None else min(threshold, floor)
+            found, emotions = merged(windows, self.max_utterances, length, candidates, lowest)
+            sure = [(i, j, p) for i, j, p in found if p >= threshold]
+            pairs, confidences = [(i, j) for i, j, _ in sure], [p for _, _, p in sure]
+            prediction = predict(pairs, confidences, emotions, self._run.emotions)
+            item = with_prediction(read.conversation, prediction, by)
+            if floor is not None:
+                item[CANDIDATES] = [[i + 1, j + 1, rounded(p)] for i, j, p in found]
+            yield read.place, item
 
 
 def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialogue]:
@@ -298,64 +303,6 @@ def extract_tables(
     return tables
 
 
-class Summary(NamedTuple):
-    """How much was predicted."""
-
-    conversations: int = 0
-    utterances: int = 0
-    pairs: int = 0
-    windowed: int = 0  # conversations that are longer than the model reads at once
-    rejected: int = 0  # conversations that cannot be read
-
-
-def write_results(
-    results: Iterable[tuple[str, dict[str, Any] | InputError]],
-    raw: BinaryIO,
-    name: str,
-    max_utterances: int,
-    reject: Callable[[str, InputError], None],
-    advance: Callable[[int], object] = lambda _: None,
-) -> Summary:
-    """Writes conversations with their pairs.
-
-    Args:
-      results: from `Predictor.stream`.
-      raw: what to write to.
-      name: of the file. JSON lines if it ends in .jsonl, else a JSON list; .gz may follow.
-      max_utterances: of the predictor.
-      reject: is told the place of a conversation that cannot be read, and why.
-      advance: is told how many utterances each conversation has that was written.
-    """
-    done = Summary()
-    as_list = not name.removesuffix(".gz").endswith(".jsonl")
-    with contextlib.ExitStack() as stack:
-        file: Any = raw
-        if name.endswith(".gz"):
-            file = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
-        for place, item in results:
-            if isinstance(item, InputError):
-                done = done._replace(rejected=done.rejected + 1)
-                reject(place, item)
-                continue
-            if as_list:  # as `write_json` writes the whole list
-                text = json_bytes(item, indent=2).rstrip().replace(b"\n", b"\n  ")
-                file.write((b",\n  " if done.conversations else b"[\n  ") + text)
-            else:
-                file.write(json_bytes(item))
-            length = len(item["utterances" if our_format.is_ours(item) else "conversation"])
-            done = Summary(
-                conversations=done.conversations + 1,
-                utterances=done.utterances + length,
-                pairs=done.pairs + len(item["pair_confidences"]),
-                windowed=done.windowed + (length > max_utterances),
-                rejected=done.rejected,
-            )
-            advance(length)
-        if as_list:
-            file.write(b"\n]\n" if done.conversations else b"[]\n")
-    return done
-
-
 def predict_file(
     workdir: Path,
     source: Path,
@@ -363,6 +310,7 @@ def predict_file(
     features: Path | None = None,
     clips: Path | None = None,
     strict: bool = False,
+    threshold: float | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
@@ -376,6 +324,7 @@ def predict_file(
       features: folder with the tables `audio` and `vision` of these conversations, or None.
       clips: folder of their clips, from which the features are extracted, or None.
       strict: predict nothing unless every conversation can be read.
+      threshold: the least confidence of a pair; None for the run's own.
 
     Raises:
       InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
@@ -389,7 +338,7 @@ def predict_file(
             f"{target}: is inside the folder of the input, and would be read as input the next "
             "time; write elsewhere"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)  # fail early
+    make_folder(target.parent)  # fail early
     if strict:
         everything = conversations_in(source, Counter())
         errors = [item for _, item in everything if isinstance(item, InputError)]
@@ -408,7 +357,7 @@ def predict_file(
     found: Iterable = conversations_in(source, mended, watch)
     read = read_json(workdir / "model.json")["feature_tables"]
     with tempfile.TemporaryDirectory() as folder:
-        tables = {}
+        tables, dialogues = {}, None
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips:
             found = list(found)
@@ -418,10 +367,10 @@ def predict_file(
                 tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
-        predictor = Predictor.from_workdir(workdir)
+        predictor = Predictor.from_workdir(workdir, threshold)
         first = first_process()  # of several that predict together, it alone writes
         # From clips of nothing, no table is made that the predictor could miss.
-        results = found if clips and not tables else predictor.stream(found, tables)
+        results = found if dialogues == [] else predictor.stream(found, tables)
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
             progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
@@ -441,54 +390,9 @@ def predict_file(
     return done
 
 
-def report(done: Summary, mended: Counter[str]) -> None:
-    """Says on stderr what was mended, and what was scored in windows."""
-    transcripts.report(mended)
-    if done.windowed:
-        print(
-            f"{done.windowed} conversations are longer than the model reads at once; they were "
-            "scored in windows that overlap by half",
-            file=sys.stderr,
-        )
-
-
 def _complain(_: str, error: InputError) -> None:
     tqdm.write(f"cannot be read: {error}", file=sys.stderr)
 
 
 def _be_silent(_: str, error: InputError) -> None:
     pass
-
-
-@contextlib.contextmanager
-def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """Shows how far a prediction is and how many utterances it does in a second.
-
-    Without a terminal, it prints a line from time to time.
-
-    Args:
-      total: how much there is to do.
-      unit: of `total`, " files" or "B" for bytes.
-
-    Yields:
-      A function that is told how many more utterances have been predicted, and how much of `total`
-      is done in all.
-    """
-    terminal = sys.stderr.isatty()
-    started = shown = time.perf_counter()
-    predicted = 0
-
-    def advance(utterances: int, done: int) -> None:
-        nonlocal predicted, shown
-        predicted += utterances
-        now = time.perf_counter()
-        rate = f"{predicted / (now - started):.0f} utterances/s"
-        bar.set_postfix_str(rate, refresh=False)
-        bar.update(done - bar.n)
-        if not terminal and now - shown > _EVERY:
-            shown = now
-            part = f"{done} of {total} files" if unit == " files" else f"{min(done / total, 1):.0%}"
-            print(f"{part}, {predicted} utterances, {rate}", file=sys.stderr, flush=True)
-
-    with tqdm(total=total, unit=unit, unit_scale=True, disable=not terminal, leave=False) as bar:
-        yield advance

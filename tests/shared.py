@@ -121,11 +121,11 @@ def write_lines(path: Path, items: Iterable[Any]) -> Path:
 def assert_same_pairs(results: Iterable[dict], wanted: Iterable[dict]) -> None:
     """The same conversations and pairs but for rounding: what one has more is at the threshold."""
     for result, other in zip(results, wanted, strict=True):
-        assert result["utterances"] == other["utterances"]
+        assert [t["text"] for t in result["utterances"]] == [t["text"] for t in other["utterances"]]
         one, two = (
             dict(zip(map(tuple, r["pairs"]), r["pair_confidences"], strict=True))
             for r in (result, other)
         )
         lowest = min([*one.values(), *two.values()], default=0.0)
-        for pair in one.keys() | two.keys():
-            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1e-5)
+        for pair in one.keys() | two.keys():  # written with three digits
+            assert one.get(pair, lowest) == pytest.approx(two.get(pair, lowest), abs=1.1e-3)

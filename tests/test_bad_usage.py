@@ -33,6 +33,9 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         (["--config=configs/demo.py", "--name=x"], ["write --config.data.name"]),
         (["--config=configs/demo.py", "train"], ["train"]),
         (["--mode=evaluate"], ["--workdir"]),
+        (["--mode=predict", "--workdir=x", "--input=x", "--output=y", "--threshold=1.5"], ["to 1"]),
+        (["--mode=predict", "--workdir=x", "--input=x", "--output=y", "--threshold=nan"], ["nan"]),
+        (["--mode=evaluate", "--workdir=x", "--threshold=0.5"], ["is for --mode=predict"]),
     ],
 )
 def test_bad_flags(arguments, parts, tmp_path):

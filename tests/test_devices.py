@@ -111,7 +111,7 @@ def assert_used(copy, finished):
         for (i, j), p in zip(conversation["pairs"], conversation["pair_confidences"], strict=True):
             predicted[i - 1, j - 1] = p
         wanted[wanted < result["threshold"]] = 0
-        np.testing.assert_allclose(predicted, wanted, atol=1e-5)
+        np.testing.assert_allclose(predicted, wanted, atol=6e-4)  # of three digits
 
 
 @pytest.mark.parametrize("devices", COUNTS)

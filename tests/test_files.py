@@ -10,7 +10,7 @@ import pytest
 from shared import ENVIRONMENT, ROOT
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import locked, read_json, write_json, written_whole
+from rpcl_jax.files import locked, make_folder, read_json, write_json, written_whole
 
 KILLED = """
 import os, signal, sys
@@ -131,3 +131,15 @@ def test_a_shared_lock_is_shared(tmp_path):
         with locked(tmp_path / "lock", "taken", shared=True):
             pass
         process.kill()
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "ro").write_text("")
+    for path in (tmp_path / "ro", tmp_path / "ro/a", tmp_path / "ro/a/b"):
+        with pytest.raises(InputError, match=f"^{tmp_path / 'ro'}: is a file, so nothing"):
+            make_folder(path)
+    with pytest.raises(InputError, match="is a file"), written_whole(tmp_path / "ro/x.json"):
+        pass
+    make_folder(tmp_path / "new/folder")
+    make_folder(tmp_path / "new/folder")
+    assert (tmp_path / "new/folder").is_dir()

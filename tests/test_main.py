@@ -69,7 +69,7 @@ def test_predictions_are_the_decoded_test_split(finished):
     assert sum(map(len, found)) == result["test"]["predicted_pairs"] > 0
     for item in predictions:
         assert len(item["pair_confidences"]) == len(item["emotion-cause_pairs"])
-        assert all(p >= result["threshold"] for p in item["pair_confidences"])
+        assert all(p >= round(result["threshold"], 3) for p in item["pair_confidences"])
         assert not any("neutral" in emotion for emotion, _ in item["emotion-cause_pairs"])
 
 
@@ -180,7 +180,9 @@ def test_real_ecf_from_file_to_result_and_to_new_pairs(tmp_path):
         "--mode=predict", f"--workdir={workdir}", f"--input={source}", f"--output={tmp_path / 'o'}"
     )
     (predicted,) = json.loads((tmp_path / "o").read_text())
-    assert predicted["conversation"] == conversation
+    for turn, given in zip(predicted["conversation"], conversation, strict=True):
+        assert 0 < turn.pop("emotion_probability") < 1
+        assert turn == given | {"emotion": turn["emotion"]}
     assert len(predicted["emotion-cause_pairs"]) == len(predicted["pair_confidences"])
 
 

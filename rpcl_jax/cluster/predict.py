@@ -19,8 +19,10 @@ from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove
 from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked, read_json
-from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
+from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.transcripts import conversations_in
+from rpcl_jax.reporting.predictions import Summary, report, write_results
+from rpcl_jax.run.progress import progress
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
@@ -49,8 +51,16 @@ class _Broken(Exception):
 class _FilePredictor:
     """Predicts one file after the other; Ray keeps one in each of its workers."""
 
-    def __init__(self, workdir: Path, corpus: _Corpus, strict: bool, begin: Callable[[str], int]):
-        self._workdir, self._corpus, self._strict, self._begin = workdir, corpus, strict, begin
+    def __init__(
+        self,
+        workdir: Path,
+        corpus: _Corpus,
+        strict: bool,
+        threshold: float | None,
+        begin: Callable[[str], int],
+    ):
+        self._workdir, self._corpus = workdir, corpus
+        self._strict, self._threshold, self._begin = strict, threshold, begin
         self._predictor: Predictor | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +78,7 @@ class _FilePredictor:
         if self._begin(name) > _TRIES:
             return self._give_up(name)
         if self._predictor is None:
-            self._predictor = Predictor.from_workdir(self._workdir)
+            self._predictor = Predictor.from_workdir(self._workdir, self._threshold)
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -122,7 +132,12 @@ def output_name(name: str) -> str:
 
 
 def predict_corpus(
-    workdir: Path, pattern: str, output: str, address: str | None = None, strict: bool = False
+    workdir: Path,
+    pattern: str,
+    output: str,
+    address: str | None = None,
+    strict: bool = False,
+    threshold: float | None = None,
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
 
@@ -135,6 +150,7 @@ def predict_corpus(
       output: folder or URI.
       address: see `start_ray`.
       strict: end with the first conversation that cannot be read.
+      threshold: the least confidence of a pair; None for the run's own.
 
     Raises:
       InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
@@ -155,7 +171,9 @@ def predict_corpus(
         done = Summary()
         mended = Counter[str]()
         with _own_messages(), progress(len(names), " files") as advance:
-            results = _results(ray, (workdir, corpus, strict), waiting) if ray else iter(())
+            results = (
+                _results(ray, (workdir, corpus, strict, threshold), waiting) if ray else iter(())
+            )
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
                     raise InputError(result["error"])

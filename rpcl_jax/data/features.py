@@ -19,6 +19,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import make_folder
 
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
@@ -147,7 +148,7 @@ class FeatureTable:
         rows = np.array([self.row_of_id[i] for i in ids], int)
         description = {**self.description, "dimension": self.dimension}
         unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
-        unfinished.mkdir(parents=True)
+        make_folder(unfinished)
         try:
             # In ECF's official tables, some rows have no id, and the dtype may be float64.
             values = self.values

@@ -1,8 +1,18 @@
 """Decoding: which pairs are predicted, and with which emotion."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Prediction(NamedTuple):
+    """What is predicted of a conversation of n utterances."""
+
+    pairs: list[tuple[int, int]]  # (emotion utterance, cause utterance), 0-based and sorted
+    confidences: list[float]  # of the pairs
+    emotions: list[str]  # of the n utterances
+    probabilities: list[float]  # of these emotions
 
 
 def decode_pairs(
@@ -35,3 +45,31 @@ def pair_emotions(
     """
     likeliest = 1 + np.argmax(np.asarray(emotion_probabilities)[:, 1:], axis=-1)
     return [classes[likeliest[i]] for i, _ in pairs]
+
+
+def predict(
+    pairs: Sequence[tuple[int, int]],
+    confidences: Sequence[float],
+    emotion_probabilities: np.ndarray,
+    classes: Sequence[str],
+) -> Prediction:
+    """Returns predicted pairs with the emotion of every utterance.
+
+    An utterance's emotion is its most probable class. In a predicted pair it is that of the pair,
+    which is not neutral, so that pairs and utterances never contradict each other.
+
+    Args:
+      pairs: from `decode_pairs`.
+      confidences: of the pairs.
+      emotion_probabilities: [n, C].
+      classes: names of the C classes; class 0 is neutral.
+    """
+    probabilities = np.asarray(emotion_probabilities)
+    emotions = [classes[c] for c in probabilities.argmax(axis=-1)]
+    for (i, _), emotion in zip(pairs, pair_emotions(probabilities, pairs, classes), strict=True):
+        emotions[i] = emotion
+    chosen = [
+        float(row[classes.index(emotion)])
+        for row, emotion in zip(probabilities, emotions, strict=True)
+    ]
+    return Prediction(list(pairs), list(confidences), emotions, chosen)

@@ -1,6 +1,15 @@
 """Windows over conversations that are longer than a model reads at once."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from rpcl_jax.batching.batch import candidate_mask
+from rpcl_jax.evaluation.decode import decode_pairs
+
+if TYPE_CHECKING:
+    from rpcl_jax.evaluation.scoring import Scores
 
 
 def window_starts(length: int, width: int) -> list[int]:
@@ -56,3 +65,38 @@ def _depths(places: np.ndarray, start: int, width: int, length: int) -> np.ndarr
     end = start + width
     after = np.full(len(places), length) if end >= length else end - 1 - places
     return np.minimum(before, after)
+
+
+def merged(
+    windows: Sequence["Scores"], width: int, length: int, candidates: str, lowest: float
+) -> tuple[list[tuple[int, int, float]], np.ndarray]:
+    """Returns the scores of a conversation from those of its windows.
+
+    Args:
+      windows: the scores of each of `window_starts`, with padding.
+      width: of a window.
+      length: of the conversation.
+      candidates: which pairs are candidates; see `candidate_mask`.
+      lowest: candidates below this confidence are left out.
+
+    Returns:
+      (emotion utterance, cause utterance, confidence) of the candidates, 0-based and sorted, and
+      the probabilities of the emotions, [length, C].
+    """
+    starts = window_starts(length, width)
+    found: list[tuple[int, int, float]] = []
+    probabilities = np.zeros((length, windows[0].emotion_probabilities.shape[-1]), np.float32)
+    for number, (start, scores) in enumerate(zip(starts, windows, strict=True)):
+        n = min(width, length - start)
+        mask = candidate_mask(np.ones(n, bool), candidates)
+        own = np.ones(n, bool)
+        if len(starts) > 1:
+            own_pairs, own = owned(starts, width, length, number)
+            mask &= own_pairs
+        probabilities[start : start + n][own] = scores.emotion_probabilities[:n][own]
+        confidence = np.asarray(scores.pair_confidence)[:n, :n]
+        found += [
+            (start + i, start + j, float(confidence[i, j]))
+            for i, j in decode_pairs(confidence, mask, lowest)
+        ]
+    return sorted(found), probabilities

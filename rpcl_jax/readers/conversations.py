@@ -195,28 +195,6 @@ def _utterance_object(utterance: Utterance) -> dict[str, Any]:
     return _without_nothing(item)
 
 
-def with_pairs(
-    item: Mapping[str, Any],
-    pairs: Sequence[tuple[int, int]],
-    emotions: Sequence[str],
-    confidences: Sequence[float],
-) -> dict[str, Any]:
-    """Returns a copy of the conversation with its pairs replaced.
-
-    Args:
-      item: a conversation in this module's format; its other fields are kept.
-      pairs: (emotion utterance, cause utterance), 0-based.
-      emotions: the emotion of each pair's emotion utterance, written as "pair_emotions".
-      confidences: one per pair, written as "pair_confidences".
-    """
-    return {
-        **item,
-        "pairs": [[i + 1, j + 1] for i, j in pairs],
-        "pair_emotions": list(emotions),
-        "pair_confidences": list(confidences),
-    }
-
-
 def _without_nothing(item: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item.items() if value is not None}
 

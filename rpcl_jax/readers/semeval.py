@@ -1,4 +1,4 @@
-"""The JSON format of SemEval-2024 Task 3: reads conversations and writes pairs."""
+"""The JSON format of SemEval-2024 Task 3: reads conversations, labelled or not."""
 
 import dataclasses
 import re
@@ -21,7 +21,6 @@ from rpcl_jax.readers.shared import Reading, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"
-CONFIDENCES = "pair_confidences"
 
 
 def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
@@ -187,23 +186,3 @@ def conversation_object(dialogue: Dialogue) -> dict[str, Any]:
             for t, utterance in enumerate(dialogue.utterances, 1)
         ],
     }
-
-
-def with_pairs(
-    conversation: Mapping[str, Any],
-    pairs: Sequence[tuple[int, int]],
-    emotions: Sequence[str],
-    confidences: Sequence[float],
-) -> dict[str, Any]:
-    """Returns a copy of the conversation with its pairs replaced.
-
-    Args:
-      conversation: in the format of SemEval-2024 Task 3; its other fields are kept.
-      pairs: (emotion utterance, cause utterance), 0-based.
-      emotions: the emotion of each pair's emotion utterance.
-      confidences: one per pair.
-    """
-    written = [
-        [f"{i + 1}_{emotion}", str(j + 1)] for (i, j), emotion in zip(pairs, emotions, strict=True)
-    ]
-    return {**conversation, PAIRS: written, CONFIDENCES: list(confidences)}

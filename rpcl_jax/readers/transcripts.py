@@ -61,14 +61,17 @@ def conversations_in(
       accepts; or the InputError that says why it cannot be read. Objects of these two formats are
       yielded as they stood there, except that one without an id gets one, and that numbers which
       are not finite are None, so that `rpcl_jax.files.write_json` can write them. Ids may be
-      repeated.
+      repeated; of a folder, a conversation without a "source" gets one, its file.
 
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
     """
     for file in files_in(path):
         name = file.relative_to(path) if path.is_dir() else Path(path.name)
-        yield from _file(file, _stem(name), mended, watch)
+        for place, item in _file(file, _stem(name), mended, watch):
+            if path.is_dir() and isinstance(item, dict):
+                item = {"source": name.as_posix(), **item}
+            yield place, item
 
 
 def files_in(path: Path) -> list[Path]:

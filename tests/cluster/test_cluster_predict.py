@@ -30,6 +30,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.predict import Predictor
 
 LOCAL = fs.LocalFileSystem()
+THRESHOLD = 0.2
 DIALOGUES = generate_corpus(3, sizes={"train": 60})[0]["train"]
 OURS = [
     {"utterances": [{"speaker": u.speaker, "text": u.text} for u in d.utterances]}
@@ -60,7 +61,7 @@ def workers(mark):
 
 @pytest.fixture(scope="module")
 def predictor(reads_text):
-    return Predictor.from_workdir(reads_text)
+    return Predictor.from_workdir(reads_text, THRESHOLD)
 
 
 @pytest.mark.slow
@@ -75,6 +76,7 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path)
     command = [
         *(sys.executable, "-m", "rpcl_jax.main", "--mode=predict", "--engine=ray"),
         *(f"--workdir={reads_text}", f"--input={corpus}", f"--output={output}"),
+        f"--threshold={THRESHOLD}",
     ]
     process = subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT | {"MARK": mark, "HOME": "/proc/nosuch"}, text=True,
@@ -94,6 +96,7 @@ def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path)
     }
     wanted = predictor(many)
     assert_same_pairs(read_lines(output / "a.jsonl"), wanted)
+    assert read_lines(output / "a.jsonl")[0]["predicted_by"]["threshold"] == THRESHOLD
     assert_same_pairs(read_lines(output / "deep/b.jsonl.gz"), wanted[:20])
     assert_same_pairs(read_lines(output / "c.json.jsonl"), wanted[:7])
     rejected = read_lines(output / "rejected.jsonl")
@@ -136,7 +139,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(tmp_path, corpus, strict, lambda name: 1)
+        worker = predict._FilePredictor(tmp_path, corpus, strict, None, lambda name: 1)
         worker._predictor = predictor
         return json.loads(worker({"name": name})["json"])
 
@@ -193,7 +196,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     for name in names:
         write_lines(tmp_path / "in" / name, conversations(2))
     monkeypatch.setattr(predict, "_FilePredictor", Killed)
-    results = list(predict._results(ray, (tmp_path, corpus, False), names))
+    results = list(predict._results(ray, (tmp_path, corpus, False, None), names))
     assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
     assert (tmp_path / "deaths").read_text() == "..."
     assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
@@ -202,7 +205,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
     assert not (tmp_path / "out/too large.jsonl").exists()
 
-    [result] = predict._results(ray, (tmp_path, corpus, True), ["too large.jsonl"])
+    [result] = predict._results(ray, (tmp_path, corpus, True, None), ["too large.jsonl"])
     assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 

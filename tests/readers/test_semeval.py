@@ -16,7 +16,6 @@ from rpcl_jax.readers.semeval import (
     parse_conversations,
     read_objects,
     read_semeval,
-    with_pairs,
 )
 
 CONVERSATION: dict[str, Any] = {
@@ -273,22 +272,6 @@ def test_conversation_object_has_no_labels():
     turns = [{k: v for k, v in t.items() if k != "emotion"} for t in CONVERSATION["conversation"]]
     assert conversation_object(DIALOGUE) == {"conversation_ID": 5, "conversation": turns}
     assert conversation_object(Dialogue("s1", DIALOGUE.utterances))["conversation_ID"] == "s1"
-
-
-def test_with_pairs_replaces_labels_and_keeps_the_rest():
-    given = changed(source="made up", conversation_ID="5")
-    before = copy.deepcopy(given)
-    said = with_pairs(given, [(0, 0), (2, 0)], ["surprise", "anger"], [0.75, 0.5])
-    assert given == before
-    assert said == {
-        **before,
-        "emotion-cause_pairs": [["1_surprise", "1"], ["3_anger", "1"]],
-        "pair_confidences": [0.75, 0.5],
-    }
-    assert parse_conversations([said], "here")[0].pairs == ((0, 0), (2, 0))
-    assert with_pairs(given, [], [], [])["emotion-cause_pairs"] == []
-    with pytest.raises(ValueError, match="zip"):
-        with_pairs(given, [(0, 0)], [], [])
 
 
 def test_the_clip_is_a_stretch_of_an_episode_or_of_a_video():

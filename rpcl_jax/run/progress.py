@@ -1,0 +1,44 @@
+"""How far a prediction is: a bar in a terminal, a line from time to time elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
+
+_EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
+
+
+@contextlib.contextmanager
+def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """Shows how far a prediction is and how many utterances it does in a second.
+
+    Without a terminal, it prints a line from time to time.
+
+    Args:
+      total: how much there is to do.
+      unit: of `total`, " files" or "B" for bytes.
+
+    Yields:
+      A function that is told how many more utterances have been predicted, and how much of `total`
+      is done in all.
+    """
+    terminal = sys.stderr.isatty()
+    started = shown = time.perf_counter()
+    predicted = 0
+
+    def advance(utterances: int, done: int) -> None:
+        nonlocal predicted, shown
+        predicted += utterances
+        now = time.perf_counter()
+        rate = f"{predicted / (now - started):.0f} utterances/s"
+        bar.set_postfix_str(rate, refresh=False)
+        bar.update(done - bar.n)
+        if not terminal and now - shown > _EVERY:
+            shown = now
+            part = f"{done} of {total} files" if unit == " files" else f"{min(done / total, 1):.0%}"
+            print(f"{part}, {predicted} utterances, {rate}", file=sys.stderr, flush=True)
+
+    with tqdm(total=total, unit=unit, unit_scale=True, disable=not terminal, leave=False) as bar:
+        yield advance
