@@ -111,10 +111,10 @@ def _train_and_evaluate(
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
-    step = make_train_step(
+    jitted = make_train_step(
         model, objective_of(config), optimizer, mesh, config.data.modality_dropout
     )
-    train_step = Compiled(step, "the training step")
+    train_step = Compiled(jitted, "the training step")
     score = Compiled(make_score(model, mesh), "the scoring function")
 
     logger = (RunLogger if first_process() else SilentLogger)(

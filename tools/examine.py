@@ -1,6 +1,6 @@
 """Shows how often RPCL's two constraints are active in trained runs, split by split.
 
-python tools/examine.py RUN… [--out=examined.csv]
+python tools/examine.py RUN… [--without=audio] [--out=examined.csv]
 
 Prints a row for every run and split, for the run's best epoch, in points:
 
@@ -29,6 +29,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
+    parser.add_argument(
+        "--without",
+        action="append",
+        choices=("audio", "vision"),
+        default=[],
+        help="a modality that is taken away from every utterance; may be given twice",
+    )
     parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
     run_tool("examine", parser, _examine)
 
@@ -40,7 +47,7 @@ def _examine(arguments: argparse.Namespace) -> None:
     print(f"{'in points':32s} split ", *COLUMNS)
     rows = []
     for folder in arguments.runs:
-        for row in examine(folder):
+        for row in examine(folder, arguments.without):
             rows.append(list(row.values()))
             numbers = (f"{row[name]:{width}.2f}" for name, width in widths.items())
             print(f"{row['run']:32s} {row['split']:6s}", *numbers)

@@ -19,9 +19,10 @@ from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove
 from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked, read_json
-from rpcl_jax.predict import Predictor
+from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
 from rpcl_jax.reporting.predictions import Summary, report, write_results
+from rpcl_jax.run.config import read_config
 from rpcl_jax.run.progress import progress
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
@@ -145,7 +146,8 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run that reads text alone, visible to all workers.
+      workdir: folder of a finished run, visible to all workers, which reads text alone or takes
+        what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       address: see `start_ray`.
@@ -157,7 +159,9 @@ def predict_corpus(
         read.
     """
     workdir = workdir.absolute()
-    _check_run(workdir)
+    absent = list(read_json(workdir / "model.json")["feature_tables"])
+    if absent:
+        say_what_is_absent(absent, read_config(workdir / "config.json"))
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
@@ -184,16 +188,6 @@ def predict_corpus(
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
     report(done, mended)
     return done._replace(rejected=rejected)
-
-
-def _check_run(workdir: Path) -> None:
-    """Finds out in this process what else every worker would."""
-    reads = ", ".join(read_json(workdir / "model.json")["feature_tables"])
-    if reads:
-        raise InputError(
-            f"{workdir}: this run reads {reads} too; --engine=ray predicts from text alone, so use "
-            "a run with --config.modalities=t"
-        )
 
 
 def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str]) -> None:

@@ -168,6 +168,18 @@ class FeatureTable:
             raise
 
 
+def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) -> FeatureTable:
+    """Returns the table of dialogues that lack a modality.
+
+    Args:
+      description: as of the table in its place, with its "dimension".
+      dialogues: whatever will be asked for.
+    """
+    absent = {utterance.id: "" for dialogue in dialogues for utterance in dialogue.utterances}
+    values = np.zeros((0, description["dimension"]), np.float32)
+    return FeatureTable(values, {}, description, absent=absent)
+
+
 def check_same_extractor(
     description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
 ) -> None:

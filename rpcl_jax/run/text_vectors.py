@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -187,15 +188,32 @@ def corpus_batches(
 ) -> dict[str, Batches]:
     """Returns the batches of every split, with the text input that `text_input` makes.
 
+    How many dialogues are cut to `config.data.max_utterances` is said on stderr.
+
     Raises:
       InputError: as `text_input`.
     """
+    if first_process():
+        _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
         split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
+
+
+def _say_what_is_cut(corpus: Corpus, n: int) -> None:
+    for split, dialogues in corpus.splits.items():
+        cut = [dialogue for dialogue in dialogues if len(dialogue.utterances) > n]
+        if cut:
+            lost = sum(max(pair) >= n for dialogue in cut for pair in dialogue.pairs or ())
+            pairs = sum(len(dialogue.pairs or ()) for dialogue in dialogues)
+            print(
+                f"{split}: {len(cut)} of {len(dialogues)} conversations have more than "
+                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost",
+                file=sys.stderr,
+            )
 
 
 def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:

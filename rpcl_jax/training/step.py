@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.batching.batch import Batch
+from rpcl_jax.data.features import Features
 from rpcl_jax.models.dropout import drop_modality
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.objective import Objective, objective_loss
@@ -59,13 +60,7 @@ def make_train_step(
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
 
         if modality_dropout:
-            # From 2, because `split` may have made its two keys by fold_in of 0 and 1.
-            for number, name in enumerate(("audio", "vision"), 2):
-                if (features := getattr(batch, name)) is not None:
-                    key = jax.random.fold_in(step_key, number)
-                    batch = batch._replace(
-                        **{name: drop_modality(key, features, modality_dropout, AXIS)}
-                    )
+            batch = _drop_modalities(step_key, batch, modality_dropout)
 
         def loss(params):
             return objective_loss(
@@ -82,3 +77,13 @@ def make_train_step(
 
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0)
+
+
+def _drop_modalities(step_key: jax.Array, batch: Batch, rate: float) -> Batch:
+    def drop(features: Features | None, number: int) -> Features | None:
+        if features is None:
+            return None
+        return drop_modality(jax.random.fold_in(step_key, number), features, rate, AXIS)
+
+    # Not 0 and 1, by which `split` may have made the other keys of the step.
+    return batch._replace(audio=drop(batch.audio, 2), vision=drop(batch.vision, 3))

@@ -282,7 +282,5 @@ def test_bad_usage(tmp_path):
     fails("is inside the folder of the input", output=corpus)
     write_lines(corpus / "x.json.jsonl", [])
     fails("x.json.jsonl; rename one")
-    (run / "model.json").write_text(json.dumps(model | {"feature_tables": {"audio": {}}}))
-    fails("reads audio too")
     (run / "model.json").unlink()
     fails("is .* the folder of a run")

@@ -12,17 +12,18 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from rpcl_jax.batching.text import word_tokenizer
-from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.predict import Predictor
-from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.text_vectors import (
     absolute_name,
     cached_vectors,
+    corpus_batches,
     encoder_digest,
     load_text_encoder,
     utterance_vectors,
@@ -198,3 +199,19 @@ def test_the_name_of_an_encoder_that_is_kept_with_a_run(tmp_path, monkeypatch):
     ):
         config.text.pretrained = name
         assert absolute_name(config) == kept
+
+
+def test_what_is_cut_is_said(capsys):
+    def dialogue(name, length, pairs):
+        turns = (Utterance(f"{name}{t}", "A", "well", "joy") for t in range(length))
+        return Dialogue(name, tuple(turns), pairs)
+
+    config = tiny_config()
+    config.data.max_utterances = 3
+    short, long = dialogue("a", 3, ((2, 2),)), dialogue("b", 5, ((2, 1), (3, 1), (4, 4)))
+    corpus = Corpus({"train": [short, long, long], "dev": [short]}, {}, ("neutral", "joy"))
+    corpus_batches(load_text_encoder(config, [short]), corpus, config, make_mesh(1))
+    assert capsys.readouterr().err == (
+        "train: 2 of 3 conversations have more than config.data.max_utterances, 3, and are cut; "
+        "4 of 7 pairs are lost\n"
+    )
