@@ -131,3 +131,12 @@ def test_a_shared_lock_is_shared(tmp_path):
         with locked(tmp_path / "lock", "taken", shared=True):
             pass
         process.kill()
+
+
+def test_where_locks_cannot_be_shared(tmp_path, monkeypatch):
+    """As on Windows, where one shard after the other is extracted."""
+    monkeypatch.setattr("rpcl_jax.files.fcntl", None)
+    with locked(tmp_path / "lock", "taken", shared=True):
+        for shared in (False, True):
+            with pytest.raises(InputError, match="taken"):
+                locked(tmp_path / "lock", "taken", shared=shared).__enter__()
