@@ -372,7 +372,8 @@ def predict_file(
 
     found: Iterable = conversations_in(source, mended, watch)
     read = read_json(workdir / "model.json")["feature_tables"]
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows cannot remove a table that is mapped.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables, dialogues = {}, None
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips:

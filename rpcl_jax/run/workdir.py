@@ -196,7 +196,7 @@ class TrainedRun:
         self._encoder = load_trained_encoder(
             self.config,
             sizes,
-            load_tokenizer(workdir / "tokenizer"),
+            load_tokenizer(workdir / "tokenizer", sizes.vocab_size),
             described.get("pretrained", self.config.text.pretrained),
         )
         digest = frozen_digest(self._encoder, self.config)

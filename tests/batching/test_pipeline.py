@@ -94,7 +94,7 @@ def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length):
     config = ecf_minilm.get_config()
     config.text.update({"context": context, "max_tokens": length, "row_length": length})
     dialogues = ecf.read_split(ECF, "train")
-    batches = make_batches(dialogues, load_tokenizer(MINILM), {}, config, 1, EMOTIONS)
+    batches = make_batches(dialogues, load_tokenizer(MINILM, 30522), {}, config, 1, EMOTIONS)
     shapes, real, computed = set(), 0, 0
     for epoch in (1, 2, 3):
         for _, batch in batches.epoch(config.seed, epoch):

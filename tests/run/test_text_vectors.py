@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
     keys.add(vectors_key(encoder, [other, *dialogues[1:]], config))
     keys.add(vectors_key(encoder, dialogues[1:], config))
     swapped = shutil.copytree(folder, tmp_path / "swapped")
-    tokenizer = load_tokenizer(swapped)
+    tokenizer = load_tokenizer(swapped, encoder.config.vocab_size)
     tokenizer.cls_token, tokenizer.sep_token = tokenizer.sep_token, tokenizer.cls_token
     tokenizer.save_pretrained(swapped)
     keys.add(
@@ -140,6 +141,28 @@ def test_the_key_does_not_change_with_use(folder, tmp_path):
     utterance_vectors(encoder, dialogues[:2], config, make_mesh(1))
     assert encoder.tokenizer.backend_tokenizer.to_str() != state
     assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
+
+
+def test_what_is_said_of_an_encoder(folder, tmp_path, capsys):
+    """Of one with heads whose tokenizer knows other words, and of one that has neither."""
+    config = frozen_config(folder, tmp_path)
+    train = load_corpus(config).splits["train"]
+    load_text_encoder(config, train)
+    assert capsys.readouterr().err == ""
+
+    config.text.pretrained = str(shutil.copytree(folder, tmp_path / "classifier"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.weight"] = np.zeros((2, 32), np.float32)
+    save_file(tensors, tmp_path / "classifier/model.safetensors", metadata={"format": "pt"})
+    strange = [Dialogue("1", (Utterance("a", "Ann", "Сегодня " + "дождь " * 19),)), *train[:1]]
+    load_text_encoder(config, strange)
+    heads, unknown = capsys.readouterr().err.splitlines()
+    assert heads == f"{config.text.pretrained}: its heads are not read: classifier"
+    pieces = 20 + sum(len(re.findall(r"\w+|[^\w\s]", u.text)) for u in train[0].utterances)
+    assert f"does not know {20 / pieces:.0%} of the word pieces" in unknown
+    assert "such as 'дождь', 'Сегодня'; " in unknown
+    load_text_encoder(config, ())  # as a trained run does
+    assert capsys.readouterr().err == ""
 
 
 def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
