@@ -35,7 +35,7 @@ from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
-from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
@@ -227,7 +227,8 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        corpus = load_corpus(self.config, self.emotions, first_process())
+        with notes_of_first_process():
+            corpus = load_corpus(self.config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
         given = {modality: corpus.tables[modality] for modality in modalities}

@@ -184,7 +184,7 @@ def test_processes_that_disagree_write_nothing(differ, tmp_path):
 
 def test_a_table_with_nan_ends_all_processes(tmp_path):
     """Only the first reads it, and the others do not wait for that one."""
-    turn = {"id": "u", "speaker": "A", "text": "Great!", "emotion": "joy"}
+    turn = {"id": "u", "speaker": "A", "text": "Great!", "emotion": "elation"}
     for split in ("train", "dev", "test"):
         dialogue = {"id": split, "utterances": [turn | {"id": split}], "pairs": [[1, 1]]}
         write_lines(tmp_path / f"{split}.jsonl", [dialogue])
@@ -194,7 +194,8 @@ def test_a_table_with_nan_ends_all_processes(tmp_path):
     data = {"format": "conversations", "root": tmp_path, "audio": tmp_path / "audio"}
     flags = [*FLAGS, "--config.modalities=ta", *(f"--config.data.{k}={v}" for k, v in data.items())]
     (_, first), (_, second) = both(*flags, f"--workdir={tmp_path / 'run'}", status=1)
-    (line,) = first.splitlines()
+    note, line = first.splitlines()
+    assert "elation" in note  # by the first alone
     assert "NaN" in line
     (line,) = second.splitlines()
     assert "another process" in line
