@@ -120,7 +120,7 @@ def save_description(
         return
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
-        encoder.tokenizer.save_pretrained(workdir / "tokenizer")
+        encoder.tokenizer.save(workdir / "tokenizer")
     description: dict[str, Any] = {
         "encoder": dataclasses.asdict(encoder.config),
         "emotions": corpus.emotions,
