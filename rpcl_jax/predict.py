@@ -23,9 +23,11 @@ from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import owned, window_starts
 from rpcl_jax.files import json_bytes, read_json, written_whole
+from rpcl_jax.models.pretrained import resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
+from rpcl_jax.run.export import described_features, is_exported, load_exported
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
@@ -66,12 +68,30 @@ class Predictor:
           InputError: there is no finished run.
         """
         workdir = Path(workdir)
-        run = TrainedRun(workdir)
+        run = TrainedRun.from_workdir(workdir)
         if not (workdir / "result.json").exists():
             raise InputError(
                 f"{workdir}: the run is not finished; run its training command again to finish it"
             )
         return cls(run, read_json(workdir / "result.json")["threshold"])
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "Predictor":
+        """Loads a run that tools/export.py has written.
+
+        Args:
+          name: of a folder, or of a model on the Hugging Face hub.
+          revision: branch, tag or commit on the hub; None is its main branch.
+
+        Raises:
+          InputError: there is no such model, or its files do not fit each other.
+        """
+        return cls(*load_exported(resolve_pretrained(name, revision)))
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Predictor":
+        """Loads the folder of a finished run, or one that tools/export.py has written."""
+        return (cls.from_pretrained if is_exported(folder) else cls.from_workdir)(folder)
 
     def __call__(
         self,
@@ -370,7 +390,7 @@ def predict_file(
     listed on stderr, and so is what was mended in others.
 
     Args:
-      workdir: folder of a finished run.
+      workdir: folder of a finished run, or of one that tools/export.py has written.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None.
@@ -406,7 +426,7 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, mended, watch)
-    read = read_json(workdir / "model.json")["feature_tables"]
+    read = described_features(workdir)
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables = {}
@@ -419,7 +439,7 @@ def predict_file(
                 tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             tables = {modality: FeatureTable.load(features / modality) for modality in read}
-        predictor = Predictor.from_workdir(workdir)
+        predictor = Predictor.from_folder(workdir)
         first = first_process()  # of several that predict together, it alone writes
         # From clips of nothing, no table is made that the predictor could miss.
         results = found if clips and not tables else predictor.stream(found, tables)

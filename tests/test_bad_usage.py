@@ -33,6 +33,7 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         (["--config=configs/demo.py", "--name=x"], ["write --config.data.name"]),
         (["--config=configs/demo.py", "train"], ["train"]),
         (["--mode=evaluate"], ["--workdir"]),
+        (["--mode=predict", "--model=a/b", "--workdir=c"], ["--model", "in place of --workdir"]),
     ],
 )
 def test_bad_flags(arguments, parts, tmp_path):

@@ -18,9 +18,10 @@ from pyarrow import fs
 from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove, resolve, whole
 from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import json_bytes, locked, read_json
+from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.predict import Predictor, Summary, progress, report, write_results
 from rpcl_jax.readers.transcripts import conversations_in
+from rpcl_jax.run.export import described_features
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
@@ -65,7 +66,7 @@ class _FilePredictor:
         if written.type == fs.FileType.File:  # by a worker that died before it could say so
             return {}
         if self._predictor is None:
-            self._predictor = Predictor.from_workdir(self._workdir)
+            self._predictor = Predictor.from_folder(self._workdir)
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -116,7 +117,8 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run that reads text alone, visible to all workers.
+      workdir: folder of a finished run that reads text alone, or of one that tools/export.py has
+        written, visible to all workers.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       address: see `start_ray`.
@@ -156,7 +158,7 @@ def predict_corpus(
 
 def _check_run(workdir: Path) -> None:
     """Finds out in this process what else every worker would."""
-    reads = ", ".join(read_json(workdir / "model.json")["feature_tables"])
+    reads = ", ".join(described_features(workdir))
     if reads:
         raise InputError(
             f"{workdir}: this run reads {reads} too; --engine=ray predicts from text alone, so use "

@@ -28,7 +28,7 @@ def examine(folder: Path) -> list[dict[str, str | float]]:
       InputError: there is no finished run, or its data, features or encoder are missing or changed.
     """
     run = read_run(folder)
-    trained = TrainedRun(folder, devices=1)
+    trained = TrainedRun.from_workdir(folder, devices=1)
     rows = []
     for split in SPLITS:
         scored = trained.score_split(split)
