@@ -20,6 +20,7 @@ from rpcl_jax.evaluation.decode import predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, read_json, written_whole
+from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -31,6 +32,7 @@ from rpcl_jax.reporting.predictions import (
     with_prediction,
     write_results,
 )
+from rpcl_jax.run.export import described_features, is_exported, load_exported
 from rpcl_jax.run.progress import progress
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
@@ -77,7 +79,7 @@ class Predictor:
           InputError: there is no finished run.
         """
         workdir = Path(workdir)
-        run = TrainedRun(workdir)
+        run = TrainedRun.from_workdir(workdir)
         if not (workdir / "result.json").exists():
             raise InputError(
                 f"{workdir}: the run is not finished; run its training command again to finish it"
@@ -85,6 +87,31 @@ class Predictor:
         if threshold is None:
             threshold = float(read_json(workdir / "result.json")["threshold"])
         return cls(run, threshold, "/".join(workdir.absolute().parts[-2:]))
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
+    ) -> "Predictor":
+        """Loads a run that tools/export.py has written.
+
+        Args:
+          name: of a folder, or of a model on the Hugging Face hub.
+          revision: branch, tag or commit on the hub; None is its main branch.
+          threshold: the least confidence of a pair; None for the one chosen on validation.
+
+        Raises:
+          InputError: there is no such model, or its files do not fit each other.
+        """
+        folder = resolve_pretrained(name, revision)
+        run, chosen = load_exported(folder)
+        known_as = "/".join(folder.absolute().parts[-2:]) if names_folder(str(name)) else str(name)
+        return cls(run, chosen if threshold is None else threshold, known_as)
+
+    @classmethod
+    def from_folder(cls, folder: Path, threshold: float | None = None) -> "Predictor":
+        """Loads the folder of a finished run, or one that tools/export.py has written."""
+        load = cls.from_pretrained if is_exported(folder) else cls.from_workdir
+        return load(folder, threshold=threshold)
 
     def __call__(
         self,
@@ -332,7 +359,7 @@ def predict_file(
     listed on stderr, and so is what was mended in others.
 
     Args:
-      workdir: folder of a finished run.
+      workdir: folder of a finished run, or of one that tools/export.py has written.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one
@@ -371,7 +398,7 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, mended, watch)
-    read = read_json(workdir / "model.json")["feature_tables"]
+    read = described_features(workdir)
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables, dialogues = {}, None
@@ -385,7 +412,7 @@ def predict_file(
         elif features:
             given = [modality for modality in read if (features / modality).is_dir()] or read
             tables = {m: FeatureTable.load(features / m, first) for m in given}
-        predictor = Predictor.from_workdir(workdir, threshold)
+        predictor = Predictor.from_folder(workdir, threshold)
         # From clips of nothing, no table is made that the predictor could miss.
         results = found if dialogues == [] else predictor.stream(found, tables)
         with (

@@ -36,17 +36,33 @@ _DEFAULTS: dict[str, int | float | str] = {
 UNUSED = re.compile(r"pooler\..*|embeddings\.position_ids")
 
 
-def resolve_pretrained(name_or_path: str | Path) -> Path:
-    """Returns the local folder of an encoder, downloaded if it is named on the Hugging Face hub.
+def names_folder(name: str) -> bool:
+    """Returns whether this is the name of a folder and not of a model on the Hugging Face hub.
 
-    `name_or_path` is a path if it exists, starts with ".", "/" or "~", or has more than one "/".
+    It is if it exists, is absolute, starts with "." or "~", or has more than one "/".
+    """
+    path = Path(name).expanduser()
+    return path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
+def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
+
+    Args:
+      name_or_path: of a folder or on the hub; see `names_folder`.
+      revision: branch, tag or commit on the hub; None is its main branch.
 
     Raises:
-      InputError: the folder does not exist, or neither the hub nor its local cache has the name.
+      InputError: the folder does not exist, neither the hub nor its local cache has the name, or a
+        folder is given with a revision.
     """
     name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if names_folder(name):
+        folder = Path(name).expanduser()
+        if revision is not None:
+            raise InputError(
+                f"{name}: is a folder, which has no revision {revision!r}; leave it out"
+            )
         if not folder.is_dir():
             raise InputError(
                 f"{name}: no such folder; give a folder with config.json, {WEIGHTS} and a "
@@ -57,7 +73,11 @@ def resolve_pretrained(name_or_path: str | Path) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(HUB_FILES)
+            )
+        )
     except (OSError, HFValidationError) as error:
         raise InputError(
             f"{name}: no such folder, and not available from the Hugging Face hub "
@@ -119,7 +139,9 @@ def _convert_tokenizer(folder: Path) -> WordPieces | None:
     """Loads a tokenizer as its class in Transformers does; None if that has no fast one."""
     from transformers import AutoTokenizer  # slow to import
 
-    read = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    read = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
     if not read.is_fast:
         return None
     return word_pieces(read.backend_tokenizer, read.special_tokens_map)

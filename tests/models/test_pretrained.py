@@ -249,7 +249,7 @@ def test_file_is_no_folder(folder):
 def test_hub_name(folder, monkeypatch):
     asked = {}
 
-    def snapshot_download(name, *, allow_patterns):
+    def snapshot_download(name, *, revision, allow_patterns):
         asked[name] = allow_patterns
         return str(folder)
 
@@ -260,7 +260,7 @@ def test_hub_name(folder, monkeypatch):
 
 
 def test_hub_out_of_reach(monkeypatch):
-    def snapshot_download(name, *, allow_patterns):
+    def snapshot_download(name, *, revision, allow_patterns):
         raise LocalEntryNotFoundError("Got: ConnectError\nAn error happened")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)

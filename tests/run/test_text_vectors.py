@@ -21,6 +21,7 @@ from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
+from rpcl_jax.run.export import export_run
 from rpcl_jax.run.text_vectors import (
     absolute_name,
     cached_vectors,
@@ -202,7 +203,10 @@ def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
         c["emotion-cause_pairs"] for c in predictions
     ]
 
+    # Exported, it has the encoder in it, which may change or go.
+    export_run(workdir, tmp_path / "model", "card")
     nudge(folder)
+    assert Predictor.from_pretrained(tmp_path / "model")(predictions, tables) == again
     with pytest.raises(InputError, match="not the encoder"):
         evaluate_run(workdir)
     (workdir / "result.json").unlink()
