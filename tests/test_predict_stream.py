@@ -151,7 +151,7 @@ def test_a_run_that_reads_text_alone_needs_no_clips(reads_text, tmp_path):
 
 def test_forms_of_the_output(reads_text, predictor, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [{**OURS[0], "note": "half \ud83d, line\nbreak"}])
-    predict_file(reads_text, source, tmp_path / "list.json")
+    predict_file(reads_text, source, tmp_path / "list.json", html=tmp_path / "page.html")
     predict_file(reads_text, source, tmp_path / "lines.jsonl.gz")
     results = json.loads((tmp_path / "list.json").read_text())
     write_json(tmp_path / "whole.json", results)
@@ -159,6 +159,14 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
     with gzip.open(tmp_path / "lines.jsonl.gz", "rt") as file:
         assert [json.loads(line) for line in file] == results
     assert results[0]["note"] == "half \ud83d, line\nbreak"
+    # The page has what could be a pair; the file does not.
+    assert "candidates" not in results[0]
+    page = (tmp_path / "page.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (_, below), *_ = predictor.stream(found(results), floor=0.05)
+    assert data["lowest"] == 50
+    assert {(i + 1, int(j) + 1) for i, row in enumerate(data["dialogues"][0]["scores"][0]["p"])
+            for j in row} == {(i, j) for i, j, _ in below["candidates"]}  # fmt: skip
     assert not [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
 
