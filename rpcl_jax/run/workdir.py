@@ -32,7 +32,7 @@ from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
-from rpcl_jax.readers.corpus import Corpus, load_corpus, named_emotions
+from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
 from rpcl_jax.run.hosts import agree
@@ -128,6 +128,7 @@ def save_description(
             name: {**table.description, "dimension": table.dimension}
             for name, table in corpus.tables.items()
         },
+        "folder": str(Path.cwd()),  # from which relative paths in the config start
         "frozen_encoder": digest,
         "pretrained": absolute_name(config),
     }
@@ -147,6 +148,26 @@ def stored_emotions(workdir: Path, config: ConfigDict) -> tuple[str, ...]:
     described = read_json(workdir / "model.json")
     # The first runs did not write them; their classes were those that the config named, or ECF's.
     return tuple(described.get("emotions", named_emotions(config) or EMOTIONS))
+
+
+def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """Returns a run's config with paths that lead to its data from the current folder too.
+
+    Raises:
+      InputError: its conversations are gone.
+    """
+    start = Path(read_json(workdir / "model.json").get("folder", ""))
+    found = config.copy_and_resolve_references()
+    for field in ("root", "audio", "vision"):
+        path = config.data[field]
+        if path and not Path(path).exists() and (start / path).exists():
+            found.data[field] = str(start / path)
+    if config.data.format != SYNTHETIC and not Path(found.data.root).exists():
+        raise InputError(
+            f"{workdir}: its conversations are not found in {config.data.root}; put them back "
+            "there, or start the command in the folder where the run was trained"
+        )
+    return found
 
 
 def _check_same_extractors(
@@ -182,6 +203,7 @@ class TrainedRun:
         Raises:
           InputError: no run there, none with a checkpoint yet, or its frozen encoder has changed.
         """
+        self._workdir = workdir
         self.config = read_config(workdir / "config.json")
         self.mesh = make_mesh(devices)
         checkpoints = Checkpoints(workdir)
@@ -220,7 +242,7 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        corpus = load_corpus(self.config, self.emotions)
+        corpus = load_corpus(with_data(self._workdir, self.config), self.emotions)
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         return corpus_batches(self._encoder, corpus, self.config, self.mesh)
 
