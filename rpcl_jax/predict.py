@@ -324,7 +324,8 @@ def predict_file(
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None.
-      clips: folder of their clips, from which the features are extracted, or None.
+      clips: folder of their clips, from which the features are extracted, if the run reads any,
+        and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
       threshold: the least confidence of a pair; None for the run's own.
       html: file of a page that shows them, with their `clips`, or None.
@@ -356,7 +357,7 @@ def predict_file(
     with tempfile.TemporaryDirectory() as folder:
         tables, dialogues = {}, None
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
-        if clips:
+        if clips and read:
             found = list(found)
             dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
             check_unique(dialogues, str(source))
