@@ -92,7 +92,7 @@ def evaluate_run(workdir: Path) -> dict:
     run = TrainedRun(workdir)
     path = workdir / "result.json"
     finished = read_json(path) if path.exists() else None  # fail early
-    dev, test = run.score_split("dev"), run.score_split("test")
+    dev, test = run.score(run.splits["dev"]), run.score(run.splits["test"])
     numbers = report(dev, test, run.config, run.emotions)
     if first_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -10,9 +9,16 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
+
+import filelock
 
 from rpcl_jax.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
 # What is relied on in the files of a run's folder.
@@ -149,10 +155,11 @@ def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
     Args:
       path: made if it does not exist.
       busy: the error message where another process holds the lock.
-      shared: others may hold it too, if they share it as well.
+      shared: others may hold it too, if they share it as well; on Windows, they may not.
 
     Yields:
-      The file descriptor; a process that inherits it holds the lock too.
+      The file descriptor; a process that inherits it, which is not possible on Windows, holds the
+      lock too.
 
     Raises:
       InputError: another process holds the lock, or the file system has no locks.
@@ -160,11 +167,22 @@ def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
     make_folder(path.parent)
     with path.open("a+") as file:  # NFS grants a shared lock to readers only
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(busy) from error
+            if shared and fcntl:
+                taken = _lock_shared(file)
+            else:
+                taken = filelock.lock_descriptor(file.fileno(), blocking=False)
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be locked ({error.strerror}); use a file system that has locks"
             ) from error
+        if not taken:
+            raise InputError(busy)
         yield file.fileno()
+
+
+def _lock_shared(file: IO) -> bool:  # filelock cannot
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

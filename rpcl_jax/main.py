@@ -111,7 +111,7 @@ def _check_flags() -> None:
             raise flags.Error("--engine=ray and --distributed exclude each other; give one of them")
         if _FEATURES.value or _CLIPS.value:
             raise flags.Error(
-                "--engine=ray predicts from text alone; leave out --features, --clips"
+                "--engine=ray predicts from text alone; leave out --features and --clips"
             )
         if _HTML.value:
             raise flags.Error(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rpcl_jax.batching.stream import prefetched
@@ -98,7 +99,7 @@ class Predictor:
           conversations: all in the format of SemEval-2024 Task 3, or all in that of
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
-            "vision".
+            "vision". What is not given is absent, which is said on stderr.
           where: what error messages call the conversations.
 
         Returns:
@@ -108,7 +109,7 @@ class Predictor:
           overlap by half.
 
         Raises:
-          InputError: a conversation is malformed, or a table is missing or not like the run's own.
+          InputError: a conversation is malformed, or a table is not like the run's own.
         """
         if isinstance(conversations, str) or not isinstance(conversations, Sequence):
             raise InputError(
@@ -118,7 +119,7 @@ class Predictor:
         if not conversations:
             return []
         dialogues = _parse(conversations, where)
-        own = self._own_tables(tables, where)
+        own = self._own_tables(tables)
         for table in own.values():
             table.check_covers(dialogues, where)
         reads = map(_Read, [where] * len(dialogues), conversations, dialogues)
@@ -145,9 +146,9 @@ class Predictor:
           The place of each, and the conversation as `__call__` returns it or why there is none.
 
         Raises:
-          InputError: a table is missing, not like the run's own, or lacks an utterance.
+          InputError: a table is not like the run's own, or lacks an utterance.
         """
-        own = self._own_tables(tables, "the input")
+        own = self._own_tables(tables)
         ids: set[str] = set()
 
         def read(place: str, item: Mapping[str, Any] | InputError) -> _Read:
@@ -168,18 +169,12 @@ class Predictor:
 
         return self._predict((read(place, item) for place, item in found), own, floor)
 
-    def _own_tables(
-        self, tables: Mapping[str, FeatureTable] | None, where: str
-    ) -> dict[str, FeatureTable]:
-        """Returns the tables of the modalities that the run reads."""
-        for modality in self._run.feature_tables:
-            if modality not in (tables or {}):
-                raise InputError(
-                    f"{where}: this run reads {modality} too; give the features of these "
-                    "conversations (--features) or their clips (--clips), or use a run with "
-                    "--config.modalities=t"
-                )
-        return {modality: (tables or {})[modality] for modality in self._run.feature_tables}
+    def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
+        """Returns those tables that the run reads, and says on stderr which it misses."""
+        tables = tables or {}
+        reads = self._run.feature_tables
+        say_what_is_absent([m for m in reads if m not in tables], self._run.config)
+        return {modality: tables[modality] for modality in reads if modality in tables}
 
     def _predict(
         self,
@@ -257,6 +252,25 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
     return semeval.parse_conversations(conversations, where, False)
 
 
+def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
+    """Says on stderr that a run predicts without some of what it reads.
+
+    Args:
+      modalities: that it reads and does not get.
+      config: of the run.
+    """
+    if modalities and first_process():
+        untrained = (
+            ", for which this run was not trained (config.data.modality_dropout); expect worse "
+            "ones than from a run with --config.modalities=t"
+        )
+        print(
+            f"no {' and no '.join(modalities)} given: the pairs are found without"
+            f"{'' if config.data.modality_dropout else untrained}",
+            file=sys.stderr,
+        )
+
+
 def extract_tables(
     feature_tables: Mapping[str, Mapping[str, Any]],
     dialogues: Sequence[Dialogue],
@@ -323,7 +337,8 @@ def predict_file(
       workdir: folder of a finished run.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
-      features: folder with the tables `audio` and `vision` of these conversations, or None.
+      features: folder with the tables `audio` and `vision` of these conversations, or None; one
+        of the two may be missing.
       clips: folder of their clips, from which the features are extracted, if the run reads any,
         and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
@@ -337,10 +352,11 @@ def predict_file(
         _check_output(output, source)
     if html and html.resolve() == target.resolve():
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
+    first = first_process()  # of several that predict together, it alone writes
     if strict:
         everything = conversations_in(source, Counter())
         errors = [item for _, item in everything if isinstance(item, InputError)]
-        for error in errors if first_process() else ():
+        for error in errors if first else ():
             _complain(str(source), error)
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
@@ -354,7 +370,8 @@ def predict_file(
 
     found: Iterable = conversations_in(source, mended, watch)
     read = read_json(workdir / "model.json")["feature_tables"]
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows cannot remove a table that is mapped.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables, dialogues = {}, None
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips and read:
@@ -364,9 +381,9 @@ def predict_file(
             if dialogues:
                 tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
-            tables = {modality: FeatureTable.load(features / modality) for modality in read}
+            given = [modality for modality in read if (features / modality).is_dir()] or read
+            tables = {m: FeatureTable.load(features / m, first) for m in given}
         predictor = Predictor.from_workdir(workdir, threshold)
-        first = first_process()  # of several that predict together, it alone writes
         # From clips of nothing, no table is made that the predictor could miss.
         floor = FLOOR if html else None
         results = found if dialogues == [] else predictor.stream(found, tables, floor)

@@ -24,7 +24,7 @@ from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
-from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.text_vectors import LoadedEncoder, corpus_batches, load_text_encoder, vectors_key
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
@@ -80,8 +80,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     finished = (workdir / "result.json").exists()
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
     if not finished:
-        corpus = load_corpus(config)
-        encoder = load_text_encoder(config, corpus.splits["train"])
+        with notes_of_first_process():
+            corpus = load_corpus(config, check_values=first_process())
+            encoder = load_text_encoder(config, corpus.splits["train"])
         agree("the data, the features or the encoder", lambda: _contents(corpus, encoder, config))
         with locked_run(workdir) if first_process() else contextlib.nullcontext():
             _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
@@ -111,9 +112,10 @@ def _train_and_evaluate(
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
-    train_step = Compiled(
-        make_train_step(model, objective_of(config), optimizer, mesh), "the training step"
+    jitted = make_train_step(
+        model, objective_of(config), optimizer, mesh, config.data.modality_dropout
     )
+    train_step = Compiled(jitted, "the training step")
     score = Compiled(make_score(model, mesh), "the scoring function")
 
     logger = (RunLogger if first_process() else SilentLogger)(

@@ -143,3 +143,12 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     make_folder(tmp_path / "new/folder")
     make_folder(tmp_path / "new/folder")
     assert (tmp_path / "new/folder").is_dir()
+
+
+def test_where_locks_cannot_be_shared(tmp_path, monkeypatch):
+    """As on Windows, where one shard after the other is extracted."""
+    monkeypatch.setattr("rpcl_jax.files.fcntl", None)
+    with locked(tmp_path / "lock", "taken", shared=True):
+        for shared in (False, True):
+            with pytest.raises(InputError, match="taken"):
+                locked(tmp_path / "lock", "taken", shared=shared).__enter__()

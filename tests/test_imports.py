@@ -1,4 +1,7 @@
-"""Training and prediction from tables need no package of requirements-features.txt."""
+"""Training and prediction from tables need no package of requirements-features.txt.
+
+Nor do they need what Windows lacks, as far as that can be taken away from a process on Linux.
+"""
 
 import re
 import subprocess
@@ -8,11 +11,13 @@ import pytest
 from shared import ENVIRONMENT, ROOT
 
 FORBIDDEN = ("torch", "av", "opensmile", "PIL")
+POSIX = ("fcntl", "grp", "pwd", "resource", "termios", "uvloop")  # modules
 CODE = f"""
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
+import filelock, subprocess  # which do on Windows without what is taken away here
 
-for name in {FORBIDDEN}:
+for name in {FORBIDDEN + POSIX}:
     sys.modules[name] = None  # to import it is an ImportError now, and nobody can find it
 
 sys.path.insert(0, "tests")
@@ -20,14 +25,31 @@ import rpcl_jax.main
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.predict import predict_file
+from rpcl_jax.run.allocator import restart_keeping_memory
+from rpcl_jax.run.workdir import locked_run
 from rpcl_jax.train import train_and_evaluate
 from shared import tiny_config
 
 folder = Path(sys.argv[1])
+for module, names in (
+    (os, "fork forkpty getuid getpgid killpg setsid sysconf uname O_DIRECTORY"),
+    (signal, "SIGKILL SIGHUP SIGALRM pthread_kill alarm"),
+):
+    for name in names.split():
+        delattr(module, name)
+sys.platform = "win32"
+restart_keeping_memory()
 config = tiny_config()
 assert config.modalities == "tav"
 config.epochs = 1
 config.data.sizes.update({{"train": 16, "dev": 8, "test": 8}})
+with locked_run(folder / "run"):
+    try:
+        train_and_evaluate(config, folder / "run")
+    except ValueError as error:
+        assert "another process is training" in str(error)
+    else:
+        raise AssertionError("two processes train in one folder")
 train_and_evaluate(config, folder / "run")
 splits, tables = generate_corpus(config.data.seed, sizes=config.data.sizes.to_dict())
 for modality, table in tables.items():
@@ -40,7 +62,7 @@ for dialogue in splits["test"]:
 (folder / "in.json").write_text(json.dumps(conversations))
 predict_file(folder / "run", folder / "in.json", folder / "out.json", folder / "features")
 assert len(json.loads((folder / "out.json").read_text())) == len(conversations) > 0
-assert all(sys.modules[name] is None for name in {FORBIDDEN})
+assert all(sys.modules[name] is None for name in {FORBIDDEN + POSIX})
 print("needs none of them")
 """
 

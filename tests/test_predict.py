@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -65,15 +66,36 @@ def test_predictor_in_three_lines(finished, unlabelled):
         predictor(conversations, tables)
 
 
-def test_a_run_that_hears_and_sees_says_which_features_it_misses(finished, unlabelled, tmp_path):
-    done = run_main(
-        "--mode=predict",
-        f"--workdir={finished}",
-        f"--input={unlabelled}",
-        f"--output={tmp_path / 'x.json'}",
-        status=1,
-    )
-    assert_one_line(done, "reads audio", "--features")
+def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
+    """The same is predicted as with tables that say that every utterance lacks it."""
+    tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}
+    deaf = {
+        m: FeatureTable(
+            t.values[:0], {}, t.description, absent=dict.fromkeys(t.row_of_id, "broken")
+        )
+        for m, t in tables.items()
+    }
+    conversations = json.loads(unlabelled.read_text())
+    predictor = Predictor.from_workdir(finished, 0.0)
+    whole = predictor(conversations, tables)
+    assert "given" not in capsys.readouterr().err
+    heard = predictor(conversations, {"audio": tables["audio"]})
+    assert "no vision given: the pairs are found without, for which" in capsys.readouterr().err
+    assert heard == predictor(conversations, {**tables, "vision": deaf["vision"]}) != whole
+    read = predictor(conversations)
+    assert "no audio and no vision given" in capsys.readouterr().err
+    assert read == predictor(conversations, deaf) != heard
+
+    # The command, with a folder that has one of the tables, and with none.
+    shutil.copytree(unlabelled.parent / "features/audio", tmp_path / "heard/audio")
+    target = tmp_path / "pairs.json"
+    predict_file(finished, unlabelled, target, features=tmp_path / "heard", threshold=0.0)
+    assert json.loads(target.read_text()) == heard
+    predict_file(finished, unlabelled, target, threshold=0.0)
+    assert json.loads(target.read_text()) == read
+
+
+def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
     assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")

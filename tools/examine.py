@@ -1,6 +1,6 @@
 """Shows how often RPCL's two constraints are active in trained runs, split by split.
 
-python tools/examine.py RUN… [--out=examined.csv]
+python tools/examine.py RUN… [--without=audio] [--out=examined.csv]
 
 Prints a table for every run, at its best epoch, with a column for every split, in points:
 
@@ -29,6 +29,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
+    parser.add_argument(
+        "--without",
+        action="append",
+        choices=("audio", "vision"),
+        default=[],
+        help="a modality that is taken away from every utterance; may be given twice",
+    )
     parser.add_argument("--out", type=Path, help="a CSV file, with a row for every run and split")
     run_tool("examine", parser, _examine)
 
@@ -38,9 +45,10 @@ def _examine(arguments: argparse.Namespace) -> None:
 
     rows = []
     for folder in arguments.runs:
-        splits = examine(folder)
+        splits = examine(folder, arguments.without)
         rows += [list(row.values()) for row in splits]
-        print(f"{folder}\n{'in points':22s}", *(f"{row['split']:>7s}" for row in splits))
+        print(", without ".join([str(folder), *arguments.without]))
+        print(f"{'in points':22s}", *(f"{row['split']:>7s}" for row in splits))
         for name in COLUMNS:
             print(f"{name:22s}", *(f"{row[name]:7.2f}" for row in splits))
     if arguments.out:

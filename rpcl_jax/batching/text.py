@@ -1,5 +1,6 @@
 """From utterances to segments of word pieces, the text encoder's input."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,6 +58,35 @@ def encode_dialogue(
         owners += [t] * len(ids) + [-1]
     segments.append(_segment(tokens, owners))
     return segments
+
+
+def unknown_pieces(
+    dialogues: Iterable[Dialogue], tokenizer: "PreTrainedTokenizerBase", speaker_names: bool
+) -> tuple[float, list[str]]:
+    """Returns which share of the word pieces the tokenizer does not know.
+
+    Args:
+      dialogues: what is tokenized, at least one.
+      tokenizer: a fast tokenizer.
+      speaker_names: see `encode_dialogue`.
+
+    Returns:
+      The share, from 0 to 1, and the text of the most frequent unknown pieces.
+    """
+    texts = [_text(utterance, speaker_names) for d in dialogues for utterance in d.utterances]
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    unknown: Counter[str] = Counter()
+    total = 0
+    for text, ids, offsets in zip(
+        texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        total += len(ids)
+        unknown.update(
+            text[start:end].strip()
+            for piece, (start, end) in zip(ids, offsets, strict=True)
+            if piece == tokenizer.unk_token_id
+        )
+    return unknown.total() / max(total, 1), [piece for piece, _ in unknown.most_common(5)]
 
 
 def _text(utterance: Utterance, speaker_names: bool) -> str:

@@ -1,6 +1,5 @@
 """The cells of a grid as Ray tasks, each a process on the node that the task gets."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ class _Task:
             except errors.RayTaskError as error:
                 raise error.cause from error  # of `_run`
             except errors.RayError as error:  # of the worker or its machine
-                status, reason = -signal.SIGKILL, " ".join(str(error).split())
+                status, reason = -9, " ".join(str(error).split())
             if status >= 0 or not self._retries:
                 self.returncode = status
             else:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -19,13 +19,15 @@ from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove
 from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked, read_json
-from rpcl_jax.predict import Predictor
+from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
 from rpcl_jax.reporting.predictions import Summary, report, write_results
+from rpcl_jax.run.config import read_config
 from rpcl_jax.run.progress import progress
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
+_TRIES = 3  # of a file whose worker dies; Ray itself would go on for ever
 
 
 class _Corpus(NamedTuple):
@@ -50,9 +52,16 @@ class _Broken(Exception):
 class _FilePredictor:
     """Predicts one file after the other; Ray keeps one in each of its workers."""
 
-    def __init__(self, workdir: Path, corpus: _Corpus, strict: bool, threshold: float | None):
+    def __init__(
+        self,
+        workdir: Path,
+        corpus: _Corpus,
+        strict: bool,
+        threshold: float | None,
+        begin: Callable[[str], int],
+    ):
         self._workdir, self._corpus = workdir, corpus
-        self._strict, self._threshold = strict, threshold
+        self._strict, self._threshold, self._begin = strict, threshold, begin
         self._predictor: Predictor | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +76,8 @@ class _FilePredictor:
         written = corpus.target.get_file_info(f"{corpus.target_folder}/{target}")
         if written.type == fs.FileType.File:  # by a worker that died before it could say so
             return {}
+        if self._begin(name) > _TRIES:
+            return self._give_up(name)
         if self._predictor is None:
             self._predictor = Predictor.from_workdir(self._workdir, self._threshold)
         mended, broken = Counter[str](), False
@@ -89,6 +100,17 @@ class _FilePredictor:
                 if broken:
                     raise _Broken
         return {"done": done, "mended": mended}
+
+    def _give_up(self, name: str) -> dict[str, Any]:
+        reason = (
+            f"{_TRIES} workers died while they predicted this file; it may be too large for one"
+        )
+        if self._strict:
+            raise InputError(f"{name}: {reason} (--strict)")
+        line = {"file": name, "place": name, "reason": reason}
+        with self._corpus.write(f"{_REJECTED}/{output_name(name)}.jsonl") as file:
+            file.write(json_bytes(line))
+        return {}
 
     def _save_rejected(self, target: str, lines: BinaryIO) -> None:
         name = f"{_REJECTED}/{target}.jsonl"
@@ -124,7 +146,8 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run that reads text alone, visible to all workers.
+      workdir: folder of a finished run, visible to all workers, which reads text alone or takes
+        what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       address: see `start_ray`.
@@ -136,7 +159,9 @@ def predict_corpus(
         read.
     """
     workdir = workdir.absolute()
-    _check_run(workdir)
+    absent = list(read_json(workdir / "model.json")["feature_tables"])
+    if absent:
+        say_what_is_absent(absent, read_config(workdir / "config.json"))
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
@@ -165,16 +190,6 @@ def predict_corpus(
     return done._replace(rejected=rejected)
 
 
-def _check_run(workdir: Path) -> None:
-    """Finds out in this process what else every worker would."""
-    reads = ", ".join(read_json(workdir / "model.json")["feature_tables"])
-    if reads:
-        raise InputError(
-            f"{workdir}: this run reads {reads} too; --engine=ray predicts from text alone, so use "
-            "a run with --config.modalities=t"
-        )
-
-
 def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str]) -> None:
     if not names:
         raise InputError(f"{pattern}: no such file; check the path")
@@ -188,14 +203,30 @@ def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str])
         raise InputError(f"{pattern}: two files would be written to {shared[0]}; rename one")
 
 
+class _Begun:
+    """How often each file was begun; Ray keeps one, which outlives the workers."""
+
+    def __init__(self) -> None:
+        self._times = Counter[str]()
+
+    def begin(self, name: str) -> int:
+        self._times[name] += 1
+        return self._times[name]
+
+
 def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yields what a `_FilePredictor` says of each file, in any order; there is one per device."""
     import ray.data as data
 
     data.DataContext.get_current().enable_progress_bars = False
     for handler in logging.getLogger("ray.data").handlers:
-        if not isinstance(handler, data._internal.logging.SessionFileHandler):
+        if isinstance(handler, logging.StreamHandler):  # the other one writes Ray's own log file
             handler.setLevel(logging.CRITICAL)
+    begun = ray.remote(num_cpus=0)(_Begun).remote()
+
+    def begin(name: str) -> int:
+        return ray.get(begun.begin.remote(name))
+
     gpus = int(ray.cluster_resources().get("GPU", 0))
     workers = gpus or len(machines(ray))
     rows = data.from_items(
@@ -203,7 +234,7 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
     )
     results = rows.map(
         cast(Any, _FilePredictor),
-        fn_constructor_args=arguments,
+        fn_constructor_args=(*arguments, begin),
         compute=data.ActorPoolStrategy(size=min(workers, len(names))),
         num_cpus=1,
         num_gpus=1 if gpus else 0,
@@ -215,7 +246,7 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         reason = " ".join(str(error).split())
         raise InputError(
             f"a worker cannot go on ({reason[:300]}); what is done is kept, and the same command "
-            "continues. If it ends here again, one of the other files is too much for a worker"
+            "continues"
         ) from error
 
 

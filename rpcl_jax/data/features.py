@@ -113,8 +113,13 @@ class FeatureTable:
         check_same_extractor(description, trained_with, str(self.path))
 
     @classmethod
-    def load(cls, folder: Path) -> "FeatureTable":
+    def load(cls, folder: Path, check_values: bool = True) -> "FeatureTable":
         """Opens and checks the table in `folder`; the features stay on disk.
+
+        Args:
+          folder: of the table.
+          check_values: look for values that are not finite, which reads the whole table. Of
+            several processes that load it, one is enough.
 
         Raises:
           InputError: a file is missing or malformed, the files do not match, an id is duplicated,
@@ -126,7 +131,8 @@ class FeatureTable:
         description = _read_description(folder / "table.json")
         values = _map_values(folder / "features.npy", description["dimension"])
         row_of_id = _read_ids(folder / "ids.txt", len(values))
-        check_finite(values, row_of_id, folder / "features.npy", "extract it again")
+        if check_values:
+            check_finite(values, row_of_id, folder / "features.npy", "extract it again")
         absent = _read_absent(folder / "absent.txt", row_of_id)
         return cls(values, row_of_id, description, folder, absent)
 
@@ -160,6 +166,18 @@ class FeatureTable:
         except BaseException:
             shutil.rmtree(unfinished)
             raise
+
+
+def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) -> FeatureTable:
+    """Returns the table of dialogues that lack a modality.
+
+    Args:
+      description: as of the table in its place, with its "dimension".
+      dialogues: whatever will be asked for.
+    """
+    absent = {utterance.id: "" for dialogue in dialogues for utterance in dialogue.utterances}
+    values = np.zeros((0, description["dimension"]), np.float32)
+    return FeatureTable(values, {}, description, absent=absent)
 
 
 def check_same_extractor(

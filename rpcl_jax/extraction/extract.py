@@ -102,8 +102,11 @@ def extract_table(
             )
             if reason
         ]
-        if shard is None and not (strict and absent):
+        made = shard is None and not (strict and absent)
+        if made:
             _make_table(utterances, absent, extractor.description, partial, out)
+    if made:  # not before: Windows cannot remove what is open or mapped
+        _remove(partial)
     return absent
 
 
@@ -306,4 +309,3 @@ def _make_table(
     rows_of_ids = {identifier: row for row, identifier in enumerate(ids)}
     FeatureTable(values, rows_of_ids, description, absent=dict(absent)).save(whole)
     whole.rename(out)
-    _remove(partial)

@@ -1,7 +1,9 @@
-"""Dropout that draws few random bits."""
+"""Dropout that draws few random bits, and dropout of whole modalities."""
 
 import jax
 import jax.numpy as jnp
+
+from rpcl_jax.data.features import Features
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -16,3 +18,23 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     scale = jnp.float32(65536 / (65536 - threshold))  # bfloat16 would be off by up to 0.4 %
     return jnp.where(bits >= threshold, x * scale, 0).astype(x.dtype)
+
+
+def drop_modality(
+    key: jax.Array, features: Features, rate: float, axis_name: str | None = None
+) -> Features:
+    """Marks the features of whole dialogues as absent, each dialogue with probability `rate`.
+
+    Args:
+      key: decides which. With `axis_name`, every device must pass the same key.
+      features: of b dialogues, [b, n, …].
+      rate: a probability.
+      axis_name: mesh axis that dialogues are split over in equal parts. What is drawn for a
+        dialogue depends on its place in the global batch, not on the number of devices.
+    """
+    places = jnp.arange(len(features.present))
+    if axis_name is not None:
+        places += jax.lax.axis_index(axis_name) * len(places)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(keys)
+    return features._replace(present=features.present & kept[:, None])

@@ -1,5 +1,6 @@
 """Loads a text encoder's config, parameters and tokenizer from a folder or the Hugging Face hub."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -16,14 +17,18 @@ from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
 BERT_LIKE = ("bert",)
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")  # positions start after the padding index
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+SENTENCEPIECE = "sentencepiece.bpe.model"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", SENTENCEPIECE)
 HUB_FILES = (
     *("config.json", "model*.safetensors", INDEX),
     *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
     *("special_tokens_map.json", "added_tokens.json"),
 )
-# What a checkpoint may contain besides the encoder: heads and, in older ones, a buffer.
-EXTRAS = re.compile(r"(pooler|cls|lm_head)\..*|embeddings\.position_ids")
+# Names begin with this where the encoder is part of a model with heads.
+PREFIX = re.compile(r"(bert|roberta)\.")
+ENCODER = ("embeddings.", "encoder.", "pooler.")
+# Parts of the encoder that are not used: the pooler and, in older checkpoints, a buffer.
+UNUSED = re.compile(r"pooler\..*|embeddings\.position_ids")
 
 
 def resolve_pretrained(name_or_path: str | Path) -> Path:
@@ -53,18 +58,26 @@ def resolve_pretrained(name_or_path: str | Path) -> Path:
         ) from error
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: str | Path, vocab_size: int) -> PreTrainedTokenizerBase:
     """Loads the fast tokenizer in a local folder.
 
+    Args:
+      folder: the files of the tokenizer.
+      vocab_size: the number of word pieces that the encoder has embeddings of.
+
     Raises:
-      InputError: the folder has no fast tokenizer with [CLS] and [SEP] or equivalent tokens.
+      InputError: the folder has no fast tokenizer with [CLS] and [SEP] or equivalent tokens, it has
+        a piece without an embedding, or a package is missing that reads it.
     """
     folder = Path(folder)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    there = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not there:
         raise InputError(
             f"{folder}: no tokenizer, none of {', '.join(TOKENIZER_FILES)}; "
             "copy the files of the encoder's tokenizer there"
         )
+    if there == [SENTENCEPIECE]:
+        _check_sentencepiece(folder / SENTENCEPIECE)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # tokenizers raises bare Exception
@@ -77,26 +90,58 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
             f"{folder}: not a fast tokenizer with [CLS] and [SEP] or equivalent tokens; "
             "convert it with transformers (AutoTokenizer, save_pretrained)"
         )
+    ids = tokenizer.get_vocab()
+    if ids.keys() <= set(tokenizer.all_special_tokens):  # of another family than config.json's
+        raise InputError(
+            f"{folder}: its tokenizer has no word pieces; {', '.join(there)} is not what a model "
+            "of its model_type has, so copy the files of the encoder's tokenizer there again"
+        )
+    without = sorted((piece for piece in ids if ids[piece] >= vocab_size), key=ids.__getitem__)
+    if without:
+        raise InputError(
+            f"{folder}: its tokenizer has pieces up to number {ids[without[-1]]}, but the encoder "
+            f"has embeddings of 0 to {vocab_size - 1} only, and so none of "
+            f"{', '.join(map(repr, without[:3]))}; give the encoder's own tokenizer, or add rows "
+            "with transformers (resize_token_embeddings, save_pretrained) and train them"
+        )
     return tokenizer
 
 
-def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict]:
+def _check_sentencepiece(path: Path) -> None:
+    """Raises InputError if `path` cannot be read: Transformers would ask for another package."""
+    try:
+        importlib.import_module("google.protobuf")
+        sentencepiece = importlib.import_module("sentencepiece")
+    except ImportError as error:
+        raise InputError(
+            f"{path}: a SentencePiece model, which needs more packages ({error}); "
+            "pip install sentencepiece protobuf, or add the encoder's tokenizer.json"
+        ) from error
+    try:
+        sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"{path}: unreadable ({error}); download it again") from error
+
+
+def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, list[str]]:
     """Loads config and parameters of `rpcl_jax.models.text_encoder.TextEncoder`.
 
     Args:
       name_or_path: a hub name, or a folder with config.json and safetensors, sharded or not.
 
     Returns:
-      The config, and the parameters as nested dictionaries of float32 NumPy arrays.
+      The config, the parameters as nested dictionaries of float32 NumPy arrays, and the names of
+      the heads, such as "classifier", which are not read.
 
     Raises:
       InputError: the folder, its config or its safetensors are missing; the model is neither BERT-
-        nor RoBERTa-like or uses an unsupported option; or parameters are missing, left over
-        (except `EXTRAS`) or of the wrong shape. The message names all of them.
+        nor RoBERTa-like or uses an unsupported option; or parameters of the encoder are missing,
+        left over or of the wrong shape. The message names all of them.
     """
     folder = resolve_pretrained(name_or_path)
     config = read_config(folder)
-    return config, _convert(config, _read_tensors(folder), folder)
+    tensors, heads = _read_tensors(folder)
+    return config, _convert(config, tensors, folder), heads
 
 
 def read_config(folder: Path) -> TextEncoderConfig:
@@ -157,8 +202,8 @@ def _read_json(path: Path) -> dict:
     return content
 
 
-def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Reads a folder's safetensors as float32, by name without the model's prefix."""
+def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Reads an encoder's tensors as float32, by name without prefix; names what else is there."""
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     elif (folder / INDEX).is_file():
@@ -170,21 +215,28 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
         )
     else:
         raise InputError(f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards")
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
+    heads: set[str] = set()
     for file in files:
         path = folder / file
         try:
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
-                    key = re.sub(r"^(bert|roberta)\.", "", name)
+                    key = PREFIX.sub("", name, count=1) if PREFIX.match(name) else name
+                    if key == name and not name.startswith(ENCODER):
+                        heads.add(name.partition(".")[0])
+                        continue
                     key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
                     key = key.replace("LayerNorm.beta", "LayerNorm.bias")
-                    if not EXTRAS.fullmatch(key):
-                        tensors[key] = opened.get_tensor(name).astype(np.float32)
+                    if UNUSED.fullmatch(key):
+                        continue
+                    if key in tensors:  # with and without prefix; which one is meant?
+                        key += " (twice)"
+                    tensors[key] = opened.get_tensor(name).astype(np.float32)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: unreadable ({error}); download it again") from error
-    return tensors
+    return tensors, sorted(heads)
 
 
 def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: Path) -> dict:

@@ -40,12 +40,15 @@ class Corpus(NamedTuple):
     emotions: tuple[str, ...]
 
 
-def load_corpus(config: ConfigDict, emotions: Sequence[str] = ()) -> Corpus:
+def load_corpus(
+    config: ConfigDict, emotions: Sequence[str] = (), check_values: bool = True
+) -> Corpus:
     """Loads the splits that `config.data` names and the tables that `config.modalities` requires.
 
     Args:
       config: config of a run.
       emotions: names of the run's emotion classes, if they have been decided.
+      check_values: of the tables, see `FeatureTable.load`.
 
     Raises:
       InputError: a file is missing or malformed, a table lacks an utterance, or an utterance has an
@@ -60,7 +63,7 @@ def load_corpus(config: ConfigDict, emotions: Sequence[str] = ()) -> Corpus:
     splits = with_classes(splits, classes, config)
     if config.data.format == SYNTHETIC:
         return Corpus(splits, {modality: tables[modality] for modality in wanted}, classes)
-    tables = {modality: load_table(config.data[modality], modality) for modality in wanted}
+    tables = {m: load_table(config.data[m], m, check_values) for m in wanted}
     for modality, table in tables.items():
         if not table.row_of_id:
             raise InputError(f"{table.path}: no utterance has {modality}; train without it")
@@ -96,7 +99,7 @@ def load_splits(
     return {split: read_split(root, split) for split in names}
 
 
-def load_table(path: str, modality: str) -> FeatureTable:
+def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTable:
     """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files.
 
     Raises:
@@ -108,8 +111,9 @@ def load_table(path: str, modality: str) -> FeatureTable:
             "tools/extract_features.py, or train on text alone with --config.modalities=t"
         )
     if path.endswith(".npy"):
-        return read_official(Path(path), Path(path).with_name("video_id_mapping.npy"))
-    return FeatureTable.load(Path(path))
+        mapping = Path(path).with_name("video_id_mapping.npy")
+        return read_official(Path(path), mapping, check_values)
+    return FeatureTable.load(Path(path), check_values)
 
 
 def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:

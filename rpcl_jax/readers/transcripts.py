@@ -27,6 +27,7 @@ from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
 from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
 
+_EMPTY = "is empty; check that it is the right file"
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
 _JSON_LINES = {".jsonl", ".ndjson"}
 _JSON = {".json", *_JSON_LINES}
@@ -226,7 +227,7 @@ def _contents(
     """Yields the objects of a file in any format with their places, or their errors."""
     start = file.peek()
     if not start:
-        raise InputError(f"{path}: is empty; check that it is the right file")
+        raise InputError(f"{path}: {_EMPTY}")
     if b"\0" in start and not start.startswith(_UTF16):
         raise InputError(f"{path}: is no text; export it as one of {', '.join(_SUFFIXES)}")
     encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
@@ -236,6 +237,8 @@ def _contents(
         return
     whole = _decoded(b"".join(_lines(file)), str(path), mended).replace("\r\n", "\n")
     whole = whole.replace("\r", "\n")
+    if not whole.strip():
+        raise InputError(f"{path}: {_EMPTY}")
     if _suffix(path) in _TABLES:
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     elif _suffix(path) in (".srt", ".vtt") or is_subtitle(text):
@@ -256,7 +259,9 @@ def _json_conversations(
             turns.append(item)
         elif isinstance(item, dict) and isinstance(item.get("segments"), list):
             segments = item["segments"]
-            if segments and all(isinstance(segment, dict) for segment in segments):
+            if not segments:
+                yield place, InputError(f"{place}: its 'segments' are none: no speech was found")
+            elif all(isinstance(segment, dict) for segment in segments):
                 own = name if number == 1 else f"{name}-{number}"
                 yield from ((place, found) for _, found in group_turns(segments, own, place))
             else:
@@ -321,7 +326,7 @@ def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator
     lines = enumerate(_lines(file), 1)
     number, line = next(((k, line) for k, line in lines if not _is_empty(line)), (1, b""))
     if _is_empty(line):
-        raise InputError(f"{path}: is empty; check that it is the right file")
+        raise InputError(f"{path}: {_EMPTY}")
     seen = Counter[str]()
     first = _json_line(number, line, path, seen)
     broken = isinstance(first[1], InputError) and _JSON_LINES.intersection(path.suffixes)

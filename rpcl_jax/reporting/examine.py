@@ -1,5 +1,6 @@
 """How often RPCL's two constraints are active in trained runs, split by split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.corruption import corrupt_context, gold_utterances
+from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import split_numbers
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
@@ -21,24 +23,33 @@ COLUMNS = (
 )
 
 
-def examine(folder: Path) -> list[dict[str, str | float]]:
+def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | float]]:
     """Returns a row for each split of a run: `run`, `split` and COLUMNS in points.
 
+    Args:
+      folder: of the run.
+      without: modalities, "audio" or "vision", that are taken away from every utterance.
+
     Raises:
-      InputError: there is no finished run, or its data, features or encoder are missing or changed.
+      InputError: there is no finished run, it does not read a modality of `without`, or its data,
+        features or encoder are missing or changed.
     """
     run = read_run(folder)
     trained = TrainedRun(folder, devices=1)
+    for modality in without:
+        if modality not in trained.feature_tables:
+            raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")
+    splits = trained.splits_with(trained.feature_tables.keys() - set(without))
     rows = []
     for split in SPLITS:
-        scored = trained.score_split(split)
+        scored = trained.score(splits[split])
         numbers = split_numbers(scored, run.result["threshold"], trained.config, trained.emotions)
         violations = numbers["violation_rate_hard"]
         numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(
             trained.model,
             trained.params,
-            trained.splits[split],
+            splits[split],
             rate=trained.config.rpcl.corruption_rate,
             threshold=run.result["threshold"],
         )

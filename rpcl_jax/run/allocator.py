@@ -17,9 +17,11 @@ _SETTINGS = {
 def restart_keeping_memory() -> None:
     """Restarts this Python command, in the same process, with an allocator that keeps memory.
 
-    Does nothing if the allocator is not glibc's, or if one of its settings is already in the
-    environment: this process is the restarted one, or the user has chosen.
+    Does nothing if the allocator is not glibc's, as outside of Linux, or if one of its settings is
+    already in the environment: this process is the restarted one, or the user has chosen.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
+    if sys.platform != "linux" or any(name in os.environ for name in _SETTINGS):
+        return
+    if platform.libc_ver()[0] != "glibc":
         return
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | _SETTINGS)

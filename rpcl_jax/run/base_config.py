@@ -57,6 +57,7 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.data.unknown_emotion = "refuse"  # an emotion that is no class: "refuse", "neutral", "skip"
     c.data.max_utterances = 35  # longer dialogues are cut
     c.data.candidates = "past"  # V: "past" (causes j ≤ i) or "all" cells
+    c.data.modality_dropout = 0.0  # share of dialogues trained without their audio, their vision
     c.data.seed = 0  # of the generated corpus, format "synthetic"
     c.data.sizes = ConfigDict()  # of the generated corpus, in dialogues
     c.data.sizes.train = 600

@@ -1,8 +1,10 @@
 """What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
+import _thread
 import argparse
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -110,11 +112,17 @@ def _never_lose_interrupts() -> None:
     So interrupts are counted, and raised again until the command ends.
     """
 
+    def interrupt() -> None:
+        if sys.platform == "win32":
+            _thread.interrupt_main()
+        else:  # to the thread itself, so that it also leaves a call of the operating system
+            ident = threading.main_thread().ident
+            assert ident is not None
+            signal.pthread_kill(ident, signal.SIGINT)
+
     def on_interrupt(number: int, frame: object) -> None:
         _interrupts.append(number)
-        # To the thread itself, so that it also leaves a call of the operating system.
-        main_thread = threading.main_thread().ident
-        again = threading.Timer(3.0, signal.pthread_kill, (main_thread, signal.SIGINT))
+        again = threading.Timer(3.0, interrupt)
         again.daemon = True
         again.start()
         raise KeyboardInterrupt
@@ -139,6 +147,9 @@ def prepare(compilation_cache: bool) -> None:
     logging.set_verbosity(logging.FATAL)
     # A cache that fails (a full disk, say) costs time and nothing else.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
+    # In a pipe or a file, Windows writes its old code page, which lacks some of our characters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if compilation_cache:
         use_compilation_cache()
 

@@ -32,7 +32,7 @@ _CHOICES = {
 }
 _FRACTIONS = (
     *("text.dropout", "text.attention_dropout", "model.dropout"),
-    *("rpcl.corruption_rate", "optimizer.warmup"),
+    *("data.modality_dropout", "rpcl.corruption_rate", "optimizer.warmup"),
 )
 # Lowest and highest value of every integer. The highest are far above any real run; beyond them,
 # memory or 32-bit counters run out.

@@ -286,5 +286,7 @@ def _start_here(
             env=os.environ | {"PYTHONPATH": path, **environment},
             stdout=file,
             stderr=file,
-            pass_fds=[lock],  # the cell continues, and holds the lock, if this process is killed
+            # The cell continues, and holds the lock, if this process is killed. On Windows, where
+            # nothing can be passed, it holds only that of its own folder.
+            pass_fds=[] if sys.platform == "win32" else [lock],
         )

@@ -166,6 +166,18 @@ def _check_port(port: int) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def notes_of_first_process() -> Iterator[None]:
+    """Lets the first process alone write to stderr: what all read, all would comment on."""
+    from rpcl_jax.training.mesh import first_process
+
+    if first_process():
+        yield
+    else:
+        with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+            yield
+
+
 def agree(what: str, describe: Callable[[], Any]) -> None:
     """Checks that all processes have the same value.
 

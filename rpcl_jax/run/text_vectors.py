@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches, make_batches
-from rpcl_jax.batching.text import word_tokenizer
+from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -43,6 +44,7 @@ from rpcl_jax.training.mesh import (
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
+_MOST_UNKNOWN = 0.05  # of the word pieces of the training text, before a warning
 
 
 class LoadedEncoder(NamedTuple):
@@ -56,13 +58,18 @@ class LoadedEncoder(NamedTuple):
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
+    Says on stderr which heads of a pretrained encoder are not read, and if its tokenizer does not
+    know much of `train`; of a trained run, where `train` is empty, it has been said.
+
     Raises:
       InputError: the pretrained encoder cannot be used, or not with this config.
     """
     if config.text.pretrained:
         folder = resolve_pretrained(config.text.pretrained)
-        encoder, params = load_pretrained(folder)
-        tokenizer = load_tokenizer(folder)
+        encoder, params, heads = load_pretrained(folder)
+        tokenizer = load_tokenizer(folder, encoder.vocab_size)
+        if train and first_process():
+            _warn(config, heads, *unknown_pieces(train, tokenizer, config.text.speaker_names))
     else:
         tokenizer = word_tokenizer(train)
         encoder = TextEncoderConfig(
@@ -78,6 +85,18 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
             f"{encoder.max_positions} positions of {config.text.pretrained}; lower it"
         )
     return LoadedEncoder(encoder, params, tokenizer)
+
+
+def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
+    name = config.text.pretrained
+    if heads:
+        print(f"{name}: its heads are not read: {', '.join(heads)}", file=sys.stderr)
+    if unknown > _MOST_UNKNOWN:
+        print(
+            f"{name}: its tokenizer does not know {unknown:.0%} of the word pieces of the training "
+            f"text, such as {', '.join(map(repr, examples))}; is it for another language?",
+            file=sys.stderr,
+        )
 
 
 def utterance_vectors(
@@ -154,7 +173,7 @@ def cached_vectors(
         except (InputError, OSError):
             if not folder.exists():  # unless another run has just written it
                 raise
-    return FeatureTable.load(folder)
+    return FeatureTable.load(folder, check_values=first_process())
 
 
 def text_input(
@@ -187,15 +206,32 @@ def corpus_batches(
 ) -> dict[str, Batches]:
     """Returns the batches of every split, with the text input that `text_input` makes.
 
+    How many dialogues are cut to `config.data.max_utterances` is said on stderr.
+
     Raises:
       InputError: as `text_input`.
     """
+    if first_process():
+        _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
         split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
+
+
+def _say_what_is_cut(corpus: Corpus, n: int) -> None:
+    for split, dialogues in corpus.splits.items():
+        cut = [dialogue for dialogue in dialogues if len(dialogue.utterances) > n]
+        if cut:
+            lost = sum(max(pair) >= n for dialogue in cut for pair in dialogue.pairs or ())
+            pairs = sum(len(dialogue.pairs or ()) for dialogue in dialogues)
+            print(
+                f"{split}: {len(cut)} of {len(dialogues)} conversations have more than "
+                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost",
+                file=sys.stderr,
+            )
 
 
 def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:

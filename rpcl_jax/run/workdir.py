@@ -11,7 +11,7 @@ lock                 held by the process that trains here
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
-from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.features import FeatureTable, absent_table
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
@@ -35,7 +35,7 @@ from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
-from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
@@ -218,7 +218,7 @@ class TrainedRun:
         self._encoder = load_trained_encoder(
             self.config,
             sizes,
-            load_tokenizer(workdir / "tokenizer"),
+            load_tokenizer(workdir / "tokenizer", sizes.vocab_size),
             described.get("pretrained", self.config.text.pretrained),
         )
         digest = frozen_digest(self._encoder, self.config)
@@ -237,18 +237,38 @@ class TrainedRun:
 
     @cached_property
     def splits(self) -> dict[str, Batches]:
-        """The batches of the run's own splits.
+        """The batches of the run's own splits; see `splits_with`."""
+        return self.splits_with(self.feature_tables)
+
+    def splits_with(self, modalities: Iterable[str]) -> dict[str, Batches]:
+        """Returns the batches of the run's own splits.
+
+        Args:
+          modalities: any of "audio" and "vision"; what else the run reads is absent.
 
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        corpus = load_corpus(with_data(self._workdir, self.config), self.emotions)
+        config = with_data(self._workdir, self.config)
+        with notes_of_first_process():
+            corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
+        dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
+        given = {modality: corpus.tables[modality] for modality in modalities}
+        corpus = corpus._replace(tables=self._complete(given, dialogues))
         return corpus_batches(self._encoder, corpus, self.config, self.mesh)
 
-    def score_split(self, split: str) -> list[ScoredDialogue]:
-        """Returns the scores of one of the run's own splits, "train", "dev" or "test"."""
-        return score_split(self._score, self.params, self.splits[split], self.mesh)
+    def _complete(
+        self, tables: Mapping[str, FeatureTable], dialogues: Sequence[Dialogue]
+    ) -> dict[str, FeatureTable]:
+        return {
+            modality: tables.get(modality) or absent_table(description, dialogues)
+            for modality, description in self.feature_tables.items()
+        }
+
+    def score(self, batches: Batches) -> list[ScoredDialogue]:
+        """Returns the scores of one of the run's own splits."""
+        return score_split(self._score, self.params, batches, self.mesh)
 
     def prepare(
         self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable]
@@ -257,7 +277,8 @@ class TrainedRun:
 
         Args:
           dialogues: none longer than `config.data.max_utterances`.
-          tables: their features, by modality.
+          tables: their features, by modality; of what is not there, every utterance gets the
+            vector for "absent".
 
         Raises:
           InputError: the tables are from another extractor than the run's.
@@ -266,7 +287,7 @@ class TrainedRun:
         return stream_batches(
             dialogues,
             self._encoder.tokenizer,
-            tables,
+            self._complete(tables, dialogues),
             self.config,
             self.mesh.size,
             self.emotions,

@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.batching.batch import Batch
+from rpcl_jax.data.features import Features
+from rpcl_jax.models.dropout import drop_modality
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.training.mesh import AXIS, replicate
@@ -38,17 +40,27 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
+    modality_dropout: float = 0.0,
 ) -> jax.stages.Wrapped:
     """Returns the jitted step (state, root key, batch) -> (state, terms).
 
     The state is donated. The key of a step is `fold_in(root, step)`. It is split into a corruption
     key, the same on every device, and a dropout key, which differs between devices. The terms are
     those of `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
+
+    Args:
+      model, objective, optimizer, mesh: of the run.
+      modality_dropout: share of the dialogues that are trained on without their audio, and of those
+        without their vision, drawn independently.
     """
 
     def step(state: TrainState, root: jax.Array, batch: Batch):
-        dropout_key, corruption_key = jax.random.split(jax.random.fold_in(root, state.step))
+        step_key = jax.random.fold_in(root, state.step)
+        dropout_key, corruption_key = jax.random.split(step_key)
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
+
+        if modality_dropout:
+            batch = _drop_modalities(step_key, batch, modality_dropout)
 
         def loss(params):
             return objective_loss(
@@ -65,3 +77,13 @@ def make_train_step(
 
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P()))
     return jax.jit(sharded, donate_argnums=0)
+
+
+def _drop_modalities(step_key: jax.Array, batch: Batch, rate: float) -> Batch:
+    def drop(features: Features | None, number: int) -> Features | None:
+        if features is None:
+            return None
+        return drop_modality(jax.random.fold_in(step_key, number), features, rate, AXIS)
+
+    # Not 0 and 1, by which `split` may have made the other keys of the step.
+    return batch._replace(audio=drop(batch.audio, 2), vision=drop(batch.vision, 3))

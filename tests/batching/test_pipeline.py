@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from shared import ECF, MINILM, needs_ecf, needs_minilm, tiny_config
@@ -16,10 +17,10 @@ def corpus():
     return synthetic.generate_corpus(1, sizes={"train": 50})
 
 
-def batches_of(corpus, devices=1):
+def batches_of(corpus, devices=1, own=None):
     splits, tables = corpus
     tokenizer = word_tokenizer(splits["train"])
-    return make_batches(splits["train"], tokenizer, tables, tiny_config(), devices, EMOTIONS)
+    return make_batches(splits["train"], tokenizer, tables, tiny_config(), devices, EMOTIONS, own)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -48,6 +49,18 @@ def test_an_epoch_has_every_dialogue_once_whole_and_in_its_place(corpus, devices
             own = slots[place // share]
             assert set(range(first, first + len(ids))) <= set(own)
     assert sorted(seen) == list(range(50))
+
+
+def test_processes_make_the_shares_of_their_own_devices(corpus):
+    whole, *parts = (batches_of(corpus, 8, own).epoch(3, 1) for own in (None, range(2), (2, 5)))
+    for all_of_it, first, second in zip(whole, *parts, strict=True):
+        for (places, part), own in ((first, [0, 1]), (second, [2, 5])):
+            np.testing.assert_array_equal(places, all_of_it[0])
+            of_devices = jax.tree.map(
+                lambda x, own=own: x.reshape(8, -1, *x.shape[1:])[own], all_of_it[1]
+            )
+            merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), of_devices)
+            jax.tree.map(np.testing.assert_array_equal, part, merged)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(corpus):
@@ -81,7 +94,7 @@ def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length):
     config = ecf_minilm.get_config()
     config.text.update({"context": context, "max_tokens": length, "row_length": length})
     dialogues = ecf.read_split(ECF, "train")
-    batches = make_batches(dialogues, load_tokenizer(MINILM), {}, config, 1, EMOTIONS)
+    batches = make_batches(dialogues, load_tokenizer(MINILM, 30522), {}, config, 1, EMOTIONS)
     shapes, real, computed = set(), 0, 0
     for epoch in (1, 2, 3):
         for _, batch in batches.epoch(config.seed, epoch):

@@ -15,9 +15,9 @@ DIALOGUES = SPLITS["train"]
 TOKENIZER = word_tokenizer(DIALOGUES)
 
 
-def batches_of(dialogues, devices=1, config=None, tables=TABLES):
+def batches_of(dialogues, devices=1, config=None, tables=TABLES, own=None):
     config = config or tiny_config()
-    return stream_batches(dialogues, TOKENIZER, tables, config, devices, EMOTIONS)
+    return stream_batches(dialogues, TOKENIZER, tables, config, devices, EMOTIONS, own)
 
 
 def shapes_of(batches):
@@ -62,6 +62,18 @@ def test_every_dialogue_is_there_once_whole_and_in_its_place(devices, count):
             ]  # fmt: skip
             assert sorted(tokens[device][own].tolist()) == sorted(words)
     assert sorted(seen) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [150, 3])
+def test_processes_make_the_shares_of_their_own_devices(count):
+    whole, *parts = (
+        batches_of(DIALOGUES[:count], 4, own=own) for own in (None, range(2), range(2, 4))
+    )
+    for all_of_it, *halves in zip(whole, *parts, strict=True):
+        for places, _ in halves:
+            np.testing.assert_array_equal(places, all_of_it[0])
+        merged = jax.tree.map(lambda *x: np.concatenate(x), *(half for _, half in halves))
+        jax.tree.map(np.testing.assert_array_equal, merged, all_of_it[1])
 
 
 def test_no_dialogue_is_no_batch():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rpcl_jax.batching.text import encode_dialogue, word_tokenizer
+from rpcl_jax.batching.text import encode_dialogue, unknown_pieces, word_tokenizer
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 
 DIALOGUE = Dialogue(
@@ -73,3 +73,13 @@ def test_half_an_emoji_and_nothing_at_all_are_tokenized(context):
     assert words(
         encode_dialogue(broken, word_tokenizer([broken]), speaker_names=True, **settings)[0]
     )
+
+
+def test_the_share_of_unknown_pieces():
+    dialogue = Dialogue("2", (*DIALOGUE.utterances, Utterance("d", "Cy", "a  fog, the fog rolls")))
+    share, examples = unknown_pieces([dialogue, DIALOGUE], TOKENIZER, speaker_names=False)
+    assert (share, examples) == (5 / 24, ["fog", "a", ",", "rolls"])  # of 9 + 6 and 9 pieces
+    share, examples = unknown_pieces([dialogue], TOKENIZER, speaker_names=True)
+    assert (share, examples[:2]) == (6 / 23, ["fog", "Cy"])  # "name:" is two pieces more
+    silent = Dialogue("3", (Utterance("e", "Di", ""),))
+    assert unknown_pieces([silent], TOKENIZER, speaker_names=False) == (0, [])

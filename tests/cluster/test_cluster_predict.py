@@ -139,7 +139,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(tmp_path, corpus, strict, None)
+        worker = predict._FilePredictor(tmp_path, corpus, strict, None, lambda name: 1)
         worker._predictor = predictor
         return json.loads(worker({"name": name})["json"])
 
@@ -172,6 +172,41 @@ def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     run("bad.jsonl")
     assert predict._collect_rejected(corpus, OUTPUTS) == 0
     assert not (tmp_path / "out/rejected.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
+    class Killed(predict._FilePredictor):  # local, so that the workers need not import this file
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self._predictor, self.max_utterances = self, 35
+
+        def stream(self, found):
+            for place, item in found:
+                if "too large" in place:
+                    with open(f"{folder}/deaths", "a") as file:
+                        file.write(".")
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield place, item | {"pair_confidences": []}
+
+    folder = str(tmp_path)
+    (tmp_path / "out").mkdir()
+    corpus = predict._Corpus(LOCAL, f"{folder}/in", LOCAL, f"{folder}/out")
+    names = ["a.jsonl", "too large.jsonl", "z.jsonl"]
+    for name in names:
+        write_lines(tmp_path / "in" / name, conversations(2))
+    monkeypatch.setattr(predict, "_FilePredictor", Killed)
+    results = list(predict._results(ray, (tmp_path, corpus, False, None), names))
+    assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
+    assert (tmp_path / "deaths").read_text() == "..."
+    assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
+    assert predict._collect_rejected(corpus, names) == 1
+    [line] = read_lines(tmp_path / "out/rejected.jsonl")
+    assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
+    assert not (tmp_path / "out/too large.jsonl").exists()
+
+    [result] = predict._results(ray, (tmp_path, corpus, True, None), ["too large.jsonl"])
+    assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 
 def test_files_that_match(tmp_path, monkeypatch):
@@ -247,7 +282,5 @@ def test_bad_usage(tmp_path):
     fails("is inside the folder of the input", output=corpus)
     write_lines(corpus / "x.json.jsonl", [])
     fails("x.json.jsonl; rename one")
-    (run / "model.json").write_text(json.dumps(model | {"feature_tables": {"audio": {}}}))
-    fails("reads audio too")
     (run / "model.json").unlink()
     fails("is .* the folder of a run")

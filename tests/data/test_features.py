@@ -173,6 +173,12 @@ def test_an_array_of_the_wrong_type_or_shape_is_refused(folder, values, message)
     assert re.search(message, refused(folder))
 
 
+def test_one_of_several_processes_reads_the_values(folder):
+    np.save(folder / "features.npy", np.full((3, 4), np.nan, np.float32))
+    assert "NaN" in refused(folder)
+    assert FeatureTable.load(folder, check_values=False).dimension == 4
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("at_once", [1, 8, 1 << 24])

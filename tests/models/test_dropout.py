@@ -1,4 +1,4 @@
-"""Dropout against the binomial distribution."""
+"""Dropout, of elements and of modalities, against the binomial distribution."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from rpcl_jax.models.dropout import dropout
+from rpcl_jax.data.features import Features
+from rpcl_jax.models.dropout import drop_modality, dropout
 
 
 @pytest.mark.parametrize("shape", [(301, 333), (7,), ()])
@@ -45,3 +46,17 @@ def test_dropout_in_bfloat16():
     got = dropout(jnp.ones(1000, jnp.bfloat16), 0.5, jax.random.key(0))
     assert got.dtype == jnp.bfloat16
     assert set(np.asarray(got, np.float32)) == {0.0, 2.0}
+
+
+def test_a_modality_is_dropped_from_whole_dialogues_at_its_rate():
+    present = np.ones((20_000, 3), bool)
+    present[::7, 1] = False  # it was absent before
+    features = Features(jnp.ones((20_000, 3, 2)), jnp.asarray(present))
+    dropped = jax.jit(drop_modality, static_argnums=2)(jax.random.key(3), features, 0.3)
+    np.testing.assert_array_equal(dropped.values, features.values)
+    kept = np.asarray(dropped.present)
+    low, high = binom.interval(1 - 1e-9, len(kept), 0.3)
+    assert low <= (~kept[:, 0]).sum() <= high
+    np.testing.assert_array_equal(kept, present & kept[:, :1])
+    other = drop_modality(jax.random.key(4), features, 0.3)
+    assert (np.asarray(other.present)[:, 0] != kept[:, 0]).any()

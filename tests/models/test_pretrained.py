@@ -1,6 +1,7 @@
 """Folders, weights and tokenizers: what is read, what is refused, and what the refusal says."""
 
 import json
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -12,7 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 from shared import import_or_skip
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, BertModel, CamembertConfig, RobertaModel
+from transformers import BertConfig, BertModel, CamembertConfig, RobertaModel
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
@@ -58,7 +59,8 @@ def refusal(function, *args) -> str:
 
 
 def test_config_and_parameters(folder):
-    config, params = load_pretrained(folder)
+    config, params, heads = load_pretrained(folder)
+    assert heads == []
     assert (config.vocab_size, config.hidden_size, config.num_layers) == (30, 8, 2)
     assert (config.num_heads, config.intermediate_size) == (2, 12)
     assert (config.max_positions, config.position_offset, config.type_vocab_size) == (16, 0, 2)
@@ -71,13 +73,13 @@ def test_config_and_parameters(folder):
 
 def test_camembert_has_robertas_offset(tmp_path):
     transformers.CamembertModel(CamembertConfig(**SIZES)).save_pretrained(tmp_path)
-    config, params = load_pretrained(tmp_path)
+    config, params, _ = load_pretrained(tmp_path)
     assert (config.max_positions, config.position_offset) == (14, 2)
     assert params["position_embeddings"]["embedding"].shape == (16, 8)
 
 
 def test_prefix_old_names_heads_and_buffers(folder):
-    _, want = load_pretrained(folder)
+    _, want, _ = load_pretrained(folder)
 
     def as_old_checkpoints_have_it(tensors):
         old = {}
@@ -93,11 +95,61 @@ def test_prefix_old_names_heads_and_buffers(folder):
     jax.tree.map(np.testing.assert_array_equal, load_pretrained(folder)[1], want)
 
 
-def test_masked_language_model_of_transformers(tmp_path):
-    model = BertForMaskedLM(BertConfig(**SIZES))
-    model.save_pretrained(tmp_path)
-    table = load_pretrained(tmp_path)[1]["word_embeddings"]["embedding"]
-    np.testing.assert_array_equal(table, model.bert.embeddings.word_embeddings.weight.detach())
+@pytest.mark.parametrize(
+    ("model", "heads"),
+    [
+        ("BertForMaskedLM", ["cls"]),
+        ("BertForPreTraining", ["cls"]),
+        ("BertForSequenceClassification", ["classifier"]),
+        ("BertForTokenClassification", ["classifier"]),
+        ("BertForQuestionAnswering", ["qa_outputs"]),
+        ("BertForMultipleChoice", ["classifier"]),
+        ("RobertaForMaskedLM", ["lm_head"]),
+        ("RobertaForSequenceClassification", ["classifier"]),
+        ("RobertaForQuestionAnswering", ["qa_outputs"]),
+        ("XLMRobertaForTokenClassification", ["classifier"]),
+        ("CamembertForSequenceClassification", ["classifier"]),
+    ],
+)
+def test_models_with_heads(tmp_path, model, heads):
+    """The encoder of such a model, against the same encoder saved alone."""
+    kind = getattr(transformers, model)
+    whole = kind(kind.config_class(**SIZES))
+    whole.save_pretrained(tmp_path / "whole")
+    whole.base_model.save_pretrained(tmp_path / "alone")
+    config, params, ignored = load_pretrained(tmp_path / "whole")
+    assert ignored == heads
+    alone, want, none = load_pretrained(tmp_path / "alone")
+    assert (config, none) == (alone, [])
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+    table = whole.base_model.embeddings.word_embeddings.weight.detach()
+    np.testing.assert_array_equal(params["word_embeddings"]["embedding"], table)
+
+
+def test_heads_beside_an_encoder_without_prefix(folder):
+    """As issue trackers have it, from someone's own training loop."""
+    heads = {
+        "classifier.dense.weight": np.zeros((8, 8), np.float32),
+        "qa_outputs.weight": np.zeros((2, 8), np.float32),
+        "logit_scale": np.zeros((), np.float32),
+    }
+    rewrite_weights(folder, lambda tensors: tensors | heads)
+    assert load_pretrained(folder)[2] == ["classifier", "logit_scale", "qa_outputs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        # Of one layer more than config.json says.
+        ("encoder.layer.2.output.dense.bias", "encoder.layer.2.output.dense.bias"),
+        ("bert.encoder.layer.0.adapter.bias", "encoder.layer.0.adapter.bias"),
+        ("bert.classifier.bias", "classifier.bias"),  # inside the encoder
+        ("bert.embeddings.LayerNorm.bias", "embeddings.LayerNorm.bias (twice)"),
+    ],
+)
+def test_what_cannot_be_a_head_is_left_over(folder, name, said):
+    rewrite_weights(folder, lambda tensors: tensors | {name: np.zeros(8, np.float32)})
+    assert f"left over {said};" in refusal(load_pretrained, folder)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -105,7 +157,7 @@ def test_half_precision_becomes_float32(folder, tmp_path_factory, dtype):
     model = BertModel.from_pretrained(folder).to(dtype)
     half = tmp_path_factory.mktemp("half")
     model.save_pretrained(half)
-    _, params = load_pretrained(half)
+    _, params, _ = load_pretrained(half)
     table = params["word_embeddings"]["embedding"]
     assert table.dtype == np.float32
     want = model.embeddings.word_embeddings.weight.detach().float().numpy()
@@ -119,14 +171,13 @@ def test_missing_and_left_over_are_named(folder):
     def change(tensors):
         del tensors[gone], tensors[other]
         tensors["encoder.layer.2.output.dense.bias"] = np.zeros(8, np.float32)
-        tensors["classifier.weight"] = np.zeros((2, 8), np.float32)
         return tensors
 
     rewrite_weights(folder, change)
     message = refusal(load_pretrained, folder)
     assert str(folder) in message
     assert f"missing {other}, {gone}" in message
-    assert "left over classifier.weight, encoder.layer.2.output.dense.bias" in message
+    assert "left over encoder.layer.2.output.dense.bias" in message
 
 
 def test_wrong_shape_is_named(folder):
@@ -218,21 +269,61 @@ def test_not_a_hub_name():
     assert "no such folder" in refusal(resolve_pretrained, "no spaces, please")
 
 
-def test_tokenizer(folder):
-    words = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "rain"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+def word_level(folder, words=("rain",)):
+    """Writes a tokenizer of words without [CLS] and [SEP], and returns it."""
+    ids = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     written = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     written.save_pretrained(folder)
-    assert "[CLS]" in refusal(load_tokenizer, folder)
+    return written
+
+
+def test_tokenizer(folder):
+    written = word_level(folder)
+    assert "[CLS]" in refusal(load_tokenizer, folder, 30)
     written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
     written.save_pretrained(folder)
-    assert load_tokenizer(folder)("rain fog")["input_ids"] == [2, 4, 1, 3]
+    assert load_tokenizer(folder, 5)("rain fog")["input_ids"] == [2, 4, 1, 3]
+
+
+@pytest.mark.parametrize("added", [["one", "two", "three", "four", "five"], ["<extra>"]])
+def test_a_tokenizer_with_more_pieces_than_embeddings(folder, added):
+    written = word_level(folder)
+    written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    written.add_tokens(added)
+    written.save_pretrained(folder)
+    assert written(added[0], add_special_tokens=False)["input_ids"] == [5]
+    assert len(load_tokenizer(folder, 5 + len(added))) == 5 + len(added)
+    message = refusal(load_tokenizer, folder, 5)
+    assert f"pieces up to number {4 + len(added)}" in message
+    assert "embeddings of 0 to 4 only" in message
+    assert repr(added[0]) in message
 
 
 def test_no_tokenizer(folder):
-    assert f"{folder}: no tokenizer" in refusal(load_tokenizer, folder)
+    assert f"{folder}: no tokenizer" in refusal(load_tokenizer, folder, 30)
     (folder / "tokenizer.json").write_text("{")
-    assert f"{folder}: unreadable tokenizer" in refusal(load_tokenizer, folder)
+    assert f"{folder}: unreadable tokenizer" in refusal(load_tokenizer, folder, 30)
+
+
+@pytest.mark.parametrize("package", ["sentencepiece", "google.protobuf"])
+def test_a_sentencepiece_model_without_its_packages(tmp_path, monkeypatch, package):
+    rewrite = {"model_type": "xlm-roberta", "vocab_size": 30}
+    (tmp_path / "config.json").write_text(json.dumps(rewrite))
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, package, None)
+    message = refusal(load_tokenizer, tmp_path, 30)
+    assert str(tmp_path / "sentencepiece.bpe.model") in message
+    assert "pip install sentencepiece protobuf" in message
+    assert "tiktoken" not in message
+
+
+def test_the_tokenizer_of_another_family(tmp_path):
+    """Transformers would make a tokenizer in which every text is empty."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nrain\n")
+    message = refusal(load_tokenizer, tmp_path, 30)
+    assert "no word pieces; vocab.txt is not what" in message

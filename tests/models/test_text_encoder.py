@@ -88,7 +88,7 @@ def test_equals_transformers(kind, layout, tmp_path):
     model = random_model(kind)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1  # sharded
-    config, params = load_pretrained(tmp_path)
+    config, params, _ = load_pretrained(tmp_path)
     # 32 pieces: the longest that the position table has room for. From 2: 1 pads in RoBERTa.
     segments = random_segments(1, [7, 32, 12, 1, 9], range(2, 60))
     a, b, c, d, e = segments
@@ -103,7 +103,7 @@ def test_equals_transformers(kind, layout, tmp_path):
 
 @needs_minilm
 def test_equals_transformers_on_minilm():
-    config, params = load_pretrained(MINILM)
+    config, params, _ = load_pretrained(MINILM)
     model = transformers.AutoModel.from_pretrained(MINILM).eval()
     segments = random_segments(2, [20, 64, 33], range(1000, 30000))
     rows = [[segments[0], segments[2]], [segments[1]]]

@@ -165,6 +165,8 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
         ("x.json", b"", ": is empty"),
         ("x.json", b"\xef\xbb\xbf \n", ": is empty"),
         ("x.txt.gz", gzip.compress(b""), ": is empty"),
+        ("x.csv", b"\xef\xbb\xbf\n", ": is empty"),
+        ("x.txt", b"\xef\xbb\xbf", ": is empty"),
         ("x.json", b"[" + LINES, ": line 2, column 1 is not JSON"),
         ("x.json", b"[{},\n {]", ": line 2, column 3 is not JSON"),
         ("x.json", b'{\n"id": 5,\n"utterances"', ": line 3, column 13 is not JSON"),
@@ -287,3 +289,8 @@ def test_any_bytes_are_conversations_or_one_line_errors(tmp_path_factory, conten
             assert all(message.startswith(str(path)) for message in item.args)
         else:
             assert parse(json.loads(json_bytes(item)), place, Counter()).utterances
+
+
+def test_a_recording_without_speech_says_so(tmp_path):
+    ((_, error),), _ = found(tmp_path / "x.json", b'{"text": "", "segments": []}')
+    assert "no speech was found" in str(error)

@@ -85,12 +85,19 @@ def test_the_tool_has_a_column_for_every_split(monkeypatch, capsys, tmp_path):
         {"run": "run", "split": split} | {name: 100.0 * k for name in COLUMNS}
         for k, split in enumerate(("train", "dev", "test"))
     ]
-    monkeypatch.setattr("rpcl_jax.reporting.examine.examine", lambda folder: rows)
-    command = ["examine", f"{tmp_path}/a", "--out", f"{tmp_path}/x.csv", "--nocompilation_cache"]
+    monkeypatch.setattr("rpcl_jax.reporting.examine.examine", lambda folder, without: rows)
+    command = [
+        "examine",
+        f"{tmp_path}/a",
+        "--without=audio",
+        "--out",
+        f"{tmp_path}/x.csv",
+        "--nocompilation_cache",
+    ]
     monkeypatch.setattr("sys.argv", command)
     runpy.run_path(str(ROOT / "tools/examine.py"), run_name="__main__")
     name, head, *lines = capsys.readouterr().out.splitlines()
-    assert name == f"{tmp_path}/a"
+    assert name == f"{tmp_path}/a, without audio"
     assert head.split() == ["in", "points", "train", "dev", "test"]
     assert [line.split() for line in lines] == [[c, "0.00", "100.00", "200.00"] for c in COLUMNS]
     assert {len(line) for line in (head, *lines)} == {len(head)}

@@ -99,12 +99,17 @@ SWALLOWS = """
 import signal, sys, time
 from rpcl_jax.run.command_line import run_command
 
+sys.platform = sys.argv.pop()
+if sys.platform == "win32":
+    del signal.pthread_kill
+
 def job():
     print("begun", flush=True)
     try:
         time.sleep(60)
     except KeyboardInterrupt:  # as libraries do, one way or another
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
 
 sys.argv = ["me"]
 run_command("me", job, lambda: None)
@@ -112,9 +117,10 @@ run_command("me", job, lambda: None)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_command_that_swallows_it():
+@pytest.mark.parametrize("platform", [sys.platform, "win32"])
+def test_ctrl_c_ends_a_command_that_swallows_it(platform):
     with subprocess.Popen(
-        [sys.executable, "-c", SWALLOWS],
+        [sys.executable, "-c", SWALLOWS, platform],
         cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "begun\n"
@@ -122,3 +128,13 @@ def test_ctrl_c_ends_a_command_that_swallows_it():
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors == "me: interrupted; run the same command again to continue\n"
+
+
+def test_what_a_code_page_lacks_is_escaped():
+    """As where Windows writes to a pipe or a file."""
+    code = "from rpcl_jax.run.command_line import prepare; prepare(False); print('\u22121 é')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, env=ENVIRONMENT | {"PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode("cp1252").rstrip() == "\\u22121 é"

@@ -19,7 +19,7 @@ from shared import ENVIRONMENT, ROOT, run_python
 from tqdm import tqdm
 
 from rpcl_jax.files import write_json
-from rpcl_jax.run.grid import Cell, Grid, Training, make_cells
+from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
 
 TINY = [
     "--config=configs/demo.py",
@@ -227,6 +227,17 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_what_a_cell_inherits(tmp_path, monkeypatch):
+    inherited = []
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda *_, pass_fds, **others: inherited.append(pass_fds)
+    )
+    for platform in ("linux", "darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        _start_here(7, {}, [], tmp_path / "log")
+    assert inherited == [[7], [7], []]
 
 
 DEVICES = """

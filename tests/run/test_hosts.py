@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags
+from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 
@@ -179,6 +179,26 @@ def test_processes_that_disagree_write_nothing(differ, tmp_path):
         # Where one process is gone before the other has printed, that one says so.
         assert "the processes disagree" in line or "another process" in line
     assert any("the processes disagree about" in errors for _, errors in printed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_with_nan_ends_all_processes(tmp_path):
+    """Only the first reads it, and the others do not wait for that one."""
+    turn = {"id": "u", "speaker": "A", "text": "Great!", "emotion": "elation"}
+    for split in ("train", "dev", "test"):
+        dialogue = {"id": split, "utterances": [turn | {"id": split}], "pairs": [[1, 1]]}
+        write_lines(tmp_path / f"{split}.jsonl", [dialogue])
+    ids = {split: row for row, split in enumerate(("train", "dev", "test"))}
+    FeatureTable(np.ones((3, 2), np.float32), ids, {}).save(tmp_path / "audio")
+    np.save(tmp_path / "audio/features.npy", np.full((3, 2), np.nan, np.float32))
+    data = {"format": "conversations", "root": tmp_path, "audio": tmp_path / "audio"}
+    flags = [*FLAGS, "--config.modalities=ta", *(f"--config.data.{k}={v}" for k, v in data.items())]
+    (_, first), (_, second) = both(*flags, f"--workdir={tmp_path / 'run'}", status=1)
+    note, line = first.splitlines()
+    assert "elation" in note  # by the first alone
+    assert "NaN" in line
+    (line,) = second.splitlines()
+    assert "another process" in line
     assert not (tmp_path / "run").exists()
 
 

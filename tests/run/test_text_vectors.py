@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,17 +13,18 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from rpcl_jax.batching.text import word_tokenizer
-from rpcl_jax.data.dialogue import EMOTIONS
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.predict import Predictor
-from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.text_vectors import (
     absolute_name,
     cached_vectors,
+    corpus_batches,
     encoder_digest,
     load_text_encoder,
     utterance_vectors,
@@ -112,7 +114,7 @@ def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
     keys.add(vectors_key(encoder, [other, *dialogues[1:]], config))
     keys.add(vectors_key(encoder, dialogues[1:], config))
     swapped = shutil.copytree(folder, tmp_path / "swapped")
-    tokenizer = load_tokenizer(swapped)
+    tokenizer = load_tokenizer(swapped, encoder.config.vocab_size)
     tokenizer.cls_token, tokenizer.sep_token = tokenizer.sep_token, tokenizer.cls_token
     tokenizer.save_pretrained(swapped)
     keys.add(
@@ -139,6 +141,28 @@ def test_the_key_does_not_change_with_use(folder, tmp_path):
     utterance_vectors(encoder, dialogues[:2], config, make_mesh(1))
     assert encoder.tokenizer.backend_tokenizer.to_str() != state
     assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
+
+
+def test_what_is_said_of_an_encoder(folder, tmp_path, capsys):
+    """Of one with heads whose tokenizer knows other words, and of one that has neither."""
+    config = frozen_config(folder, tmp_path)
+    train = load_corpus(config).splits["train"]
+    load_text_encoder(config, train)
+    assert capsys.readouterr().err == ""
+
+    config.text.pretrained = str(shutil.copytree(folder, tmp_path / "classifier"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.weight"] = np.zeros((2, 32), np.float32)
+    save_file(tensors, tmp_path / "classifier/model.safetensors", metadata={"format": "pt"})
+    strange = [Dialogue("1", (Utterance("a", "Ann", "Сегодня " + "дождь " * 19),)), *train[:1]]
+    load_text_encoder(config, strange)
+    heads, unknown = capsys.readouterr().err.splitlines()
+    assert heads == f"{config.text.pretrained}: its heads are not read: classifier"
+    pieces = 20 + sum(len(re.findall(r"\w+|[^\w\s]", u.text)) for u in train[0].utterances)
+    assert f"does not know {20 / pieces:.0%} of the word pieces" in unknown
+    assert "such as 'дождь', 'Сегодня'; " in unknown
+    load_text_encoder(config, ())  # as a trained run does
+    assert capsys.readouterr().err == ""
 
 
 def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
@@ -198,3 +222,19 @@ def test_the_name_of_an_encoder_that_is_kept_with_a_run(tmp_path, monkeypatch):
     ):
         config.text.pretrained = name
         assert absolute_name(config) == kept
+
+
+def test_what_is_cut_is_said(capsys):
+    def dialogue(name, length, pairs):
+        turns = (Utterance(f"{name}{t}", "A", "well", "joy") for t in range(length))
+        return Dialogue(name, tuple(turns), pairs)
+
+    config = tiny_config()
+    config.data.max_utterances = 3
+    short, long = dialogue("a", 3, ((2, 2),)), dialogue("b", 5, ((2, 1), (3, 1), (4, 4)))
+    corpus = Corpus({"train": [short, long, long], "dev": [short]}, {}, ("neutral", "joy"))
+    corpus_batches(load_text_encoder(config, [short]), corpus, config, make_mesh(1))
+    assert capsys.readouterr().err == (
+        "train: 2 of 3 conversations have more than config.data.max_utterances, 3, and are cut; "
+        "4 of 7 pairs are lost\n"
+    )

@@ -1,6 +1,7 @@
 """The training step: its keys, its update, and that it is the same on any number of devices."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import optax
 import pytest
 from small_model import small_model
 
+from rpcl_jax.data.features import Features
 from rpcl_jax.run.config import objective_of
 from rpcl_jax.training import step as step_module
 from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
@@ -127,10 +129,50 @@ def test_the_initial_state_is_on_every_device():
         assert len(array.sharding.device_set) == 8
 
 
+class Modalities(NamedTuple):
+    """What modality dropout reads of a batch."""
+
+    audio: Features
+    vision: Features | None
+
+
+def test_modality_dropout_draws_anew_for_each_modality_and_step_and_not_for_devices(monkeypatch):
+    def report(objective, model, params, batch, dropout_key, corruption_key, axis_name):
+        present = {name: x.present for name, x in batch._asdict().items() if x is not None}
+        present = jax.tree.map(lambda x: jax.lax.all_gather(x[:, 0], axis_name), present)
+        where = jax.tree.map(lambda x: jax.lax.pmax(x.reshape(-1), axis_name), present)
+        return jax.lax.psum(params["w"].sum(), axis_name), where
+
+    def present(devices, batch):
+        mesh, optimizer = make_mesh(devices), optax.sgd(0.0)
+        step = make_train_step("model", "objective", optimizer, mesh, 0.5)
+        state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
+        drawn = []
+        for _ in range(2):
+            state, terms = step(state, replicate(jax.random.key(0), mesh), put_batch(batch, mesh))
+            terms.pop("gradient_norm")
+            drawn.append(jax.device_get(terms))
+        return drawn
+
+    monkeypatch.setattr(step_module, "objective_loss", report)
+    features = Features(np.ones((64, 1, 1), np.float32), np.ones((64, 1), bool))
+    drawn = present(1, Modalities(features, features))
+    sets = [step[name] for step in drawn for name in ("audio", "vision")]
+    for k, one in enumerate(sets):
+        assert 16 < one.sum() < 48
+        assert all((one != other).any() for other in sets[:k])
+    jax.tree.map(np.testing.assert_array_equal, drawn, present(8, Modalities(features, features)))
+    alone = present(1, Modalities(features, None))
+    for step, both in zip(alone, drawn, strict=True):
+        np.testing.assert_array_equal(step["audio"], both["audio"])
+
+
 # The step with the model and the objective.
 
 
-def run_steps(devices, objective="rpcl", dropout=0.0, optimizer=None, steps=1):
+def run_steps(
+    devices, objective="rpcl", dropout=0.0, optimizer=None, steps=1, modality_dropout=0.0
+):
     """The terms of every step, and the parameters before and after."""
     config, model, batch = small_model(devices, objective, dropout)
     _, _, whole = small_model(1)
@@ -138,7 +180,7 @@ def run_steps(devices, objective="rpcl", dropout=0.0, optimizer=None, steps=1):
     optimizer = optimizer or optax.sgd(1.0)
     before = jax.device_get(jax.jit(model.init)(jax.random.key(0), whole)["params"])
     state = initial_state(before, optimizer, mesh)
-    step = make_train_step(model, objective_of(config), optimizer, mesh)
+    step = make_train_step(model, objective_of(config), optimizer, mesh, modality_dropout)
     root, batch = replicate(jax.random.key(7), mesh), put_batch(batch, mesh)
     terms = []
     for _ in range(steps):
@@ -170,6 +212,17 @@ def test_consecutive_steps_draw_another_dropout_and_another_corruption(objective
     (first, second), before, after = run_steps(1, objective, dropout, optax.sgd(0.0), steps=2)
     jax.tree.map(np.testing.assert_array_equal, before, after)
     assert abs(first[name] - second[name]) > 1e-4
+
+
+@pytest.mark.slow
+def test_modality_dropout_teaches_what_absent_means():
+    _, before, after = run_steps(1, "base", modality_dropout=0.9)
+    for modality in ("audio", "vision"):
+        absent = [params["fusion"][modality]["absent"] for params in (before, after)]
+        assert not absent[0].any()
+        assert np.abs(absent[1]).max() > 1e-4
+    _, _, without = run_steps(1, "base")
+    assert not without["fusion"]["audio"]["absent"].any()
 
 
 @pytest.mark.slow
