@@ -45,6 +45,9 @@ _OUTPUT = flags.DEFINE_string(
     "predict: file to write the pairs to, a JSON list; JSON lines if it ends in .jsonl, a table if "
     "in .csv or .tsv; .gz may follow.",
 )
+_HTML = flags.DEFINE_string(
+    "html", "", "predict: a page to look at them in a browser, beside --output; plays --clips."
+)
 _FEATURES = flags.DEFINE_string(
     "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
 )
@@ -60,7 +63,7 @@ _THRESHOLD = flags.DEFINE_float(
     "predict: the least confidence of a pair, from 0 to 1; default: the one chosen on validation.",
 )
 _ENGINE, _ADDRESS = define_engine()
-_OF_PREDICTION = (_INPUT, _OUTPUT, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
+_OF_PREDICTION = (_INPUT, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -106,6 +109,8 @@ def _check_flags() -> None:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
     if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
+    if _OUTPUT.value.lower().endswith((".html", ".htm")):
+        raise flags.Error("--output: is for JSON or a table; write the page by --html")
     check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
@@ -115,6 +120,10 @@ def _check_flags() -> None:
         if _FEATURES.value or _CLIPS.value:
             raise flags.Error(
                 "--engine=ray predicts from text alone; leave out --features and --clips"
+            )
+        if _HTML.value:
+            raise flags.Error(
+                "--engine=ray writes no --html; tools/make_report.py makes the page of a file"
             )
     processes, process = _PROCESSES.value, _PROCESS.value
     explicit = [_COORDINATOR.value, processes, process]
@@ -213,8 +222,12 @@ def _predict(workdir: Path) -> None:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
 
-        features, clips = (Path(v) if v else None for v in (_FEATURES.value, _CLIPS.value))
-        done = predict_file(workdir, Path(source), Path(target), features, clips, strict, threshold)
+        features, clips, html = (
+            Path(flag.value) if flag.value else None for flag in (_FEATURES, _CLIPS, _HTML)
+        )
+        done = predict_file(
+            workdir, Path(source), Path(target), features, clips, strict, threshold, html
+        )
         if not first_process():
             return
     seconds = time.perf_counter() - started

@@ -24,6 +24,7 @@ from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
+from rpcl_jax.reporting.pairs_page import FLOOR, also_shown
 from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     Summary,
@@ -352,6 +353,7 @@ def predict_file(
     clips: Path | None = None,
     strict: bool = False,
     threshold: float | None = None,
+    html: Path | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
@@ -364,23 +366,19 @@ def predict_file(
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one
         of the two may be missing.
-      clips: folder of their clips, from which the features are extracted, or None.
+      clips: folder of their clips, from which the features are extracted, if the run reads any,
+        and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
       threshold: the least confidence of a pair; None for the run's own.
+      html: file of a page that shows them, with their `clips`, or None.
 
     Raises:
       InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
     """
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; give the name of a file")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target}: is the input; write to another file")
-    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
-        raise InputError(
-            f"{target}: is inside the folder of the input, and would be read as input the next "
-            "time; write elsewhere"
-        )
-    make_folder(target.parent)  # fail early
+    for output in filter(None, (target, html)):
+        _check_output(output, source)
+    if html and html.resolve() == target.resolve():
+        raise InputError(f"{html}: is the other output too; give the page a name of its own")
     first = first_process()  # of several that predict together, it alone writes
     if strict:
         everything = conversations_in(source, Counter())
@@ -403,7 +401,7 @@ def predict_file(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables, dialogues = {}, None
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
-        if clips:
+        if clips and read:
             found = list(found)
             dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
             check_unique(dialogues, str(source))
@@ -414,9 +412,11 @@ def predict_file(
             tables = {m: FeatureTable.load(features / m, first) for m in given}
         predictor = Predictor.from_folder(workdir, threshold)
         # From clips of nothing, no table is made that the predictor could miss.
-        results = found if dialogues == [] else predictor.stream(found, tables)
+        floor = FLOOR if html else None
+        results = found if dialogues == [] else predictor.stream(found, tables, floor)
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
+            also_shown(results, html if first else None, source.name, clips) as results,
             progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
         ):
             done = write_results(
@@ -432,6 +432,20 @@ def predict_file(
     if first:
         report(done, mended)
     return done
+
+
+def _check_output(file: Path, source: Path) -> None:
+    """Raises InputError where a file cannot be an output."""
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; give the name of a file")
+    if file.exists() and source.exists() and file.samefile(source):
+        raise InputError(f"{file}: is the input; write to another file")
+    if source.is_dir() and file.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"{file}: is inside the folder of the input, and would be read as input the next "
+            "time; write elsewhere"
+        )
+    make_folder(file.parent)  # fail early
 
 
 def _complain(_: str, error: InputError) -> None:

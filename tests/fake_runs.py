@@ -45,6 +45,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
     )
     described = {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
+    described["folder"] = str(Path.cwd())
     write_json(folder / "model.json", described)
     numbers = report(scored["dev"], scored["test"], config, classes)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)

@@ -49,6 +49,7 @@ def test_a_run_leaves_what_is_promised(finished):
     assert list(finished.glob("events.out.tfevents.*"))
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert sum("train/loss" in line for line in lines) == 9, "three steps, three epochs"
+    assert json.loads((finished / "model.json").read_text())["folder"] == str(ROOT)
     kept = {p.name for p in (finished / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {"3", str(result["best_epoch"])}
 

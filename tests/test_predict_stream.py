@@ -125,9 +125,17 @@ def test_of_a_folder_the_files_are_named(reads_text, tmp_path):
     for name, number in (("a.jsonl", 1), ("deep/b.jsonl.gz", 2)):
         write_lines(tmp_path / "in" / name, [OURS[number] | {"id": "same"}])
     (tmp_path / "in/c.txt").write_text("Ann: We won!\nBen: Yes!\n")
+    turns = [{"text": "We won!", "speaker": None}, {"text": "Yes!"}]
+    (tmp_path / "in/d.json").write_text(json.dumps([{"conversation_ID": 4, "conversation": turns}]))
+    (tmp_path / "in/e.csv").write_text("dialogue_id,speaker,text\n5,,We won!\n")
     predict_file(reads_text, tmp_path / "in", tmp_path / "out.json")
     results = json.loads((tmp_path / "out.json").read_text())
-    assert [item["source"] for item in results] == ["a.jsonl", "c.txt", "deep/b.jsonl.gz"]
+    sources = ["a.jsonl", "c.txt", "d.json", "deep/b.jsonl.gz", "e.csv"]
+    assert [item["source"] for item in results] == sources
+    # Each keeps its form; whoever has no name has none in one way.
+    assert ["conversation" in item for item in results] == [False, False, True, False, False]
+    nameless = [*results[2]["conversation"], *results[4]["utterances"]]
+    assert [turn["speaker"] for turn in nameless] == ["", "", ""]
     # As an input, the output keeps what it names.
     (tmp_path / "again").mkdir()
     (tmp_path / "out.json").rename(tmp_path / "again/out.json")
@@ -138,7 +146,9 @@ def test_of_a_folder_the_files_are_named(reads_text, tmp_path):
         item["source"] for item in results
     ]
     assert [row["emotion"] for row in rows] == [
-        turn["emotion"] for item in results for turn in item["utterances"]
+        turn["emotion"]
+        for item in results
+        for turn in item.get("utterances", item.get("conversation"))
     ]
 
 
@@ -151,7 +161,7 @@ def test_a_run_that_reads_text_alone_needs_no_clips(reads_text, tmp_path):
 
 def test_forms_of_the_output(reads_text, predictor, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [{**OURS[0], "note": "half \ud83d, line\nbreak"}])
-    predict_file(reads_text, source, tmp_path / "list.json")
+    predict_file(reads_text, source, tmp_path / "list.json", html=tmp_path / "page.html")
     predict_file(reads_text, source, tmp_path / "lines.jsonl.gz")
     results = json.loads((tmp_path / "list.json").read_text())
     write_json(tmp_path / "whole.json", results)
@@ -159,6 +169,14 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
     with gzip.open(tmp_path / "lines.jsonl.gz", "rt") as file:
         assert [json.loads(line) for line in file] == results
     assert results[0]["note"] == "half \ud83d, line\nbreak"
+    # The page has what could be a pair; the file does not.
+    assert "candidates" not in results[0]
+    page = (tmp_path / "page.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (_, below), *_ = predictor.stream(found(results), floor=0.05)
+    assert data["lowest"] == 50
+    assert {(i + 1, int(j) + 1) for i, row in enumerate(data["dialogues"][0]["scores"][0]["p"])
+            for j in row} == {(i, j) for i, j, _ in below["candidates"]}  # fmt: skip
     assert not [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
 

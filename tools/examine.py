@@ -2,7 +2,7 @@
 
 python tools/examine.py RUN… [--without=audio] [--out=examined.csv]
 
-Prints a row for every run and split, for the run's best epoch, in points:
+Prints a table for every run, at its best epoch, with a column for every split, in points:
 
 pair_f1, pair_auprc      at the test threshold; the training split's lead is overfitting
 gold_confidence          mean confidence of gold pairs
@@ -36,21 +36,21 @@ def main() -> None:
         default=[],
         help="a modality that is taken away from every utterance; may be given twice",
     )
-    parser.add_argument("--out", type=Path, help="a CSV file for the same rows")
+    parser.add_argument("--out", type=Path, help="a CSV file, with a row for every run and split")
     run_tool("examine", parser, _examine)
 
 
 def _examine(arguments: argparse.Namespace) -> None:
     from rpcl_jax.reporting.examine import COLUMNS, examine
 
-    widths = {name: max(len(name), 7) for name in COLUMNS}
-    print(f"{'in points':32s} split ", *COLUMNS)
     rows = []
     for folder in arguments.runs:
-        for row in examine(folder, arguments.without):
-            rows.append(list(row.values()))
-            numbers = (f"{row[name]:{width}.2f}" for name, width in widths.items())
-            print(f"{row['run']:32s} {row['split']:6s}", *numbers)
+        splits = examine(folder, arguments.without)
+        rows += [list(row.values()) for row in splits]
+        print(", without ".join([str(folder), *arguments.without]))
+        print(f"{'in points':22s}", *(f"{row['split']:>7s}" for row in splits))
+        for name in COLUMNS:
+            print(f"{name:22s}", *(f"{row[name]:7.2f}" for row in splits))
     if arguments.out:
         write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
 

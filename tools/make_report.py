@@ -1,15 +1,21 @@
-"""Makes one HTML page about one or two runs: numbers, curves, and every test conversation.
+"""Makes one HTML page about one or two runs, or about a file of predictions.
 
 python tools/make_report.py RUN [OTHER_RUN] --out=report.html
+python tools/make_report.py PAIRS.json [--clips=DIR] --out=pairs.html
 
-Two runs, for example base and rpcl, must have the same test conversations. The page needs no
-network and no other file. It contains the texts of the test split, so keep it only where the
-corpus may be kept.
+Of runs, it shows numbers, curves, and every test conversation. Two runs, for example base and rpcl,
+must have the same test conversations. The page needs no network and no other file. It contains the
+texts of the test split, so keep it only where the corpus may be kept.
+
+Of a JSON file that --mode=predict wrote, it shows every conversation, with a slider for the
+threshold. With --clips, the clip of an utterance plays when it is chosen, as long as page and
+clips keep their places.
 """
 
 import argparse
 from pathlib import Path
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.files import write_text
 from rpcl_jax.run.command_line import run_tool
 
@@ -17,15 +23,28 @@ from rpcl_jax.run.command_line import run_tool
 def main() -> None:
     """Reads the command line and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a finished run, or a JSON file of predictions"
+    )
     parser.add_argument(
         "other", nargs="?", type=Path, metavar="RUN", help="another one, to stand beside it"
     )
     parser.add_argument("--out", required=True, type=Path, help="the HTML file")
+    parser.add_argument("--clips", type=Path, help="folder of the clips of a file of predictions")
     run_tool("make_report", parser, _make_report)
 
 
 def _make_report(arguments: argparse.Namespace) -> None:
+    if arguments.run.is_file():
+        from rpcl_jax.reporting.pairs_page import write_page
+
+        if arguments.other:
+            raise InputError(f"{arguments.run}: is a file; give it alone, or two runs")
+        write_page(arguments.run, arguments.out, arguments.clips)
+        print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
+        return
+    if arguments.clips:
+        raise InputError(f"--clips: is for a file of predictions, and {arguments.run} is none")
     from rpcl_jax.reporting.experiments import read_run
     from rpcl_jax.reporting.report import make_page, report_data
 

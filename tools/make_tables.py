@@ -4,8 +4,8 @@ python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
 
 RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and modalities. Every
 difference comes with a 95 % interval, from a paired bootstrap over test dialogues and seeds
-(rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only the
-others are bold.
+(rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only gains
+whose interval excludes it are bold.
 """
 
 import argparse

@@ -14,9 +14,9 @@ import numpy as np
 
 from rpcl_jax.cluster.start import machines, not_shared
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError
 from rpcl_jax.extraction.extract import AHEAD, Clips, Extract, embed_clips, read_clip
 from rpcl_jax.extraction.extractors import Extractor, load_extractor, torch
+from rpcl_jax.extraction.finding import ClipError
 
 _RETRIES = 3  # of a chunk whose worker was killed
 

@@ -8,11 +8,12 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.finding import ClipError
 
 try:
     import av
@@ -29,18 +30,6 @@ _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav")
 _RUN_UP = 1.0
 _MEAN = {"rematrix_maxval": "1"}  # averages channels; by default two are 1.4 times as loud
 _JUMP = 0.05  # seconds; smaller gaps in the audio are rounding errors of time stamps
-
-
-class ClipError(InputError):
-    """A clip is missing or unusable, so its utterance lacks the modality."""
-
-
-class Stretch(NamedTuple):
-    """The time span of a file from `start` to `end`, in seconds; a whole file is (0, infinity)."""
-
-    path: Path
-    start: float
-    end: float
 
 
 def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.ndarray:

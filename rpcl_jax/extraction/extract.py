@@ -32,9 +32,8 @@ from tqdm import tqdm
 from rpcl_jax.data.dialogue import Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch
 from rpcl_jax.extraction.extractors import Extractor
-from rpcl_jax.extraction.finding import check_any_found, find_clip, index_clips
+from rpcl_jax.extraction.finding import ClipError, Stretch, check_any_found, find_clip, index_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many

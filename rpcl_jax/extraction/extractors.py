@@ -15,7 +15,8 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch, read_audio, read_frames
+from rpcl_jax.extraction.clips import read_audio, read_frames
+from rpcl_jax.extraction.finding import ClipError, Stretch
 
 try:
     import opensmile

@@ -6,15 +6,27 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rpcl_jax.data.dialogue import CLIP_ENDINGS, Utterance, clip_name
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch
 
 # Season and episode at the end of a name, and before the rest of a longer one.
 _EPISODE = re.compile(r"(?:.*[^a-z0-9])?s0*(\d{1,3})[ ._-]*e0*(\d{1,3})([^a-z0-9].*)?")
 _LONGER = "/longer"
 _SPLIT = re.compile(r"(?<![a-z])(train|dev|test)(?![a-z])")
+
+
+class ClipError(InputError):
+    """A clip is missing or unusable, so its utterance lacks the modality."""
+
+
+class Stretch(NamedTuple):
+    """The time span of a file from `start` to `end`, in seconds; a whole file is (0, infinity)."""
+
+    path: Path
+    start: float
+    end: float
 
 
 def index_clips(folder: Path, meld: Mapping[str, str] | None = None) -> dict[str, list[Path]]:

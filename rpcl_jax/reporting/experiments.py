@@ -21,10 +21,10 @@ from rpcl_jax.evaluation.bootstrap import (
 )
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
-from rpcl_jax.readers.corpus import SYNTHETIC, load_splits, with_classes
+from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.config import read_config
-from rpcl_jax.run.workdir import stored_emotions
+from rpcl_jax.run.workdir import stored_emotions, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -56,13 +56,8 @@ class Run(NamedTuple):
         Raises:
           InputError: they cannot be read.
         """
-        root = self.config.data.root
-        if self.config.data.format != SYNTHETIC and not Path(root).exists():
-            raise InputError(
-                f"{self.folder}: its conversations are not found in {root}; put them back there, "
-                "or start the command in the folder where the run was trained"
-            )
-        return with_classes(load_splits(self.config), self.emotions, self.config)
+        config = with_data(self.folder, self.config)
+        return with_classes(load_splits(config), self.emotions, config)
 
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
         """Reads every confidence of a split, given the split's dialogues.

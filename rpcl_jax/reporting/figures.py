@@ -100,7 +100,8 @@ def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
     _draw_f1_lines(axes)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_title("operating points, means large (lines: equal F1)", pad=24)
+    large = ", means large" if len(seeds) > 1 else ""
+    axes.set_title(f"operating points{large} (lines: equal F1)", pad=24)
     axes.legend(loc="best")
 
 
@@ -156,26 +157,27 @@ def _draw_interval(
 
 
 def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
-    """Returns Figure 3: rpcl − base in every modality setting, a series of points per setup."""
+    """Returns Figure 3: rpcl − base in every modality setting that was run, a series per setup."""
     experiments = [e for e in experiments if e.common_seeds("base", "rpcl")]
     setups = list(dict.fromkeys(e.setup for e in experiments))
     if not experiments:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
     names = {"pair_f1": "Pair F1", "pair_auprc": "AUPRC"}
+    modalities = [m for m in MODALITIES if any(e.modalities == m for e in experiments)]
     for panel, (metric, name) in zip(axes, names.items(), strict=True):
         for number, setup in enumerate(setups):
             label: str | None = setup
             for e in (e for e in experiments if e.setup == setup):
                 delta = e.delta("rpcl", metric, e.common_seeds("base", "rpcl"))
                 shift = 0.6 * ((number + 0.5) / len(setups) - 0.5)
-                place = MODALITIES.index(e.modalities) + shift
+                place = modalities.index(e.modalities) + shift
                 colour = plt.get_cmap("tab10")(number)
                 _draw_interval(panel, place, delta, colour=colour, label=label)
                 label = None
         panel.axhline(0, color="black", lw=0.8)
-        panel.set_xticks(range(len(MODALITIES)), MODALITIES)
-        panel.set_xlim(-0.5, len(MODALITIES) - 0.5)
+        panel.set_xticks(range(len(modalities)), modalities)
+        panel.set_xlim(-0.5, len(modalities) - 0.5)
         panel.set_ylabel("rpcl − base (points)")
         panel.set_title(name)
     axes[0].legend(loc="best", fontsize=7)

@@ -45,7 +45,7 @@ def with_prediction(
     key = _turns_key(conversation)
     turns = [
         {**turn, "speaker": "" if is_blank(turn.get("speaker")) else turn["speaker"]}
-        for turn in conversation[key]
+        for turn in turns_of(conversation)
     ]
     for turn, emotion, p in zip(turns, found.emotions, found.probabilities, strict=False):
         turn.update({"emotion": emotion, "emotion_probability": rounded(p)})
@@ -64,6 +64,11 @@ def with_prediction(
 def rounded(probability: float) -> float:
     """Returns a confidence or a probability as it is written, with three digits."""
     return round(float(probability), _DIGITS)
+
+
+def turns_of(item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the utterances of a conversation in either form."""
+    return item[_turns_key(item)]
 
 
 def _turns_key(conversation: Mapping[str, Any]) -> str:
@@ -118,7 +123,7 @@ def write_results(
                 reject(place, item)
                 continue
             file.write(convert(item, done.conversations == 0))
-            length = len(item[_turns_key(item)])
+            length = len(turns_of(item))
             done = Summary(
                 conversations=done.conversations + 1,
                 utterances=done.utterances + length,
@@ -156,7 +161,7 @@ def _rows(item: dict[str, Any], first: bool, delimiter: str) -> bytes:
         causes.setdefault(i, []).append((j, confidence))
     identifier = item["id" if is_ours(item) else "conversation_ID"]
     rows: list[Sequence[Any]] = [COLUMNS] if first else []
-    for number, turn in enumerate(item[_turns_key(item)], 1):
+    for number, turn in enumerate(turns_of(item), 1):
         own = sorted(causes.get(number, ()), key=lambda cause: -cause[1])
         rows.append(
             [

@@ -156,8 +156,13 @@ def _differences(
 
 def make_page(data: dict[str, Any]) -> str:
     """Returns the page; nothing in the data can end its script or become markup."""
+    return TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", embedded(data))
+
+
+def embedded(data: Any) -> str:
+    """Returns JSON that can stand within a script of a page, whatever texts it has."""
     # json.dumps escapes everything outside ASCII, so that any text can be embedded.
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
+    return text

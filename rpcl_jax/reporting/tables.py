@@ -56,13 +56,13 @@ class Table(NamedTuple):
 def format_value(value: Value) -> tuple[str, bool]:
     """Returns the text of a cell, with metrics in points, and whether it is bold.
 
-    A difference is bold unless its interval contains 0.
+    A difference is bold if it is a gain and its interval excludes 0.
     """
     match value:
         case None:
             return "", False
         case Interval():
-            return " ".join(interval_text(value)).strip(), not value.contains_zero
+            return " ".join(interval_text(value)).strip(), value.low > 0
         case np.ndarray():
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False

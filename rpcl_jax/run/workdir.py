@@ -33,7 +33,7 @@ from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
-from rpcl_jax.readers.corpus import Corpus, load_corpus, named_emotions
+from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
 from rpcl_jax.run.hosts import agree, notes_of_first_process
@@ -129,6 +129,7 @@ def save_description(
             name: {**table.description, "dimension": table.dimension}
             for name, table in corpus.tables.items()
         },
+        "folder": str(Path.cwd()),  # from which relative paths in the config start
         "frozen_encoder": digest,
         "pretrained": absolute_name(config),
     }
@@ -148,6 +149,26 @@ def stored_emotions(workdir: Path, config: ConfigDict) -> tuple[str, ...]:
     described = read_json(workdir / "model.json")
     # The first runs did not write them; their classes were those that the config named, or ECF's.
     return tuple(described.get("emotions", named_emotions(config) or EMOTIONS))
+
+
+def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """Returns a run's config with paths that lead to its data from the current folder too.
+
+    Raises:
+      InputError: its conversations are gone.
+    """
+    start = Path(read_json(workdir / "model.json").get("folder", ""))
+    found = config.copy_and_resolve_references()
+    for field in ("root", "audio", "vision"):
+        path = config.data[field]
+        if path and not Path(path).exists() and (start / path).exists():
+            found.data[field] = str(start / path)
+    if config.data.format != SYNTHETIC and not Path(found.data.root).exists():
+        raise InputError(
+            f"{workdir}: its conversations are not found in {config.data.root}; put them back "
+            "there, or start the command in the folder where the run was trained"
+        )
+    return found
 
 
 def _check_same_extractors(
@@ -187,13 +208,16 @@ class TrainedRun:
         encoder: LoadedEncoder,
         params: dict[str, Any],
         mesh: Mesh,
+        workdir: Path | None = None,
     ):
         """Takes what `from_workdir` and `rpcl_jax.run.export.load_exported` load.
 
-        `encoder` has parameters if it is frozen; else they are in `params`, on all of `mesh`.
+        `encoder` has parameters if it is frozen; else they are in `params`, on all of `mesh`. A
+        run without a folder of its own, `workdir`, has no splits.
         """
         self.config, self.emotions, self.feature_tables = config, emotions, feature_tables
         self.encoder, self.params, self.mesh = encoder, params, mesh
+        self._workdir = workdir
         self.model = build_model(config, encoder.config, emotions)
         self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
         self._score_words, self.params_with_encoder = self._score, self.params
@@ -230,7 +254,7 @@ class TrainedRun:
         best = checkpoints.progress(last)["best_epoch"]
         params = checkpoints.restore_state(best, mesh)["params"]
         emotions = stored_emotions(workdir, config)
-        return cls(config, emotions, described["feature_tables"], encoder, params, mesh)
+        return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)
 
     @cached_property
     def splits(self) -> dict[str, Batches]:
@@ -246,8 +270,10 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
+        assert self._workdir is not None
+        config = with_data(self._workdir, self.config)
         with notes_of_first_process():
-            corpus = load_corpus(self.config, self.emotions, first_process())
+            corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
         given = {modality: corpus.tables[modality] for modality in modalities}

@@ -19,9 +19,9 @@ from rpcl_jax.cluster import extraction
 from rpcl_jax.cluster.extraction import extract_on_ray
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch
 from rpcl_jax.extraction.extract import CHUNK, extract_table
 from rpcl_jax.extraction.extractors import load_extractor
+from rpcl_jax.extraction.finding import ClipError, Stretch
 
 FILES = ("features.npy", "ids.txt", "table.json", "absent.txt")
 COUNT = 6 * CHUNK + 3

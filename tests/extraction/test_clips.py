@@ -11,7 +11,8 @@ from media import RATE as SPEECH_RATE
 from shared import needs_espeak
 
 from rpcl_jax.extraction import clips
-from rpcl_jax.extraction.clips import ClipError, read_audio, read_frames
+from rpcl_jax.extraction.clips import read_audio, read_frames
+from rpcl_jax.extraction.finding import ClipError
 
 SECONDS, RATE = 20, 48_000
 # File name and how it is written: with B-frames, time stamps from 10 s, audio that starts late, no

@@ -15,9 +15,10 @@ from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction import extract as extraction
-from rpcl_jax.extraction.clips import ClipError, read_audio
+from rpcl_jax.extraction.clips import read_audio
 from rpcl_jax.extraction.extract import CHUNK, extract_table, parse_shard
 from rpcl_jax.extraction.extractors import Extractor
+from rpcl_jax.extraction.finding import ClipError
 
 COUNT = 5 * CHUNK + 3
 UTTERANCES = [Utterance(f"utt{i}", "A", "text") for i in range(COUNT)]

@@ -15,8 +15,9 @@ from shared import ROOT, import_or_skip
 from small_extractors import save_clip, save_wav2vec2
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError, Stretch, read_frames
+from rpcl_jax.extraction.clips import read_frames
 from rpcl_jax.extraction.extractors import FRAMES, LONGEST, load_extractor
+from rpcl_jax.extraction.finding import ClipError, Stretch
 
 Image = import_or_skip("PIL.Image")
 

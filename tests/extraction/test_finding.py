@@ -11,8 +11,7 @@ import_or_skip("av")
 
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.clips import ClipError
-from rpcl_jax.extraction.finding import check_any_found, find_clip, index_clips
+from rpcl_jax.extraction.finding import ClipError, check_any_found, find_clip, index_clips
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The numbers of tools/examine.py, against views that are corrupted by hand."""
 
+import runpy
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import tiny_config
+from shared import ROOT, tiny_config
 
 from rpcl_jax.losses import pair_confidence
-from rpcl_jax.reporting.examine import corruption_effects, examine
+from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.train import train_and_evaluate
 
@@ -76,3 +78,28 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     assert effects["shift_gold"] > 0
     none = corruption_effects(trained.model, trained.params, batches, rate=0.0, threshold=0.2)
     assert none["shift_gold"] == none["shift_other"] == none["gold_flipped"] == 0
+
+
+def test_the_tool_has_a_column_for_every_split(monkeypatch, capsys, tmp_path):
+    rows = [
+        {"run": "run", "split": split} | {name: 100.0 * k for name in COLUMNS}
+        for k, split in enumerate(("train", "dev", "test"))
+    ]
+    monkeypatch.setattr("rpcl_jax.reporting.examine.examine", lambda folder, without: rows)
+    command = [
+        "examine",
+        f"{tmp_path}/a",
+        "--without=audio",
+        "--out",
+        f"{tmp_path}/x.csv",
+        "--nocompilation_cache",
+    ]
+    monkeypatch.setattr("sys.argv", command)
+    runpy.run_path(str(ROOT / "tools/examine.py"), run_name="__main__")
+    name, head, *lines = capsys.readouterr().out.splitlines()
+    assert name == f"{tmp_path}/a, without audio"
+    assert head.split() == ["in", "points", "train", "dev", "test"]
+    assert [line.split() for line in lines] == [[c, "0.00", "100.00", "200.00"] for c in COLUMNS]
+    assert {len(line) for line in (head, *lines)} == {len(head)}
+    assert len(head) <= 80
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 4

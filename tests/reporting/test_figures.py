@@ -85,11 +85,12 @@ def test_figure_3_fills_only_intervals_that_exclude_zero(grids):
     experiments = {e.modalities: e for e in read_experiments(grids)}
     panel = modalities_figure(list(experiments.values())).axes[0]
     points = {round(line.get_xdata()[0]): line for line in panel.lines if line.get_marker() == "o"}
-    assert points.keys() == {0, 3}  # T and T+A+V
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["T", "T+A+V"], "what was run"
+    assert points.keys() == {0, 1}
     assert same_color(points[0].get_markerfacecolor(), "white")
-    assert not same_color(points[3].get_markerfacecolor(), "white")
+    assert not same_color(points[1].get_markerfacecolor(), "white")
     delta = experiments["T+A+V"].delta("rpcl", "pair_f1", [1, 2, 3])
-    assert points[3].get_ydata()[0] == pytest.approx(100 * delta.difference)
+    assert points[1].get_ydata()[0] == pytest.approx(100 * delta.difference)
 
 
 def test_operating_points_lie_on_their_curves(grids):
@@ -119,6 +120,7 @@ def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):
 
 def test_one_seed_has_no_deviation_and_says_so(tmp_path):
     (experiment,) = read_experiments([write_grid(tmp_path, {"base": 1.0, "rpcl": 2.0}, seeds=(1,))])
-    axes = diagnostics_figure([experiment]).axes[0]
+    axes, points, *_ = diagnostics_figure([experiment]).axes
     assert axes.get_title() == "gold-negative gap (points)"
+    assert points.get_title() == "operating points (lines: equal F1)"
     assert all(text.get_text().endswith("one seed") for text in axes.texts)

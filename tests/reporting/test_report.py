@@ -7,6 +7,7 @@ import pytest
 from fake_runs import write_run
 from report_pages import arcs_of, listed, make_report, synthetic_config
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.reporting.report import report_data
 
@@ -144,6 +145,30 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     assert "Traceback" not in done.stderr
     make_report(*runs, other, "--out", tmp_path / "r.html", status=2)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_run_with_a_relative_data_root_is_reported_from_any_folder(tmp_path, monkeypatch):
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    for number, split in enumerate(("train", "dev", "test"), 1):
+        (there / "data").mkdir(parents=True, exist_ok=True)
+        text = f"{number} 1\n(1,1)\n1 | Ann | joy | {split} | S1E1: 00:00:01.000 - 00:00:02.000\n"
+        (there / f"data/{split}.txt").write_text(text)
+    elsewhere.mkdir()
+    monkeypatch.chdir(there)
+    config = synthetic_config()
+    config.modalities = "t"
+    config.data.name = config.data.format = "ecf"
+    config.data.root = "data"
+    folder = write_run(tmp_path / "run", config=config)
+    monkeypatch.chdir(elsewhere)
+    (dialogue,) = report_data([read_run(folder)])["dialogues"]
+    assert dialogue["utterances"][0]["text"] == "test"
+    (there / "data").rename(there / "gone")
+    with pytest.raises(InputError, match="its conversations are not found in data; put them back"):
+        read_run(folder).splits()
+    # Data in the current folder are taken first.
+    (there / "gone").rename(elsewhere / "data")
+    assert len(read_run(folder).splits()["test"]) == 1
 
 
 def test_conversations_that_are_gone_are_named(tmp_path):

@@ -1,5 +1,8 @@
 """The report in a browser: it shows what the runs predicted, filters it, and answers the user."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 from fake_runs import write_run
@@ -24,6 +27,45 @@ def test_every_conversation_has_the_arcs_of_both_runs(report, runs, open_page):
     assert {kind for d in expected[1].values() for kind in d.values()} == {
         *("right", "wrong", "missed")
     }
+
+
+def test_gold_and_predicted_emotions_are_told_apart(report, runs, open_page):
+    """Each run's is the most probable one; where all say neutral there is none."""
+    page = open_page(report)
+    read = [read_run(folder) for folder in runs]
+    test = read[0].splits()["test"]
+    scored = [run.scores(test, "test") for run in read]
+    for d, dialogue in enumerate(test[:5]):
+        for t, utterance in enumerate(dialogue.utterances):
+            wanted = [] if utterance.emotion == "neutral" else [f"gold {utterance.emotion}"]
+            for run, of in zip(read, scored, strict=True):
+                row = of[d].emotion_probabilities[t]
+                said = run.emotions[row.argmax()]
+                if said != "neutral" or utterance.emotion != "neutral":
+                    wanted.append(f"model {said}")
+            shown = page.eval_on_selector_all(
+                f'.turn[data-turn="{t}"] .chip',
+                "chips => chips.map(c => `${c.classList[1]} ${c.innerText.split(' ')[0]}`)",
+            )
+            assert shown == wanted
+        page.keyboard.press("j")
+    assert "gold" in page.inner_text(".viewhead")
+
+
+def test_a_loss_near_zero_has_no_negative_axis(runs, tmp_path, open_page):
+    folder = shutil.copytree(runs[0], tmp_path / "run")
+    log = folder / "metrics.jsonl"
+    log.write_text(
+        re.sub(r'"train/loss": [0-9.]+', '"train/loss": 0.001', log.read_text(), count=3)
+    )
+    make_report(folder, "--out", tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    ticks = page.locator(".chart text").all_text_contents()
+    assert len(ticks) > 20
+    assert not [tick for tick in ticks if tick.startswith(("-", "−"))]
+    assert "left" not in page.inner_text("body")
+    table = page.locator("table").bounding_box()
+    assert table["width"] < 450, "no wider than it needs"
 
 
 def test_numbers_are_those_of_the_runs(report, runs, open_page):
@@ -185,7 +227,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):
     page = open_page(report, width=360, height=740)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator(".arc").count() > 0
-    assert page.evaluate("scrollY") == 0, "the summary comes first"
+    assert page.evaluate("scrollY") == 0
+    assert page.locator(".turn").first.bounding_box()["y"] < 740 / 1.5, "without scrolling"
 
 
 def test_fingers_reach_what_a_mouse_reaches(report, open_page):

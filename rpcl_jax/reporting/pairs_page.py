@@ -1,0 +1,247 @@
+"""The HTML page of predictions: the report's page for conversations that nobody labelled."""
+
+import contextlib
+import os
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rpcl_jax.data.dialogue import NEUTRAL
+from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.finding import ClipError, Stretch, find_clip, index_clips
+from rpcl_jax.files import written_whole
+from rpcl_jax.readers.transcripts import conversations_in, parse
+from rpcl_jax.reporting.predictions import BY, CANDIDATES, CONFIDENCES, pairs_of, turns_of
+from rpcl_jax.reporting.report import TEMPLATE, embedded
+
+FLOOR = 0.05  # candidates below it are not on the page
+# More would not open in a browser, or not answer quickly.
+_MOST_CONVERSATIONS = 5_000
+_MOST_UTTERANCES = 50_000
+
+Clips = Callable[[Mapping[str, Any]], list[str | None]]
+
+
+@contextlib.contextmanager
+def pairs_page(
+    file: BinaryIO, title: str, clips: Clips | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Writes the page of predicted conversations, one at a time.
+
+    Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
+
+    Args:
+      file: what to write to.
+      title: of the page, such as the name of the input.
+      clips: returns the address of each utterance's clip, or None; see `clips_beside`.
+
+    Yields:
+      A function that takes a conversation from `Predictor`, with "candidates" or without.
+    """
+    before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
+    file.write((before + '{"dialogues":[').encode())
+    counts = Counter[str]()
+    emotions = {NEUTRAL: 0}
+    models: dict[str, None] = {}
+    thresholds: dict[float, None] = {}
+    least = 1.0
+
+    def add(item: Mapping[str, Any]) -> None:
+        nonlocal least
+        turns = turns_of(item)
+        counts["all"] += 1
+        if (
+            counts["shown"] == _MOST_CONVERSATIONS
+            or counts["utterances"] + len(turns) > _MOST_UTTERANCES
+        ):
+            return
+        addresses = clips(item) if clips else [None] * len(turns)
+        dialogue = _dialogue(item, emotions, addresses)
+        file.write((("," if counts["shown"] else "") + embedded(dialogue)).encode())
+        counts["shown"] += 1
+        counts["utterances"] += len(turns)
+        counts["clips"] += len(turns) - addresses.count(None)
+        counts["with candidates"] += CANDIDATES in item
+        least = min([least, *item[CONFIDENCES]])
+        if BY in item:
+            models[item[BY]["model"]] = None
+            thresholds[item[BY]["threshold"]] = None
+
+    yield add
+    threshold = next(iter(thresholds), least)
+    whole = counts["with candidates"] == counts["shown"]
+    lowest = min(FLOOR, *thresholds, 1.0) if whole else least
+    notes = [
+        "The list counts the predicted pairs. The emotion utterance of a pair is never neutral."
+    ]
+    if not whole:
+        notes.append(
+            f"The file has no confidence below {lowest:.3f}, so the slider begins there. A lower "
+            "--threshold of the prediction, or its --html, shows more."
+        )
+    if len(models) > 1 or len(thresholds) > 1:
+        notes.append("Not all conversations were predicted by this model with this threshold.")
+    if counts["shown"] < counts["all"]:
+        notes.append(
+            f"{counts['shown']} of {counts['all']} conversations are shown; more would be too "
+            "much for a browser."
+        )
+    if clips:
+        notes.append(f"{counts['clips']} of {counts['utterances']} utterances have a clip.")
+    rest = {
+        "title": title,
+        "emotions": list(emotions),
+        "runs": [{"name": ", ".join(models) or "by an unnamed model", "threshold": threshold}],
+        "lowest": round(1000 * lowest),
+        "clips": clips is not None,
+        "notes": notes,
+    }
+    file.write(("]," + embedded(rest)[1:] + after).encode())
+
+
+def _dialogue(
+    item: Mapping[str, Any], emotions: dict[str, int], clips: Sequence[str | None]
+) -> dict[str, Any]:
+    """Returns what the page shows of a conversation; new emotions are added to `emotions`."""
+    turns = turns_of(item)
+    pairs = pairs_of(item)
+    found = item.get(CANDIDATES) or [
+        (i, j, p) for (i, j), p in zip(pairs, item[CONFIDENCES], strict=True)
+    ]
+    rows: list[dict[int, int]] = [{} for _ in turns]
+    for i, j, p in found:
+        if not (0 < i <= len(turns) and 0 < j <= len(turns)):
+            raise IndexError
+        rows[i - 1][j - 1] = round(1000 * p)
+    felt = [
+        [emotions.setdefault(turn["emotion"], len(emotions)), round(1000 * probability)]
+        if (probability := turn.get("emotion_probability")) is not None
+        else None
+        for turn in turns
+    ]
+    return {
+        "id": str(item.get("id", item.get("conversation_ID"))),
+        "source": item.get("source"),
+        "utterances": [
+            {
+                "speaker": str(turn.get("speaker") or "unknown"),
+                "text": str(turn.get("text") or ""),
+                **({"clip": clip} if clip else {}),
+            }
+            for turn, clip in zip(turns, clips, strict=True)
+        ],
+        "gold": [],
+        "scores": [
+            {
+                "p": rows,
+                "emotions": felt,
+                "predicted": [[i - 1, j - 1] for i, j in pairs],
+                "hard": [],
+            }
+        ],
+    }
+
+
+def clips_beside(folder: Path, page: Path) -> Clips:
+    """Returns a function that gives the address of every utterance's clip, as seen from a page.
+
+    Args:
+      folder: of the clips.
+      page: the HTML file.
+
+    Raises:
+      InputError: there is no clip in the folder. The function raises it where two files are meant.
+    """
+    index = index_clips(folder)
+
+    def addresses(item: Mapping[str, Any]) -> list[str | None]:
+        found: list[str | None] = []
+        for utterance in parse(dict(item), str(folder), Counter()).utterances:
+            try:
+                found.append(_address(find_clip(index, utterance), page))
+            except ClipError:
+                found.append(None)
+        return found
+
+    return addresses
+
+
+def _address(clip: Stretch, page: Path) -> str:
+    """Returns a relative address, whose fragment says from when to when to play."""
+    path = Path(os.path.relpath(clip.path, page.parent)).as_posix()
+    end = "" if clip.end == float("inf") else f",{clip.end:g}"
+    times = f"#t={clip.start:g}{end}" if clip.start or end else ""
+    return urllib.parse.quote(path if path.startswith(".") else f"./{path}") + times
+
+
+@contextlib.contextmanager
+def also_shown(
+    results: Iterable[tuple[str, Any]], page: Path | None, title: str, clips: Path | None
+) -> Iterator[Iterator[tuple[str, Any]]]:
+    """Writes the page of predictions that also go elsewhere; it is there when the block ends well.
+
+    Args:
+      results: from `Predictor.stream`, with candidates.
+      page: the HTML file, or None.
+      title: of the page.
+      clips: folder of the clips, or None.
+
+    Yields:
+      `results` without candidates. What is taken from it is on the page.
+    """
+    with contextlib.ExitStack() as stack:
+        add = None
+        if page:
+            finder = clips_beside(clips, page) if clips else None
+            file = stack.enter_context(written_whole(page))
+            add = stack.enter_context(pairs_page(file, title, finder))
+
+        def passed_on() -> Iterator[tuple[str, Any]]:
+            for place, item in results:
+                if isinstance(item, InputError):
+                    yield place, item
+                    continue
+                if add:
+                    add(item)
+                yield place, {key: value for key, value in item.items() if key != CANDIDATES}
+
+        yield passed_on()
+
+
+def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
+    """Writes the page of a JSON file of predictions.
+
+    Args:
+      source: written by `--mode=predict`.
+      page: the HTML file, replaced if it exists.
+      clips: folder of the clips, or None.
+
+    Raises:
+      InputError: the file has no predictions, or they are damaged.
+    """
+    if page.exists() and page.samefile(source):
+        raise InputError(f"{page}: is the input; write to another file")
+    finder = clips_beside(clips, page) if clips else None
+    count = 0
+    with written_whole(page) as file, pairs_page(file, source.name, finder) as add:
+        for place, item in conversations_in(source, Counter()):
+            if isinstance(item, InputError):
+                raise item
+            if CONFIDENCES not in item:
+                raise InputError(
+                    f"{place}: has no {CONFIDENCES!r}; give the JSON that --mode=predict wrote"
+                )
+            try:
+                add(item)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"{place}: its predictions are damaged ({type(error).__name__}: {error}); "
+                    "predict it again"
+                ) from error
+            count += 1
+        if not count:
+            raise InputError(f"{source}: contains no conversation; check that it is the right file")

@@ -1,0 +1,293 @@
+"""The page of predictions in a browser: arcs, emotions, the threshold, clips, and much of it."""
+
+import io
+import json
+import time
+import wave
+
+import numpy as np
+import pytest
+from report_pages import arcs_of, listed, make_report
+from shared import write_lines
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.decode import Prediction
+from rpcl_jax.reporting import pairs_page
+from rpcl_jax.reporting.predictions import with_prediction, write_results
+
+EMOTIONS = ("neutral", "anger", "joy")
+BY = {"model": "mine/rpcl", "threshold": 0.4}
+
+
+def predicted(number, length=8, pairs=None, candidates=True, **fields):
+    """A conversation as a Predictor gives it, with random confidences."""
+    rng = np.random.default_rng(number)
+    every = {
+        (i, j): float(rng.uniform(0.05, 0.95) ** 2) for i in range(length) for j in range(i + 1)
+    }
+    found = [pair for pair, p in every.items() if p >= BY["threshold"]] if pairs is None else pairs
+    felt = [EMOTIONS[rng.integers(3)] for _ in range(length)]
+    for i, _ in found:
+        felt[i] = EMOTIONS[1 + i % 2]
+    turns = [{"speaker": "Ann", "text": f"words {number} of {t}"} for t in range(length)]
+    item = with_prediction(
+        {"id": number, "utterances": turns} | fields,
+        Prediction(found, [every[p] for p in found], felt, list(rng.uniform(0.2, 1.0, length))),
+        BY,
+    )
+    if candidates:
+        item["candidates"] = [
+            [i + 1, j + 1, round(p, 3)] for (i, j), p in every.items() if p >= pairs_page.FLOOR
+        ]
+    return item
+
+
+def write(path, items, clips=None):
+    finder = pairs_page.clips_beside(clips, path) if clips else None
+    with path.open("wb") as file, pairs_page.pairs_page(file, "talks", finder) as add:
+        for item in items:
+            add(item)
+    return path
+
+
+def slide(page, value):
+    page.evaluate(
+        """value => { const slider = filters.elements.threshold; slider.value = value;
+             slider.dispatchEvent(new Event("input", { bubbles: true })); }""",
+        value,
+    )
+
+
+def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
+    items = [predicted(number, source=f"day{number}/talk.srt") for number in range(12)]
+    page = open_page(write(tmp_path / "page.html", items))
+    assert "talks" in page.inner_text("h1")
+    assert "mine/rpcl" in page.inner_text("#subtitle")
+    assert "left" not in page.inner_text("body")
+    assert listed(page) == [str(number) for number in range(12)]
+    assert page.get_attribute("input[type=range]", "min") == "50"
+
+    def check(threshold=None):
+        total = 0
+        for item in items:
+            wanted = {(i - 1, j - 1) for i, j, p in item["candidates"] if p >= (threshold or 0)}
+            if threshold is None:  # as they were decided, before confidences were rounded
+                wanted = {(i - 1, j - 1) for i, j in item["pairs"]}
+            assert {(i, j) for i, j, _ in arcs_of(page, 0)} == wanted
+            assert item["source"] in page.inner_text(".viewhead")
+            total += len(wanted)
+            page.keyboard.press("j")
+        assert page.inner_text("#count") == f"12 conversations, {total} pairs"
+        page.focus("#list")
+        page.keyboard.press("Home")
+
+    check()
+    for t, turn in enumerate(items[0]["utterances"]):
+        chip = page.inner_text(f'.turn[data-turn="{t}"] .chip')
+        name, probability = chip.split()
+        assert name == turn["emotion"]
+        assert float(probability) == pytest.approx(turn["emotion_probability"], abs=0.006)
+    slide(page, 200)
+    check(0.2)
+    slide(page, 800)
+    check(0.8)
+    assert "0.800" in page.inner_text("#slider")
+
+    # Filters are those of the report; an emotion is that of the emotion utterance.
+    slide(page, 400)
+    page.select_option("select[name=emotion]", "joy")
+    page.select_option("select[name=distance]", "3")
+    wanted = [
+        str(item["id"])
+        for item in items
+        if any(
+            item["utterances"][i - 1]["emotion"] == "joy" and i - j >= 3
+            for i, j, p in item["candidates"]
+            if p >= 0.4
+        )
+    ]
+    assert listed(page) == wanted
+    assert 0 < len(wanted) < 12
+    page.select_option("select[name=emotion]", "")
+    page.fill("input[name=words]", "WORDS 7 of 3")
+    assert listed(page) == ["7"]
+
+
+def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
+    item = predicted(3)
+    page = open_page(write(tmp_path / "page.html", [item]))
+    confidence = {(i - 1, j - 1): p for i, j, p in item["candidates"]}
+    page.hover('.turn[data-turn="7"]')
+    shown = [page.inner_text(f'.turn[data-turn="{j}"] .confidences') for j in range(8)]
+    for j, text in enumerate(shown):
+        assert (text == "") == ((7, j) not in confidence)
+        if text:
+            assert float(text) == pytest.approx(confidence[7, j], abs=0.006)
+    best = max((p, j) for (i, j), p in confidence.items() if i == 7)[1]
+    assert f"causes {best + 1}:" in page.inner_text("#readout")
+    cells = page.locator(".map rect[data-i]").evaluate_all(
+        "nodes => nodes.map(n => [Number(n.dataset.i), Number(n.dataset.j)])"
+    )
+    assert {tuple(cell) for cell in cells} == confidence.keys()
+    dots = page.locator(".map circle").count()
+    assert dots == sum(p >= 0.4 for p in confidence.values())
+    assert page.locator(".scale").inner_text().split() == ["0", ".25", ".5", ".75", "1"]
+
+
+def test_of_a_file_with_pairs_alone_the_slider_begins_at_the_least(tmp_path, open_page):
+    items = [predicted(number, candidates=False) for number in range(3)]
+    data = io.BytesIO()
+    write_results((("", item) for item in items), data, "x.json", 35, pytest.fail)
+    (tmp_path / "pairs.json").write_bytes(data.getvalue())
+    make_report(tmp_path / "pairs.json", "--out", tmp_path / "page.html")
+    page = open_page(tmp_path / "page.html", fragment="#1")
+    least = min(p for item in items for p in item["pair_confidences"])
+    assert int(page.get_attribute("input[type=range]", "min")) == round(1000 * least)
+    assert f"no confidence below {least:.3f}" in page.inner_text("#counted")
+    pairs = {(i - 1, j - 1) for i, j in items[1]["pairs"]}
+    assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
+
+
+def until(page, expression):
+    for _ in range(100):  # the page's policy forbids what wait_for_function does
+        if page.evaluate(expression):
+            return
+        time.sleep(0.1)
+    raise AssertionError(expression)
+
+
+def sound(path, seconds):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.zeros(8000 * seconds, "<i2").tobytes())
+
+
+@pytest.mark.slow
+def test_the_clip_of_an_utterance_plays_when_it_is_chosen(tmp_path, open_page):
+    item = predicted(0, length=3)
+    for t, clip in enumerate(({"video": "a b#1?", "start": 1.5, "end": 2.0}, {"video": "song"})):
+        item["utterances"][t]["clip"] = clip
+    films = tmp_path / "shared/clips 100%"
+    sound(films / "a b#1?.wav", 4)
+    (films / "song.mkv").write_bytes(b"not a film")
+    (tmp_path / "shared/pages").mkdir()
+    write(tmp_path / "shared/pages/page.html", [item], films)
+    (tmp_path / "shared").rename(tmp_path / "sent")  # together, they can be given away
+    page = open_page(tmp_path / "sent/pages/page.html")
+    page.hover('.turn[data-turn="0"]')
+    assert page.locator("video").count() == 0, "pointing is not choosing"
+    page.click('.turn[data-turn="0"]')
+    until(page, "document.querySelector('video').currentTime > 1.9")
+    until(page, "document.querySelector('video').paused")
+    assert page.evaluate("document.querySelector('video').currentTime") == pytest.approx(2, abs=0.3)
+    assert "2 of 3 utterances have a clip" in page.inner_text("#counted")
+    page.focus('.turn[data-turn="2"]')
+    page.keyboard.press("Enter")
+    assert "has no clip" in page.inner_text("#player")
+    page.click('.turn[data-turn="1"]')
+    until(page, "document.querySelector('#player').innerText.includes('cannot play')")
+    assert page.get_attribute("#player a", "href").endswith("song.mkv")
+    page.keyboard.press("Escape")
+
+
+def test_what_a_browser_could_not_show_is_left_out_and_said(tmp_path, open_page, monkeypatch):
+    monkeypatch.setattr(pairs_page, "_MOST_CONVERSATIONS", 4)
+    page = open_page(write(tmp_path / "a.html", map(predicted, range(9))))
+    assert listed(page) == ["0", "1", "2", "3"]
+    assert "4 of 9 conversations are shown" in page.inner_text("#counted")
+    monkeypatch.setattr(pairs_page, "_MOST_UTTERANCES", 20)
+    page = open_page(write(tmp_path / "b.html", map(predicted, range(9))))
+    assert listed(page) == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_five_thousand_conversations_open(tmp_path, open_page):
+    items = [predicted(number % 50) | {"id": f"talk {number}"} for number in range(5200)]
+    path = write(tmp_path / "page.html", items)
+    started = time.monotonic()
+    page = open_page(path)
+    assert len(listed(page)) == 300
+    assert time.monotonic() - started < 10
+    assert page.inner_text(".list .more") == "4700 more"
+    page.click(".list .more")
+    assert len(listed(page)) == 600
+    milliseconds = page.evaluate(
+        """() => {
+             const start = performance.now();
+             const slider = filters.elements.threshold;
+             slider.value = 300;
+             slider.dispatchEvent(new Event("input", { bubbles: true }));
+             document.body.offsetHeight;
+             return performance.now() - start;
+           }"""
+    )
+    assert milliseconds < 2000
+    page.focus("#list")
+    page.keyboard.press("End")
+    assert page.inner_text(".viewhead h2") == "Conversation talk 4999"
+
+
+def test_of_a_long_conversation_the_map_shows_a_part(tmp_path, open_page):
+    pairs = [(k, k - 1) for k in range(1, 200, 5)]
+    page = open_page(write(tmp_path / "page.html", [predicted(1, 200, pairs)]))
+    assert page.locator(".turn").count() == 200
+    card = page.locator(".columns .card")
+    assert "Utterances 1 to 60 of 200" in card.inner_text()
+    page.hover('.turn[data-turn="151"]')
+    assert "Utterances 107 to 166 of 200" in card.inner_text()
+    rows = page.locator(".map rect[data-i]").evaluate_all("n => n.map(m => Number(m.dataset.i))")
+    assert min(rows) >= 106
+    assert max(rows) == 165
+    assert page.locator(".map .frame").get_attribute("d").endswith(",45H46v1H0Z")
+
+
+def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
+    hostile = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
+    items = [predicted(n, source=hostile) | {"id": "same"} for n in range(3)]
+    items[1]["utterances"][0] |= {"text": hostile, "speaker": hostile, "emotion": hostile}
+    page = open_page(write(tmp_path / "page.html", items), fragment="#same~2")
+    assert page.inner_text('.turn[data-turn="0"] > div >> nth=1') == hostile
+    assert page.evaluate("window.ran") is None
+    assert page.locator("img").count() == 0
+    assert listed(page) == ["same"] * 3
+    page.keyboard.press("j")
+    assert page.evaluate("location.hash") == "#same~3"
+
+
+def test_a_phone_shows_the_conversation_at_once(tmp_path, open_page):
+    page = open_page(write(tmp_path / "page.html", map(predicted, range(9))), width=390, height=844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".turn").first.bounding_box()["y"] < 844 / 2
+    assert not page.is_visible("input[type=range]")
+    page.click("#fields summary")
+    assert page.is_visible("input[type=range]")
+
+
+def test_files_of_which_no_page_can_be_made(tmp_path):
+    page, good = tmp_path / "page.html", predicted(0, candidates=False)
+    unfit = good | {"pairs": [[1, 99]], "pair_confidences": [0.5]}
+    for name, items, message in (
+        (
+            "plain.jsonl",
+            [{"id": 1, "utterances": [{"text": "Hi"}]}],
+            ":1: has no 'pair_confidences'",
+        ),
+        ("unfit.jsonl", [good, unfit], ":2: its predictions are damaged"),
+        ("short.jsonl", [good | {"pair_confidences": []}], ":1: its predictions are damaged"),
+        ("odd.jsonl", [good | {"pairs": None}], ":1: its predictions are damaged"),
+        ("cut.jsonl", ["{\n"], "is not JSON"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pairs_page.write_page(write_lines(tmp_path / name, items), page)
+    with pytest.raises(InputError, match="is the input"):
+        pairs_page.write_page(tmp_path / "cut.jsonl", tmp_path / "cut.jsonl")
+    with pytest.raises(InputError, match="contains no clip"):
+        pairs_page.write_page(tmp_path / "unfit.jsonl", page, tmp_path)
+    assert not page.exists()
+    done = make_report(tmp_path / "unfit.jsonl", tmp_path, "--out", page, status=1)
+    assert done.stderr.count("\n") == 1
+    assert "give it alone" in done.stderr
+    (tmp_path / "empty.json").write_text(json.dumps([]))
+    with pytest.raises(InputError, match="contains no conversation"):
+        pairs_page.write_page(tmp_path / "empty.json", page)
