@@ -46,7 +46,7 @@ def pairs_page(
     emotions = {NEUTRAL: 0}
     models: dict[str, None] = {}
     thresholds: dict[float, None] = {}
-    least = 1.0
+    least = 1.0  # confidence of a pair
 
     def add(item: Mapping[str, Any]) -> None:
         nonlocal least
@@ -72,7 +72,7 @@ def pairs_page(
     yield add
     threshold = next(iter(thresholds), least)
     whole = counts["with candidates"] == counts["shown"]
-    lowest = min(FLOOR, *thresholds, 1.0) if whole else least
+    lowest = min([FLOOR if whole else least, *thresholds])
     notes = [
         "The list counts the predicted pairs. The emotion utterance of a pair is never neutral."
     ]
