@@ -89,7 +89,7 @@ def evaluate_run(workdir: Path) -> dict:
     Raises:
       InputError: there is no trained run, or its data are missing.
     """
-    run = TrainedRun(workdir)
+    run = TrainedRun.from_workdir(workdir)
     path = workdir / "result.json"
     finished = read_json(path) if path.exists() else None  # fail early
     dev, test = run.score(run.splits["dev"]), run.score(run.splits["test"])

@@ -21,18 +21,19 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
+MODEL_FIELDS: dict[str, type] = {
+    "feature_tables": dict,
+    **{
+        f"encoder.{size}": int
+        for size in (
+            *("vocab_size", "hidden_size", "num_layers"),
+            *("num_heads", "intermediate_size", "max_positions"),
+        )
+    },
+}
 # What is relied on in the files of a run's folder.
 _FIELDS: dict[str, dict[str, type]] = {
-    "model.json": {
-        "feature_tables": dict,
-        **{
-            f"encoder.{size}": int
-            for size in (
-                *("vocab_size", "hidden_size", "num_layers"),
-                *("num_heads", "intermediate_size", "max_positions"),
-            )
-        },
-    },
+    "model.json": MODEL_FIELDS,
     "result.json": {
         **{"objective": str, "modalities": str, "seed": int, "threshold": Real},
         **{
@@ -107,8 +108,12 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str, Any]:
     """Reads one of the JSON files of a run, each of which is an object.
+
+    Args:
+      path: the file.
+      fields: see `parse_object`; None is what is relied on in a file of this name.
 
     Raises:
       InputError: it does not exist, is not a JSON object, or lacks a field that is relied on.
@@ -119,7 +124,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not JSON ({error}); {_DAMAGED}") from error
-    return parse_object(text, str(path), _FIELDS.get(path.name, {}))
+    return parse_object(text, str(path), _FIELDS.get(path.name, {}) if fields is None else fields)
 
 
 def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict[str, Any]:

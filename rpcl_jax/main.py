@@ -29,6 +29,11 @@ _WORKDIR = flags.DEFINE_string(
     "",
     "Folder of the run; default runs/<config file>/<objective>-<modalities>-seed<seed>.",
 )
+_MODEL = flags.DEFINE_string(
+    "model",
+    "",
+    "predict: folder or Hugging Face name of what tools/export.py wrote, in place of --workdir.",
+)
 _INPUT = flags.DEFINE_string(
     "input",
     "",
@@ -88,12 +93,15 @@ def _check_flags() -> None:
         from rpcl_jax.run.config import check_config
 
         check_config(_CONFIG.value)
-    elif not _WORKDIR.value:
-        raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run")
+    elif not _WORKDIR.value and not (_MODEL.value and _MODE.value == "predict"):
+        or_model = " or --model" if _MODE.value == "predict" else ""
+        raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run{or_model}")
     elif _CONFIG.value is not None:
         raise flags.Error(
             f"--config: --mode={_MODE.value} takes the config of the run in --workdir; leave it out"
         )
+    if _MODEL.value and (_WORKDIR.value or _MODE.value != "predict"):
+        raise flags.Error("--model is for --mode=predict, in place of --workdir; give one of them")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
     for flag in _OF_PREDICTION if _MODE.value != "predict" else ():
@@ -154,7 +162,11 @@ def _do() -> None:
         agree("the flags of the command", _what_counts)
 
     config = _CONFIG.value
-    if _WORKDIR.value:
+    if _MODEL.value:
+        from rpcl_jax.models.pretrained import resolve_pretrained
+
+        workdir = resolve_pretrained(_MODEL.value)
+    elif _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     else:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -189,7 +201,7 @@ def _what_counts() -> list:
     """Returns the flags, and the size of the input, which must be the same in all processes."""
     source = Path(_INPUT.value)
     size = source.stat().st_size if _INPUT.value and source.is_file() else None
-    counting = (_MODE, _WORKDIR, *_OF_PREDICTION)
+    counting = (_MODE, _WORKDIR, _MODEL, *_OF_PREDICTION)
     return [*(flag.value for flag in counting), size]
 
 

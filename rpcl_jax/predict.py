@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue, check_unique
-from rpcl_jax.data.features import FeatureTable, check_same_extractor
+from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, read_json, written_whole
+from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -32,6 +33,7 @@ from rpcl_jax.reporting.predictions import (
     with_prediction,
     write_results,
 )
+from rpcl_jax.run.export import described_features, is_exported, load_exported
 from rpcl_jax.run.progress import progress
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
@@ -78,7 +80,7 @@ class Predictor:
           InputError: there is no finished run.
         """
         workdir = Path(workdir)
-        run = TrainedRun(workdir)
+        run = TrainedRun.from_workdir(workdir)
         if not (workdir / "result.json").exists():
             raise InputError(
                 f"{workdir}: the run is not finished; run its training command again to finish it"
@@ -86,6 +88,31 @@ class Predictor:
         if threshold is None:
             threshold = float(read_json(workdir / "result.json")["threshold"])
         return cls(run, threshold, "/".join(workdir.absolute().parts[-2:]))
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
+    ) -> "Predictor":
+        """Loads a run that tools/export.py has written.
+
+        Args:
+          name: of a folder, or of a model on the Hugging Face hub.
+          revision: branch, tag or commit on the hub; None is its main branch.
+          threshold: the least confidence of a pair; None for the one chosen on validation.
+
+        Raises:
+          InputError: there is no such model, or its files do not fit each other.
+        """
+        folder = resolve_pretrained(name, revision)
+        run, chosen = load_exported(folder)
+        known_as = "/".join(folder.absolute().parts[-2:]) if names_folder(str(name)) else str(name)
+        return cls(run, chosen if threshold is None else threshold, known_as)
+
+    @classmethod
+    def from_folder(cls, folder: Path, threshold: float | None = None) -> "Predictor":
+        """Loads the folder of a finished run, or one that tools/export.py has written."""
+        load = cls.from_pretrained if is_exported(folder) else cls.from_workdir
+        return load(folder, threshold=threshold)
 
     def __call__(
         self,
@@ -271,53 +298,6 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
         )
 
 
-def extract_tables(
-    feature_tables: Mapping[str, Mapping[str, Any]],
-    dialogues: Sequence[Dialogue],
-    clips: Path,
-    folder: Path,
-) -> dict[str, FeatureTable]:
-    """Extracts the features that a run reads from the clips of new conversations.
-
-    Args:
-      feature_tables: of the run, from its `model.json`.
-      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
-        found.
-      clips: folder of the audio and video files.
-      folder: where the tables are written.
-
-    Raises:
-      InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
-        was trained with.
-    """
-    # Imported here because they need PyTorch, which nothing else does.
-    from rpcl_jax.extraction.extract import extract_table
-    from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
-
-    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
-    tables = {}
-    for modality, trained_with in feature_tables.items():
-        if not {"extractor", "revision"} <= trained_with.keys():
-            raise InputError(
-                f"--clips: the table of {modality} that the run was trained with does not say its "
-                "extractor and revision; give such features by --features"
-            )
-        if trained_with["extractor"] not in EXTRACTORS:
-            raise InputError(
-                f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
-                ", which is not one of our extractors; give such features by --features"
-            )
-        extractor = load_extractor(
-            trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
-        )
-        check_same_extractor(extractor.description, trained_with, extractor.description["model"])
-        absent = extract_table(utterances, clips, extractor, folder / modality)
-        for utterance, reason in absent:
-            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
-        tables[modality] = FeatureTable.load(folder / modality)
-    return tables
-
-
 def predict_file(
     workdir: Path,
     source: Path,
@@ -334,7 +314,7 @@ def predict_file(
     listed on stderr, and so is what was mended in others.
 
     Args:
-      workdir: folder of a finished run.
+      workdir: folder of a finished run, or of one that tools/export.py has written.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one
@@ -369,7 +349,7 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, mended, watch)
-    read = read_json(workdir / "model.json")["feature_tables"]
+    read = described_features(workdir)
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         tables, dialogues = {}, None
@@ -379,11 +359,14 @@ def predict_file(
             dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
             check_unique(dialogues, str(source))
             if dialogues:
+                # Imported here because it needs PyTorch, which nothing else does.
+                from rpcl_jax.extraction.extract import extract_tables
+
                 tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             given = [modality for modality in read if (features / modality).is_dir()] or read
             tables = {m: FeatureTable.load(features / m, first) for m in given}
-        predictor = Predictor.from_workdir(workdir, threshold)
+        predictor = Predictor.from_folder(workdir, threshold)
         # From clips of nothing, no table is made that the predictor could miss.
         floor = FLOOR if html else None
         results = found if dialogues == [] else predictor.stream(found, tables, floor)

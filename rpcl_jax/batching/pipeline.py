@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,18 +12,16 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
 from rpcl_jax.batching.packing import balanced_batches
 from rpcl_jax.batching.text import encode_dialogue
+from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _AHEAD = 2  # number of batches prepared while the devices compute
 
 
 def make_examples(
     dialogues: Sequence[Dialogue],
-    text: "PreTrainedTokenizerBase | FeatureTable",
+    text: WordPieces | FeatureTable,
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
 ) -> list[Example]:
@@ -54,7 +52,7 @@ def make_examples(
 
 def make_batches(
     dialogues: Sequence[Dialogue],
-    text: "PreTrainedTokenizerBase | FeatureTable",
+    text: WordPieces | FeatureTable,
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
     devices: int,

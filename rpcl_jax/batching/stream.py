@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,11 +10,9 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch, BatchShape, make_batch, rows_needed
 from rpcl_jax.batching.packing import balanced_parts
 from rpcl_jax.batching.pipeline import concatenate, make_examples
+from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 _END = object()
@@ -32,7 +30,7 @@ def prefetched(items: Iterator[T]) -> Iterator[T]:
 
 def stream_batches(
     dialogues: Sequence[Dialogue],
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: WordPieces,
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
     devices: int,

@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from rpcl_jax.batching.tokenizer import WordPieces, word_pieces
 from rpcl_jax.data.dialogue import Dialogue, Utterance
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 class Segment(NamedTuple):
@@ -26,7 +24,7 @@ class Segment(NamedTuple):
 
 def encode_dialogue(
     dialogue: Dialogue,
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: WordPieces,
     *,
     context: str,
     speaker_names: bool,
@@ -36,7 +34,7 @@ def encode_dialogue(
 
     Args:
       dialogue: already cut to the utterances that are kept.
-      tokenizer: a fast tokenizer with [CLS] and [SEP] or equivalent tokens.
+      tokenizer: of the text encoder.
       context: "utterance" for one segment per utterance; "dialogue" for segments of as many whole
         consecutive utterances as fit, each followed by the separator.
       speaker_names: whether to put "name:" before every utterance.
@@ -44,11 +42,12 @@ def encode_dialogue(
         end.
     """
     texts = [_text(utterance, speaker_names) for utterance in dialogue.utterances]
-    pieces = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    start, end = tokenizer.special_id("cls_token"), tokenizer.special_id("sep_token")
+    assert start is not None
+    assert end is not None
     segments: list[Segment] = []
     tokens, owners = [start], [-1]
-    for t, ids in enumerate(pieces):
+    for t, ids in enumerate(tokenizer.ids(texts)):
         ids = ids[: max_tokens - 2]
         full = len(tokens) + len(ids) + 1 > max_tokens
         if len(tokens) > 1 and (context == "utterance" or full):
@@ -61,30 +60,29 @@ def encode_dialogue(
 
 
 def unknown_pieces(
-    dialogues: Iterable[Dialogue], tokenizer: "PreTrainedTokenizerBase", speaker_names: bool
+    dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
 ) -> tuple[float, list[str]]:
     """Returns which share of the word pieces the tokenizer does not know.
 
     Args:
       dialogues: what is tokenized, at least one.
-      tokenizer: a fast tokenizer.
+      tokenizer: of the text encoder.
       speaker_names: see `encode_dialogue`.
 
     Returns:
       The share, from 0 to 1, and the text of the most frequent unknown pieces.
     """
     texts = [_text(utterance, speaker_names) for d in dialogues for utterance in d.utterances]
-    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    nothing = tokenizer.special_id("unk_token")
     unknown: Counter[str] = Counter()
     total = 0
-    for text, ids, offsets in zip(
-        texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        total += len(ids)
+    encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+    for text, pieces in zip(texts, encoded, strict=True):
+        total += len(pieces.ids)
         unknown.update(
             text[start:end].strip()
-            for piece, (start, end) in zip(ids, offsets, strict=True)
-            if piece == tokenizer.unk_token_id
+            for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True)
+            if piece == nothing
         )
     return unknown.total() / max(total, 1), [piece for piece, _ in unknown.most_common(5)]
 
@@ -99,15 +97,13 @@ def _segment(tokens: Sequence[int], owners: Sequence[int]) -> Segment:
     return Segment(np.asarray(tokens, np.int32), np.asarray(owners, np.int32))
 
 
-def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
+def word_tokenizer(dialogues: Iterable[Dialogue]) -> WordPieces:
     """Builds a lower-case word tokenizer over the words and speaker names of `dialogues`.
 
     Each Chinese character is a word. As with BERT, a text becomes `[CLS] words [SEP]` and a pair of
     texts `[CLS] words [SEP] words [SEP]`. The ids are [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, followed
     by the words in sorted order.
     """
-    from transformers import PreTrainedTokenizerFast  # slow to import
-
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     lower = normalizers.Lowercase()
     split = pre_tokenizers.Sequence(
@@ -124,16 +120,12 @@ def word_tokenizer(dialogues: Iterable[Dialogue]) -> "PreTrainedTokenizerFast":
         for word, _ in split.pre_tokenize_str(lower.normalize_str(_text(utterance, True)))
     }
     vocabulary = {word: k for k, word in enumerate(special + sorted(words))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = lower
-    tokenizer.pre_tokenizer = split
-    tokenizer.post_processor = processors.BertProcessing(
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = lower
+    backend.pre_tokenizer = split
+    backend.post_processor = processors.BertProcessing(
         ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
+    backend.add_special_tokens(special)
+    names = ("pad_token", "unk_token", "cls_token", "sep_token")
+    return word_pieces(backend, dict(zip(names, special, strict=True)))

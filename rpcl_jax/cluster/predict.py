@@ -18,11 +18,11 @@ from pyarrow import fs
 from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove, resolve, whole
 from rpcl_jax.cluster.start import machines, start_ray
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import json_bytes, locked, read_json
+from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
 from rpcl_jax.reporting.predictions import Summary, report, write_results
-from rpcl_jax.run.config import read_config
+from rpcl_jax.run.export import described_config, described_features
 from rpcl_jax.run.progress import progress
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
@@ -79,7 +79,7 @@ class _FilePredictor:
         if self._begin(name) > _TRIES:
             return self._give_up(name)
         if self._predictor is None:
-            self._predictor = Predictor.from_workdir(self._workdir, self._threshold)
+            self._predictor = Predictor.from_folder(self._workdir, self._threshold)
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -146,8 +146,8 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run, visible to all workers, which reads text alone or takes
-        what else it reads as absent.
+      workdir: folder of a finished run, or of one that tools/export.py has written, visible to all
+        workers. It reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       address: see `start_ray`.
@@ -159,9 +159,8 @@ def predict_corpus(
         read.
     """
     workdir = workdir.absolute()
-    absent = list(read_json(workdir / "model.json")["feature_tables"])
-    if absent:
-        say_what_is_absent(absent, read_config(workdir / "config.json"))
+    if absent := list(described_features(workdir)):
+        say_what_is_absent(absent, described_config(workdir))
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)

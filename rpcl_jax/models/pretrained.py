@@ -5,12 +5,10 @@ import json
 import re
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from rpcl_jax.batching.tokenizer import WordPieces, read_word_pieces, word_pieces
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
 
@@ -27,29 +25,59 @@ HUB_FILES = (
 # Names begin with this where the encoder is part of a model with heads.
 PREFIX = re.compile(r"(bert|roberta)\.")
 ENCODER = ("embeddings.", "encoder.", "pooler.")
+# What Transformers takes for what config.json leaves out, in both families.
+_DEFAULTS: dict[str, int | float | str] = {
+    **{"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    **{"intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2},
+    **{"layer_norm_eps": 1e-12, "hidden_act": "gelu"},
+    **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+}
 # Parts of the encoder that are not used: the pooler and, in older checkpoints, a buffer.
 UNUSED = re.compile(r"pooler\..*|embeddings\.position_ids")
 
 
-def resolve_pretrained(name_or_path: str | Path) -> Path:
-    """Returns the local folder of an encoder, downloaded if it is named on the Hugging Face hub.
+def names_folder(name: str) -> bool:
+    """Returns whether this is the name of a folder and not of a model on the Hugging Face hub.
 
-    `name_or_path` is a path if it exists, starts with ".", "/" or "~", or has more than one "/".
+    It is if it exists, is absolute, starts with "." or "~", or has more than one "/".
+    """
+    path = Path(name).expanduser()
+    return path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
+def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
+
+    Args:
+      name_or_path: of a folder or on the hub; see `names_folder`.
+      revision: branch, tag or commit on the hub; None is its main branch.
 
     Raises:
-      InputError: the folder does not exist, or neither the hub nor its local cache has the name.
+      InputError: the folder does not exist, neither the hub nor its local cache has the name, or a
+        folder is given with a revision.
     """
     name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if names_folder(name):
+        folder = Path(name).expanduser()
+        if revision is not None:
+            raise InputError(
+                f"{name}: is a folder, which has no revision {revision!r}; leave it out"
+            )
         if not folder.is_dir():
             raise InputError(
                 f"{name}: no such folder; give a folder with config.json, {WEIGHTS} and a "
                 "tokenizer, or the name of a model on the Hugging Face hub"
             )
         return folder
+    import huggingface_hub  # slow to import
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(HUB_FILES)
+            )
+        )
     except (OSError, HFValidationError) as error:
         raise InputError(
             f"{name}: no such folder, and not available from the Hugging Face hub "
@@ -58,8 +86,8 @@ def resolve_pretrained(name_or_path: str | Path) -> Path:
         ) from error
 
 
-def load_tokenizer(folder: str | Path, vocab_size: int) -> PreTrainedTokenizerBase:
-    """Loads the fast tokenizer in a local folder.
+def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
+    """Loads the tokenizer in a local folder.
 
     Args:
       folder: the files of the tokenizer.
@@ -79,19 +107,19 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> PreTrainedTokenizerBa
     if there == [SENTENCEPIECE]:
         _check_sentencepiece(folder / SENTENCEPIECE)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = read_word_pieces(folder) or _convert_tokenizer(folder)
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(
             f"{folder}: unreadable tokenizer ({str(error).splitlines()[0]}); "
             "copy the files of the encoder's tokenizer there again"
         ) from error
-    if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+    if not tokenizer or None in map(tokenizer.special_id, ("cls_token", "sep_token")):
         raise InputError(
             f"{folder}: not a fast tokenizer with [CLS] and [SEP] or equivalent tokens; "
             "convert it with transformers (AutoTokenizer, save_pretrained)"
         )
-    ids = tokenizer.get_vocab()
-    if ids.keys() <= set(tokenizer.all_special_tokens):  # of another family than config.json's
+    ids = tokenizer.backend.get_vocab(with_added_tokens=True)
+    if ids.keys() <= set(tokenizer.special.values()):  # of another family than config.json's
         raise InputError(
             f"{folder}: its tokenizer has no word pieces; {', '.join(there)} is not what a model "
             "of its model_type has, so copy the files of the encoder's tokenizer there again"
@@ -105,6 +133,18 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> PreTrainedTokenizerBa
             "with transformers (resize_token_embeddings, save_pretrained) and train them"
         )
     return tokenizer
+
+
+def _convert_tokenizer(folder: Path) -> WordPieces | None:
+    """Loads a tokenizer as its class in Transformers does; None if that has no fast one."""
+    from transformers import AutoTokenizer  # slow to import
+
+    read = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
+    if not read.is_fast:
+        return None
+    return word_pieces(read.backend_tokenizer, read.special_tokens_map)
 
 
 def _check_sentencepiece(path: Path) -> None:
@@ -166,27 +206,31 @@ def read_config(folder: Path) -> TextEncoderConfig:
         )
     if written.get("is_decoder"):
         raise InputError(f"{path}: is_decoder is true; take an encoder, which attends both ways")
-    # AutoConfig fills in the defaults of the model's family.
-    read = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    if read.hidden_act not in ACTIVATIONS:
+    read = {name: written.get(name, default) for name, default in _DEFAULTS.items()}
+    read.setdefault("pad_token_id", written.get("pad_token_id", int(family in ROBERTA_LIKE)))
+    for name, value in read.items():
+        kind = type(_DEFAULTS.get(name, 0))
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise InputError(f"{path}: {name} is {value!r}; it must be of type {kind.__name__}")
+    if read["hidden_act"] not in ACTIVATIONS:
         raise InputError(
-            f"{path}: hidden_act {read.hidden_act!r} cannot be loaded; "
+            f"{path}: hidden_act {read['hidden_act']!r} cannot be loaded; "
             f"take a model with one of {', '.join(ACTIVATIONS)}"
         )
-    offset = read.pad_token_id + 1 if family in ROBERTA_LIKE else 0
+    offset = read["pad_token_id"] + 1 if family in ROBERTA_LIKE else 0
     return TextEncoderConfig(
-        vocab_size=read.vocab_size,
-        hidden_size=read.hidden_size,
-        num_layers=read.num_hidden_layers,
-        num_heads=read.num_attention_heads,
-        intermediate_size=read.intermediate_size,
-        max_positions=read.max_position_embeddings - offset,
+        vocab_size=read["vocab_size"],
+        hidden_size=read["hidden_size"],
+        num_layers=read["num_hidden_layers"],
+        num_heads=read["num_attention_heads"],
+        intermediate_size=read["intermediate_size"],
+        max_positions=read["max_position_embeddings"] - offset,
         position_offset=offset,
-        type_vocab_size=read.type_vocab_size,
-        layer_norm_eps=read.layer_norm_eps,
-        hidden_act=read.hidden_act,
-        dropout=read.hidden_dropout_prob,
-        attention_dropout=read.attention_probs_dropout_prob,
+        type_vocab_size=read["type_vocab_size"],
+        layer_norm_eps=read["layer_norm_eps"],
+        hidden_act=read["hidden_act"],
+        dropout=read["hidden_dropout_prob"],
+        attention_dropout=read["attention_probs_dropout_prob"],
     )
 
 

@@ -35,7 +35,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
         features or encoder are missing or changed.
     """
     run = read_run(folder)
-    trained = TrainedRun(folder, devices=1)
+    trained = TrainedRun.from_workdir(folder, devices=1)
     for modality in without:
         if modality not in trained.feature_tables:
             raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")

@@ -178,7 +178,19 @@ def read_config(path: Path) -> ConfigDict:
     Raises:
       InputError: it does not exist, is not JSON, or is no config of this or the previous version.
     """
-    written = read_json(path)
+    return parse_config(read_json(path), path)
+
+
+def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
+    """Returns the config that was written as `to_json` returns it.
+
+    Args:
+      written: parsed.
+      path: of its file, for error messages.
+
+    Raises:
+      InputError: it is no config of this or the previous version.
+    """
     try:
         config = base_config(written["objective"])
         if written["data"].get("emotions") == "categories":

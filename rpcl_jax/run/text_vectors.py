@@ -19,11 +19,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches, make_batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
+from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -52,7 +52,7 @@ class LoadedEncoder(NamedTuple):
 
     config: TextEncoderConfig
     params: dict | None
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: WordPieces
 
 
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
@@ -73,18 +73,22 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
     else:
         tokenizer = word_tokenizer(train)
         encoder = TextEncoderConfig(
-            vocab_size=len(tokenizer), max_positions=config.text.max_tokens, **config.text.encoder
+            vocab_size=tokenizer.size, max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
-    encoder = dataclasses.replace(
-        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
-    )
+    encoder = _with_dropout(encoder, config)
     if encoder.max_positions < config.text.max_tokens:
         raise InputError(
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
             f"{encoder.max_positions} positions of {config.text.pretrained}; lower it"
         )
     return LoadedEncoder(encoder, params, tokenizer)
+
+
+def _with_dropout(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:
+    return dataclasses.replace(
+        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
+    )
 
 
 def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
@@ -181,7 +185,7 @@ def text_input(
     splits: Mapping[str, Sequence[Dialogue]],
     config: ConfigDict,
     mesh: Mesh,
-) -> PreTrainedTokenizerBase | FeatureTable:
+) -> WordPieces | FeatureTable:
     """Returns what the model's text input is made from.
 
     Args:
@@ -242,7 +246,7 @@ def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
 def load_trained_encoder(
     config: ConfigDict,
     sizes: TextEncoderConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: WordPieces,
     pretrained: str,
 ) -> LoadedEncoder:
     """Returns the encoder of a trained run.
@@ -260,10 +264,9 @@ def load_trained_encoder(
     """
     if config.text.finetune:
         return LoadedEncoder(sizes, None, tokenizer)
-    if Path(pretrained).is_dir():
-        config = config.copy_and_resolve_references()
-        config.text.pretrained = pretrained
-    return load_text_encoder(config, ())
+    folder = pretrained if Path(pretrained).is_dir() else config.text.pretrained
+    encoder, params, _ = load_pretrained(folder)
+    return LoadedEncoder(_with_dropout(encoder, config), params, tokenizer)
 
 
 def absolute_name(config: ConfigDict) -> str:
@@ -298,10 +301,8 @@ def encoder_digest(encoder: LoadedEncoder) -> str:
     """A digest of an encoder's sizes, parameters and tokenizer."""
     frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0)
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(frozen)).encode())
-    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
-    # Its file may ask for truncation and padding; using it from Python takes both away.
-    tokenizer["truncation"] = tokenizer["padding"] = None
-    special = (encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id)
+    tokenizer = json.loads(encoder.tokenizer.backend.to_str())
+    special = [encoder.tokenizer.special_id(name) for name in ("cls_token", "sep_token")]
     digest.update(json.dumps([tokenizer, special]).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder.params):
         digest.update(jax.tree_util.keystr(path).encode())

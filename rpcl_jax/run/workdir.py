@@ -19,6 +19,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
@@ -120,7 +121,7 @@ def save_description(
         return
     write_json(workdir / "config.json", to_json(config))
     with file_errors(workdir / "tokenizer"):
-        encoder.tokenizer.save_pretrained(workdir / "tokenizer")
+        encoder.tokenizer.save(workdir / "tokenizer")
     description: dict[str, Any] = {
         "encoder": dataclasses.asdict(encoder.config),
         "emotions": corpus.emotions,
@@ -194,46 +195,66 @@ class TrainedRun:
       config: of the run.
       emotions: names of the emotion classes.
       feature_tables: `table.json` of the features the run was trained with, by modality.
+      encoder: its text encoder, with parameters if it is frozen.
       model, params: with the parameters of the best epoch, on the devices of `mesh`.
+      params_with_encoder: the same, and those of a frozen encoder.
     """
 
-    def __init__(self, workdir: Path, devices: int | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        emotions: tuple[str, ...],
+        feature_tables: dict[str, dict[str, Any]],
+        encoder: LoadedEncoder,
+        params: dict[str, Any],
+        mesh: Mesh,
+        workdir: Path | None = None,
+    ):
+        """Takes what `from_workdir` and `rpcl_jax.run.export.load_exported` load.
+
+        `encoder` has parameters if it is frozen; else they are in `params`, on all of `mesh`. With
+        `workdir`, its data are found from other folders than that where it was trained.
+        """
+        self.config, self.emotions, self.feature_tables = config, emotions, feature_tables
+        self.encoder, self.params, self.mesh = encoder, params, mesh
+        self._workdir = workdir
+        self.model = build_model(config, encoder.config, emotions)
+        self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
+        self._score_words, self.params_with_encoder = self._score, self.params
+        if not self.config.text.finetune:
+            # A table of vectors by utterance id would be as long as a stream.
+            model = self.model.clone(dtype=jnp.float32)
+            self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
+            frozen = replicate(encoder.params, self.mesh)
+            self.params_with_encoder = {**self.params, "text_encoder": frozen}
+
+    @classmethod
+    def from_workdir(cls, workdir: Path, devices: int | None = None) -> "TrainedRun":
         """Loads the run onto a number of devices, or all.
 
         Raises:
           InputError: no run there, none with a checkpoint yet, or its frozen encoder has changed.
         """
-        self._workdir = workdir
-        self.config = read_config(workdir / "config.json")
-        self.mesh = make_mesh(devices)
+        config = read_config(workdir / "config.json")
+        mesh = make_mesh(devices)
         checkpoints = Checkpoints(workdir)
         last = checkpoints.last()
-        agree("the folder of the run", lambda: [to_json(self.config), last])
+        agree("the folder of the run", lambda: [to_json(config), last])
         if last is None:
             raise InputError(f"{workdir}: no checkpoint yet; train the run first")
         described = read_json(workdir / "model.json")
-        self.emotions = stored_emotions(workdir, self.config)
-        self.feature_tables: dict[str, dict[str, Any]] = described["feature_tables"]
         sizes = TextEncoderConfig(**described["encoder"])
-        self._encoder = load_trained_encoder(
-            self.config,
+        encoder = load_trained_encoder(
+            config,
             sizes,
             load_tokenizer(workdir / "tokenizer", sizes.vocab_size),
-            described.get("pretrained", self.config.text.pretrained),
+            described.get("pretrained", config.text.pretrained),
         )
-        digest = frozen_digest(self._encoder, self.config)
-        _check_same_encoder(digest, described, workdir, self.config)
-        self.model = build_model(self.config, sizes, self.emotions)
+        _check_same_encoder(frozen_digest(encoder, config), described, workdir, config)
         best = checkpoints.progress(last)["best_epoch"]
-        self.params = checkpoints.restore_state(best, self.mesh)["params"]
-        self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
-        self._score_words, self._params_with_encoder = self._score, self.params
-        if not self.config.text.finetune:
-            # A table of vectors by utterance id would be as long as a stream.
-            model = self.model.clone(dtype=jnp.float32)
-            self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
-            encoder = replicate(self._encoder.params, self.mesh)
-            self._params_with_encoder = {**self.params, "text_encoder": encoder}
+        params = checkpoints.restore_state(best, mesh)["params"]
+        emotions = stored_emotions(workdir, config)
+        return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)
 
     @cached_property
     def splits(self) -> dict[str, Batches]:
@@ -249,14 +270,14 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        config = with_data(self._workdir, self.config)
+        config = with_data(self._workdir, self.config) if self._workdir else self.config
         with notes_of_first_process():
             corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
         given = {modality: corpus.tables[modality] for modality in modalities}
         corpus = corpus._replace(tables=self._complete(given, dialogues))
-        return corpus_batches(self._encoder, corpus, self.config, self.mesh)
+        return corpus_batches(self.encoder, corpus, self.config, self.mesh)
 
     def _complete(
         self, tables: Mapping[str, FeatureTable], dialogues: Sequence[Dialogue]
@@ -286,7 +307,7 @@ class TrainedRun:
         _check_same_extractors(tables, {"feature_tables": self.feature_tables})
         return stream_batches(
             dialogues,
-            self._encoder.tokenizer,
+            self.encoder.tokenizer,
             self._complete(tables, dialogues),
             self.config,
             self.mesh.size,
@@ -302,7 +323,7 @@ class TrainedRun:
         That function returns the scores by index of the dialogue, with padding.
         """
         running = [
-            (places, self._score_words(self._params_with_encoder, put_batch(batch, self.mesh)))
+            (places, self._score_words(self.params_with_encoder, put_batch(batch, self.mesh)))
             for places, batch in batches
         ]
 

@@ -1,20 +1,37 @@
 """Logs a run: progress bar or plain lines, metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.files import parse_object, written_whole
+
+
+@contextlib.contextmanager
+def _without_pytorch() -> Iterator[None]:
+    """Lets tensorboardX do without PyTorch, which it imports for a type hint, in seconds."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+with _without_pytorch():
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
 
 
 class RunLogger:

@@ -16,7 +16,7 @@ TOKENIZER = word_tokenizer([DIALOGUE])
 
 
 def words(segment):
-    return TOKENIZER.convert_ids_to_tokens(segment.token_ids)
+    return [TOKENIZER.backend.id_to_token(int(piece)) for piece in segment.token_ids]
 
 
 def encode(**settings):

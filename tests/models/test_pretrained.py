@@ -13,10 +13,15 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 from shared import import_or_skip
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, CamembertConfig, RobertaModel
+from transformers import AutoConfig, BertConfig, BertModel, CamembertConfig, RobertaModel
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+from rpcl_jax.models.pretrained import (
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+    resolve_pretrained,
+)
 
 torch = import_or_skip("torch")
 
@@ -244,7 +249,7 @@ def test_file_is_no_folder(folder):
 def test_hub_name(folder, monkeypatch):
     asked = {}
 
-    def snapshot_download(name, *, allow_patterns):
+    def snapshot_download(name, *, revision, allow_patterns):
         asked[name] = allow_patterns
         return str(folder)
 
@@ -255,7 +260,7 @@ def test_hub_name(folder, monkeypatch):
 
 
 def test_hub_out_of_reach(monkeypatch):
-    def snapshot_download(name, *, allow_patterns):
+    def snapshot_download(name, *, revision, allow_patterns):
         raise LocalEntryNotFoundError("Got: ConnectError\nAn error happened")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
@@ -286,7 +291,7 @@ def test_tokenizer(folder):
     assert "[CLS]" in refusal(load_tokenizer, folder, 30)
     written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
     written.save_pretrained(folder)
-    assert load_tokenizer(folder, 5)("rain fog")["input_ids"] == [2, 4, 1, 3]
+    assert load_tokenizer(folder, 5).ids(["rain fog"]) == [[4, 1]]
 
 
 @pytest.mark.parametrize("added", [["one", "two", "three", "four", "five"], ["<extra>"]])
@@ -296,7 +301,7 @@ def test_a_tokenizer_with_more_pieces_than_embeddings(folder, added):
     written.add_tokens(added)
     written.save_pretrained(folder)
     assert written(added[0], add_special_tokens=False)["input_ids"] == [5]
-    assert len(load_tokenizer(folder, 5 + len(added))) == 5 + len(added)
+    assert load_tokenizer(folder, 5 + len(added)).size == 5 + len(added)
     message = refusal(load_tokenizer, folder, 5)
     assert f"pieces up to number {4 + len(added)}" in message
     assert "embeddings of 0 to 4 only" in message
@@ -327,3 +332,29 @@ def test_the_tokenizer_of_another_family(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nrain\n")
     message = refusal(load_tokenizer, tmp_path, 30)
     assert "no word pieces; vocab.txt is not what" in message
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert"])
+@pytest.mark.parametrize("written", [{}, {"num_hidden_layers": 3, "layer_norm_eps": 1e-5}])
+def test_what_a_config_leaves_out_is_what_transformers_takes(tmp_path, family, written):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, **written}))
+    theirs = AutoConfig.from_pretrained(str(tmp_path))
+    ours = read_config(tmp_path)
+    assert ours.num_layers == theirs.num_hidden_layers
+    assert ours.num_heads == theirs.num_attention_heads
+    assert ours.max_positions + ours.position_offset == theirs.max_position_embeddings
+    assert ours.position_offset == (0 if family == "bert" else theirs.pad_token_id + 1)
+    assert (ours.dropout, ours.attention_dropout) == (
+        theirs.hidden_dropout_prob,
+        theirs.attention_probs_dropout_prob,
+    )
+    names = ("hidden_size", "intermediate_size", "type_vocab_size", "layer_norm_eps", "hidden_act")
+    assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("hidden_size", "8"), ("layer_norm_eps", None), ("hidden_act", 3)]
+)
+def test_a_config_with_something_else_than_a_size(folder, name, value):
+    rewrite_config(folder, **{name: value})
+    assert f"config.json: {name} is {value!r}; it must be" in refusal(load_pretrained, folder)

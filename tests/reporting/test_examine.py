@@ -38,7 +38,7 @@ def test_rows_are_those_of_the_run(finished):
 @pytest.mark.slow
 def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     """At rate 1, every bystander is zeroed, so nothing is random."""
-    trained = TrainedRun(finished[0], devices=1)
+    trained = TrainedRun.from_workdir(finished[0], devices=1)
     batches = trained.splits["dev"]
     effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
 

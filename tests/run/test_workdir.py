@@ -38,7 +38,7 @@ def tables_of(extractor):
 def encoder_of(bias, words):
     dialogue = Dialogue("1", (Utterance("a", "Ann", words),))
     tokenizer = word_tokenizer([dialogue])
-    sizes = TextEncoderConfig(len(tokenizer), 8, 1, 2, 8, 16)
+    sizes = TextEncoderConfig(tokenizer.size, 8, 1, 2, 8, 16)
     return LoadedEncoder(sizes, {"bias": np.full(3, bias, np.float32)}, tokenizer)
 
 

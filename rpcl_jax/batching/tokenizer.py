@@ -1,0 +1,75 @@
+"""The tokenizer of a text encoder: from texts to the numbers of their word pieces.
+
+Transformers, which is slow to import, is needed for none of this.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenizers import Tokenizer
+
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+# The classes of Transformers that take `tokenizer.json` as it is.
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+class WordPieces(NamedTuple):
+    """A tokenizer, made by `word_pieces`.
+
+    `special` has the special pieces by their names in Transformers: "cls_token" and "sep_token",
+    which begin and end a segment, and often "unk_token", "pad_token" and "mask_token".
+    """
+
+    backend: Tokenizer
+    special: Mapping[str, str]
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the word pieces of each text, without special ones."""
+        return [e.ids for e in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def special_id(self, name: str) -> int | None:
+        """Returns the number of a special piece; None if there is none of this name."""
+        piece = self.special.get(name)
+        return None if piece is None else self.backend.token_to_id(piece)
+
+    @property
+    def size(self) -> int:
+        """Returns the number of pieces, special ones included."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer where `read_word_pieces` and Transformers' AutoTokenizer read it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.save(str(folder / FILE))
+        config = {"tokenizer_class": GENERIC[0], **self.special}
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def word_pieces(backend: Tokenizer, special: Mapping[str, str]) -> WordPieces:
+    """Returns a tokenizer that neither cuts nor pads, whatever its file asked for."""
+    backend.no_truncation()
+    backend.no_padding()
+    return WordPieces(backend, dict(special))
+
+
+def read_word_pieces(folder: Path) -> WordPieces | None:
+    """Reads the tokenizer in a folder; None if Transformers must, which knows its class.
+
+    Raises:
+      Exception: a file is damaged; the tokenizers library raises this bare.
+    """
+    path = folder / CONFIG
+    if not (path.is_file() and (folder / FILE).is_file()):
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") not in GENERIC:
+        return None
+    special = {
+        # Older versions of Transformers write an object with the flags of the piece.
+        name: piece["content"] if isinstance(piece, dict) else piece
+        for name, piece in config.items()
+        if name.endswith("_token") and isinstance(piece, str | dict)
+    }
+    return word_pieces(Tokenizer.from_file(str(folder / FILE)), special)

@@ -1,0 +1,220 @@
+"""The model card of a run: what it is, how good it is, and what it is not for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import EvalResult, ModelCardData
+
+from rpcl_jax.data.corpus_statistics import split_statistics
+from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.evaluation.bootstrap import (
+    draw_weights,
+    resampled_average_precision,
+    resampled_f1,
+)
+from rpcl_jax.evaluation.metrics import pair_counts
+from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.models.pretrained import names_folder
+from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run
+from rpcl_jax.run.export import described_features, public_name
+
+_PAPER = "https://arxiv.org/abs/2606.18893"
+_TASK = "multimodal emotion-cause pair extraction"
+_RESAMPLES = 10_000
+_CARD = """\
+---
+{metadata}
+---
+
+# {name}
+
+Finds emotion-cause pairs in conversations: each pair is an utterance that expresses an emotion and
+an utterance that caused it. A pair scorer, trained with the objective `{objective}` of
+[RPCL]({paper}) by rpcl_jax.
+
+## Use
+
+```py
+from rpcl_jax.predict import Predictor
+
+predictor = Predictor.from_pretrained("{name}")  # this folder, or its name on the Hugging Face hub
+turns = [
+    {{"speaker": "Ben", "text": "They gave it to someone else."}},
+    {{"speaker": "Ben", "text": "I feel awful."}},
+]
+print(predictor([{{"id": "1", "utterances": turns}}]{tables})[0]["pairs"])
+```
+
+```sh
+python -m rpcl_jax.main --mode=predict --model={name} \\
+  --input=conversations.json --output=pairs.json{flags}
+```
+
+## Model
+
+- Reads {modalities}.{features}
+- Text encoder: {encoder}.
+- Emotions: {emotions}.
+- A pair is predicted where its confidence is at least {threshold:.3f}, the threshold that was best
+  for Pair F1 on the validation split.
+- Conversations of more than {longest} utterances are scored in windows; an utterance is cut at
+  {tokens} word pieces.
+
+## Data
+
+{benchmark}; none of its conversations is in this repository.
+
+| split | conversations | utterances | pairs |
+|---|---|---|---|
+{statistics}
+
+## Results
+
+Test split, in points; one run (seed {seed}). The intervals hold 95 % of {resamples} resamples of
+the test conversations; what another seed would change is not in them.
+
+| metric | value | 95 % interval |
+|---|---|---|
+{results}
+
+## Intended use
+
+Research on emotions in conversations: studying annotated corpora, comparing methods, and exploring
+transcripts of the kind and language that the model was trained on.
+
+## Limits
+
+- Predictions are links as annotators would draw them. They are no evidence of what a person feels
+  or of the underlying cause of an emotion, and no basis for decisions of high stakes.
+- RPCL is an objective for the training of a pair scorer, and no new encoder or decoder; stronger
+  architectures may complement it.
+- It is trained to withstand the loss of utterances' representations. Errors of speech recognition,
+  missing frames, other domains and cultural variation are not covered by that, and what they do to
+  this model has not been measured.
+- The numbers above say how many pairs are wrong or missed, and how often an emotion is.
+
+## Licence and citation
+
+Choose a licence that the benchmark and the text encoder allow, and name it above as `license:`.
+Please cite the paper:
+
+```bibtex
+@article{{pan2026rpcl,
+  title   = {{Learning Robust Pair Confidence for Multimodal Emotion-Cause Pair Extraction}},
+  author  = {{Pan, Zhuangzhuang and Dong, Ning and Su, Yingna and Xia, Yan}},
+  journal = {{arXiv preprint arXiv:2606.18893}},
+  year    = {{2026}}
+}}
+```
+"""
+
+
+def model_card(folder: Path, name: str) -> str:
+    """Returns the model card of a finished run, in Markdown with the hub's metadata.
+
+    Args:
+      folder: of the run.
+      name: of the model.
+
+    Raises:
+      InputError: there is no finished run, or its data are gone: the intervals need them.
+    """
+    run = read_run(folder)
+    config, splits = run.config, run.splits()
+    features = described_features(folder)
+    resampled = _resampled(run, run.scores(splits["test"], "test"))
+    encoder = public_name(config.text.pretrained) or "trained from scratch"
+    return _CARD.format(
+        metadata=_metadata(run, name).to_yaml(),
+        name=name,
+        objective=config.objective,
+        paper=_PAPER,
+        tables=", tables" if features else "",
+        flags=" --features=FEATURES" if features else "",
+        modalities=" and ".join(["text", *features]),
+        features="".join(f" {_described(m, features[m])}" for m in features),
+        encoder=encoder if config.text.finetune else f"{encoder}, frozen",
+        emotions=", ".join(run.emotions),
+        threshold=run.result["threshold"],
+        longest=config.data.max_utterances,
+        tokens=config.text.max_tokens,
+        benchmark=benchmark_name(config) or "A corpus without a name",
+        statistics="\n".join(_counts(split, splits[split]) for split in splits),
+        seed=config.seed,
+        resamples=_RESAMPLES,
+        results="\n".join(_results(run, resampled)),
+    )
+
+
+def _resampled(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, np.ndarray]:
+    """Returns metrics in every resample of the dialogues, [R] each."""
+    threshold, weights = run.result["threshold"], draw_weights(len(scored), _RESAMPLES)
+    counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
+    true_positive, predicted, gold = (weights @ counts).T
+    return {
+        "pair_precision": true_positive / np.maximum(predicted, 1),
+        "pair_recall": true_positive / np.maximum(gold, 1),
+        "pair_f1": resampled_f1(scored, threshold, weights),
+        "pair_auprc": resampled_average_precision(scored, weights),
+    }
+
+
+def _metadata(run: Run, name: str) -> ModelCardData:
+    pretrained = run.config.text.pretrained
+    numbers, benchmark = run.result["test"], benchmark_name(run.config) or "unnamed"
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name=_TASK,
+            dataset_type=run.config.data.name or "unnamed",
+            dataset_name=benchmark,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=f"Pair {label}",
+            metric_value=round(numbers[metric], 4),
+        )
+        for kind, label, metric in (
+            ("f1", "F1", "pair_f1"),
+            ("average_precision", "AUPRC", "pair_auprc"),
+        )
+    ]
+    return ModelCardData(
+        library_name="rpcl_jax",
+        tags=["emotion-cause-pair-extraction", "emotion", "dialogue", "jax", "arxiv:2606.18893"],
+        base_model=None if not pretrained or names_folder(pretrained) else pretrained,
+        metrics=["f1"],
+        model_name=name,
+        eval_results=results,
+    )
+
+
+def _described(modality: str, description: dict) -> str:
+    parts = [
+        f"{key} {public_name(str(description[key])) if key == 'model' else description[key]}"
+        for key in ("extractor", "model", "revision", "dimension")
+        if description.get(key)
+    ]
+    return f"{modality.capitalize()} comes as features: {', '.join(parts)}."
+
+
+def _counts(split: str, dialogues: Sequence[Dialogue]) -> str:
+    counts = split_statistics(dialogues)
+    return f"| {split} | {counts.conversations} | {counts.utterances} | {counts.pairs} |"
+
+
+def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:
+    rows = []
+    for label, metric in (
+        ("Pair F1", "pair_f1"),
+        ("Pair precision", "pair_precision"),
+        ("Pair recall", "pair_recall"),
+        ("Pair AUPRC", "pair_auprc"),
+        ("F1 of pairs with their emotions, weighted over categories", "weighted_f1"),
+    ):
+        interval = ""
+        if metric in resampled:
+            low, high = 100 * np.quantile(resampled[metric], [0.025, 0.975])
+            interval = f"[{low:.2f}, {high:.2f}]"
+        rows.append(f"| {label} | {100 * run.result['test'][metric]:.2f} | {interval} |")
+    return rows

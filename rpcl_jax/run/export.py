@@ -1,0 +1,237 @@
+"""A trained run as one folder that can be given to others, in the layout of the Hugging Face hub.
+
+config.json          threshold, emotions, features, sizes, and the run's config
+model.safetensors    every parameter, those of a frozen text encoder too
+tokenizer.json, …    the text encoder's tokenizer
+README.md            the model card
+
+Nothing in it says where files lie on the machine of the run.
+"""
+
+import dataclasses
+import shutil
+import uuid
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rpcl_jax.batching.stream import stream_batches
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.features import MODALITIES, FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import MODEL_FIELDS, read_json, write_json, write_text, written_whole
+from rpcl_jax.models.pretrained import WEIGHTS, load_tokenizer, names_folder
+from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.run.base_config import base_config
+from rpcl_jax.run.config import build_model, parse_config, read_config, to_json
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.text_vectors import LoadedEncoder
+from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.training.mesh import fetch, make_mesh, own_places, replicate
+
+_LAYOUT = 1  # increment it when older versions of this package cannot read the folder
+_FIELDS = MODEL_FIELDS | {
+    **{"layout": int, "threshold": Real, "emotions": list},
+    **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
+}
+_AGAIN = "get it again, or export the run again (tools/export.py)"
+
+
+def export_run(workdir: Path, out: Path, card: str) -> None:
+    """Writes a finished run as a folder that `load_exported` reads.
+
+    Args:
+      workdir: the run's folder.
+      out: the new folder.
+      card: text of the model card.
+
+    Raises:
+      InputError: there is no finished run, or `out` exists.
+    """
+    if out.exists():
+        raise InputError(f"{out}: already exists; remove it or write elsewhere")
+    run = TrainedRun.from_workdir(workdir, devices=1)
+    described = {
+        "library_name": "rpcl_jax",
+        "architectures": [type(run.model).__name__],
+        "layout": _LAYOUT,
+        "threshold": read_json(workdir / "result.json")["threshold"],
+        "emotions": run.emotions,
+        "feature_tables": {
+            modality: {
+                **table,
+                **({"model": public_name(table["model"])} if "model" in table else {}),
+            }
+            for modality, table in run.feature_tables.items()
+        },
+        "encoder": dataclasses.asdict(run.encoder.config),
+        "run": to_json(_without_paths(run.config)),
+    }
+    tensors = _by_name(fetch(run.params_with_encoder))
+    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        shutil.copytree(workdir / "tokenizer", unfinished)
+        write_json(unfinished / "config.json", described)
+        with written_whole(unfinished / WEIGHTS) as file:
+            file.write(save(tensors, metadata={"format": "flax"}))
+        write_text(unfinished / "README.md", card)
+        unfinished.rename(out)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def is_exported(folder: Path) -> bool:
+    """Returns whether this is an exported run and not the folder of a run."""
+    return (folder / WEIGHTS).is_file()
+
+
+def described_features(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the descriptions of the features that a run reads, by modality.
+
+    Args:
+      folder: of the run, or exported.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if is_exported(folder):
+        return read_json(folder / "config.json", MODEL_FIELDS)["feature_tables"]
+    return read_json(folder / "model.json")["feature_tables"]
+
+
+def described_config(folder: Path) -> ConfigDict:
+    """Returns the config of a run.
+
+    Args:
+      folder: of the run, or exported.
+
+    Raises:
+      InputError: it is neither.
+    """
+    path = folder / "config.json"
+    if is_exported(folder):
+        return parse_config(read_json(path, _FIELDS)["run"], path)
+    return read_config(path)
+
+
+def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun, float]:
+    """Loads a folder that `export_run` wrote onto a number of devices, or all.
+
+    Returns:
+      The run, without its data, and the threshold.
+
+    Raises:
+      InputError: a file is missing or damaged, or the parameters are not those of the model that
+        `config.json` describes.
+    """
+    path = folder / "config.json"
+    if (folder / "model.json").is_file() and not is_exported(folder):
+        raise InputError(
+            f"{folder}: the folder of a run, which is not exported; give it as --workdir (in "
+            "Python, Predictor.from_workdir), or export it with tools/export.py"
+        )
+    described = read_json(path, _FIELDS)
+    agree("the model", lambda: described)
+    if described["layout"] > _LAYOUT:
+        raise InputError(f"{path}: written by a newer version of rpcl_jax; update it")
+    config = parse_config(described["run"], path)
+    features, emotions = described["feature_tables"], tuple(described["emotions"])
+    reads = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
+    if not all(isinstance(emotion, str) for emotion in emotions) or sorted(features) != reads:
+        raise InputError(f"{path}: its emotions or its features are not those of a run; {_AGAIN}")
+    try:
+        sizes = TextEncoderConfig(**described["encoder"])
+        tokenizer = load_tokenizer(folder, sizes.vocab_size)
+        encoder = LoadedEncoder(sizes, None, tokenizer)
+        mesh = make_mesh(devices)
+        shapes = _shapes(config, emotions, features, encoder, mesh)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: describes no model ({reason}); {_AGAIN}") from error
+    params = unflatten_dict(_read(folder / WEIGHTS, shapes), sep=".")
+    if not config.text.finetune:
+        encoder = encoder._replace(params=params.pop("text_encoder"))
+    run = TrainedRun(config, emotions, features, encoder, replicate(params, mesh), mesh)
+    return run, float(described["threshold"])
+
+
+def public_name(name: str) -> str:
+    """Returns a model's name on the hub, or the last part of the name of a folder.
+
+    >>> public_name("FacebookAI/roberta-base"), public_name("../models/mine/roberta")
+    ('FacebookAI/roberta-base', 'roberta')
+    """
+    return Path(name).name if names_folder(name) else name
+
+
+def _without_paths(config: ConfigDict) -> ConfigDict:
+    config, default = config.copy_and_resolve_references(), base_config()
+    for field in ("root", "audio", "vision"):
+        config.data[field] = default.data[field]
+    config.text.cache = default.text.cache
+    config.text.pretrained = public_name(config.text.pretrained)
+    return config
+
+
+def _by_name(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return flatten_dict(dict(tree), sep=".")
+
+
+def _shapes(
+    config: ConfigDict,
+    emotions: tuple[str, ...],
+    features: Mapping[str, Mapping[str, Any]],
+    encoder: LoadedEncoder,
+    mesh: Mesh,
+) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every parameter by name, from an invented dialogue of one word."""
+    dialogue = Dialogue("", (Utterance("", "a", "a"),))
+    tables = {
+        modality: FeatureTable(np.zeros((1, description["dimension"]), np.float32), {"": 0})
+        for modality, description in features.items()
+    }
+    ((_, batch),) = stream_batches(
+        [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own_places(mesh)
+    )
+    model = build_model(config, encoder.config, emotions)
+    tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    return {name: leaf.shape for name, leaf in _by_name(tree).items()}
+
+
+def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Reads the parameters, which must have exactly these names and shapes."""
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            names = opened.keys()  # `opened` itself cannot be iterated
+            tensors = {name: opened.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found; {_AGAIN}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: unreadable ({error}); {_AGAIN}") from error
+    problems = [f"{name} is missing" for name in shapes if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in shapes:
+            problems.append(f"{name} is left over")
+        elif (tensor.shape, tensor.dtype) != (shapes[name], np.float32):
+            problems.append(
+                f"{name} is {tensor.dtype} {list(tensor.shape)} instead of float32 "
+                f"{list(shapes[name])}"
+            )
+    if problems:
+        more = f"; and {len(problems) - 5} more like these" if len(problems) > 5 else ""
+        raise InputError(
+            f"{path}: does not fit config.json: {'; '.join(problems[:5])}{more}; {_AGAIN}"
+        )
+    return tensors

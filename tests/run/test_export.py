@@ -1,0 +1,206 @@
+"""Exported runs: the same outputs from the folder alone, and what of a wrong folder is refused."""
+
+import json
+import re
+import shutil
+
+import huggingface_hub
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from safetensors.numpy import load_file, save_file
+from shared import ROOT, run_main, run_python
+
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import read_json
+from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.semeval import parse_conversations
+from rpcl_jax.run.export import described_features, export_run, is_exported, load_exported
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    """`finished`, which reads text, audio and vision, by the command; do not write there."""
+    folder = tmp_path_factory.mktemp("exported") / "my-model"
+    done = run_python("tools/export.py", finished, f"--out={folder}")
+    assert str(folder) in done.stdout
+    assert done.stderr == ""
+    return folder
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "copy")
+
+
+def refusal(function, *args) -> str:
+    with pytest.raises(InputError) as caught:
+        function(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_folder(exported, finished):
+    names = {path.name for path in exported.iterdir()}
+    assert names == {
+        *("README.md", "config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    }
+    assert is_exported(exported)
+    assert not is_exported(finished)
+    assert described_features(exported) == described_features(finished)
+    assert set(described_features(exported)) == {"audio", "vision"}
+    for name in names - {"model.safetensors"}:
+        text = (exported / name).read_text(encoding="utf-8")
+        assert str(ROOT) not in text
+        assert str(finished.parent) not in text
+
+
+def test_equal_outputs(exported, finished, unlabelled):
+    conversations = json.loads(unlabelled.read_text())
+    tables = {
+        modality: FeatureTable.load(unlabelled.parent / "features" / modality)
+        for modality in ("audio", "vision")
+    }
+    wanted = Predictor.from_workdir(finished)(conversations, tables)
+    assert sum(len(item["pair_confidences"]) for item in wanted) > 20
+    assert Predictor.from_pretrained(exported)(conversations, tables) == wanted  # to the last bit
+    # Not only what is above the threshold.
+    dialogues = parse_conversations(conversations, "conversations", labelled=False)
+    one, other = Predictor.from_workdir(finished)._run, load_exported(exported)[0]
+    scores, others = (run.score_prepared(run.prepare(dialogues, tables))() for run in (one, other))
+    assert scores.keys() == others.keys() == set(range(len(dialogues)))
+    for index in scores:
+        for array, same in zip(scores[index], others[index], strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+def test_the_command_predicts_with_it(exported, finished, unlabelled, tmp_path):
+    features = unlabelled.parent / "features"
+    flags = ["--mode=predict", f"--input={unlabelled}", f"--features={features}"]
+    run_main(*flags, f"--workdir={finished}", f"--output={tmp_path / 'wanted.json'}")
+    run_main(*flags, f"--model={exported}", f"--output={tmp_path / 'pairs.json'}")
+    assert (tmp_path / "pairs.json").read_bytes() == (tmp_path / "wanted.json").read_bytes()
+
+
+def test_the_model_card(exported, finished):
+    result = read_json(finished / "result.json")
+    card = ModelCard.load(exported / "README.md")
+    assert (card.data.library_name, card.data.model_name) == ("rpcl_jax", "my-model")
+    values = {r.metric_name: (r.metric_type, r.metric_value) for r in card.data.eval_results}
+    assert values == {
+        "Pair F1": ("f1", round(result["test"]["pair_f1"], 4)),
+        "Pair AUPRC": ("average_precision", round(result["test"]["pair_auprc"], 4)),
+    }
+    for label, metric in (
+        *(("Pair F1", "pair_f1"), ("Pair AUPRC", "pair_auprc")),
+        *(("Pair precision", "pair_precision"), ("Pair recall", "pair_recall")),
+    ):
+        row = re.search(rf"\| {label} \| (.*) \| \[(.*), (.*)\] \|", card.text)
+        value, low, high = map(float, row.groups())
+        assert value == pytest.approx(100 * result["test"][metric], abs=0.005)
+        assert 0 <= low < value < high <= 100
+        assert 1 < high - low < 40  # of 16 dialogues
+    assert "| test | 16 | " in card.text
+    assert f"at least {result['threshold']:.3f}" in card.text
+    assert "Emotions: neutral, anger, " in card.text
+    assert "text and audio and vision. Audio comes as features: extractor generated" in card.text
+    for words in ("no evidence of what a person feels", "high stakes", "Errors of speech"):
+        assert words in card.text
+    assert "{" not in card.text.partition("```py")[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop("emotion_head.bias"), "emotion_head.bias is missing"),
+        (lambda t: t.update(extra=np.zeros(2, np.float32)), "extra is left over"),
+        (
+            lambda t: t.update({"cause_head.bias": np.zeros(3, np.float32)}),
+            "cause_head.bias is float32 [3] instead of float32 [2]",
+        ),
+        (
+            lambda t: t.update({"cause_head.bias": np.zeros(2, np.float64)}),
+            "cause_head.bias is float64 [2] instead of float32 [2]",
+        ),
+        (
+            lambda t: [t.pop(name) for name in list(t) if name.startswith("text_encoder.")],
+            "more like these",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit(copy, change, said):
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors")
+    message = refusal(Predictor.from_pretrained, copy)
+    assert message.startswith(f"{copy / 'model.safetensors'}: does not fit config.json: ")
+    assert said in message
+    assert len(message) < 800
+
+
+def test_what_is_not_safetensors(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(b"\x80\x04K\x01.")  # a pickle
+    assert f"{weights}: unreadable" in refusal(load_exported, copy)
+    weights.unlink()
+    assert f"{weights}: not found" in refusal(load_exported, copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"threshold": None}, "its 'threshold' is missing"),
+        ({"layout": 2}, "written by a newer version"),
+        ({"emotions": ["neutral", "joy"]}, "emotion_head"),
+        ({"emotions": [1]}, "its emotions or its features"),
+        ({"feature_tables": {}}, "its emotions or its features"),
+        ({"feature_tables": {"audio": 1, "vision": {}}}, "describes no model"),
+        ({"encoder.num_heads": 5}, "describes no model"),
+        ({"encoder.surprise": 5}, "describes no model"),
+        ({"encoder.hidden_act": "silu"}, "describes no model"),
+        ({"encoder.hidden_size": 2**40}, "does not fit"),
+        ({"encoder.vocab_size": 20}, "has pieces up to number"),
+        ({"run.model": {}}, "does not fit"),
+        ({"run.model": {"width": -1}}, "not a config of this version"),
+        ({"run.surprise": 1}, "not a config of this version"),
+    ],
+)
+def test_a_config_that_does_not_fit(copy, change, said):
+    path = copy / "config.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in change.items():
+        *outer, last = name.split(".")
+        inner = described[outer[0]] if outer else described
+        inner[last] = value
+    path.write_text(json.dumps(described))
+    assert said in refusal(load_exported, copy)
+
+
+def test_other_folders(copy, finished, tmp_path):
+    assert "which is not exported" in refusal(Predictor.from_pretrained, finished)
+    (tmp_path / "empty").mkdir()
+    assert "config.json: not found" in refusal(Predictor.from_pretrained, tmp_path / "empty")
+    assert f"{copy}: already exists" in refusal(export_run, finished, copy, "card")
+    assert "has no revision 'v1'" in refusal(Predictor.from_pretrained, copy, "v1")
+    done = run_python("tools/export.py", tmp_path / "empty", f"--out={tmp_path / 'x'}", status=1)
+    assert done.stderr.startswith(f"export: {tmp_path / 'empty/config.json'}: not found")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob(".x*"))
+
+
+def test_a_model_of_the_hub(exported, monkeypatch):
+    asked = []
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append((name, revision, "model*.safetensors" in allow_patterns))
+        return str(exported)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    for revision in (None, "v1"):
+        Predictor.from_pretrained("someone/pairs", revision=revision)
+    assert asked == [("someone/pairs", None, True), ("someone/pairs", "v1", True)]
