@@ -41,6 +41,7 @@ from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
     corpus_batches,
+    describe_data,
     frozen_digest,
     load_trained_encoder,
 )
@@ -212,8 +213,8 @@ class TrainedRun:
     ):
         """Takes what `from_workdir` and `rpcl_jax.run.export.load_exported` load.
 
-        `encoder` has parameters if it is frozen; else they are in `params`, on all of `mesh`. With
-        `workdir`, its data are found from other folders than that where it was trained.
+        `encoder` has parameters if it is frozen; else they are in `params`, on all of `mesh`. A
+        run without a folder of its own, `workdir`, has no splits.
         """
         self.config, self.emotions, self.feature_tables = config, emotions, feature_tables
         self.encoder, self.params, self.mesh = encoder, params, mesh
@@ -270,10 +271,12 @@ class TrainedRun:
         Raises:
           InputError: its data are no longer there, or not the same kind.
         """
-        config = with_data(self._workdir, self.config) if self._workdir else self.config
+        assert self._workdir is not None
+        config = with_data(self._workdir, self.config)
         with notes_of_first_process():
             corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
+        agree("the data", lambda: describe_data(corpus, self.encoder, config))
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
         given = {modality: corpus.tables[modality] for modality in modalities}
         corpus = corpus._replace(tables=self._complete(given, dialogues))
