@@ -193,8 +193,11 @@ def test_the_clip_of_an_utterance_plays_when_it_is_chosen(tmp_path, open_page):
 
 def test_what_a_browser_could_not_show_is_left_out_and_said(tmp_path, open_page, monkeypatch):
     monkeypatch.setattr(pairs_page, "_MOST_CONVERSATIONS", 4)
-    page = open_page(write(tmp_path / "a.html", map(predicted, range(9))))
+    items = [predicted(number) for number in range(9)]
+    items[1]["predicted_by"] = BY | {"absent": ["audio", "vision"]}
+    page = open_page(write(tmp_path / "a.html", items))
     assert listed(page) == ["0", "1", "2", "3"]
+    assert "Predicted without audio and vision" in page.inner_text("#counted")
     assert "4 of 9 conversations are shown" in page.inner_text("#counted")
     monkeypatch.setattr(pairs_page, "_MOST_UTTERANCES", 20)
     page = open_page(write(tmp_path / "b.html", map(predicted, range(9))))
