@@ -6,11 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, run_main
+from shared import assert_one_line, run_main, tiny_config
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.predict import Predictor, Summary, predict_file
+from rpcl_jax.predict import Predictor, Summary, predict_file, say_what_is_absent
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -80,19 +80,34 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
     whole = predictor(conversations, tables)
     assert "given" not in capsys.readouterr().err
     heard = predictor(conversations, {"audio": tables["audio"]})
-    assert "no vision given: the pairs are found without, for which" in capsys.readouterr().err
+    assert "no vision given: counts as absent" in capsys.readouterr().err
+    assert predictor(conversations, {"audio": tables["audio"]}) == heard
+    assert "given" not in capsys.readouterr().err, "it has been said"
+    assert {json.dumps(item["predicted_by"].pop("absent")) for item in heard} == {'["vision"]'}
     assert heard == predictor(conversations, {**tables, "vision": deaf["vision"]}) != whole
     read = predictor(conversations)
-    assert "no audio and no vision given" in capsys.readouterr().err
+    assert "no audio and no vision given: count as absent" in capsys.readouterr().err
+    assert all(item["predicted_by"].pop("absent") == ["audio", "vision"] for item in read)
     assert read == predictor(conversations, deaf) != heard
 
     # The command, with a folder that has one of the tables, and with none.
     shutil.copytree(unlabelled.parent / "features/audio", tmp_path / "heard/audio")
     target = tmp_path / "pairs.json"
-    predict_file(finished, unlabelled, target, features=tmp_path / "heard", threshold=0.0)
-    assert json.loads(target.read_text()) == heard
-    predict_file(finished, unlabelled, target, threshold=0.0)
-    assert json.loads(target.read_text()) == read
+    for wanted, features in ((heard, tmp_path / "heard"), (read, None)):
+        predict_file(finished, unlabelled, target, features=features, threshold=0.0)
+        found = json.loads(target.read_text())
+        assert all(item["predicted_by"].pop("absent") for item in found)
+        assert found == wanted
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.0, "was not trained"), (0.3, "trained to expect")])
+def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys):
+    config = tiny_config()
+    config.data.modality_dropout = rate
+    say_what_is_absent([], config)
+    say_what_is_absent(["audio"], config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
