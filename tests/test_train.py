@@ -16,6 +16,7 @@ from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
 from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.files import read_json
 from rpcl_jax.predict import Predictor
 from rpcl_jax.train import Progress, _make_mesh, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
@@ -139,6 +140,13 @@ def test_batches_that_do_not_divide(size, nearest):
         _make_mesh(config)
     config.batch_size = 15
     assert _make_mesh(config).size == 3
+
+
+def test_a_finished_run_is_shown_whatever_the_devices(finished):
+    """Its batches of 16 could not be trained on seven."""
+    config = tiny_config()
+    config.devices = 7
+    assert train_and_evaluate(config, finished) == read_json(finished / "result.json")
 
 
 class FakeScores:
