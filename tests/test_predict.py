@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, run_main
+from shared import assert_one_line, run_main, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -93,6 +93,37 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
     assert json.loads(target.read_text()) == heard
     predict_file(finished, unlabelled, target, threshold=0.0)
     assert json.loads(target.read_text()) == read
+
+
+def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path):
+    """As those of the table that tools/extract_features.py makes of the same input."""
+    predictor = Predictor.from_workdir(finished, 0.0)
+    dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
+    tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}
+    repeated = [
+        {
+            "id": "same",
+            "utterances": [
+                dialogue_object(dialogue)["utterances"][t - 1] | {"id": str(t)}
+                for t in range(1, len(dialogue.utterances) + 1)
+            ],
+        }
+        for dialogue in dialogues
+    ]
+    names = {
+        u.id: f"{t}_2" if k and t <= len(dialogues[0].utterances) else str(t)
+        for k, dialogue in enumerate(dialogues)
+        for t, u in enumerate(dialogue.utterances, 1)
+    }
+    for modality, table in tables.items():
+        rows = {new: table.row_of_id[old] for old, new in names.items()}
+        dataclasses.replace(table, row_of_id=rows).save(tmp_path / "features" / modality)
+    wanted = predictor([dialogue_object(dialogue) for dialogue in dialogues], tables)
+    source = write_lines(tmp_path / "in.jsonl", repeated)
+    predict_file(finished, source, tmp_path / "o.json", tmp_path / "features", threshold=0.0)
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert [f["pair_confidences"] for f in found] == [w["pair_confidences"] for w in wanted]
+    assert [f["utterances"][0]["id"] for f in found] == ["1", "1"], "as given"
 
 
 def test_features_that_are_nowhere(finished, unlabelled, tmp_path):

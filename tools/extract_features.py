@@ -17,11 +17,13 @@ extract, and this one writes the table; see docs/scaling.md.
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.data.dialogue import with_own_ids
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
@@ -72,7 +74,9 @@ def _extract() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPUs are the workers'
     meld = {}
     if _INPUT.value:
-        splits = {"input": read_dialogues(Path(_INPUT.value))}
+        taken = Counter[str]()
+        given = read_dialogues(Path(_INPUT.value))
+        splits = {"input": [with_own_ids(dialogue, taken) for dialogue in given]}
     else:
         if _CONFIG.value.data.format == "ecf":
             meld = read_meld_names(Path(_CONFIG.value.data.root))

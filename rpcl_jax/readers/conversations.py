@@ -9,12 +9,20 @@ conversation has none. In place of clips, `video` may be beside `utterances`, or
 and `start` and `end` in the utterance.
 """
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, is_stretch
+from rpcl_jax.data.dialogue import (
+    Clip,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    is_stretch,
+    with_own_ids,
+)
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
@@ -117,7 +125,13 @@ def parse_conversation(
                     entries.append(_parse_pair(entry, where))
         pairs = reading.unique_pairs(entries)
     faults.check()
-    return check_dialogue(Dialogue(name, tuple(utterances), pairs), where)
+    dialogue = Dialogue(name, tuple(utterances), pairs)
+    if reading.mended is not None:
+        own = with_own_ids(dialogue, Counter())
+        changed = sum(map(operator.ne, own.utterances, dialogue.utterances))
+        reading.mended["repeated utterance ids (numbered)"] += changed
+        dialogue = own
+    return check_dialogue(dialogue, where)
 
 
 def _parse_utterance(
