@@ -19,6 +19,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
+from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.files import make_folder, read_json, written_whole
 from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
@@ -314,14 +315,15 @@ def extract_tables(
       folder: where the tables are written.
 
     Raises:
-      InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
-        was trained with.
+      InputError: no utterance has a clip; PyTorch or an extractor is missing; or its revision is
+        not the one that the run was trained with.
     """
+    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    find_clips(clips, utterances)  # before a model is loaded, which takes long
     # Imported here because they need PyTorch, which nothing else does.
     from rpcl_jax.extraction.extract import extract_table
     from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
 
-    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     tables = {}
     for modality, trained_with in feature_tables.items():
         if not {"extractor", "revision"} <= trained_with.keys():

@@ -33,7 +33,7 @@ from rpcl_jax.data.dialogue import Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.extractors import Extractor
-from rpcl_jax.extraction.finding import ClipError, Stretch, check_any_found, find_clip, index_clips
+from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many
@@ -78,9 +78,7 @@ def extract_table(
         duplicated, the name of a clip is ambiguous, or no utterance has a clip.
     """
     _check_ids(utterances)
-    index = index_clips(clips, meld)
-    stretches = [_find(index, utterance) for utterance in utterances]
-    check_any_found(clips, index, utterances, stretches)
+    stretches = find_clips(clips, utterances, meld)
     header = {
         **extractor.description,
         "clips": str(clips.resolve()),
@@ -154,13 +152,6 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
                 "ids unique, or extract the splits one by one (--splits)"
             )
         seen.add(utterance.id)
-
-
-def _find(index: dict[str, list[Path]], utterance: Utterance) -> Stretch | ClipError:
-    try:
-        return find_clip(index, utterance)
-    except ClipError as error:
-        return error
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
