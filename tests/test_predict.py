@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from shared import assert_one_line, run_main, write_lines
 
+from rpcl_jax import predict
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.predict import Predictor, Summary, predict_file
+from rpcl_jax.predict import Predictor, Summary, extract_tables, predict_file
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -95,7 +96,7 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
     assert json.loads(target.read_text()) == read
 
 
-def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path):
+def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
     """As those of the table that tools/extract_features.py makes of the same input."""
     predictor = Predictor.from_workdir(finished, 0.0)
     dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
@@ -120,9 +121,17 @@ def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path):
         dataclasses.replace(table, row_of_id=rows).save(tmp_path / "features" / modality)
     wanted = predictor([dialogue_object(dialogue) for dialogue in dialogues], tables)
     source = write_lines(tmp_path / "in.jsonl", repeated)
-    predict_file(finished, source, tmp_path / "o.json", tmp_path / "features", threshold=0.0)
-    found = json.loads((tmp_path / "o.json").read_text())
-    assert [f["pair_confidences"] for f in found] == [w["pair_confidences"] for w in wanted]
+    given = {m: FeatureTable.load(tmp_path / "features" / m) for m in tables}
+
+    def from_clips(_, dialogues, *folders):
+        assert [u.id for dialogue in dialogues for u in dialogue.utterances] == [*names.values()]
+        return given
+
+    monkeypatch.setattr(predict, "extract_tables", from_clips)
+    for way in ({"features": tmp_path / "features"}, {"clips": tmp_path}):
+        predict_file(finished, source, tmp_path / "o.json", **way, threshold=0.0)
+        found = json.loads((tmp_path / "o.json").read_text())
+        assert [f["pair_confidences"] for f in found] == [w["pair_confidences"] for w in wanted]
     assert [f["utterances"][0]["id"] for f in found] == ["1", "1"], "as given"
 
 
@@ -130,6 +139,8 @@ def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
     assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
+    with pytest.raises(InputError, match="contains no clip"):  # before an extractor is loaded
+        extract_tables({"audio": {"extractor": "nosuch", "revision": "1"}}, [], tmp_path, tmp_path)
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: is a file, so nothing can be written")

@@ -190,6 +190,8 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
         assert done.stderr.count("\n") == 1
 
     refused("extractor 'nosuch' is unknown", "--extractor=nosuch")
+    # Before the extractor is loaded.
+    refused("contains no clip", f"--clips={tmp_path}", "--extractor=nosuch")
     refused("--shard=0/2: must be i/n", "--shard=0/2")
     refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
