@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rpcl_jax.batching.stream import prefetched
-from rpcl_jax.data.dialogue import Dialogue, check_unique
+from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import predict
@@ -129,7 +129,8 @@ class Predictor:
           conversations: all in the format of SemEval-2024 Task 3, or all in that of
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
-            "vision". What is not given is absent, which is said on stderr.
+            "vision", whose keys are those of `with_own_ids` of `rpcl_jax.data.dialogue`. What is
+            not given is absent, which is said on stderr.
           where: what error messages call the conversations.
 
         Returns:
@@ -150,6 +151,8 @@ class Predictor:
             return []
         dialogues = _parse(conversations, where)
         own = self._own_tables(tables)
+        taken = Counter[str]()
+        dialogues = [with_own_ids(dialogue, taken) for dialogue in dialogues]
         for table in own.values():
             table.check_covers(dialogues, where)
         reads = map(_Read, [where] * len(dialogues), conversations, dialogues)
@@ -168,7 +171,7 @@ class Predictor:
 
         Args:
           found: conversations, or why they cannot be read, as `conversations_in` yields them.
-          tables: as for `__call__`; then the ids of conversations must be unique.
+          tables: as for `__call__`.
           floor: if given, conversations also have "candidates", [[3, 1, 0.21], …]: what could be a
             pair, with at least this confidence.
 
@@ -179,21 +182,18 @@ class Predictor:
           InputError: a table is not like the run's own, or lacks an utterance.
         """
         own = self._own_tables(tables)
-        ids: set[str] = set()
+        taken = Counter[str]()
 
         def read(place: str, item: Mapping[str, Any] | InputError) -> _Read:
             if isinstance(item, InputError):
                 return _Read(place, {}, item)
             try:
                 dialogue = parse(dict(item), place, Counter())  # counted when it was read
-                if own and dialogue.id in ids:
-                    raise InputError(
-                        f"{place}: conversation id {dialogue.id} is duplicated; ids must be unique"
-                    )
             except InputError as error:
                 return _Read(place, item, error)
+            if own:  # else memory would grow with the ids
+                dialogue = with_own_ids(dialogue, taken)
             for table in own.values():
-                ids.add(dialogue.id)
                 table.check_covers([dialogue], place)
             return _Read(place, item, dialogue)
 
@@ -380,8 +380,9 @@ def predict_file(
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
         if clips and read:
             found = list(found)
-            dialogues = [parse(i, p, Counter()) for p, i in found if not isinstance(i, InputError)]
-            check_unique(dialogues, str(source))
+            readable = ((p, i) for p, i in found if not isinstance(i, InputError))
+            taken = Counter[str]()
+            dialogues = [with_own_ids(parse(i, p, Counter()), taken) for p, i in readable]
             if dialogues:
                 # Imported here because it needs PyTorch, which nothing else does.
                 from rpcl_jax.extraction.extract import extract_tables

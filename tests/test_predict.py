@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, run_main, tiny_config
+from shared import assert_one_line, import_or_skip, run_main, tiny_config, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -110,10 +110,55 @@ def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys
     assert said in line
 
 
+def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
+    """As those of the table that tools/extract_features.py makes of the same input."""
+    predictor = Predictor.from_workdir(finished, 0.0)
+    dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
+    tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}
+    repeated = [
+        {
+            "id": "same",
+            "utterances": [
+                dialogue_object(dialogue)["utterances"][t - 1] | {"id": str(t)}
+                for t in range(1, len(dialogue.utterances) + 1)
+            ],
+        }
+        for dialogue in dialogues
+    ]
+    names = {
+        u.id: f"{t}_2" if k and t <= len(dialogues[0].utterances) else str(t)
+        for k, dialogue in enumerate(dialogues)
+        for t, u in enumerate(dialogue.utterances, 1)
+    }
+    for modality, table in tables.items():
+        rows = {new: table.row_of_id[old] for old, new in names.items()}
+        dataclasses.replace(table, row_of_id=rows).save(tmp_path / "features" / modality)
+    wanted = predictor([dialogue_object(dialogue) for dialogue in dialogues], tables)
+    source = write_lines(tmp_path / "in.jsonl", repeated)
+    given = {m: FeatureTable.load(tmp_path / "features" / m) for m in tables}
+
+    def from_clips(_, dialogues, *folders):
+        assert [u.id for dialogue in dialogues for u in dialogue.utterances] == [*names.values()]
+        return given
+
+    extract = import_or_skip("rpcl_jax.extraction.extract")
+    monkeypatch.setattr(extract, "extract_tables", from_clips)
+    for way in ({"features": tmp_path / "features"}, {"clips": tmp_path}):
+        predict_file(finished, source, tmp_path / "o.json", **way, threshold=0.0)
+        found = json.loads((tmp_path / "o.json").read_text())
+        assert [f["pair_confidences"] for f in found] == [w["pair_confidences"] for w in wanted]
+    assert [f["utterances"][0]["id"] for f in found] == ["1", "1"], "as given"
+
+
 def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
     assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
+    extract = import_or_skip("rpcl_jax.extraction.extract")
+    with pytest.raises(InputError, match="contains no clip"):  # before an extractor is loaded
+        extract.extract_tables(
+            {"audio": {"extractor": "nosuch", "revision": "1"}}, [], tmp_path, tmp_path
+        )
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: is a file, so nothing can be written")

@@ -17,12 +17,15 @@ extract, and this one writes the table; see docs/scaling.md.
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
+from rpcl_jax.data.dialogue import with_own_ids
 from rpcl_jax.errors import InputError
+from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
 from rpcl_jax.readers.transcripts import read_dialogues
@@ -60,6 +63,17 @@ def _check_flags() -> None:
 
 
 def _extract() -> None:
+    meld = {}
+    if _INPUT.value:
+        taken = Counter[str]()
+        given = read_dialogues(Path(_INPUT.value))
+        splits = {"input": [with_own_ids(dialogue, taken) for dialogue in given]}
+    else:
+        if _CONFIG.value.data.format == "ecf":
+            meld = read_meld_names(Path(_CONFIG.value.data.root))
+        splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)
+    utterances = [u for split in splits.values() for d in split for u in d.utterances]
+    find_clips(Path(_CLIPS.value), utterances, meld)  # before a model is loaded, which takes long
     # Imported here, so that --help answers at once and a missing package is a one-line message.
     from rpcl_jax.extraction.extract import extract_table, parse_shard
     from rpcl_jax.extraction.extractors import load_extractor
@@ -70,15 +84,7 @@ def _extract() -> None:
 
         ray = start_ray(_ADDRESS.value)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPUs are the workers'
-    meld = {}
-    if _INPUT.value:
-        splits = {"input": read_dialogues(Path(_INPUT.value))}
-    else:
-        if _CONFIG.value.data.format == "ecf":
-            meld = read_meld_names(Path(_CONFIG.value.data.root))
-        splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)
     extractor = load_extractor(_EXTRACTOR.value, _MODEL.value, _REVISION.value)
-    utterances = [u for split in splits.values() for d in split for u in d.utterances]
     out = Path(_OUT.value)
     extract = None
     if _ENGINE.value == "ray":

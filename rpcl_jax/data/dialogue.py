@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from rpcl_jax.errors import Faults, InputError
@@ -133,6 +133,27 @@ def is_stretch(start: float | None, end: float | None) -> bool:
     """Returns whether a clip can have these times, in seconds or None; see `Clip`."""
     start = 0.0 if start is None else start
     return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
+
+
+def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
+    """Returns `dialogue` with utterance ids that are not among `taken`, to which they are added.
+
+    An id that is taken gets "_2" at its end, or the next number that makes it free. So the same
+    conversations in the same order always have the same ids, and those that were unique keep them.
+
+    Args:
+      dialogue: one of those that share a feature table, whose keys the ids are.
+      taken: the ids of those before it, an empty counter for the first.
+    """
+    utterances = []
+    for utterance in dialogue.utterances:
+        name = utterance.id
+        while name in taken:
+            taken[utterance.id] += 1
+            name = f"{utterance.id}_{taken[utterance.id]}"
+        taken[name] = 1
+        utterances.append(utterance if name == utterance.id else replace(utterance, id=name))
+    return replace(dialogue, utterances=tuple(utterances))
 
 
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:

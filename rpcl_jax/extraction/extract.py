@@ -33,7 +33,7 @@ from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.extractors import EXTRACTORS, Extractor, load_extractor
-from rpcl_jax.extraction.finding import ClipError, Stretch, check_any_found, find_clip, index_clips
+from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
 CHUNK = 16  # utterances; a kill loses at most this many
@@ -78,9 +78,7 @@ def extract_table(
         duplicated, the name of a clip is ambiguous, or no utterance has a clip.
     """
     _check_ids(utterances)
-    index = index_clips(clips, meld)
-    stretches = [_find(index, utterance) for utterance in utterances]
-    check_any_found(clips, index, utterances, stretches)
+    stretches = find_clips(clips, utterances, meld)
     header = {
         **extractor.description,
         "clips": str(clips.resolve()),
@@ -154,13 +152,6 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
                 "ids unique, or extract the splits one by one (--splits)"
             )
         seen.add(utterance.id)
-
-
-def _find(index: dict[str, list[Path]], utterance: Utterance) -> Stretch | ClipError:
-    try:
-        return find_clip(index, utterance)
-    except ClipError as error:
-        return error
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
@@ -327,10 +318,11 @@ def extract_tables(
       folder: where the tables are written.
 
     Raises:
-      InputError: PyTorch or an extractor is missing, or its revision is not the one that the run
-        was trained with.
+      InputError: no utterance has a clip; an extractor is missing; or its revision is not the one
+        that the run was trained with.
     """
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    find_clips(clips, utterances)  # before a model is loaded, which takes long
     tables = {}
     for modality, trained_with in feature_tables.items():
         if not {"extractor", "revision"} <= trained_with.keys():

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +108,8 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
 
     They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
     file named like the utterance's id is used. Names are compared without regard to case and
-    Unicode normalisation, and S01E02, "Friends_S1E2" and "Friends.S01E02.1080p" are one episode.
+    Unicode normalisation, and S01E02, "Friends_S1E2" and "Friends.S01E02.1080p" are one episode. Of
+    several files, those in the folder and with the extension that the name has are meant.
 
     Args:
       index: from `index_clips`.
@@ -121,29 +122,63 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
     stretches = [(utterance.id, 0.0, math.inf)]
     if utterance.clip is not None:
         start, end = utterance.clip.start, utterance.clip.end
-        name = clip_name(utterance.clip.video)
-        stretches.insert(0, (name, start or 0.0, math.inf if end is None else end))
-    for name, start, end in stretches:
-        paths = _files(index, name)
+        stretches.insert(0, (utterance.clip.video, start or 0.0, math.inf if end is None else end))
+    for given, start, end in stretches:
+        paths = _files(index, given)
         if len(paths) > 1:
             raise InputError(
                 f"{paths[1]}: {paths[0]} has the same name, and utterance {utterance.id} needs "
-                "one of them; remove the other, or give a folder that contains only one"
+                "one of them; remove the other, write its extension in the transcript, or give a "
+                "folder that contains only one"
             )
         if paths:
             return Stretch(paths[0], start, end)
-    names = " or ".join(dict.fromkeys(name for name, _, _ in stretches))
+    names = " or ".join(dict.fromkeys(clip_name(given) for given, _, _ in stretches))
     raise ClipError(f"no file named {names} with an audio or video extension; add it")
 
 
-def _files(index: Mapping[str, list[Path]], name: str) -> list[Path]:
-    """Returns the files that `name` may mean: those that fit it best."""
+def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
+    """Returns the files that a name may mean: those that fit it best."""
+    name = clip_name(given)
+    *folders, file = _plain(given.replace("\\", "/")).split("/")
+    fits: Sequence[Callable[[Path], bool]] = (
+        lambda path: [*map(_plain, path.parent.parts)][-len(folders) :] == folders,
+        lambda path: _plain(path.name) == file,
+        lambda path: path.stem == name,
+    )
     keys = [key for key in _names(name) if not key.endswith(_LONGER)]
     # Only a whole episode is found by a longer name, not the clip of an utterance of it.
     for key in (*keys, *(key + _LONGER for key in keys[1:])):
         if key in index:
-            return [path for path in index[key] if path.stem == name] or index[key]
+            paths = index[key]
+            for fit in fits:
+                paths = list(filter(fit, paths)) or paths
+            return paths
     return []
+
+
+def find_clips(
+    folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
+) -> list[Stretch | ClipError]:
+    """Returns the file and time span of every utterance, or why it has none.
+
+    Args:
+      folder: of the media files.
+      utterances: from any reader.
+      meld: see `index_clips`.
+
+    Raises:
+      InputError: there is no such folder, a name is ambiguous, or no utterance has a file.
+    """
+    index = index_clips(folder, meld)
+    stretches: list[Stretch | ClipError] = []
+    for utterance in utterances:
+        try:
+            stretches.append(find_clip(index, utterance))
+        except ClipError as error:
+            stretches.append(error)
+    check_any_found(folder, index, utterances, stretches)
+    return stretches
 
 
 def check_any_found(

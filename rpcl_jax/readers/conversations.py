@@ -5,20 +5,27 @@
 
 `pairs` are [emotion utterance, cause utterance], numbered from 1. `emotion`, `clip`, a clip's
 `start` and `end`, and `pairs` are left out if they are unknown. An empty `pairs` means that the
-conversation has none. In place of clips, `video` may be beside `utterances`, or in an utterance,
-and `start` and `end` in the utterance.
+conversation has none. In place of clips, `video` (or `video_name`) may be beside `utterances`, or
+in an utterance, and `start` and `end` in the utterance.
 """
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue, is_stretch
+from rpcl_jax.data.dialogue import (
+    NEUTRAL,
+    Dialogue,
+    Utterance,
+    check_dialogue,
+    with_own_ids,
+)
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
-from rpcl_jax.readers.shared import Reading, find_split
+from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
 _ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
@@ -103,11 +110,14 @@ def parse_conversation(
     where = f"{where} (id {name})"
     faults = Faults()
     utterances = []
-    for t, turn in enumerate(field(item, "utterances", list, where), 1):
+    turns = field(item, "utterances", list, where)
+    for t, turn in enumerate(turns, 1):
         with faults.collected():
-            place = f"{where}, utterance number {t}"
-            turn = _with_clip(turn, item.get("video"))
-            utterances.append(_parse_utterance(turn, f"dia{name}utt{t}", place, labelled, reading))
+            place, default = f"{where}, utterance number {t}", f"dia{name}utt{t}"
+            utterance = _parse_utterance(turn, item, default, place, labelled, reading, faults)
+            utterances.append(utterance)
+    if len(utterances) < len(turns):
+        faults.check()  # pairs would seem to point outside
     pairs = None
     if labelled and item.get("pairs") is not None:
         entries = []
@@ -116,50 +126,42 @@ def parse_conversation(
                 with faults.collected():
                     entries.append(_parse_pair(entry, where))
         pairs = reading.unique_pairs(entries)
+    dialogue = Dialogue(name, tuple(utterances), pairs)
+    if reading.mended is not None:
+        own = with_own_ids(dialogue, Counter())
+        changed = sum(map(operator.ne, own.utterances, dialogue.utterances))
+        reading.mended["repeated utterance ids (numbered)"] += changed
+        dialogue = own
+    with faults.collected():
+        check_dialogue(dialogue, where)
     faults.check()
-    return check_dialogue(Dialogue(name, tuple(utterances), pairs), where)
+    return dialogue
 
 
 def _parse_utterance(
-    turn: Any, default: str, where: str, labelled: bool, reading: Reading
+    turn: Any,
+    conversation: Mapping[str, Any],
+    default: str,
+    where: str,
+    labelled: bool,
+    reading: Reading,
+    faults: Faults,
 ) -> Utterance:
-    speaker, text = speech(turn, where, reading.mended)
-    name, emotion, clip = (turn.get(key) for key in ("id", "emotion", "clip"))
-    if emotion is not None:
-        emotion = reading.emotion(field(turn, "emotion", str, where)) if labelled else None
-    return Utterance(
-        default if name is None else identifier(turn, "id", where, reading.mended, default),
-        speaker,
-        text,
-        emotion,
-        None if clip is None else _parse_clip(clip, f"{where}, its clip", reading),
-    )
-
-
-def _with_clip(turn: Any, video: Any) -> Any:
-    """Returns the utterance with a clip, if it has times or a video of its own in place of one."""
-    if not isinstance(turn, Mapping) or turn.get("clip") is not None:
-        return turn
-    times = {key: turn[key] for key in ("start", "end") if turn.get(key) is not None}
-    film = turn.get("video") or (video if times else None)
-    return {**turn, "clip": {"video": film, **times}} if isinstance(film, str) else turn
-
-
-def _parse_clip(clip: Any, where: str, reading: Reading) -> Clip | None:
-    try:
-        video = field(clip, "video", str, where)
-        start, end = (
-            None if clip.get(key) is None else field(clip, key, (int, float), where)
-            for key in ("start", "end")
-        )
-    except InputError:
-        if reading.mended is None:
-            raise
-    else:
-        if reading.mended is None or is_stretch(start, end):
-            return Clip(video, start, end)
-    reading.mended["unusable clips (left out)"] += 1
-    return None
+    speaker, text = speech(turn, where, reading.mended, faults)
+    name, emotion, clip = default, None, None
+    if turn.get("id") is not None:
+        with faults.collected():
+            name = identifier(turn, "id", where, reading.mended, default)
+    if labelled and turn.get("emotion") is not None:
+        emotion = NEUTRAL
+        with faults.collected():
+            emotion = reading.emotion(field(turn, "emotion", str, where))
+    given = turn.get("clip")
+    given = clip_beside(turn, conversation) if given is None else given
+    if given is not None:
+        with faults.collected():
+            clip = reading.clip(given, f"{where}, its clip", required=True)
+    return Utterance(name, speaker, text, emotion, clip)
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import BINARY, EMOTIONAL, EMOTIONS, NEUTRAL, Dialogue, is_emotion_name
 from rpcl_jax.data.features import MODALITIES, FeatureTable
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
 from rpcl_jax.readers.ecf_features import read_official
 from rpcl_jax.readers.shared import emotion_name
@@ -84,7 +84,7 @@ def load_splits(
         not read.
 
     Raises:
-      InputError: a name is not a split, or a file is missing or malformed.
+      InputError: a name is not a split, or files are missing or malformed; it has all faults.
     """
     for name in names:
         if name not in SPLITS:
@@ -93,10 +93,17 @@ def load_splits(
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
     root = Path(config.data.root)
-    if not labelled and config.data.format == "conversations":
-        return {split: read_dialogues(root / f"{split}.jsonl") for split in names}
     read_split = READERS[config.data.format]
-    return {split: read_split(root, split) for split in names}
+    splits = {}
+    faults = Faults()
+    for split in names:
+        with faults.collected():
+            if not labelled and config.data.format == "conversations":
+                splits[split] = read_dialogues(root / f"{split}.jsonl")
+            else:
+                splits[split] = read_split(root, split)
+    faults.check()
+    return splits
 
 
 def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTable:

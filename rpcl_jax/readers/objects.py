@@ -162,15 +162,21 @@ def identifier(
     return name if mended is None else "".join(c if c.isprintable() else "_" for c in name)
 
 
-def speech(turn: Any, where: str, mended: Counter[str] | None) -> tuple[str, str]:
-    """Returns speaker and text of an utterance.
+def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -> tuple[str, str]:
+    """Returns speaker and text of an utterance; what is wrong with them is added to `faults`.
 
     With a counter, all utterances without a speaker have the same one, UNKNOWN_SPEAKER.
 
     Raises:
-      InputError: as `said`.
+      InputError: `turn` is no object.
     """
-    speaker, text = (said(turn, key, where, mended) for key in ("speaker", "text"))
+    if not isinstance(turn, Mapping):
+        raise InputError(f"{where}: expected an object with 'text' but found {str(turn)[:40]!r}")
+    speaker = text = ""
+    with faults.collected():
+        speaker = said(turn, "speaker", where, mended)
+    with faults.collected():
+        text = said(turn, "text", where, mended)
     if mended is not None:
         mended[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
         mended["empty utterances"] += not text

@@ -7,17 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import (
-    Clip,
-    Dialogue,
-    Utterance,
-    check_dialogue,
-    clip_name,
-    is_stretch,
-)
+from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, identifier, read_objects, seconds, speech
-from rpcl_jax.readers.shared import Reading, emotion_name
+from rpcl_jax.readers.objects import field, identifier, is_blank, read_objects, speech
+from rpcl_jax.readers.shared import Reading, clip_beside, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"
@@ -62,9 +55,10 @@ def parse_conversations(
     Returns:
       The dialogues in the same order. The clip of an utterance is the stretch of an episode that
       its "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or its video from its
-      "start" to its "end", or the whole video. Its id is `dia<conversation_ID>utt<utterance_ID>`,
-      or the name of its video where that is of this form and names no other utterance of the
-      conversation: those are the keys of ECF's tables.
+      "start" to its "end", or the whole video (`clip_beside` of `rpcl_jax.readers.shared`); None if
+      its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its
+      video where that is of this form and names no other utterance of the conversation: those are
+      the keys of ECF's tables.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.
@@ -93,30 +87,42 @@ def parse_conversation(
     """
     number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"
+    read_pairs = labelled or (labelled is None and item.get(PAIRS) is not None)
     faults = Faults()
     utterances = []
-    for t, turn in enumerate(field(item, "conversation", list, where), 1):
+    turns = field(item, "conversation", list, where)
+    for t, turn in enumerate(turns, 1):
+        place = f"{where}, utterance number {t}"
         with faults.collected():
-            place = f"{where}, utterance number {t}"
-            utterances.append(_parse_utterance(turn, t, number, place, labelled, reading))
+            _check_number(turn, t, place, reading.mended, read_pairs)
+        with faults.collected():
+            utterance = _parse_utterance(
+                turn, item, f"dia{number}utt{t}", place, labelled, reading, faults
+            )
+            utterances.append(utterance)
+    if len(utterances) < len(turns):
+        faults.check()  # pairs would seem to point outside
     if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
         utterances = [
             dataclasses.replace(utterance, id=f"dia{number}utt{t}")
             for t, utterance in enumerate(utterances, 1)
         ]
-    if labelled is False or (labelled is None and item.get(PAIRS) is None):
+    if not read_pairs:
+        with faults.collected():
+            dialogue = check_dialogue(Dialogue(number, tuple(utterances)), where)
         faults.check()
-        return check_dialogue(Dialogue(number, tuple(utterances)), where)
+        return dialogue
     entries = []
     with faults.collected():
         for entry in field(item, PAIRS, list, where):
             with faults.collected():
                 entries.append(_parse_pair(entry, where))
-    faults.check()
     unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
-    reading.repeated["pairs"] += len(entries) - len(unique)
+    reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
     pairs = sorted({(i - 1, j - 1) for i, _, j, _ in unique})
-    dialogue = check_dialogue(Dialogue(number, tuple(utterances), tuple(pairs)), where)
+    with faults.collected():
+        dialogue = check_dialogue(Dialogue(number, tuple(utterances), tuple(pairs)), where)
+    faults.check()
     for i, emotion, _, _ in unique:
         if emotion and emotion_name(emotion) != utterances[i - 1].emotion:
             faults.messages.append(
@@ -129,39 +135,60 @@ def parse_conversation(
 
 def _parse_utterance(
     turn: Mapping[str, Any],
-    expected: int,
-    conversation: str,
+    conversation: Mapping[str, Any],
+    default: str,
     where: str,
     labelled: bool | None,
     reading: Reading,
+    faults: Faults,
 ) -> Utterance:
-    number = identifier(turn, "utterance_ID", where, reading.mended, str(expected), (int, str))
+    speaker, text = speech(turn, where, reading.mended, faults)
+    if reading.mended is None and turn.get("video_name") is not None:
+        with faults.collected():
+            field(turn, "video_name", str, where)
+    given = clip_beside(turn, conversation)
+    name = clip_name(given["video"]) if given else ""
+    clip = None
+    match turn.get("video_source"):
+        case [str(episode), start, end] if episode.strip() and (not given or _is_ecf(name)):
+            source = {"video": episode, "start": start, "end": end}
+            clip = reading.clip(source, where)
+    if given is not None and clip is None:
+        clip = reading.clip(given, where)
+    emotion = None
+    if labelled or (labelled is None and turn.get("emotion") is not None):
+        emotion = NEUTRAL
+        with faults.collected():
+            emotion = reading.emotion(field(turn, "emotion", str, where))
+    return Utterance(name if _is_ecf(name) else default, speaker, text, emotion, clip)
+
+
+def _is_ecf(name: str) -> bool:
+    return _ECF_CLIP.fullmatch(name) is not None
+
+
+def _check_number(
+    turn: Any, expected: int, where: str, mended: Counter[str] | None, read_pairs: bool
+) -> None:
+    """Refuses an utterance that is not number `expected`, which pairs may refer to.
+
+    With a counter, one without a number is; and without pairs, another number is only counted:
+    `with_prediction` writes numbers and pairs.
+    """
+    if not isinstance(turn, Mapping):
+        return  # which is a fault of its own
+    given = turn.get("utterance_ID")
+    if mended is not None and (is_blank(given) or str(given) == f"{expected}.0"):
+        return
+    if mended is not None and not read_pairs:
+        other = str(given) != str(expected)
+        mended["utterance_IDs other than 1, 2, 3, … (numbered anew)"] += other
+        return
+    number = str(field(turn, "utterance_ID", (int, str), where))
     if number != str(expected):
         raise InputError(
             f"{where}: its utterance_ID is {number!r}; number utterances 1, 2, 3, … in order"
         )
-    video = turn.get("video_name")
-    if reading.mended is None and video is not None:
-        field(turn, "video_name", str, where)
-    name = clip_name(video) if isinstance(video, str) and video.strip() else ""
-    clip = _parse_clip(name, turn.get("start"), turn.get("end")) if name else None
-    source = turn.get("video_source")
-    if (not name or _ECF_CLIP.fullmatch(name)) and isinstance(source, list) and len(source) == 3:
-        clip = _parse_clip(*source) or clip
-    emotion = None
-    if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = reading.emotion(field(turn, "emotion", str, where))
-    speaker, text = speech(turn, where, reading.mended)
-    default = f"dia{conversation}utt{expected}"
-    return Utterance(name if _ECF_CLIP.fullmatch(name) else default, speaker, text, emotion, clip)
-
-
-def _parse_clip(video: Any, start: Any, end: Any) -> Clip | None:
-    """Returns the clip, of the whole video if it has no usable times; None without a name."""
-    if not isinstance(video, str) or not video.strip():
-        return None
-    times = seconds(start), seconds(end)
-    return Clip(clip_name(video), *times) if is_stretch(*times) else Clip(clip_name(video))
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, str, int, str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Dialogue, check_unique
+from rpcl_jax.data.dialogue import Clip, Dialogue, check_unique, is_stretch
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.objects import field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
@@ -31,7 +32,7 @@ class Reading(Faults):
     """What was found while a file was read: faults, and what was merely untidy and is mended.
 
     Attributes:
-      repeated: the number of exact repetitions that were left out, by what was repeated.
+      left_out: how much was left out of a corpus that must be right, by kind.
       mended: None where a corpus must be right, because it is trained on. A counter where pairs are
         to be predicted: everything that a prediction can do without is mended, and counted in it.
     """
@@ -42,7 +43,7 @@ class Reading(Faults):
         self.where = where
         self.mended = mended
         self._renamed: Counter[str] = Counter()
-        self.repeated: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     def emotion(self, name: str) -> str:
         """Returns `emotion_name(name)`; counts synonyms and misspellings."""
@@ -55,8 +56,35 @@ class Reading(Faults):
         """Returns the pairs sorted, each once; counts repetitions."""
         given = list(pairs)
         unique = tuple(sorted(set(given)))
-        self.repeated["pairs"] += len(given) - len(unique)
+        self.left_out["repetitions of pairs"] += len(given) - len(unique)
         return unique
+
+    def clip(self, given: Any, where: str, required: bool = False) -> Clip | None:
+        """Returns a clip, or None if it is unusable, which is counted.
+
+        Args:
+          given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
+          where: file and place, with which messages start.
+          required: whether it must be usable if nothing is mended; `check_dialogue` then refuses
+            times that are no stretch.
+
+        Raises:
+          InputError: it must be usable and is malformed.
+        """
+        try:
+            video = field(given, "video", str, where)
+            start, end = (_time(given, key, where) for key in ("start", "end"))
+        except InputError:
+            if self.mended is None and required:
+                raise
+        else:
+            if is_stretch(start, end) or (self.mended is None and required):
+                return Clip(video, start, end)
+        if self.mended is None:
+            self.left_out["unusable clips"] += 1
+        else:
+            self.mended["unusable clips (left out)"] += 1
+        return None
 
     def unique_dialogues(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         """Returns the dialogues, each once; counts exact repetitions.
@@ -66,7 +94,7 @@ class Reading(Faults):
         """
         given = list(dialogues)
         unique = list(dict.fromkeys(given))
-        self.repeated["conversations"] += len(given) - len(unique)
+        self.left_out["repetitions of conversations"] += len(given) - len(unique)
         check_unique(unique, self.where)
         return unique
 
@@ -100,12 +128,38 @@ class Reading(Faults):
           InputError: there were faults; it has all of them.
         """
         self.check()
-        for kind, count in self.repeated.items():
+        for kind, count in self.left_out.items():
             if count:
-                print(f"{self.where}: {count} repetitions of {kind} left out", file=sys.stderr)
+                print(f"{self.where}: {count} {kind} left out", file=sys.stderr)
         if self._renamed:
             renamed = ", ".join(f"{what} ({count})" for what, count in self._renamed.most_common())
             print(f"{self.where}: emotions read: {renamed}", file=sys.stderr)
+
+
+def _time(given: Mapping[str, Any], key: str, where: str) -> float | None:
+    if given.get(key) is None:
+        return None
+    time = seconds(field(given, key, (int, float, str), where))
+    if time is None:
+        raise InputError(
+            f"{where}: {key!r} cannot be {str(given[key])[:40]!r}; give seconds, or a time such as "
+            "00:01:02.5"
+        )
+    return time
+
+
+def clip_beside(turn: Mapping[str, Any], conversation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the clip, as `Reading.clip` takes it, that fields beside the text give, or None.
+
+    These are "start" and "end", and "video" or "video_name" of the utterance or, if it has a time,
+    of its conversation: one recording for all.
+    """
+    times = {key: turn[key] for key in ("start", "end") if turn.get(key) not in (None, "")}
+    for item in (turn, conversation) if times else (turn,):
+        for film in (item.get("video"), item.get("video_name")):
+            if isinstance(film, str) and film.strip():
+                return {"video": film.strip(), **times}
+    return None
 
 
 def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advice: str) -> Path:

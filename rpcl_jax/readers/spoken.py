@@ -4,7 +4,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rpcl_jax.data.dialogue import clip_name
 from rpcl_jax.errors import InputError
@@ -20,12 +20,15 @@ _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
 _MOST_WORDS = 4  # of a name
-# What may come before a name: a dash, "[00:01:05]", "00:01:05.2" or "12/31/20, 9:41 PM -".
+# What may come before a name: a dash, "[00:01:05]", "00:01 - 00:02" or "12/31/20, 9:41 PM -".
 _DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
-_DATE = re.compile(
-    r"[\[(]?(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+)?(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
-    r"(?:\s?[AaPp]\.?[Mm]\.?)?[\])]?\s*[-–—]?\s+"
+_CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
+_WHEN = (
+    rf"(?P<date>\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}},?[\sT]+)?(?P<start>{_CLOCK})"
+    rf"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
 )
+_STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|(?=\s*[-–—]))(?:[-–—]\s+)?", re.ASCII)
+_AFTER_NAME = re.compile(rf"(?P<name>[^\[\]():：]{{1,40}}?)\s*[\[(]{_WHEN}[\])]\s*(?:[:：]\s*|$)")
 _LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
 
 
@@ -121,47 +124,105 @@ def _named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     return "", line
 
 
-def read_plain(text: str, name: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+class _Line(NamedTuple):
+    """A line of plain text; `time` is (start, end) where known, and `stamp` what gave it."""
+
+    number: int
+    text: str
+    after_gap: bool
+    speaker: str
+    words: str
+    stamp: str
+    time: tuple[float | None, float | None]
+
+
+def read_plain(
+    text: str, name: str, where: str, mended: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the conversations of a text in which lines are `Name: words`, with their places.
 
-    A line without a name continues the turn before it. An empty line before a name begins another
-    conversation, unless there is one before every name. Times before names are left out.
+    A time may be before the name ("[00:01:05]", "00:01 - 00:02") or in brackets after it. A line
+    with a time and no name is a turn without a speaker, if the time is in brackets, is a stretch,
+    or is on every line. Any other line without a name continues the turn before it. An empty line
+    before a name begins another conversation, unless there is one before every name. A turn with a
+    time has a clip until its end, or else until the next later time.
 
     Args:
       text: of the file, with "\\n" as line break.
-      name: of the file: the id of the first conversation; the second is `name`-2.
+      name: of the file: the id of the first conversation, and the recording that the times refer
+        to; the second conversation is `name`-2.
       where: the path of the file.
+      mended: counts the lines that continue a turn.
 
     Raises:
-      InputError: fewer than a quarter of the lines begin with a name.
+      InputError: fewer than a quarter of the lines begin a turn.
     """
-    conversations: list[tuple[int, list[dict[str, str]]]] = []
-    after_gap, named, filled = True, 0, 0
+    lines = list(_plain_lines(text))
+    all_timed = all(line.stamp for line in lines)
+    any_named = any(line.speaker for line in lines)
+    conversations: list[tuple[int, list[dict[str, Any]]]] = []
+    begun, after_title, continuing = 0, False, 0
+    for line in lines:
+        sure = line.stamp[:1] in ("[", "(") or line.time[1] is not None
+        begins = bool(line.speaker or (line.stamp and (sure or all_timed)))
+        begun += begins
+        # What comes before the first turn, perhaps a title, belongs to the first conversation.
+        parts = line.after_gap and begins and after_title and bool(line.speaker or not any_named)
+        if not conversations or parts:
+            conversations.append((line.number, []))
+        turns = conversations[-1][1]
+        if begins or not turns:
+            words = line.words if begins else line.text
+            turns.append({"speaker": line.speaker, "text": words, "time": line.time})
+        else:
+            turns[-1]["text"] = f"{turns[-1]['text']} {line.text}".strip()
+            continuing += 1
+        after_title = after_title or begins
+    if 4 * begun < max(len(lines), 1):
+        raise InputError(
+            f"{where}: only {begun} of {len(lines)} lines begin with 'Name: ' or a time; write one "
+            "turn a line this way, or give another format (docs/data.md)"
+        )
+    mended["lines without a name (of the turn before)"] += continuing
+    if all(len(turns) == 1 for _, turns in conversations):
+        conversations = [(conversations[0][0], [turns[0] for _, turns in conversations])]
+    _set_clips([turn for _, turns in conversations for turn in turns], recording(name))
+    for k, (number, turns) in enumerate(conversations, 1):
+        own = name if k == 1 else f"{name}-{k}"
+        yield f"{where}:{number}", {"id": own, "utterances": turns}
+
+
+def _plain_lines(text: str) -> Iterator[_Line]:
+    after_gap = False
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
         if not line:
             after_gap = True
             continue
         speaker, words = _named(line)
-        for before in (_DATE.match(line), _DASH.match(line)):
-            if not speaker and before:
-                speaker, words = _named(line[before.end() :])
-        named, filled = named + bool(speaker), filled + 1
-        # What comes before the first name, perhaps a title, belongs to the first conversation.
-        if not conversations or (after_gap and speaker and conversations[-1][1][-1]["speaker"]):
-            conversations.append((number, []))
-        turns = conversations[-1][1]
-        if speaker or not turns:
-            turns.append({"speaker": speaker, "text": words if speaker else line})
-        else:
-            turns[-1]["text"] = f"{turns[-1]['text']} {line}".strip()
+        stamp = None if speaker else _STAMP.match(line)
+        if stamp:
+            speaker, words = _named(line[stamp.end() :])
+        elif not speaker and (dash := _DASH.match(line)):
+            speaker, words = _named(line[dash.end() :])
+        if not speaker and not stamp and (stamp := _AFTER_NAME.match(line)):
+            speaker, words = _named(f"{stamp['name']}: {line[stamp.end() :]}")
+            stamp = stamp if speaker else None
+        time: tuple[float | None, float | None] = (None, None)
+        if stamp and not stamp["date"] and not stamp["half"]:  # else the time of day
+            time = seconds(stamp["start"]), seconds(stamp["end"])
+        yield _Line(number, line, after_gap, speaker, words, stamp[0] if stamp else "", time)
         after_gap = False
-    if not named or 4 * named < filled:
-        raise InputError(
-            f"{where}: only {named} of {filled} lines begin with 'Name: '; write one turn a line "
-            "this way, or give another format (docs/data.md)"
-        )
-    if all(len(turns) == 1 for _, turns in conversations):
-        conversations = [(conversations[0][0], [turns[0] for _, turns in conversations])]
-    for k, (number, turns) in enumerate(conversations, 1):
-        own = name if k == 1 else f"{name}-{k}"
-        yield f"{where}:{number}", {"id": own, "utterances": turns}
+
+
+def _set_clips(turns: list[dict[str, Any]], video: str) -> None:
+    """Puts clips in place of the times of turns; a clip ends at the next later time."""
+    later: list[float] = []  # times that come later, the next one last, each before those below it
+    for turn in reversed(turns):
+        start, end = turn.pop("time")
+        if start is not None:
+            while later and later[-1] <= start:
+                later.pop()
+            if end is None and later:
+                end = later[-1]
+            later.append(start)
+            turn["clip"] = {"video": video, "start": start, "end": end}

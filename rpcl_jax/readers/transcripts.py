@@ -246,7 +246,7 @@ def _contents(
     elif is_table(whole.partition("\n")[0]):
         yield from group_turns(read_table(whole, str(path)), name, str(path))
     else:
-        yield from read_plain(whole, name, str(path))
+        yield from read_plain(whole, name, str(path), mended)
 
 
 def _json_conversations(
@@ -368,7 +368,10 @@ def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tu
 
 
 def _loaded(data: bytes, path: Path, line: int, mended: Counter[str]) -> Any:
-    return parse_json(_decoded(data, f"{path}:{line}", mended), str(path), line)
+    seen = Counter[str]()
+    parsed = parse_json(_decoded(data, f"{path}:{line}", seen), str(path), line)
+    mended.update(seen)
+    return parsed
 
 
 def _name(item: Any, number: int) -> str:
@@ -397,22 +400,29 @@ def _checked(
                 f"{place}: has neither 'utterances' (our format), 'conversation' (that of "
                 "SemEval-2024 Task 3) nor 'text'; docs/data.md has examples"
             )
-        item = _writable(item, place, mended)
+        seen = Counter[str]()  # of a conversation that is refused, nothing is mended
+        item = _writable(item, place, seen)
         if item.get(key) is None:
             item = {key: default, **{k: v for k, v in item.items() if k != key}}
-            mended["conversations without id (named after their file)"] += 1
-        parse(item, place, mended)
+            seen["conversations without id (named after their file)"] += 1
+        parse(item, place, seen)
+        mended.update(seen)
     except InputError as error:
         return error
     return item
 
 
 def _writable(value: Any, place: str, mended: Counter[str], level: int = 0) -> Any:
-    """Returns JSON in which numbers that are not finite, which it cannot express, are None."""
+    """Returns JSON in which numbers that are not finite, which it cannot express, are None.
+
+    As a time they are strings: a clip without an end is until the end of the recording.
+    """
     if level > _DEEPEST:
         raise InputError(f"{place}: nested deeper than {_DEEPEST} levels; is it a conversation?")
     if isinstance(value, dict):
-        return {key: _writable(v, place, mended, level + 1) for key, v in value.items()}
+        written = {key: _writable(v, place, mended, level + 1) for key, v in value.items()}
+        times = (key for key in ("start", "end") if isinstance(value.get(key), float))
+        return written | {key: str(value[key]) for key in times if written[key] is None}
     if isinstance(value, list):
         return [_writable(v, place, mended, level + 1) for v in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -6,11 +6,11 @@ import heapq
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from rpcl_jax.data.dialogue import clip_name
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.objects import is_blank, seconds
 from rpcl_jax.readers.spoken import recording
@@ -37,8 +37,10 @@ _NAMES = {
     "episode": ("episode",),
     "reply": ("replyto",),
     "time": ("timestamp",),
+    "source": ("source",),
 }
 _FIELDS = {name: field for field, names in _NAMES.items() for name in names}
+_PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
 
 
@@ -125,6 +127,8 @@ def group_turns(
 
     A turn without the id of its conversation belongs to that of the turn before. The turns of a
     conversation are put in the order of their replies and times; without these, of their numbers.
+    In a table of predictions, conversations from different sources are different ones, and so are
+    those of one source with the same id: the second has what comes second with its number.
 
     Args:
       turns: objects or rows whose keys are those of `_NAMES`.
@@ -132,16 +136,22 @@ def group_turns(
         to where no other is named.
       where: the name of the file.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    seen = Counter[tuple[str, str, str]]()
     current = name
     for turn in turns:
         row = {field: turn[key] for field, key in _columns(turn).items()}
         row["more"] = [cell for cell in turn.get(None, ()) if cell]  # type: ignore[call-overload]
         if not is_blank(row.get("conversation")):
             current = str(row["conversation"])
-        groups.setdefault(current, []).append(row)
-    for conversation, rows in groups.items():
-        place = f"{where}: conversation {conversation!r}"
+        source, time = "", 0
+        if _PREDICTED in turn:
+            source = "" if is_blank(row.get("source")) else str(row["source"])
+            key = (source, current, str(row.get("number")))
+            time, seen[key] = seen[key], seen[key] + 1
+        groups.setdefault((source, current, time), []).append(row)
+    for (source, conversation, _), rows in groups.items():
+        place = f"{where}: conversation {conversation!r}{f' of {source}' if source else ''}"
         more = next((row["more"] for row in rows if row["more"]), None)
         if more:
             cell = more[-1][:40]
@@ -153,7 +163,14 @@ def group_turns(
         if len(set(ids)) < len(ids):
             for utterance in utterances:
                 utterance.pop("id", None)
-        yield place, {"id": conversation, "utterances": utterances}
+        yield (
+            place,
+            {
+                **({"source": source} if source else {}),
+                "id": conversation,
+                "utterances": utterances,
+            },
+        )
 
 
 def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str, Any]:
@@ -166,14 +183,14 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
         item["emotion"] = emotion.strip()
-    clip = {"start": seconds(row.get("start")), "end": seconds(row.get("end"))}
+    clip = {"start": _time(row.get("start")), "end": _time(row.get("end"))}
     video, season, episode = (
         row.get("video"),
         _number(row.get("season")),
         _number(row.get("episode")),
     )
     if isinstance(video, str) and video.strip():
-        item["clip"] = {"video": clip_name(video.strip()), **clip}
+        item["clip"] = {"video": video.strip(), **clip}
     elif clip["start"] is not None or clip["end"] is not None:
         film = season is not None and episode is not None
         item["clip"] = {
@@ -181,6 +198,14 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             **clip,
         }
     return item
+
+
+def _time(value: Any) -> Any:
+    """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    time = seconds(value)
+    return value if time is None else time  # the reader of our form counts it as unusable
 
 
 def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

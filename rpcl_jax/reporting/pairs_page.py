@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rpcl_jax.data.dialogue import NEUTRAL
+from rpcl_jax.data.dialogue import NEUTRAL, with_own_ids
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import ClipError, Stretch, find_clip, index_clips
 from rpcl_jax.files import written_whole
@@ -159,10 +159,12 @@ def clips_beside(folder: Path, page: Path) -> Clips:
       InputError: there is no clip in the folder. The function raises it where two files are meant.
     """
     index = index_clips(folder)
+    taken = Counter[str]()
 
     def addresses(item: Mapping[str, Any]) -> list[str | None]:
         found: list[str | None] = []
-        for utterance in parse(dict(item), str(folder), Counter()).utterances:
+        dialogue = with_own_ids(parse(dict(item), str(folder), Counter()), taken)
+        for utterance in dialogue.utterances:
             try:
                 found.append(_address(find_clip(index, utterance), page))
             except ClipError:

@@ -35,7 +35,8 @@ def with_prediction(
     Every utterance gets "emotion", "emotion_probability", and "" as "speaker" if it has none. The
     conversation gets its pairs, 1-based, in "emotion-cause_pairs" ([["3_surprise", "1"], …]) if it
     is in SemEval's format, or in "pairs" ([[3, 1], …]) and "pair_emotions" if it is in ours, and
-    "pair_confidences". Other fields are kept.
+    "pair_confidences". Other fields are kept, but an "utterance_ID" that is not the number of its
+    utterance becomes it.
 
     Args:
       conversation: in the format of `rpcl_jax.readers.semeval` or `rpcl_jax.readers.conversations`.
@@ -49,6 +50,10 @@ def with_prediction(
     ]
     for turn, emotion, p in zip(turns, found.emotions, found.probabilities, strict=False):
         turn.update({"emotion": emotion, "emotion_probability": rounded(p)})
+    if not is_ours(conversation):
+        for number, turn in enumerate(turns, 1):  # the pairs refer to them
+            if str(turn.get("utterance_ID", number)) != str(number):
+                turn["utterance_ID"] = number
     pairs: dict[str, list]
     if is_ours(conversation):
         pairs = {

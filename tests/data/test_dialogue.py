@@ -1,5 +1,7 @@
 """The checks that every dialogue passes."""
 
+from collections import Counter
+
 import pytest
 
 from rpcl_jax.data.dialogue import (
@@ -10,6 +12,7 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
     check_unique,
     emotion_class,
+    with_own_ids,
 )
 from rpcl_jax.errors import InputError
 
@@ -91,3 +94,27 @@ def test_emotion_class():
     assert emotion_class("joy", ("neutral", "emotional", "joy")) == 2
     with pytest.raises(ValueError, match="not in tuple"):
         emotion_class("excited", ("neutral", "joy", "fear"))
+
+
+def test_ids_are_changed_only_where_they_would_repeat():
+    def named(*names):
+        return Dialogue("0", tuple(Utterance(name, "A", "x", clip=Clip("v")) for name in names))
+
+    def ids(dialogues):
+        taken = Counter()
+        return [[u.id for u in with_own_ids(d, taken).utterances] for d in dialogues]
+
+    assert ids([named("1", "2"), named("1", "2"), named("3")]) == [
+        ["1", "2"],
+        ["1_2", "2_2"],
+        ["3"],
+    ]
+    assert ids([named("1", "1_2", "1", "1"), named("1_2")]) == [
+        ["1", "1_2", "1_3", "1_4"],
+        ["1_2_2"],
+    ]
+    many = [named("1")] * 50_000  # each looks for a free number where the last one found it
+    assert len({names[0] for names in ids(many)}) == 50_000
+    unchanged = named("1", "2")
+    assert with_own_ids(unchanged, Counter()) == unchanged
+    assert with_own_ids(unchanged, Counter("1")).utterances[0].clip == Clip("v")

@@ -156,3 +156,18 @@ def test_nothing_found_says_what_was_sought_and_what_there_is(folder):
     some = find_clip(index, Utterance("dia1utt1", "A", "x"))
     check_any_found(folder, index, utterances, [missing[0], some])
     check_any_found(folder, index, [], [])
+
+
+def test_a_name_with_an_extension_or_a_folder_means_that_file(tmp_path):
+    for name in ("a/session1.mp4", "a/session1.wav", "b/Session1.WAV"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    index = index_clips(tmp_path)
+    for given, file in {
+        "session1.mp4": "a/session1.mp4", "x\\\\A\\session1.mp4": "a/session1.mp4",
+        "b/session1": "b/Session1.WAV", "a/SESSION1.wav": "a/session1.wav",
+    }.items():  # fmt: skip
+        stretch = find_clip(index, Utterance("x", "A", "x", clip=Clip(given, 1.0, 2.0)))
+        assert stretch.path == tmp_path / file
+    with pytest.raises(InputError, match="write its extension in the transcript"):
+        find_clip(index, Utterance("x", "A", "x", clip=Clip("a/session1")))

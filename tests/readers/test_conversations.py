@@ -161,7 +161,7 @@ def changed(t=None, **changes):
         (changed(utterances=None), r" \(id 1\): it has no 'utterances'"),
         (changed(utterances={}), r" \(id 1\): 'utterances' cannot be"),
         (changed(utterances=[]), r" \(id 1\): conversation 1 has no utterance"),
-        (changed(utterances=["Oh"]), ".*number 1: expected an object with 'speaker'"),
+        (changed(utterances=["Oh"]), ".*number 1: expected an object with 'text'"),
         (changed(2, speaker=""), ".*number 3: its 'speaker' is blank"),
         (changed(2, text=5), ".*number 3: 'text' cannot be '5'"),
         (changed(2, id=5), ".*number 3: 'id' cannot be '5'"),
@@ -171,14 +171,20 @@ def changed(t=None, **changes):
         (changed(2, emotion=None), r" \(id 1\): conversation 1 has pairs, but 1 of its 3"),
         (changed(2, clip="x"), ".*number 3, its clip: expected an object with 'video'"),
         (changed(2, clip={"start": 1}), ".*number 3, its clip: it has no 'video'"),
-        (changed(2, clip={"video": "x", "start": "1"}), ".*its clip: 'start' cannot be '1'"),
+        (changed(2, clip={"video": "x", "start": "soon"}), ".*its clip: 'start' cannot be 'soon'"),
         (changed(2, clip={"video": "x", "start": True}), ".*its clip: 'start' cannot be 'True'"),
         (
             changed(2, clip={"video": "x", "start": -1}),
-            ".*clip of utterance 3 runs from -1 to None",
+            ".*clip of utterance 3 runs from -1.0 to None",
         ),
-        (changed(2, clip={"video": "x", "start": 2, "end": 2}), ".*utterance 3 runs from 2 to 2"),
-        (changed(2, clip={"video": "x", "start": 0, "end": float("nan")}), ".*from 0 to nan"),
+        (
+            changed(2, clip={"video": "x", "start": 2, "end": 2}),
+            ".*runs from 2.0 to 2.0",
+        ),
+        (
+            changed(2, clip={"video": "x", "start": 0, "end": float("nan")}),
+            ".*'end' cannot be 'nan'",
+        ),
         (changed(pairs="3,1"), r" \(id 1\): 'pairs' cannot be '3,1'"),
         (changed(pairs=[[3, 1], [3]]), r" \(id 1\): \[3\] is not a pair; write \[3, 1\]"),
         (changed(pairs=[[3, "1"]]), r".*\[3, '1'\] is not a pair"),
@@ -213,12 +219,37 @@ def test_one_recording_for_all_utterances():
     turns = [{"text": "Oh", "speaker": "A", "start": 1, "end": 2.5}, {"text": "No", "speaker": "B"},
              {"text": "x", "speaker": "A", "video": "b.mp4"},
              {"text": "x", "speaker": "A", "end": 9},
-             {"text": "x", "speaker": "A", "clip": {"video": "c"}, "start": 1}]  # fmt: skip
+             {"text": "x", "speaker": "A", "clip": {"video": "c"}, "start": 1},
+             {"text": "x", "speaker": "A", "start": "0:01:02", "end": "63.5", "video_name": "d"},
+             ]  # fmt: skip
     (dialogue,) = parse_objects([{"id": 1, "video": "a.mp4", "utterances": turns}], "here")
     assert [u.clip for u in dialogue.utterances] == [
         Clip("a.mp4", 1, 2.5), None, Clip("b.mp4"), Clip("a.mp4", None, 9), Clip("c"),
+        Clip("d", 62.0, 63.5),
     ]  # fmt: skip
     (dialogue,) = parse_objects([{"id": 1, "video": 5, "utterances": turns[:1]}], "here")
     assert dialogue.utterances[0].clip is None
-    with pytest.raises(InputError, match="clip of utterance 1 runs from 3 to 2"):
+    with pytest.raises(InputError, match=r"clip of utterance 1 runs from 3\.0 to 2\.0"):
         parse_objects([{"id": 1, "utterances": [turns[2] | {"start": 3, "end": 2}]}], "here")
+
+
+def test_all_that_is_wrong_with_a_conversation_is_listed_at_once():
+    item = changed(0, speaker="", text=5, emotion=3, clip={"video": "x", "start": "soon"})
+    item["utterances"][2]["id"] = "b"
+    item["pairs"] = [[9, 1], [3]]
+    with pytest.raises(InputError) as caught:
+        parse_objects([item], "here")
+    for message in ("'speaker' is blank", "'text' cannot", "'emotion' cannot", "'start' cannot",
+                    "b is duplicated", "(9,1) points outside", "[3] is not a pair"):  # fmt: skip
+        assert sum(message in line for line in caught.value.args) == 1
+    assert len(caught.value.args) == 7
+    item["utterances"][1] = "Oh"  # then pairs are not looked at, which seem to point elsewhere
+    with pytest.raises(InputError) as caught:
+        parse_objects([item], "here")
+    assert not any("points outside" in line for line in caught.value.args)
+
+
+def test_ids_that_repeat_within_a_conversation_get_numbers_in_a_prediction():
+    turns = [{"id": "x", "text": "Oh"}, {"id": "x", "text": "No"}]
+    (dialogue,) = parse_objects([{"id": 1, "utterances": turns}], "here", labelled=False)
+    assert [u.id for u in dialogue.utterances] == ["x", "x_2"]

@@ -6,7 +6,13 @@ from shared import tiny_config
 from rpcl_jax.data.dialogue import BINARY, EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.conversations import write_conversations
-from rpcl_jax.readers.corpus import emotion_classes, load_corpus, named_emotions, with_classes
+from rpcl_jax.readers.corpus import (
+    emotion_classes,
+    load_corpus,
+    load_splits,
+    named_emotions,
+    with_classes,
+)
 from rpcl_jax.run.config import check_fields
 
 
@@ -143,3 +149,15 @@ def test_the_classes_of_a_corpus(tmp_path):
     splits, _, emotions = load_corpus(c, ("neutral", "awe", "joy"))
     assert emotions == ("neutral", "awe", "joy")
     assert [d.id for d in splits["dev"]] == ["2", "4"]
+
+
+def test_what_is_wrong_with_any_split_is_listed_at_once(tmp_path):
+    c = config()
+    c.data.format, c.data.root = "conversations", str(tmp_path)
+    for split in ("train", "test"):  # and no dev
+        (tmp_path / f"{split}.jsonl").write_text('{"id": 1, "utterances": []}\n{"id": 2}\n')
+    for labelled in (True, False):
+        with pytest.raises(InputError) as caught:
+            load_splits(c, labelled=labelled)
+        files = [line.partition(":")[0].rpartition("/")[2] for line in caught.value.args]
+        assert files == ["train.jsonl"] * 2 + ["dev.jsonl"] + ["test.jsonl"] * 2

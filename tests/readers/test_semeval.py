@@ -87,7 +87,7 @@ def test_ecf_in_json_equals_ecf_in_text(tmp_path, split):
         Dialogue(
             dialogue.id,
             tuple(
-                Utterance(u.id, u.speaker, u.text, u.emotion, Clip(u.id))
+                Utterance(u.id, u.speaker, u.text, u.emotion, Clip(f"{u.id}.mp4"))
                 for u in dialogue.utterances
             ),
             dialogue.pairs,
@@ -145,7 +145,9 @@ def test_ids_may_be_strings_and_a_video_names_its_utterance():
     assert parse_conversations([spelt], "here") == [DIALOGUE]
     filmed = parse_conversations([changed_turn(1, video_name="clips/dia80utt4.mp4")], "here")
     assert [u.id for u in filmed[0].utterances] == ["dia5utt1", "dia80utt4", "dia5utt3"]
-    assert [u.clip for u in filmed[0].utterances] == [None, Clip("dia80utt4"), None]
+    assert [u.clip for u in filmed[0].utterances] == [
+        None, Clip("clips/dia80utt4.mp4"), None,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["session1.mp4", "dia80utt4.mp4"])
@@ -156,7 +158,7 @@ def test_utterances_may_share_a_video(name):
     both = parse_conversations([shared, {**shared, "conversation_ID": 6}], "here")
     assert [u.id for u in both[0].utterances] == ["dia5utt1", "dia5utt2", "dia5utt3"]
     assert [u.id for u in both[1].utterances] == ["dia6utt1", "dia6utt2", "dia6utt3"]
-    assert {u.clip for dialogue in both for u in dialogue.utterances} == {Clip(name[:-4])}
+    assert {u.clip for dialogue in both for u in dialogue.utterances} == {Clip(name)}
 
 
 def without(key):
@@ -280,10 +282,52 @@ def test_the_clip_is_a_stretch_of_an_episode_or_of_a_video():
         ({"video_name": "dia1375utt1.mp4", "video_source": source}, "dia1375utt1",
          Clip("S01E01", 460.335, 464.88)),
         ({"video_source": source}, "dia5utt2", Clip("S01E01", 460.335, 464.88)),
-        ({"video_source": ["S01E01", "7", "x"]}, "dia5utt2", Clip("S01E01", 7.0)),
-        ({"video_source": [None, "1", "2"], "video_name": "a.mp4"}, "dia5utt2", Clip("a")),
-        ({"video_name": "d\\s.mp4", "start": 1.5, "end": "0:02"}, "dia5utt2", Clip("s", 1.5, 2.0)),
-        ({"video_name": "s.mp4", "start": 3, "end": 2}, "dia5utt2", Clip("s")),
+        ({"video_source": ["S01E01", "7", "x"]}, "dia5utt2", None),
+        ({"video_source": [None, "1", "2"], "video_name": "a.mp4"}, "dia5utt2", Clip("a.mp4")),
+        ({"video_name": "d\\s.mp4", "start": 1.5, "end": "0:02"}, "dia5utt2",
+         Clip("d\\s.mp4", 1.5, 2.0)),
+        ({"video": "s.mp4", "start": 1.5}, "dia5utt2", Clip("s.mp4", 1.5)),
+        ({"video_name": "dia1utt1.mp4", "video_source": ["S01E01", "7", "x"]}, "dia1utt1",
+         Clip("dia1utt1.mp4")),
+        ({"video_name": "s.mp4", "start": "soon", "end": 20}, "dia5utt2", None),
+        ({"video_name": "s.mp4", "start": float("nan"), "end": 20}, "dia5utt2", None),
+        ({"video_name": "s.mp4", "start": 12.5, "end": 3}, "dia5utt2", None),
     ):  # fmt: skip
         (dialogue,) = parse_conversations([changed_turn(1, **turn)], "here")
         assert (dialogue.utterances[1].id, dialogue.utterances[1].clip) == (identifier, clip)
+
+
+def test_one_recording_for_all_turns(capsys):
+    item = changed(video="session1.mp4")
+    for turn, start in zip(item["conversation"], (1, "0:02", None), strict=True):
+        turn.update({} if start is None else {"start": start, "end": 2.5})
+    (dialogue,) = parse_conversations([item], "here")
+    clips = [Clip("session1.mp4", 1.0, 2.5), Clip("session1.mp4", 2.0, 2.5), None]
+    assert [u.clip for u in dialogue.utterances] == clips
+    item["conversation"][0]["start"] = 3
+    assert parse_conversations([item], "here")[0].utterances[0].clip is None
+    assert capsys.readouterr().err == "here: 1 unusable clips left out\n"
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1.0, 2.0, 3.0), (0, 1, 2), (3, 7, 9), ("u1", "u2", []), (None,) * 3]
+)
+def test_a_prediction_needs_no_numbers(numbers):
+    item = changed()
+    for turn, number in zip(item["conversation"], numbers, strict=True):
+        turn["utterance_ID"] = number
+    assert parse_conversations([item], "here", labelled=False) == [UNLABELLED]
+    with pytest.raises(InputError, match="utterance_ID"):
+        parse_conversations([item], "here", labelled=True)
+
+
+def test_all_that_is_wrong_with_a_conversation_is_listed_at_once():
+    item = changed_turn(0, utterance_ID=4, speaker="", text=5, emotion=3, video_name=5)
+    item["emotion-cause_pairs"] = [["9_anger", "1"], ["3"]]
+    with pytest.raises(InputError) as caught:
+        parse_conversations([item], "here", labelled=True)
+    for message in ("utterance_ID is '4'", "'speaker' is blank", "'text' cannot",
+                    "'emotion' cannot", "'video_name' cannot", "(9,1) points outside",
+                    "is not a pair"):  # fmt: skip
+        assert sum(message in line for line in caught.value.args) == 1
+    assert len(caught.value.args) == 7

@@ -111,9 +111,10 @@ def wrong(item, **changes):
                     wrong(OURS, id=4),
                 )
             ),
-            ["number 1 (id 1): ['x']", "(id 2), utterance number 1: it has no 'speaker'",
-             "(id 2), utterance number 2: it has no 'text'", "(id 3): pair (2,3)",
-             "(id 3): pair (3,1)"],
+            ["number 1 (id 1): ['x']", "(id 1): pair (2,3)", "(id 1): pair (3,1)",
+             "(id 2), utterance number 1: it has no 'speaker'",
+             "(id 2), utterance number 2: it has no 'text'", "(id 2): conversation 2 has pairs",
+             "(id 3): pair (2,3)", "(id 3): pair (3,1)"],
         ),
         (
             *(ecf.read_split, "train.txt"),

@@ -194,3 +194,45 @@ def test_prose_is_refused(tmp_path):
     ((place, error),) = conversations_in(path, Counter())
     assert place == str(path)
     assert str(error).startswith(f"{path}: only 1 of 5 lines begin with 'Name: '")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Ann: hello\n[00:00:05 - 00:00:07] Ben: I feel awful.\n[00:00:08] Ann: oh",
+            [("Ann", "hello", None, None), ("Ben", "I feel awful.", 5, 7), ("Ann", "oh", 8, None)],
+        ),
+        (
+            "00:01 - 00:02 Ann: a\nBen (00:05): b\nCy [0:00:07]: c\nDi (0:07)\nd\n(00:09) - Ann: e",
+            [("Ann", "a", 1, 2), ("Ben", "b", 5, 7), ("Cy", "c", 7, 9), ("Di", "d", 7, 9),
+             ("Ann", "e", 9, None)],
+        ),
+        (
+            "[00:00.000 --> 00:02.000] Ann: Hello\n[00:02.000 --> 01:00:03.500]   Bye",
+            [("Ann", "Hello", 0, 2), ("", "Bye", 2, 3603.5)],
+        ),
+        (
+            "[00:00.000 --> 00:02.000] Hello\n[00:02.000 --> 00:03.000]   At 10:30",
+            [("", "Hello", 0, 2), ("", "At 10:30", 2, 3)],
+        ),
+        ("0:05 Hello\n0:07 Bye", [("", "Hello", 5, 7), ("", "Bye", 7, None)]),
+        (  # no time of a recording: a date, half a day, a sentence
+            "12/31/20, 9:41 PM - Ann: a\nmore\n"
+            "9:42 pm Ben: b\n10:30 is fine\n2020-05-01T10:00 Cy: c",
+            [("Ann", "a more", None, None), ("Ben", "b 10:30 is fine", None, None),
+             ("Cy", "c", None, None)],
+        ),
+    ],
+)  # fmt: skip
+def test_times_of_plain_text_are_clips_and_no_turn_is_lost(tmp_path, text, expected):
+    assert read(tmp_path / "talk.txt", text) == [expected]
+    for _, item in conversations_in(tmp_path / "talk.txt", Counter()):
+        assert {u["clip"]["video"] for u in item["utterances"] if "clip" in u} <= {"talk"}
+
+
+def test_lines_that_continue_a_turn_are_counted(tmp_path):
+    (tmp_path / "x.txt").write_text("Ann: a\nb\nc\nBen: d\n")
+    mended = Counter()
+    list(conversations_in(tmp_path / "x.txt", mended))
+    assert mended["lines without a name (of the turn before)"] == 2

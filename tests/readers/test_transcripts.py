@@ -90,6 +90,18 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == item
 
 
+def test_only_what_is_kept_is_counted(tmp_path):
+    kept = {"id": 1, "utterances": [{"speaker": 7, "text": "", "start": math.nan, "video": "v"}]}
+    refused = {"id": 2, "utterances": [{"speaker": 7, "text": "", "n": math.inf}, {"text": []}]}
+    items, mended = found(tmp_path / "x.json", json.dumps([kept, refused]))
+    assert [isinstance(item, InputError) for _, item in items] == [False, True]
+    assert describe(mended) == (
+        "empty utterances: 1; numbers as speaker: 1; numbers that are not finite (null): 1; "
+        "unusable clips (left out): 1"
+    )
+    write_json(tmp_path / "out.json", items[0][1])
+
+
 def test_semeval_is_mended_too(tmp_path):
     turns = [
         {"utterance_ID": 1, "speaker": 3, "video_name": "session1.mp4"},
@@ -104,8 +116,8 @@ def test_semeval_is_mended_too(tmp_path):
     assert mended["utterances without speaker ('unknown')"] == 2
     dialogues = [parse(item, place, Counter()) for place, item in (first, second)]
     assert [(u.id, u.speaker, u.text, u.clip) for u in dialogues[1].utterances] == [
-        ("diax-2utt1", "3", "", Clip("session1")),
-        ("diax-2utt2", "unknown", "Hi", Clip("session1")),
+        ("diax-2utt1", "3", "", Clip("session1.mp4")),
+        ("diax-2utt2", "unknown", "Hi", Clip("session1.mp4")),
         ("diax-2utt3", "Ann", "\ud83d", None),
     ]
 
@@ -139,7 +151,7 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     lines = [
         b'{"utterances": 5}', good, b"{", b"[1]", b'{"id": 1}', b'{"a": 1, "a": 2}',
         b'{"utterances": []}', b'{"utterances": ["Oh"]}', b'{"utterances": [{"text": ["Oh"]}]}',
-        b'{"conversation": [{"utterance_ID": 2}]}', b"\x81\x82", b'{"utterances": ' + deep + b"}",
+        b'{"conversation": [{"text": {}}]}', b"\x81\x82", b'{"utterances": ' + deep + b"}",
         b'{"utterances": ' + b"9" * 5000 + b"}", b'{"utterances": ' + deep * 500 + b"}",
     ]  # fmt: skip
     items, _ = found(tmp_path / "x.jsonl", b"\n".join(lines))
@@ -150,7 +162,7 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
         messages,
         ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "expected a conversation",
          "neither 'utterances'", "'a' is duplicated", "has no utterance", "found 'Oh'",
-         "'text' cannot be", "utterance_ID is '2'", "not UTF-8", "deeper than 100",
+         "'text' cannot be", "'text' cannot be", "not UTF-8", "deeper than 100",
          "cannot be read", "is not JSON"],
         strict=True,
     ):  # fmt: skip

@@ -16,6 +16,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers.objects import seconds
 from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.readers.turns import group_turns
+from rpcl_jax.reporting.predictions import write_results
 
 
 def table(rows, **style):
@@ -78,7 +79,7 @@ def test_tables_of_other_columns(tmp_path):
     _, (only,) = read(path, excel.encode("cp1252"))
     assert only.id == "x"
     assert [(u.speaker, u.text, u.clip) for u in only.utterances] == [
-        ("Bo", "Eins", None), ("Zoë", "Zwei", Clip("film", 12.5, 62.0)),
+        ("Bo", "Eins", None), ("Zoë", "Zwei", Clip("d/film.MP4", 12.5, 62.0)),
     ]  # fmt: skip
     # Times alone are times of a recording with the table's name; numbers twice are no ids.
     _, (only,) = read(
@@ -233,3 +234,39 @@ def test_seconds():
         assert seconds(time) == expected
     assert seconds(math.nan) is None
     assert seconds([1]) is None
+
+
+def test_unusable_times_are_left_out_and_counted(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,start,end\na,soon,20\nb,5,3\nc,,\nd,nan,7\ne,1,2\n")
+    mended = Counter()
+    ((place, item),) = conversations_in(path, mended)
+    clips = [u.clip for u in parse(item, place, Counter()).utterances]
+    assert clips == [None, None, None, None, Clip("x", 1.0, 2.0)]
+    assert mended["unusable clips (left out)"] == 3
+
+
+def test_a_table_of_predictions_is_read_as_what_it_was(tmp_path):
+    """Also where ids repeat, in one source and in several."""
+
+    def conversation(source, *words):
+        turns = [{"text": word, "speaker": "A", "emotion": "joy", "emotion_probability": 0.5}
+                 for word in words]  # fmt: skip
+        by = {"threshold": 0.5, "model": "m"}
+        return {"source": source, "id": "0", "utterances": turns, "pairs": [[1, 1]],
+                "pair_confidences": [0.5], "predicted_by": by}  # fmt: skip
+
+    given = [conversation("mon.csv", "a", "b"), conversation("tue.csv", "c", "d", "e"),
+             conversation("tue.csv", "f")]  # fmt: skip
+    for name in ("o.csv", "o.tsv"):
+        with (tmp_path / name).open("wb") as file:
+            write_results([("", item) for item in given], file, name, 9, print)
+        found = [item for _, item in conversations_in(tmp_path / name, Counter())]
+        assert [item["source"] for item in found] == ["mon.csv", "tue.csv", "tue.csv"]
+        assert [item["id"] for item in found] == ["0"] * 3
+        assert [[u["text"] for u in item["utterances"]] for item in found] == [
+            ["a", "b"], ["c", "d", "e"], ["f"],
+        ]  # fmt: skip
+    # Of other tables, a column of this name says where a turn is from.
+    _, (only,) = read(tmp_path / "x.csv", "dialogue_id,text,source\n1,a,web\n1,b,phone\n")
+    assert [u.text for u in only.utterances] == ["a", "b"]

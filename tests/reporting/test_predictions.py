@@ -73,6 +73,14 @@ def test_our_form_and_semevals():
         ["3_sadness", "1"],
         ["3_sadness", "2"],
     ]
+    # Other numbers become those that the pairs refer to.
+    other = copy.deepcopy(SEMEVAL)
+    for turn, number in zip(other["conversation"], (0.0, "u1", None), strict=True):
+        turn["utterance_ID"] = number
+    turns = with_prediction(other, FOUND)["conversation"]
+    assert [turn["utterance_ID"] for turn in turns] == [1, 2, 3]
+    del other["conversation"][0]["utterance_ID"]
+    assert "utterance_ID" not in with_prediction(other, FOUND)["conversation"][0]
     assert theirs["conversation"][1]["speaker"] == "", "not null"
     assert theirs["conversation"][2]["emotion_probability"] == 0.667
     assert theirs["pair_confidences"] == ours["pair_confidences"]

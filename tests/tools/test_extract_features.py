@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from media import STYLES, write_clip
-from shared import ENVIRONMENT, ROOT, import_or_skip, needs_espeak, run_python
+from shared import ENVIRONMENT, ROOT, import_or_skip, needs_espeak, run_python, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.extraction.clips import read_audio
@@ -146,21 +146,23 @@ def test_strict_fails_and_makes_no_table(corpus, tmp_path):
 def test_conversations_without_labels_in_any_format(whole, corpus, tmp_path):
     turns = [{"id": f"dia1utt{t}", "text": ""} for t in range(1, 7)]
     recorded = {"video": "dia2utt1.mp4", "utterances": [{"text": "x", "start": 0, "end": 0.5}]}
-    (tmp_path / "own.jsonl").write_text(
-        json.dumps({"utterances": turns}) + "\n" + json.dumps(recorded)
-    )
+    # Another conversation with an id of the first.
+    again = {"utterances": [{"id": "dia1utt1", "text": "x", "video": "dia2utt1.mp4"}]}
+    write_lines(tmp_path / "own.jsonl", [{"utterances": turns}, recorded, again])
     options = [f"--clips={corpus / 'clips'}", "--extractor=opensmile"]
     tool = ["tools/extract_features.py", *options]
     done = run_python(*tool, f"--input={tmp_path / 'own.jsonl'}", f"--out={tmp_path / 'audio'}")
-    assert f"{tmp_path / 'audio'}: 7 of 7 utterances" in done.stdout
+    assert f"{tmp_path / 'audio'}: 8 of 8 utterances" in done.stdout
     assert (
-        "mended: conversations without id (named after their file): 2; empty utterances: 6;"
+        "mended: conversations without id (named after their file): 3; empty utterances: 6;"
         in done.stderr
     )
     own, reference = (FeatureTable.load(path) for path in (tmp_path / "audio", whole[0]))
     names = [turn["id"] for turn in turns]
     np.testing.assert_array_equal(own.rows(names).values, reference.rows(names).values)
     assert own.rows(["diaown-2utt1"]).present.all()
+    other = own.rows(["dia1utt1_2"]).values
+    np.testing.assert_array_equal(other, reference.rows(["dia2utt1"]).values)
 
 
 def test_ecf_with_the_clips_of_meld(whole, corpus, tmp_path):
@@ -188,6 +190,8 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
         assert done.stderr.count("\n") == 1
 
     refused("extractor 'nosuch' is unknown", "--extractor=nosuch")
+    # Before the extractor is loaded.
+    refused("contains no clip", f"--clips={tmp_path}", "--extractor=nosuch")
     refused("--shard=0/2: must be i/n", "--shard=0/2")
     refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
