@@ -5,7 +5,8 @@ import os
 import sys
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,11 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
-from rpcl_jax.data.features import FeatureTable, check_same_extractor
+from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
-from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.files import make_folder, read_json, written_whole
 from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
@@ -35,6 +35,7 @@ from rpcl_jax.reporting.predictions import (
     write_results,
 )
 from rpcl_jax.run.export import described_features, is_exported, load_exported
+from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.progress import progress
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
@@ -63,6 +64,7 @@ class Predictor:
         self._run = run
         self._threshold = threshold
         self._name = name
+        self._said_absent: Set[str] = set()
 
     @property
     def max_utterances(self) -> int:
@@ -200,9 +202,15 @@ class Predictor:
     def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
         """Returns those tables that the run reads, and says on stderr which it misses."""
         tables = tables or {}
-        reads = self._run.feature_tables
-        say_what_is_absent([m for m in reads if m not in tables], self._run.config)
-        return {modality: tables[modality] for modality in reads if modality in tables}
+        own = {m: tables[m] for m in self._run.feature_tables if m in tables}
+        absent = self._run.feature_tables.keys() - own.keys()
+        if absent != self._said_absent:
+            self._said_absent = absent
+            say_what_is_absent(sorted(absent), self._run.config)
+        agree(
+            "the features", lambda: [[t.description, t.row_of_id, t.absent] for t in own.values()]
+        )
+        return own
 
     def _predict(
         self,
@@ -211,6 +219,9 @@ class Predictor:
         floor: float | None = None,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         width = self.max_utterances
+        by: dict[str, Any] = {"model": self._name, "threshold": rounded(self._threshold)}
+        if absent := [m for m in self._run.feature_tables if m not in tables]:
+            by["absent"] = absent
 
         def prepare(chunk: list[_Read]):
             pieces = [
@@ -224,11 +235,12 @@ class Predictor:
         # The devices already work on the next chunk while this one is decoded and written.
         running: deque[tuple[list[_Read], Callable[[], dict[int, Scores]]]] = deque()
         for chunk, batches in prefetched(map(prepare, self._chunks(reads))):
+            agree("the conversations of the input", partial(_texts, chunk))
             running.append((chunk, self._run.score_prepared(batches)))
             if len(running) > 1:
-                yield from self._decode(*running.popleft(), floor)
+                yield from self._decode(*running.popleft(), floor, by)
         for last in running:
-            yield from self._decode(*last, floor)
+            yield from self._decode(*last, floor, by)
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         """Yields as many conversations as fill some batches, or fewer if they are very long."""
@@ -250,10 +262,10 @@ class Predictor:
         chunk: Iterable[_Read],
         wait: Callable[[], dict[int, Scores]],
         floor: float | None,
+        by: Mapping[str, Any],
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         scores = wait()
         threshold, candidates = self._threshold, self._run.config.data.candidates
-        by = {"model": self._name, "threshold": rounded(threshold)}
         used = 0
         for read in chunk:
             if isinstance(read.dialogue, InputError):
@@ -274,6 +286,15 @@ class Predictor:
             yield read.place, item
 
 
+def _texts(chunk: Iterable[_Read]) -> list[Any]:
+    return [
+        [(u.id, u.speaker, u.text) for u in read.dialogue.utterances]
+        if isinstance(read.dialogue, Dialogue)
+        else None
+        for read in chunk
+    ]
+
+
 def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialogue]:
     if any(our_format.is_ours(conversation) for conversation in conversations):
         return our_format.parse_objects(conversations, where, False)
@@ -288,63 +309,17 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
       config: of the run.
     """
     if modalities and first_process():
-        untrained = (
-            ", for which this run was not trained (config.data.modality_dropout); expect worse "
-            "ones than from a run with --config.modalities=t"
+        count = "counts" if len(modalities) == 1 else "count"
+        trained = (
+            "as it was trained to expect"
+            if config.data.modality_dropout
+            else "for which this run was not trained (config.data.modality_dropout): expect worse "
+            "pairs than those of a run without"
         )
         print(
-            f"no {' and no '.join(modalities)} given: the pairs are found without"
-            f"{'' if config.data.modality_dropout else untrained}",
+            f"no {' and no '.join(modalities)} given: {count} as absent, {trained}",
             file=sys.stderr,
         )
-
-
-def extract_tables(
-    feature_tables: Mapping[str, Mapping[str, Any]],
-    dialogues: Sequence[Dialogue],
-    clips: Path,
-    folder: Path,
-) -> dict[str, FeatureTable]:
-    """Extracts the features that a run reads from the clips of new conversations.
-
-    Args:
-      feature_tables: of the run, from its `model.json`.
-      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
-        found.
-      clips: folder of the audio and video files.
-      folder: where the tables are written.
-
-    Raises:
-      InputError: no utterance has a clip; PyTorch or an extractor is missing; or its revision is
-        not the one that the run was trained with.
-    """
-    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
-    find_clips(clips, utterances)  # before a model is loaded, which takes long
-    # Imported here because they need PyTorch, which nothing else does.
-    from rpcl_jax.extraction.extract import extract_table
-    from rpcl_jax.extraction.extractors import EXTRACTORS, load_extractor
-
-    tables = {}
-    for modality, trained_with in feature_tables.items():
-        if not {"extractor", "revision"} <= trained_with.keys():
-            raise InputError(
-                f"--clips: the table of {modality} that the run was trained with does not say its "
-                "extractor and revision; give such features by --features"
-            )
-        if trained_with["extractor"] not in EXTRACTORS:
-            raise InputError(
-                f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
-                ", which is not one of our extractors; give such features by --features"
-            )
-        extractor = load_extractor(
-            trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
-        )
-        check_same_extractor(extractor.description, trained_with, extractor.description["model"])
-        absent = extract_table(utterances, clips, extractor, folder / modality)
-        for utterance, reason in absent:
-            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
-        tables[modality] = FeatureTable.load(folder / modality)
-    return tables
 
 
 def predict_file(
@@ -409,7 +384,11 @@ def predict_file(
             taken = Counter[str]()
             dialogues = [with_own_ids(parse(i, p, Counter()), taken) for p, i in readable]
             if dialogues:
-                tables = extract_tables(read, dialogues, clips, Path(folder))
+                # Imported here because it needs PyTorch, which nothing else does.
+                from rpcl_jax.extraction.extract import extract_tables
+
+                with notes_of_first_process():
+                    tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             given = [modality for modality in read if (features / modality).is_dir()] or read
             tables = {m: FeatureTable.load(features / m, first) for m in given}

@@ -25,7 +25,12 @@ from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
 from rpcl_jax.run.hosts import agree, notes_of_first_process
-from rpcl_jax.run.text_vectors import LoadedEncoder, corpus_batches, load_text_encoder, vectors_key
+from rpcl_jax.run.text_vectors import (
+    LoadedEncoder,
+    corpus_batches,
+    describe_data,
+    load_text_encoder,
+)
 from rpcl_jax.run.workdir import check_owner, locked_run, save_description
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
@@ -75,15 +80,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     """
     started = time.perf_counter()
     check_config(config)
-    mesh = _make_mesh(config)
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
+    mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
-    if not finished:
+    if mesh:
         with notes_of_first_process():
             corpus = load_corpus(config, check_values=first_process())
             encoder = load_text_encoder(config, corpus.splits["train"])
-        agree("the data, the features or the encoder", lambda: _contents(corpus, encoder, config))
+        agree(
+            "the data, the features or the encoder", lambda: describe_data(corpus, encoder, config)
+        )
         with locked_run(workdir) if first_process() else contextlib.nullcontext():
             _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
         wait_for_all()  # the first process writes
@@ -161,20 +168,13 @@ def _make_mesh(config: ConfigDict) -> Mesh:
     if remainder:
         below = config.batch_size - remainder
         nearest = [str(size) for size in (below, below + mesh.size) if size]
+        which = "sizes that can are" if len(nearest) > 1 else "size that can is"
         raise InputError(
             f"config.batch_size: {config.batch_size} dialogues cannot be divided evenly among "
-            f"{mesh.size} devices; the nearest sizes that can are {' and '.join(nearest)}, or use "
+            f"{mesh.size} devices; the nearest {which} {' and '.join(nearest)}, or use "
             "fewer devices (--config.devices)"
         )
     return mesh
-
-
-def _contents(corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict) -> list[Any]:
-    """Returns what tells a corpus and an encoder from others."""
-    dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
-    labels = [[d.pairs, [u.emotion for u in d.utterances]] for d in dialogues]
-    tables = [[t.description, t.dimension, t.row_of_id, t.absent] for t in corpus.tables.values()]
-    return [vectors_key(encoder, dialogues, config), labels, tables]
 
 
 def _draw_parameters(

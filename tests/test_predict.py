@@ -3,15 +3,16 @@
 import dataclasses
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
-from shared import assert_one_line, run_main, write_lines
+from shared import assert_one_line, run_main, tiny_config, write_lines
 
-from rpcl_jax import predict
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.predict import Predictor, Summary, extract_tables, predict_file
+from rpcl_jax.predict import Predictor, Summary, predict_file, say_what_is_absent
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -81,19 +82,34 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
     whole = predictor(conversations, tables)
     assert "given" not in capsys.readouterr().err
     heard = predictor(conversations, {"audio": tables["audio"]})
-    assert "no vision given: the pairs are found without, for which" in capsys.readouterr().err
+    assert "no vision given: counts as absent" in capsys.readouterr().err
+    assert predictor(conversations, {"audio": tables["audio"]}) == heard
+    assert "given" not in capsys.readouterr().err, "it has been said"
+    assert {json.dumps(item["predicted_by"].pop("absent")) for item in heard} == {'["vision"]'}
     assert heard == predictor(conversations, {**tables, "vision": deaf["vision"]}) != whole
     read = predictor(conversations)
-    assert "no audio and no vision given" in capsys.readouterr().err
+    assert "no audio and no vision given: count as absent" in capsys.readouterr().err
+    assert all(item["predicted_by"].pop("absent") == ["audio", "vision"] for item in read)
     assert read == predictor(conversations, deaf) != heard
 
     # The command, with a folder that has one of the tables, and with none.
     shutil.copytree(unlabelled.parent / "features/audio", tmp_path / "heard/audio")
     target = tmp_path / "pairs.json"
-    predict_file(finished, unlabelled, target, features=tmp_path / "heard", threshold=0.0)
-    assert json.loads(target.read_text()) == heard
-    predict_file(finished, unlabelled, target, threshold=0.0)
-    assert json.loads(target.read_text()) == read
+    for wanted, features in ((heard, tmp_path / "heard"), (read, None)):
+        predict_file(finished, unlabelled, target, features=features, threshold=0.0)
+        found = json.loads(target.read_text())
+        assert all(item["predicted_by"].pop("absent") for item in found)
+        assert found == wanted
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.0, "was not trained"), (0.3, "trained to expect")])
+def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys):
+    config = tiny_config()
+    config.data.modality_dropout = rate
+    say_what_is_absent([], config)
+    say_what_is_absent(["audio"], config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
@@ -127,7 +143,8 @@ def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, m
         assert [u.id for dialogue in dialogues for u in dialogue.utterances] == [*names.values()]
         return given
 
-    monkeypatch.setattr(predict, "extract_tables", from_clips)
+    extraction = types.SimpleNamespace(extract_tables=from_clips)  # needs no PyTorch
+    monkeypatch.setitem(sys.modules, "rpcl_jax.extraction.extract", extraction)
     for way in ({"features": tmp_path / "features"}, {"clips": tmp_path}):
         predict_file(finished, source, tmp_path / "o.json", **way, threshold=0.0)
         found = json.loads((tmp_path / "o.json").read_text())
@@ -139,8 +156,6 @@ def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
     assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
-    with pytest.raises(InputError, match="contains no clip"):  # before an extractor is loaded
-        extract_tables({"audio": {"extractor": "nosuch", "revision": "1"}}, [], tmp_path, tmp_path)
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: is a file, so nothing can be written")

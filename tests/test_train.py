@@ -16,8 +16,9 @@ from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
 from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.files import read_json
 from rpcl_jax.predict import Predictor
-from rpcl_jax.train import Progress, train_and_evaluate
+from rpcl_jax.train import Progress, _make_mesh, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -119,6 +120,33 @@ def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
         for kind, expected in (("mean", values.mean(0)), ("scale", values.std(0))):
             found = saved[f"params/fusion/{name}/{kind}"]
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_modality_dropout_is_trained_with(finished):
+    """The vector for "absent" begins at 0, and the features of the demo are all there."""
+    saved = saved_parameters(finished)
+    for modality in ("audio", "vision"):
+        assert np.abs(saved[f"params/fusion/{modality}/absent"]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [(16, "sizes that can are 15 and 18"), (20, "are 18 and 21"), (2, "size that can is 3,")],
+)
+def test_batches_that_do_not_divide(size, nearest):
+    config = tiny_config()
+    config.batch_size, config.devices = size, 3
+    with pytest.raises(InputError, match=rf"config.batch_size: {size} .* 3 devices; .*{nearest}"):
+        _make_mesh(config)
+    config.batch_size = 15
+    assert _make_mesh(config).size == 3
+
+
+def test_a_finished_run_is_shown_whatever_the_devices(finished):
+    """Its batches of 16 could not be trained on seven."""
+    config = tiny_config()
+    config.devices = 7
+    assert train_and_evaluate(config, finished) == read_json(finished / "result.json")
 
 
 class FakeScores:

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.readers.corpus import SPLITS, emotion_classes, load_splits, with_classes
 from rpcl_jax.run.command_line import require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
@@ -35,6 +35,9 @@ def _print_statistics() -> None:
     )
 
     splits = load_splits(_CONFIG.value, _SPLITS.value)
+    if "train" in splits:  # as training reads them
+        classes = emotion_classes(_CONFIG.value, splits["train"])
+        splits = with_classes(splits, classes, _CONFIG.value)
     everything = [dialogue for dialogues in splits.values() for dialogue in dialogues]
     rows = statistics_rows(benchmark_name(_CONFIG.value), splits | {"total": everything})
     table = Table("statistics", list(STATISTICS_COLUMNS), rows)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from pyarrow import fs
 
 from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove, resolve, whole
-from rpcl_jax.cluster.start import machines, start_ray
+from rpcl_jax.cluster.start import last_reason, machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.predict import Predictor, say_what_is_absent
@@ -197,13 +197,19 @@ def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str])
     inside = f"{corpus.target_folder}/".startswith(f"{corpus.source_folder}/")
     if corpus.source == corpus.target and inside:  # it would be read as input the next time
         raise InputError(f"{output}: is inside the folder of the input; give another one")
+    for name in names:
+        if output_name(name) == "rejected.jsonl" or name.startswith(f"{_REJECTED}/"):
+            raise InputError(
+                f"{pattern}: {name} would be written over the list of what is rejected; rename it, "
+                "or leave an earlier output out of the input"
+            )
     shared = Counter(map(output_name, names)).most_common(1)[0]
     if shared[1] > 1:
         raise InputError(f"{pattern}: two files would be written to {shared[0]}; rename one")
 
 
 class _Begun:
-    """How often each file was begun; Ray keeps one, which outlives the workers."""
+    """How often each file was begun; one process of Ray's keeps it for all workers."""
 
     def __init__(self) -> None:
         self._times = Counter[str]()
@@ -221,7 +227,9 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # the other one writes Ray's own log file
             handler.setLevel(logging.CRITICAL)
-    begun = ray.remote(num_cpus=0)(_Begun).remote()
+    # If its machine is lost, it begins to count anew.
+    counts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Begun)
+    begun = counts.remote()
 
     def begin(name: str) -> int:
         return ray.get(begun.begin.remote(name))
@@ -242,10 +250,9 @@ def _results(ray: ModuleType, arguments: tuple, names: list[str]) -> Iterator[di
         for row in results.iter_rows():
             yield json.loads(row["json"])
     except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"a worker cannot go on ({reason[:300]}); what is done is kept, and the same command "
-            "continues"
+            f"a worker cannot go on ({last_reason(str(error))[:300]}); what is done is kept, and "
+            "the same command continues"
         ) from error
 
 

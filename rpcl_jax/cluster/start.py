@@ -81,6 +81,16 @@ def not_shared(path: Path) -> InputError:
     )
 
 
+def last_reason(trace: str) -> str:
+    """Returns what follows the name of the last exception in a traceback, in one line.
+
+    >>> last_reason("Traceback:\n  File x\nRuntimeError: Version mismatch:\n 1 and 2")
+    'Version mismatch: 1 and 2'
+    """
+    reason = re.split(r"^[\w.]*(?:Error|Exception): ", trace, flags=re.MULTILINE)[-1]
+    return " ".join(reason.split())
+
+
 def _worker_environment() -> dict[str, str]:
     package = str(Path(rpcl_jax.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -121,7 +131,5 @@ def _check_answers(address: str) -> None:
             "not one of its nodes; run ray status here, and ray start --address=… to make it one"
         ) from error
     if done.returncode:
-        # What follows the name of the exception, as in RuntimeError: Version mismatch: …
-        reason = re.split(r"^[\w.]+(?:Error|Exception): ", done.stderr, flags=re.MULTILINE)[-1]
-        reason = " ".join(reason.split()) or f"status {done.returncode}"
+        reason = last_reason(done.stderr) or f"status {done.returncode}"
         raise InputError(f"--address={address}: cannot be joined: {reason}")

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rpcl_jax.data.dialogue import Utterance
-from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.extractors import Extractor
+from rpcl_jax.extraction.extractors import EXTRACTORS, Extractor, load_extractor
 from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
@@ -300,3 +300,48 @@ def _make_table(
     rows_of_ids = {identifier: row for row, identifier in enumerate(ids)}
     FeatureTable(values, rows_of_ids, description, absent=dict(absent)).save(whole)
     whole.rename(out)
+
+
+def extract_tables(
+    feature_tables: Mapping[str, Mapping[str, Any]],
+    dialogues: Sequence[Dialogue],
+    clips: Path,
+    folder: Path,
+) -> dict[str, FeatureTable]:
+    """Extracts the features that a run reads from the clips of new conversations.
+
+    Args:
+      feature_tables: of the run, from its `model.json`.
+      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
+        found.
+      clips: folder of the audio and video files.
+      folder: where the tables are written.
+
+    Raises:
+      InputError: no utterance has a clip, an extractor is missing, or its revision is not the one
+        that the run was trained with.
+    """
+    utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    for modality, trained_with in feature_tables.items():
+        if not {"extractor", "revision"} <= trained_with.keys():
+            raise InputError(
+                f"--clips: the table of {modality} that the run was trained with does not say its "
+                "extractor and revision; give such features by --features"
+            )
+        if trained_with["extractor"] not in EXTRACTORS:
+            raise InputError(
+                f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
+                ", which is not one of our extractors; give such features by --features"
+            )
+    find_clips(clips, utterances)  # before a model is loaded, which takes long
+    tables = {}
+    for modality, trained_with in feature_tables.items():
+        extractor = load_extractor(
+            trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
+        )
+        check_same_extractor(extractor.description, trained_with, extractor.description["model"])
+        absent = extract_table(utterances, clips, extractor, folder / modality)
+        for utterance, reason in absent:
+            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
+        tables[modality] = FeatureTable.load(folder / modality)
+    return tables

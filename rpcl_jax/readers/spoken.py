@@ -14,6 +14,8 @@ _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _CUE = re.compile(rf"\s*({_TIME})\s*-->\s*({_TIME})", re.ASCII)
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
+# Captions that appear word by word; each line stays while the next one appears under it.
+_WORD_BY_WORD = re.compile(r"<\d[\d:.]*><c>")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
@@ -74,18 +76,25 @@ def read_subtitles(text: str, name: str, where: str) -> dict[str, Any]:
 
 def _cues(text: str) -> Iterator[tuple[str, str, list[str]]]:
     """Yields start, end and lines of every cue; `<v Ann>` has become a line "[Ann]: "."""
-    lines = [line.strip() for line in text.split("\n")]
+    lines = text.split("\n")
     vtt = text.startswith("WEBVTT")
+    rolling, shown = bool(vtt and _WORD_BY_WORD.search(text)), ""
     found = [(k, match) for k, line in enumerate(lines) if (match := _CUE.match(line))]
     ends = [*(k for k, _ in found[1:]), len(lines)]
     for (k, match), end in zip(found, ends, strict=False):
         body = lines[k + 1 : end]
-        if end < len(lines) and body and body[-1].isdecimal():  # the number of the next cue
+        if end < len(lines) and body and body[-1].strip().isdecimal():  # that of the next cue
             body.pop()
         if vtt and "" in body:  # a note follows, or the name of the next cue
             body = body[: body.index("")]
         spoken = _TAG.sub("", _VOICE.sub(_label, "\n".join(body)))
-        yield match[1], match[2], (html.unescape(spoken) if vtt else spoken).split("\n")
+        said = (html.unescape(spoken) if vtt else spoken).split("\n")
+        if rolling:
+            said = [line for line in map(str.strip, said) if line not in ("", shown)]
+            if not said:
+                continue
+            shown = said[-1]
+        yield match[1], match[2], said
 
 
 def _label(voice: re.Match[str]) -> str:

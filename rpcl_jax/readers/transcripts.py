@@ -306,15 +306,17 @@ def _lines(file: io.BufferedReader) -> Iterable[bytes]:
 def _decoded(data: bytes, where: str, mended: Counter[str]) -> str:
     """Returns the text of a file or of a line.
 
-    What is not UTF-8 is Windows-1252, unless a third of it and more is beyond ASCII, which no
-    language written in Latin letters is.
+    What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters: among such
+    words, letters beyond ASCII are few, or stand beside others.
     """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        beyond = sum(byte > 127 for byte in data)
+        words = re.findall(rb"[A-Za-z\xc0-\xff]+", data)
+        letters, accented = b"".join(words), b"".join(w for w in words if not w.isascii())
+        beyond = len(re.sub(rb"[A-Za-z]", b"", letters))
         with contextlib.suppress(UnicodeDecodeError):
-            if beyond < len(data) / 3:
+            if beyond <= max(len(letters) / 10, len(accented) / 2, 1):
                 text = data.decode("cp1252")
                 mended["lines or files not in UTF-8 (read as Windows-1252)"] += 1
                 return text

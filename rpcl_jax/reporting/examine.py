@@ -40,6 +40,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
         if modality not in trained.feature_tables:
             raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")
     splits = trained.splits_with(trained.feature_tables.keys() - set(without))
+    name = " ".join([folder.name, *(f"without {modality}" for modality in without)])
     rows = []
     for split in SPLITS:
         scored = trained.score(splits[split])
@@ -53,7 +54,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
             rate=trained.config.rpcl.corruption_rate,
             threshold=run.result["threshold"],
         )
-        rows.append({"run": folder.name, "split": split} | {c: 100 * numbers[c] for c in COLUMNS})
+        rows.append({"run": name, "split": split} | {c: 100 * numbers[c] for c in COLUMNS})
     return rows
 
 

@@ -46,7 +46,8 @@ def pairs_page(
     emotions = {NEUTRAL: 0}
     models: dict[str, None] = {}
     thresholds: dict[float, None] = {}
-    least = 1.0
+    absent: dict[str, None] = {}
+    least = 1.0  # confidence of a pair
 
     def add(item: Mapping[str, Any]) -> None:
         nonlocal least
@@ -68,11 +69,12 @@ def pairs_page(
         if BY in item:
             models[item[BY]["model"]] = None
             thresholds[item[BY]["threshold"]] = None
+            absent.update(dict.fromkeys(item[BY].get("absent", ())))
 
     yield add
     threshold = next(iter(thresholds), least)
     whole = counts["with candidates"] == counts["shown"]
-    lowest = min(FLOOR, *thresholds, 1.0) if whole else least
+    lowest = min([FLOOR if whole else least, *thresholds])
     notes = [
         "The list counts the predicted pairs. The emotion utterance of a pair is never neutral."
     ]
@@ -83,6 +85,8 @@ def pairs_page(
         )
     if len(models) > 1 or len(thresholds) > 1:
         notes.append("Not all conversations were predicted by this model with this threshold.")
+    if absent:
+        notes.append(f"Predicted without {' and '.join(absent)}, which the model can read.")
     if counts["shown"] < counts["all"]:
         notes.append(
             f"{counts['shown']} of {counts['all']} conversations are shown; more would be too "

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -295,6 +295,14 @@ def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: C
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:32]
+
+
+def describe_data(corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict) -> list[Any]:
+    """Returns what tells a corpus and an encoder from others, but for the values of features."""
+    dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
+    labels = [[d.pairs, [u.emotion for u in d.utterances]] for d in dialogues]
+    tables = [[t.description, t.dimension, t.row_of_id, t.absent] for t in corpus.tables.values()]
+    return [vectors_key(encoder, dialogues, config), labels, tables]
 
 
 def encoder_digest(encoder: LoadedEncoder) -> str:

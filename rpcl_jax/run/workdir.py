@@ -41,6 +41,7 @@ from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
     corpus_batches,
+    describe_data,
     frozen_digest,
     load_trained_encoder,
 )
@@ -275,6 +276,7 @@ class TrainedRun:
         with notes_of_first_process():
             corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
+        agree("the data", lambda: describe_data(corpus, self.encoder, config))
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
         given = {modality: corpus.tables[modality] for modality in modalities}
         corpus = corpus._replace(tables=self._complete(given, dialogues))

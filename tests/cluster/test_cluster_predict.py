@@ -18,6 +18,7 @@ from shared import (
     assert_same_pairs,
     import_or_skip,
     run_main,
+    tiny_config,
     write_lines,
 )
 
@@ -261,7 +262,7 @@ def test_a_file_is_written_whole_or_not_at_all(store, tmp_path):
         assert copy.read_bytes() == b"all of it"
 
 
-def test_bad_usage(tmp_path):
+def test_bad_usage(tmp_path, capsys):
     """Each is found out before Ray is started, and nothing is written."""
     run, corpus = tmp_path / "run", tmp_path / "in"
     run.mkdir()
@@ -282,5 +283,13 @@ def test_bad_usage(tmp_path):
     fails("is inside the folder of the input", output=corpus)
     write_lines(corpus / "x.json.jsonl", [])
     fails("x.json.jsonl; rename one")
+    write_lines(corpus / "rejected.jsonl", [])  # an earlier output
+    fails("written over the list of what is rejected", source=f"{corpus}/*.jsonl")
+    assert capsys.readouterr().err == ""
+    (run / "config.json").write_text(tiny_config().to_json())
+    model["feature_tables"] = {"audio": {"dimension": 3}}
+    (run / "model.json").write_text(json.dumps(model))
+    fails("nobody answers", source=f"{corpus}/x.json")
+    assert "no audio given" in capsys.readouterr().err
     (run / "model.json").unlink()
     fails("is .* the folder of a run")

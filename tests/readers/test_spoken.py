@@ -79,6 +79,26 @@ def test_web_captions_of_meetings(tmp_path):
     ]]  # fmt: skip
 
 
+def test_captions_that_appear_word_by_word(tmp_path):
+    """As YouTube makes them: the first line of a cue is a space, or the line before."""
+    text = (
+        "WEBVTT\nKind: captions\nLanguage: en\n\n"
+        "00:00:00.000 --> 00:00:02.000 align:start position:0%\n \n"
+        "hello<00:00:00.500><c> everyone</c>\n\n"
+        "00:00:02.000 --> 00:00:02.010 align:start position:0%\nhello everyone\n \n\n"
+        "00:00:02.010 --> 00:00:04.000 align:start position:0%\nhello everyone\n"
+        "today<00:00:02.500><c> we</c>\n\n"
+        "00:00:04.000 --> 00:00:04.010\ntoday we\n \n"
+    )
+    ((first, second),) = read(tmp_path / "x.vtt", text)
+    assert first == ("", "hello everyone", 0.0, 2.0)
+    assert second == ("", "today we", 2.01, 4.0)
+    # Without such marks, a line may be said twice; a space is no end of a cue.
+    plain = "WEBVTT\n\n00:00.000 --> 00:01.000\n \nNo.\n\n00:01.000 --> 00:02.000\nNo.\n"
+    ((first, second),) = read(tmp_path / "y.vtt", plain)
+    assert first[1] == second[1] == "No."
+
+
 def test_film_subtitles(tmp_path):
     film = (
         "1\n00:00:01,000 --> 00:00:02,000\n- Who is it?\n-It's me.\n\n"

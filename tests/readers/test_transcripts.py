@@ -218,6 +218,27 @@ def test_encodings(tmp_path):
         assert [u["speaker"] for u in items[0][1]["utterances"]] == ["Zoë", "Jö"]
 
 
+RUSSIAN, CHINESE = "Они отдали эту работу другому.", "他们把那份工作给了别人。"
+JAPANESE, GREEK = "その仕事は他の人に渡されました。", "Έδωσαν τη δουλειά σε άλλον."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        *[("cp1251", RUSSIAN), ("koi8-r", RUSSIAN), ("gbk", CHINESE), ("gb18030", CHINESE)],
+        *[("shift_jis", JAPANESE), ("cp1253", GREEK)],
+    ],
+)
+def test_other_letters_in_an_old_encoding_are_refused(tmp_path, encoding, words):
+    """Numbers, times, tags, names and the keys of JSON make no Latin text of them."""
+    cues = [f"{k}\n00:00:0{k},000 --> 00:00:0{k},900\n<i>Ann: {words}</i>\n" for k in (1, 2, 3)]
+    line = '{"utterances": [{"speaker": "Ann", "text": "%s"}]}' % words  # noqa: UP031
+    for name, text in (("x.srt", "\n".join(cues)), ("x.jsonl", line), ("x.txt", f"Ann: {words}")):
+        ((_, error),), mended = found(tmp_path / name, text.encode(encoding))
+        assert "is not UTF-8; save it as UTF-8" in str(error)
+        assert not mended
+
+
 def test_a_folder_is_read_file_by_file(tmp_path):
     (tmp_path / "b/c").mkdir(parents=True)
     write = {

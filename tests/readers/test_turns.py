@@ -219,8 +219,9 @@ def test_whisper(tmp_path):
                 ("diasession1utt1", "SPEAKER_00", "Did you hear?", Clip("session1", 0.36, 2.5)),
                 ("diasession1utt2", "unknown", "No.", None),
             ]
-    for _, error in read(tmp_path / "x.jsonl", '{"segments": [5]}\n{"segments": []}')[0]:
-        assert "its 'segments' are no" in str(error)
+    (_, odd), (_, none) = read(tmp_path / "x.jsonl", '{"segments": [5]}\n{"segments": []}')[0]
+    assert "its 'segments' are not those of Whisper" in str(odd)
+    assert "no speech was found" in str(none)
     lines = "\n".join(json.dumps(segments(end=3)) for _ in range(2))
     assert [d.id for d in read(tmp_path / "all.jsonl", lines)[1]] == ["all", "all-2"]
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from shared import ROOT, tiny_config
 
+from rpcl_jax.data.features import FeatureTable
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import split_numbers
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
 from rpcl_jax.run.workdir import TrainedRun
@@ -33,6 +36,32 @@ def test_rows_are_those_of_the_run(finished):
             assert row[metric] == pytest.approx(expected, rel=1e-4), metric
         severity = row["violation_rate_hard"] / 100 * row["violation_depth_hard"]
         assert severity == pytest.approx(row["severity_hard"])
+
+
+@pytest.mark.slow
+def test_what_is_taken_away_is_absent(finished):
+    """As if the tables of the run's data said so."""
+    folder, _ = finished
+    (_, dev, _) = examine(folder, ["vision", "audio"])
+    assert dev["run"] == "run without vision without audio"
+    trained = TrainedRun.from_workdir(folder, devices=1)
+    batches = trained.splits["dev"]
+    tables = {
+        name: FeatureTable(
+            table.values, {}, table.description, absent=dict.fromkeys(table.row_of_id, "")
+        )
+        for name, table in batches.examples[0].tables.items()
+    }
+    batches.examples = [example._replace(tables=tables) for example in batches.examples]
+    wanted = split_numbers(trained.score(batches), 0.5, trained.config, trained.emotions)
+    assert dev["pair_auprc"] == pytest.approx(100 * wanted["pair_auprc"])
+    assert dev["pair_auprc"] != examine(folder)[1]["pair_auprc"]
+
+
+@pytest.mark.slow
+def test_what_a_run_does_not_read_cannot_be_taken_away(reads_text):
+    with pytest.raises(InputError, match="does not read audio; leave out --without=audio"):
+        examine(reads_text, ["audio"])
 
 
 @pytest.mark.slow

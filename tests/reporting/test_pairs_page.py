@@ -134,16 +134,16 @@ def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     assert page.locator(".scale").inner_text().split() == ["0", ".25", ".5", ".75", "1"]
 
 
-def test_of_a_file_with_pairs_alone_the_slider_begins_at_the_least(tmp_path, open_page):
+def test_of_a_file_with_pairs_alone_the_slider_begins_at_their_threshold(tmp_path, open_page):
     items = [predicted(number, candidates=False) for number in range(3)]
     data = io.BytesIO()
     write_results((("", item) for item in items), data, "x.json", 35, pytest.fail)
     (tmp_path / "pairs.json").write_bytes(data.getvalue())
-    make_report(tmp_path / "pairs.json", "--out", tmp_path / "page.html")
+    pairs_page.write_page(tmp_path / "pairs.json", tmp_path / "page.html")
     page = open_page(tmp_path / "page.html", fragment="#1")
-    least = min(p for item in items for p in item["pair_confidences"])
-    assert int(page.get_attribute("input[type=range]", "min")) == round(1000 * least)
-    assert f"no confidence below {least:.3f}" in page.inner_text("#counted")
+    assert page.get_attribute("input[type=range]", "min") == "400"
+    assert "no confidence below 0.400" in page.inner_text("#counted")
+    page.evaluate("filters.reset()")
     pairs = {(i - 1, j - 1) for i, j in items[1]["pairs"]}
     assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
 
@@ -193,8 +193,11 @@ def test_the_clip_of_an_utterance_plays_when_it_is_chosen(tmp_path, open_page):
 
 def test_what_a_browser_could_not_show_is_left_out_and_said(tmp_path, open_page, monkeypatch):
     monkeypatch.setattr(pairs_page, "_MOST_CONVERSATIONS", 4)
-    page = open_page(write(tmp_path / "a.html", map(predicted, range(9))))
+    items = [predicted(number) for number in range(9)]
+    items[1]["predicted_by"] = BY | {"absent": ["audio", "vision"]}
+    page = open_page(write(tmp_path / "a.html", items))
     assert listed(page) == ["0", "1", "2", "3"]
+    assert "Predicted without audio and vision" in page.inner_text("#counted")
     assert "4 of 9 conversations are shown" in page.inner_text("#counted")
     monkeypatch.setattr(pairs_page, "_MOST_UTTERANCES", 20)
     page = open_page(write(tmp_path / "b.html", map(predicted, range(9))))
@@ -264,6 +267,7 @@ def test_a_phone_shows_the_conversation_at_once(tmp_path, open_page):
     assert page.is_visible("input[type=range]")
 
 
+@pytest.mark.slow
 def test_files_of_which_no_page_can_be_made(tmp_path):
     page, good = tmp_path / "page.html", predicted(0, candidates=False)
     unfit = good | {"pairs": [[1, 99]], "pair_confidences": [0.5]}

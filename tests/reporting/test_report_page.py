@@ -52,6 +52,7 @@ def test_gold_and_predicted_emotions_are_told_apart(report, runs, open_page):
     assert "gold" in page.inner_text(".viewhead")
 
 
+@pytest.mark.slow
 def test_a_loss_near_zero_has_no_negative_axis(runs, tmp_path, open_page):
     folder = shutil.copytree(runs[0], tmp_path / "run")
     log = folder / "metrics.jsonl"

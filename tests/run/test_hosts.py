@@ -31,20 +31,20 @@ def free_port():
         return unused.getsockname()[1]
 
 
-def start(*arguments, **more):
+def start(*arguments, cwd=ROOT, **more):
     return subprocess.Popen(
         [sys.executable, "-m", "rpcl_jax.main", *map(str, arguments)],
-        cwd=ROOT, env=environment(2) | more, text=True,
+        cwd=cwd, env=environment(2) | {"PYTHONPATH": str(ROOT)} | more, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 @contextmanager
-def two_processes(*arguments, differ=((), ())):
+def two_processes(*arguments, differ=((), ()), folders=(ROOT, ROOT)):
     """Starts two processes with two devices each, which meet at a free port."""
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     together = ("--distributed", coordinator, "--processes=2", *arguments)
-    processes = [start(*together, f"--process={i}", *differ[i]) for i in range(2)]
+    processes = [start(*together, f"--process={i}", *differ[i], cwd=folders[i]) for i in range(2)]
     try:
         yield processes
     finally:
@@ -200,6 +200,20 @@ def test_a_table_with_nan_ends_all_processes(tmp_path):
     (line,) = second.splitlines()
     assert "another process" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_read_different_conversations_predict_nothing(runs, tmp_path):
+    """On hosts that do not share the folder of the input, its files may differ under one name."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        turns = [{"speaker": "Ann", "text": f"It is {folder.name} o'clock!"}]
+        write_lines(
+            folder / "talks/x.jsonl", [{"id": str(k), "utterances": turns} for k in range(9)]
+        )
+    flags = ["--mode=predict", f"--workdir={runs / 'two'}", "--input=talks", "--output=pairs.json"]
+    printed = both(*flags, folders=folders, status=1)
+    assert any("disagree about the conversations of the input" in errors for _, errors in printed)
+    assert not list(tmp_path.rglob("pairs.json"))
 
 
 def test_slurm_says_who_is_who(runs, tmp_path):

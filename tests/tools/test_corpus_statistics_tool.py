@@ -3,7 +3,7 @@
 import csv
 import json
 
-from shared import ECF, MECAD, needs_ecf, needs_mecad, run_python
+from shared import ECF, MECAD, needs_ecf, needs_mecad, run_python, write_lines
 
 from configs import demo
 from rpcl_jax.readers.corpus import load_splits
@@ -92,7 +92,7 @@ def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
         (2, ["--config=configs/demo.py", "--config.sead=1"], "corpus_statistics: "),
         (
             *(1, ["--config=configs/demo.py", f"--csv={table}"]),
-            f"corpus_statistics: {tmp_path / 'file'}: File exists",
+            f"corpus_statistics: {tmp_path / 'file'}: is a file, so nothing can be written",
         ),
         (
             *(1, ["--config=configs/ecf.py", "--config.data.root=nowhere"]),
@@ -102,3 +102,18 @@ def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
         refused = run(*arguments, status=status).stderr
         assert refused.startswith(message)
         assert refused.count("\n") == 1
+
+
+def test_emotions_that_are_no_class_are_counted_as_in_training(tmp_path):
+    for split, emotion in (("train", "joy"), ("dev", "joy"), ("test", "contempt")):
+        turn = {"speaker": "A", "text": "Great!"}
+        lines = [
+            {"id": f"{split}{k}", "utterances": [turn | {"emotion": e}], "pairs": []}
+            for k, e in enumerate(("joy", emotion))
+        ]
+        write_lines(tmp_path / f"{split}.jsonl", lines)
+    flags = ["--config=configs/demo.py", "--config.data.format=conversations"]
+    flags.append(f"--config.data.root={tmp_path}")
+    assert "'contempt' is no class" in run(*flags, status=1).stderr
+    done = run(*flags, "--config.data.unknown_emotion=skip")
+    assert [row[2] for row in cells(done.stdout)[2:]] == ["2", "2", "1", "5"]
