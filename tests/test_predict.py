@@ -3,12 +3,10 @@
 import dataclasses
 import json
 import shutil
-import sys
-import types
 
 import numpy as np
 import pytest
-from shared import assert_one_line, run_main, tiny_config, write_lines
+from shared import assert_one_line, import_or_skip, run_main, tiny_config, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -143,8 +141,8 @@ def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, m
         assert [u.id for dialogue in dialogues for u in dialogue.utterances] == [*names.values()]
         return given
 
-    extraction = types.SimpleNamespace(extract_tables=from_clips)  # needs no PyTorch
-    monkeypatch.setitem(sys.modules, "rpcl_jax.extraction.extract", extraction)
+    extract = import_or_skip("rpcl_jax.extraction.extract")
+    monkeypatch.setattr(extract, "extract_tables", from_clips)
     for way in ({"features": tmp_path / "features"}, {"clips": tmp_path}):
         predict_file(finished, source, tmp_path / "o.json", **way, threshold=0.0)
         found = json.loads((tmp_path / "o.json").read_text())
@@ -156,6 +154,11 @@ def test_features_that_are_nowhere(finished, unlabelled, tmp_path):
     predict = ["--mode=predict", f"--workdir={finished}", f"--input={unlabelled}"]
     nowhere = [f"--output={tmp_path / 'x.json'}", f"--features={tmp_path / 'nosuch'}"]
     assert_one_line(run_main(*predict, *nowhere, status=1), "nosuch/audio/features.npy: not found")
+    extract = import_or_skip("rpcl_jax.extraction.extract")
+    with pytest.raises(InputError, match="contains no clip"):  # before an extractor is loaded
+        extract.extract_tables(
+            {"audio": {"extractor": "nosuch", "revision": "1"}}, [], tmp_path, tmp_path
+        )
     (tmp_path / "file").write_text("")
     done = run_main(*predict, f"--output={tmp_path / 'file/x.json'}", status=1)
     assert_one_line(done, f"rpcl_jax: {tmp_path / 'file'}: is a file, so nothing can be written")

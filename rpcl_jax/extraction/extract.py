@@ -318,10 +318,12 @@ def extract_tables(
       folder: where the tables are written.
 
     Raises:
-      InputError: no utterance has a clip, an extractor is missing, or its revision is not the one
+      InputError: no utterance has a clip; an extractor is missing; or its revision is not the one
         that the run was trained with.
     """
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
+    find_clips(clips, utterances)  # before a model is loaded, which takes long
+    tables = {}
     for modality, trained_with in feature_tables.items():
         if not {"extractor", "revision"} <= trained_with.keys():
             raise InputError(
@@ -333,9 +335,6 @@ def extract_tables(
                 f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
                 ", which is not one of our extractors; give such features by --features"
             )
-    find_clips(clips, utterances)  # before a model is loaded, which takes long
-    tables = {}
-    for modality, trained_with in feature_tables.items():
         extractor = load_extractor(
             trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
         )

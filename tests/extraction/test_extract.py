@@ -16,7 +16,7 @@ from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction import extract as extraction
 from rpcl_jax.extraction.clips import read_audio
-from rpcl_jax.extraction.extract import CHUNK, extract_table, extract_tables, parse_shard
+from rpcl_jax.extraction.extract import CHUNK, extract_table, parse_shard
 from rpcl_jax.extraction.extractors import Extractor
 from rpcl_jax.extraction.finding import ClipError
 
@@ -302,10 +302,3 @@ def test_parse_shard():
     for bad in ("0/4", "5/4", "1", "a/b", "1/2/3", "-1/2", "1/0"):
         with pytest.raises(ValueError, match=bad):
             parse_shard(bad)
-
-
-def test_clips_are_sought_before_an_extractor_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "load_extractor", None)
-    described = {"audio": {"extractor": "opensmile", "revision": "1"}}
-    with pytest.raises(InputError, match="contains no clip"):
-        extract_tables(described, [], tmp_path, tmp_path)

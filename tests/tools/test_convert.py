@@ -114,7 +114,7 @@ def test_transcripts_become_our_format(tmp_path):
          "convert: --cut=1,0: must be three positive numbers"),
         (1, ["--config=configs/demo.py", "--out=x", "--cut=1000,1,0.1"],
          "convert: --cut=1000,1,0.1: nothing is left for"),
-        (1, ["--config=configs/demo.py", "--out=README.md"], "convert: README.md: File exists"),
+        (1, ["--config=configs/demo.py", "--out=README.md"], "convert: README.md: is a file, so nothing can be written"),
         (2, ["--config=configs/ecf.py"], "convert: --out is required"),
         (2, ["--out=x"], "convert: --config is required"),
         (2, ["--out=x", "--input=x"], "convert: --out is required with --input, a file whose name"),
