@@ -12,6 +12,7 @@ from rpcl_jax.readers.objects import seconds
 
 _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _CUE = re.compile(rf"\s*({_TIME})\s*-->\s*({_TIME})", re.ASCII)
+_SETTINGS = re.compile(r"(?:\w+:\S+\s*)+")  # "align:start position:0%", "X1:4 Y1:9"
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 # Captions that appear word by word; each line stays while the next one appears under it.
@@ -28,7 +29,10 @@ _WHEN = (
     rf"(?P<half>\s?[AaPp]\.?[Mm]\.?)?(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
 )
 _STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|(?=\s*[-–—]))(?:[-–—]\s+)?", re.ASCII)
-_AFTER_NAME = re.compile(rf"(?P<name>[^\[\]():：]{{1,40}}?)\s*[\[(]{_WHEN}[\])]\s*(?:[:：]\s*|$)")
+_AFTER_NAME = re.compile(
+    rf"(?P<name>[^\[\]():：]{{1,40}}?)\s*(?P<open>[\[(])?{_WHEN}"
+    r"(?(open)[\])]\s*(?:[:：]\s*|$)|[:：]\s+)"
+)
 _LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
 
 
@@ -85,6 +89,9 @@ def _cues(text: str) -> Iterator[tuple[str, str, list[str]]]:
         body = lines[k + 1 : end]
         if end < len(lines) and body and body[-1].strip().isdecimal():  # that of the next cue
             body.pop()
+        beside = lines[k][match.end() :].strip()
+        if beside and not _SETTINGS.fullmatch(beside):  # whisper.cpp's lines without brackets
+            body.insert(0, beside)
         if vtt and "" in body:  # a note follows, or the name of the next cue
             body = body[: body.index("")]
         spoken = _TAG.sub("", _VOICE.sub(_label, "\n".join(body)))
@@ -207,6 +214,9 @@ def _plain_lines(text: str) -> Iterator[_Line]:
         if not speaker and not stamp and (stamp := _AFTER_NAME.match(line)):
             speaker, words = _named(f"{stamp['name']}: {line[stamp.end() :]}")
             stamp = stamp if speaker else None
+        elif speaker and not stamp and words.startswith(("[", "(")):  # "Ann: [00:05] words"
+            stamp = _STAMP.match(words)
+            words = words[stamp.end() :] if stamp else words
         time: tuple[float | None, float | None] = (None, None)
         if stamp and not stamp["date"] and not stamp["half"]:  # else the time of day
             time = seconds(stamp["start"]), seconds(stamp["end"])

@@ -216,7 +216,16 @@ def test_prose_is_refused(tmp_path):
             "[00:00.000 --> 00:02.000] Hello\n[00:02.000 --> 00:03.000]   At 10:30",
             [("", "Hello", 0, 2), ("", "At 10:30", 2, 3)],
         ),
+        (
+            "00:00.000 --> 00:02.000  Ann: Hello\n00:02.000 --> 00:03.000 align:start\nBye",
+            [("", "Ann: Hello", 0, 2), ("", "Bye", 2, 3)],  # a name in small letters, once
+        ),
         ("0:05 Hello\n0:07 Bye", [("", "Hello", 5, 7), ("", "Bye", 7, None)]),
+        (
+            "Ann: [0:05] a [b]\nBen 0:07: c\nAnn: (laughs)\nBen 00:00:08: d",
+            [("Ann", "a [b]", 5, 7), ("Ben", "c", 7, 8), ("Ann", "(laughs)", None, None),
+             ("Ben", "d", 8, None)],
+        ),
         (  # no time of a recording: a date, half a day, a sentence
             "12/31/20, 9:41 PM - Ann: a\nmore\n"
             "9:42 pm Ben: b\n10:30 is fine\n2020-05-01T10:00 Cy: c",

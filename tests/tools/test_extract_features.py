@@ -195,7 +195,7 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
     refused("--shard=0/2: must be i/n", "--shard=0/2")
     refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
-    refused("file/t.partial: Not a directory", f"--out={tmp_path / 'file/t'}")
+    refused("file: is a file, so nothing can be written", f"--out={tmp_path / 'file/t'}")
     refused("not found", f"--config.data.root={tmp_path}")
 
 
