@@ -17,7 +17,7 @@ from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.decode import predict
+from rpcl_jax.evaluation.decode import emotion_choices, predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, read_json, written_whole
@@ -28,6 +28,7 @@ from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.reporting.pairs_page import FLOOR, also_shown
 from rpcl_jax.reporting.predictions import (
     CANDIDATES,
+    CHOICES,
     Summary,
     report,
     rounded,
@@ -173,7 +174,7 @@ class Predictor:
           found: conversations, or why they cannot be read, as `conversations_in` yields them.
           tables: as for `__call__`.
           floor: if given, conversations also have "candidates", [[3, 1, 0.21], …]: what could be a
-            pair, with at least this confidence.
+            pair, with at least this confidence. And "emotion_choices" of `emotion_choices`.
 
         Yields:
           The place of each, and the conversation as `__call__` returns it or why there is none.
@@ -283,6 +284,7 @@ class Predictor:
             item = with_prediction(read.conversation, prediction, by)
             if floor is not None:
                 item[CANDIDATES] = [[i + 1, j + 1, rounded(p)] for i, j, p in found]
+                item[CHOICES] = emotion_choices(emotions, self._run.emotions)
             yield read.place, item
 
 

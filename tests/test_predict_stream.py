@@ -170,13 +170,19 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
         assert [json.loads(line) for line in file] == results
     assert results[0]["note"] == "half \ud83d, line\nbreak"
     # The page has what could be a pair; the file does not.
-    assert "candidates" not in results[0]
+    assert not {"candidates", "emotion_choices"} & results[0].keys()
     page = (tmp_path / "page.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     (_, below), *_ = predictor.stream(found(results), floor=0.05)
     assert data["lowest"] == 50
     assert {(i + 1, int(j) + 1) for i, row in enumerate(data["dialogues"][0]["scores"][0]["p"])
             for j in row} == {(i, j) for i, j, _ in below["candidates"]}  # fmt: skip
+    for choices, turn in zip(
+        data["dialogues"][0]["scores"][0]["choices"], results[0]["utterances"], strict=True
+    ):
+        names = [data["emotions"][emotion] for emotion, _ in choices]
+        assert turn["emotion"] in names
+        assert names[1] != "neutral"
     assert not [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
 

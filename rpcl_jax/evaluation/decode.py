@@ -47,6 +47,27 @@ def pair_emotions(
     return [classes[likeliest[i]] for i, _ in pairs]
 
 
+def emotion_choices(
+    emotion_probabilities: np.ndarray, classes: Sequence[str]
+) -> list[list[tuple[str, float]]]:
+    """Returns what the emotion of every utterance can be, with its probability.
+
+    First its most probable class, which it has in no pair, then its most probable non-neutral
+    class, which it has as the emotion utterance of a pair.
+
+    Args:
+      emotion_probabilities: [n, C].
+      classes: names of the C classes; class 0 is neutral.
+    """
+    probabilities = np.asarray(emotion_probabilities)
+    likeliest = probabilities.argmax(axis=-1)
+    expressed = 1 + probabilities[:, 1:].argmax(axis=-1)
+    return [
+        [(classes[c], float(row[c])) for c in chosen]
+        for row, *chosen in zip(probabilities, likeliest, expressed, strict=True)
+    ]
+
+
 def predict(
     pairs: Sequence[tuple[int, int]],
     confidences: Sequence[float],
@@ -64,12 +85,9 @@ def predict(
       emotion_probabilities: [n, C].
       classes: names of the C classes; class 0 is neutral.
     """
-    probabilities = np.asarray(emotion_probabilities)
-    emotions = [classes[c] for c in probabilities.argmax(axis=-1)]
-    for (i, _), emotion in zip(pairs, pair_emotions(probabilities, pairs, classes), strict=True):
-        emotions[i] = emotion
-    chosen = [
-        float(row[classes.index(emotion)])
-        for row, emotion in zip(probabilities, emotions, strict=True)
-    ]
-    return Prediction(list(pairs), list(confidences), emotions, chosen)
+    paired = {i for i, _ in pairs}
+    choices = emotion_choices(emotion_probabilities, classes)
+    chosen = [choice[i in paired] for i, choice in enumerate(choices)]
+    return Prediction(
+        list(pairs), list(confidences), [name for name, _ in chosen], [p for _, p in chosen]
+    )

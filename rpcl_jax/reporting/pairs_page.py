@@ -13,7 +13,14 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import ClipError, Stretch, find_clip, index_clips
 from rpcl_jax.files import written_whole
 from rpcl_jax.readers.transcripts import conversations_in, parse
-from rpcl_jax.reporting.predictions import BY, CANDIDATES, CONFIDENCES, pairs_of, turns_of
+from rpcl_jax.reporting.predictions import (
+    BY,
+    CANDIDATES,
+    CHOICES,
+    CONFIDENCES,
+    pairs_of,
+    turns_of,
+)
 from rpcl_jax.reporting.report import TEMPLATE, embedded
 
 FLOOR = 0.05  # candidates below it are not on the page
@@ -38,7 +45,7 @@ def pairs_page(
       clips: returns the address of each utterance's clip, or None; see `clips_beside`.
 
     Yields:
-      A function that takes a conversation from `Predictor`, with "candidates" or without.
+      A function that takes a conversation from `Predictor`, of its `stream` with `floor` or not.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
     file.write((before + '{"dialogues":[').encode())
@@ -80,8 +87,9 @@ def pairs_page(
     ]
     if not whole:
         notes.append(
-            f"The file has no confidence below {lowest:.3f}, so the slider begins there. A lower "
-            "--threshold of the prediction, or its --html, shows more."
+            f"The file has no confidence below {lowest:.3f}, so the slider begins there, and the "
+            "emotions stay those at the prediction's threshold. A lower --threshold of the "
+            "prediction, or its --html, shows more."
         )
     if len(models) > 1 or len(thresholds) > 1:
         notes.append("Not all conversations were predicted by this model with this threshold.")
@@ -119,10 +127,10 @@ def _dialogue(
         if not (0 < i <= len(turns) and 0 < j <= len(turns)):
             raise IndexError
         rows[i - 1][j - 1] = round(1000 * p)
-    felt = [
-        [emotions.setdefault(turn["emotion"], len(emotions)), round(1000 * probability)]
+    choices = item.get(CHOICES) or [
+        [(turn["emotion"], probability)]
         if (probability := turn.get("emotion_probability")) is not None
-        else None
+        else []
         for turn in turns
     ]
     return {
@@ -140,7 +148,10 @@ def _dialogue(
         "scores": [
             {
                 "p": rows,
-                "emotions": felt,
+                "choices": [
+                    [[emotions.setdefault(e, len(emotions)), round(1000 * p)] for e, p in choice]
+                    for choice in choices
+                ],
                 "predicted": [[i - 1, j - 1] for i, j in pairs],
                 "hard": [],
             }
@@ -195,7 +206,7 @@ def also_shown(
       clips: folder of the clips, or None.
 
     Yields:
-      `results` without candidates. What is taken from it is on the page.
+      `results` without candidates and choices. What is taken from it is on the page.
     """
     with contextlib.ExitStack() as stack:
         add = None
@@ -211,7 +222,8 @@ def also_shown(
                     continue
                 if add:
                     add(item)
-                yield place, {key: value for key, value in item.items() if key != CANDIDATES}
+                shown = (CANDIDATES, CHOICES)
+                yield place, {key: value for key, value in item.items() if key not in shown}
 
         yield passed_on()
 

@@ -18,7 +18,8 @@ from rpcl_jax.readers.objects import is_blank
 from rpcl_jax.readers.semeval import PAIRS
 
 CONFIDENCES, BY = "pair_confidences", "predicted_by"
-CANDIDATES = "candidates"  # of a conversation whose pairs below the threshold are wanted too
+# Of a conversation whose page is wanted: pairs below the threshold too, and the emotions with them.
+CANDIDATES, CHOICES = "candidates", "emotion_choices"
 _DIGITS = 3  # of every confidence and probability
 _TABLES = {".csv": ",", ".tsv": "\t"}
 COLUMNS = (

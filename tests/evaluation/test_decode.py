@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.decode import decode_pairs, emotion_choices, pair_emotions
 
 
 def test_decode_pairs_are_the_candidates_at_or_over_the_threshold_in_order():
@@ -41,6 +41,14 @@ def test_pair_emotions_follow_the_emotion_utterance_and_are_never_neutral():
     pairs = [(2, 0), (1, 0), (0, 0), (1, 1)]
     assert pair_emotions(probabilities, pairs, EMOTIONS) == ["surprise", "fear", "joy", "fear"]
     assert pair_emotions(probabilities, [], EMOTIONS) == []
+
+
+def test_an_emotion_is_the_likeliest_or_in_a_pair_the_likeliest_but_neutral():
+    probabilities = np.array([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]])
+    assert emotion_choices(probabilities, ("neutral", "a", "b")) == [
+        [("neutral", 0.5), ("b", 0.3)],
+        [("a", 0.6), ("a", 0.6)],
+    ]
 
 
 def test_with_two_classes_a_pair_is_emotional():

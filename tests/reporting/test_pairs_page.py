@@ -26,18 +26,28 @@ def predicted(number, length=8, pairs=None, candidates=True, **fields):
         (i, j): float(rng.uniform(0.05, 0.95) ** 2) for i in range(length) for j in range(i + 1)
     }
     found = [pair for pair, p in every.items() if p >= BY["threshold"]] if pairs is None else pairs
-    felt = [EMOTIONS[rng.integers(3)] for _ in range(length)]
-    for i, _ in found:
-        felt[i] = EMOTIONS[1 + i % 2]
+    chances = rng.dirichlet([3, 1, 1], length)
+    likeliest, expressed = chances.argmax(1), 1 + chances[:, 1:].argmax(1)
+    paired = [any(i == t for i, _ in found) for t in range(length)]
+    felt = np.where(paired, expressed, likeliest)
     turns = [{"speaker": "Ann", "text": f"words {number} of {t}"} for t in range(length)]
     item = with_prediction(
         {"id": number, "utterances": turns} | fields,
-        Prediction(found, [every[p] for p in found], felt, list(rng.uniform(0.2, 1.0, length))),
+        Prediction(
+            found,
+            [every[p] for p in found],
+            [EMOTIONS[c] for c in felt],
+            list(chances[range(length), felt]),
+        ),
         BY,
     )
     if candidates:
         item["candidates"] = [
             [i + 1, j + 1, round(p, 3)] for (i, j), p in every.items() if p >= pairs_page.FLOOR
+        ]
+        item["emotion_choices"] = [
+            [(EMOTIONS[c], p[c]) for c in pair]
+            for p, *pair in zip(chances, likeliest, expressed, strict=True)
         ]
     return item
 
@@ -74,6 +84,15 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
             if threshold is None:  # as they were decided, before confidences were rounded
                 wanted = {(i - 1, j - 1) for i, j in item["pairs"]}
             assert {(i, j) for i, j, _ in arcs_of(page, 0)} == wanted
+            said = page.eval_on_selector_all(".turn .chip", "chips => chips.map(c => c.innerText)")
+            paired = {i for i, _ in wanted}
+            for t, (likeliest, expressed) in enumerate(item["emotion_choices"]):
+                name, probability = said[t].split()
+                assert name == (expressed if t in paired else likeliest)[0]
+                assert float(probability) == pytest.approx(
+                    dict([likeliest, expressed])[name], abs=0.006
+                )
+                assert t not in paired or name != "neutral"
             assert item["source"] in page.inner_text(".viewhead")
             total += len(wanted)
             page.keyboard.press("j")
@@ -82,16 +101,24 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
         page.keyboard.press("Home")
 
     check()
-    for t, turn in enumerate(items[0]["utterances"]):
-        chip = page.inner_text(f'.turn[data-turn="{t}"] .chip')
-        name, probability = chip.split()
-        assert name == turn["emotion"]
-        assert float(probability) == pytest.approx(turn["emotion_probability"], abs=0.006)
     slide(page, 200)
     check(0.2)
     slide(page, 800)
     check(0.8)
     assert "0.800" in page.inner_text("#slider")
+    slide(page, 1000)
+    check(1.0)
+    neutral = [item["emotion_choices"][0][0][0] for item in items].index("neutral")
+    slide(page, 50)
+    for _ in range(neutral):
+        page.keyboard.press("j")
+    felt = items[neutral]["emotion_choices"][0][1][0]
+    page.hover('.turn[data-turn="0"]')
+    readout = page.inner_text("#readout")
+    assert f"Ann: {felt}\n" in readout
+    assert f"emotion {felt} " in readout
+    page.select_option("select[name=emotion]", "neutral")
+    assert listed(page) == []
 
     # Filters are those of the report; an emotion is that of the emotion utterance.
     slide(page, 400)
@@ -101,7 +128,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
         str(item["id"])
         for item in items
         if any(
-            item["utterances"][i - 1]["emotion"] == "joy" and i - j >= 3
+            item["emotion_choices"][i - 1][1][0] == "joy" and i - j >= 3
             for i, j, p in item["candidates"]
             if p >= 0.4
         )
@@ -143,6 +170,7 @@ def test_of_a_file_with_pairs_alone_the_slider_begins_at_their_threshold(tmp_pat
     page = open_page(tmp_path / "page.html", fragment="#1")
     assert page.get_attribute("input[type=range]", "min") == "400"
     assert "no confidence below 0.400" in page.inner_text("#counted")
+    assert "emotions stay those at the prediction's threshold" in page.inner_text("#counted")
     page.evaluate("filters.reset()")
     pairs = {(i - 1, j - 1) for i, j in items[1]["pairs"]}
     assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
