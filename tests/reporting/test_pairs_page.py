@@ -1,76 +1,18 @@
 """The page of predictions in a browser: arcs, emotions, the threshold, clips, and much of it."""
 
-import io
-import json
 import time
 import wave
 
 import numpy as np
 import pytest
-from report_pages import arcs_of, listed, make_report
-from shared import write_lines
+from report_pages import BY, arcs_of, listed, predicted, slide, write_pairs_page
 
-from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.decode import Prediction
 from rpcl_jax.reporting import pairs_page
-from rpcl_jax.reporting.predictions import with_prediction, write_results
-
-EMOTIONS = ("neutral", "anger", "joy")
-BY = {"model": "mine/rpcl", "threshold": 0.4}
-
-
-def predicted(number, length=8, pairs=None, candidates=True, **fields):
-    """A conversation as a Predictor gives it, with random confidences."""
-    rng = np.random.default_rng(number)
-    every = {
-        (i, j): float(rng.uniform(0.05, 0.95) ** 2) for i in range(length) for j in range(i + 1)
-    }
-    found = [pair for pair, p in every.items() if p >= BY["threshold"]] if pairs is None else pairs
-    chances = rng.dirichlet([3, 1, 1], length)
-    likeliest, expressed = chances.argmax(1), 1 + chances[:, 1:].argmax(1)
-    paired = [any(i == t for i, _ in found) for t in range(length)]
-    felt = np.where(paired, expressed, likeliest)
-    turns = [{"speaker": "Ann", "text": f"words {number} of {t}"} for t in range(length)]
-    item = with_prediction(
-        {"id": number, "utterances": turns} | fields,
-        Prediction(
-            found,
-            [every[p] for p in found],
-            [EMOTIONS[c] for c in felt],
-            list(chances[range(length), felt]),
-        ),
-        BY,
-    )
-    if candidates:
-        item["candidates"] = [
-            [i + 1, j + 1, round(p, 3)] for (i, j), p in every.items() if p >= pairs_page.FLOOR
-        ]
-        item["emotion_choices"] = [
-            [(EMOTIONS[c], p[c]) for c in pair]
-            for p, *pair in zip(chances, likeliest, expressed, strict=True)
-        ]
-    return item
-
-
-def write(path, items, clips=None):
-    finder = pairs_page.clips_beside(clips, path) if clips else None
-    with path.open("wb") as file, pairs_page.pairs_page(file, "talks", finder) as add:
-        for item in items:
-            add(item)
-    return path
-
-
-def slide(page, value):
-    page.evaluate(
-        """value => { const slider = filters.elements.threshold; slider.value = value;
-             slider.dispatchEvent(new Event("input", { bubbles: true })); }""",
-        value,
-    )
 
 
 def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
     items = [predicted(number, source=f"day{number}/talk.srt") for number in range(12)]
-    page = open_page(write(tmp_path / "page.html", items))
+    page = open_page(write_pairs_page(tmp_path / "page.html", items))
     assert "talks" in page.inner_text("h1")
     assert "mine/rpcl" in page.inner_text("#subtitle")
     assert "left" not in page.inner_text("body")
@@ -142,7 +84,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
 
 def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     item = predicted(3)
-    page = open_page(write(tmp_path / "page.html", [item]))
+    page = open_page(write_pairs_page(tmp_path / "page.html", [item]))
     confidence = {(i - 1, j - 1): p for i, j, p in item["candidates"]}
     page.hover('.turn[data-turn="7"]')
     shown = [page.inner_text(f'.turn[data-turn="{j}"] .confidences') for j in range(8)]
@@ -159,21 +101,6 @@ def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     dots = page.locator(".map circle").count()
     assert dots == sum(p >= 0.4 for p in confidence.values())
     assert page.locator(".scale").inner_text().split() == ["0", ".25", ".5", ".75", "1"]
-
-
-def test_of_a_file_with_pairs_alone_the_slider_begins_at_their_threshold(tmp_path, open_page):
-    items = [predicted(number, candidates=False) for number in range(3)]
-    data = io.BytesIO()
-    write_results((("", item) for item in items), data, "x.json", 35, pytest.fail)
-    (tmp_path / "pairs.json").write_bytes(data.getvalue())
-    pairs_page.write_page(tmp_path / "pairs.json", tmp_path / "page.html")
-    page = open_page(tmp_path / "page.html", fragment="#1")
-    assert page.get_attribute("input[type=range]", "min") == "400"
-    assert "no confidence below 0.400" in page.inner_text("#counted")
-    assert "emotions stay those at the prediction's threshold" in page.inner_text("#counted")
-    page.evaluate("filters.reset()")
-    pairs = {(i - 1, j - 1) for i, j in items[1]["pairs"]}
-    assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
 
 
 def until(page, expression):
@@ -200,7 +127,7 @@ def test_the_clip_of_an_utterance_plays_when_it_is_chosen(tmp_path, open_page):
     sound(films / "a b#1?.wav", 4)
     (films / "song.mkv").write_bytes(b"not a film")
     (tmp_path / "shared/pages").mkdir()
-    write(tmp_path / "shared/pages/page.html", [item], films)
+    write_pairs_page(tmp_path / "shared/pages/page.html", [item], films)
     (tmp_path / "shared").rename(tmp_path / "sent")  # together, they can be given away
     page = open_page(tmp_path / "sent/pages/page.html")
     page.hover('.turn[data-turn="0"]')
@@ -223,19 +150,19 @@ def test_what_a_browser_could_not_show_is_left_out_and_said(tmp_path, open_page,
     monkeypatch.setattr(pairs_page, "_MOST_CONVERSATIONS", 4)
     items = [predicted(number) for number in range(9)]
     items[1]["predicted_by"] = BY | {"absent": ["audio", "vision"]}
-    page = open_page(write(tmp_path / "a.html", items))
+    page = open_page(write_pairs_page(tmp_path / "a.html", items))
     assert listed(page) == ["0", "1", "2", "3"]
     assert "Predicted without audio and vision" in page.inner_text("#counted")
     assert "4 of 9 conversations are shown" in page.inner_text("#counted")
     monkeypatch.setattr(pairs_page, "_MOST_UTTERANCES", 20)
-    page = open_page(write(tmp_path / "b.html", map(predicted, range(9))))
+    page = open_page(write_pairs_page(tmp_path / "b.html", map(predicted, range(9))))
     assert listed(page) == ["0", "1"]
 
 
 @pytest.mark.slow
 def test_five_thousand_conversations_open(tmp_path, open_page):
     items = [predicted(number % 50) | {"id": f"talk {number}"} for number in range(5200)]
-    path = write(tmp_path / "page.html", items)
+    path = write_pairs_page(tmp_path / "page.html", items)
     started = time.monotonic()
     page = open_page(path)
     assert len(listed(page)) == 300
@@ -261,7 +188,7 @@ def test_five_thousand_conversations_open(tmp_path, open_page):
 
 def test_of_a_long_conversation_the_map_shows_a_part(tmp_path, open_page):
     pairs = [(k, k - 1) for k in range(1, 200, 5)]
-    page = open_page(write(tmp_path / "page.html", [predicted(1, 200, pairs)]))
+    page = open_page(write_pairs_page(tmp_path / "page.html", [predicted(1, 200, pairs)]))
     assert page.locator(".turn").count() == 200
     card = page.locator(".columns .card")
     assert "Utterances 1 to 60 of 200" in card.inner_text()
@@ -277,7 +204,7 @@ def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
     hostile = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
     items = [predicted(n, source=hostile) | {"id": "same"} for n in range(3)]
     items[1]["utterances"][0] |= {"text": hostile, "speaker": hostile, "emotion": hostile}
-    page = open_page(write(tmp_path / "page.html", items), fragment="#same~2")
+    page = open_page(write_pairs_page(tmp_path / "page.html", items), fragment="#same~2")
     assert page.inner_text('.turn[data-turn="0"] > div >> nth=1') == hostile
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
@@ -286,40 +213,35 @@ def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
     assert page.evaluate("location.hash") == "#same~3"
 
 
+LONG = "https://example.org/" + "watch?v=unbroken" * 12
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_words_do_not_make_the_page_scroll_sideways(tmp_path, open_page, width):
+    def at(item, **fields):
+        item["utterances"][0] |= fields
+        return item
+
+    items = [
+        at(predicted(0), text=LONG),
+        at(predicted(1), speaker=LONG),
+        predicted(2, source=LONG),
+        predicted(3, id=LONG),
+        at(predicted(4), text=LONG, speaker=LONG),
+    ]
+    page = open_page(write_pairs_page(tmp_path / "page.html", items), width=width)
+    for _ in items:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.keyboard.press("j")
+    assert page.inner_text(".viewhead h2") == "Conversation 4"
+
+
 def test_a_phone_shows_the_conversation_at_once(tmp_path, open_page):
-    page = open_page(write(tmp_path / "page.html", map(predicted, range(9))), width=390, height=844)
+    page = open_page(
+        write_pairs_page(tmp_path / "page.html", map(predicted, range(9))), width=390, height=844
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator(".turn").first.bounding_box()["y"] < 844 / 2
     assert not page.is_visible("input[type=range]")
     page.click("#fields summary")
     assert page.is_visible("input[type=range]")
-
-
-@pytest.mark.slow
-def test_files_of_which_no_page_can_be_made(tmp_path):
-    page, good = tmp_path / "page.html", predicted(0, candidates=False)
-    unfit = good | {"pairs": [[1, 99]], "pair_confidences": [0.5]}
-    for name, items, message in (
-        (
-            "plain.jsonl",
-            [{"id": 1, "utterances": [{"text": "Hi"}]}],
-            ":1: has no 'pair_confidences'",
-        ),
-        ("unfit.jsonl", [good, unfit], ":2: its predictions are damaged"),
-        ("short.jsonl", [good | {"pair_confidences": []}], ":1: its predictions are damaged"),
-        ("odd.jsonl", [good | {"pairs": None}], ":1: its predictions are damaged"),
-        ("cut.jsonl", ["{\n"], "is not JSON"),
-    ):
-        with pytest.raises(InputError, match=message):
-            pairs_page.write_page(write_lines(tmp_path / name, items), page)
-    with pytest.raises(InputError, match="is the input"):
-        pairs_page.write_page(tmp_path / "cut.jsonl", tmp_path / "cut.jsonl")
-    with pytest.raises(InputError, match="contains no clip"):
-        pairs_page.write_page(tmp_path / "unfit.jsonl", page, tmp_path)
-    assert not page.exists()
-    done = make_report(tmp_path / "unfit.jsonl", tmp_path, "--out", page, status=1)
-    assert done.stderr.count("\n") == 1
-    assert "give it alone" in done.stderr
-    (tmp_path / "empty.json").write_text(json.dumps([]))
-    with pytest.raises(InputError, match="contains no conversation"):
-        pairs_page.write_page(tmp_path / "empty.json", page)

@@ -230,6 +230,15 @@ def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):
     assert page.locator(".arc").count() > 0
     assert page.evaluate("scrollY") == 0
     assert page.locator(".turn").first.bounding_box()["y"] < 740 / 1.5, "without scrolling"
+    page.evaluate(
+        """() => {
+             const long = "unbroken".repeat(40);
+             runs[0].name = long;
+             Object.assign(current.utterances[0], { speaker: long, text: long });
+             show(current);
+           }"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_fingers_reach_what_a_mouse_reaches(report, open_page):
