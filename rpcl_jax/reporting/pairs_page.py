@@ -125,7 +125,7 @@ def _dialogue(
     rows: list[dict[int, int]] = [{} for _ in turns]
     for i, j, p in found:
         if not (0 < i <= len(turns) and 0 < j <= len(turns)):
-            raise IndexError
+            raise IndexError(f"pair {i}, {j} of {len(turns)} utterances")
         rows[i - 1][j - 1] = round(1000 * p)
     choices = item.get(CHOICES) or [
         [(turn["emotion"], probability)]
@@ -251,7 +251,9 @@ def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
                 raise InputError(
                     f"{place}: has no {CONFIDENCES!r}; give the JSON that --mode=predict wrote"
                 )
+            item = {k: v for k, v in item.items() if k not in (CANDIDATES, CHOICES)}  # the user's
             try:
+                _check(item, place)
                 add(item)
             except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
                 if isinstance(error, InputError):
@@ -263,3 +265,43 @@ def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
             count += 1
         if not count:
             raise InputError(f"{source}: contains no conversation; check that it is the right file")
+
+
+def _check(item: Mapping[str, Any], place: str) -> None:
+    """Raises InputError where a conversation of a file is not as it was predicted."""
+
+    def require(right: bool, what: str) -> None:
+        if not right:
+            raise InputError(f"{place}: its predictions are damaged: {what}; predict it again")
+
+    by = item.get(BY)
+    if by is not None:
+        require(isinstance(by, dict), f"{BY!r} is not an object")
+        require(_is_share(by.get("threshold")), "the threshold is not a number from 0 to 1")
+        require(isinstance(by.get("model"), str), "the model is not a name")
+        absent = by.get("absent", [])
+        require(
+            isinstance(absent, list) and all(isinstance(name, str) for name in absent),
+            "'absent' is not a list of names",
+        )
+    confidences = item[CONFIDENCES]
+    require(
+        isinstance(confidences, list) and all(map(_is_share, confidences)),
+        f"{CONFIDENCES!r} are not numbers from 0 to 1",
+    )
+    for number, turn in enumerate(turns_of(item), 1):
+        if turn.get("emotion_probability") is not None:
+            require(
+                isinstance(turn.get("emotion"), str) and _is_share(turn["emotion_probability"]),
+                f"utterance {number} has no emotion with a probability from 0 to 1",
+            )
+    count = len(pairs_of(item))
+    if count != len(confidences):
+        raise InputError(
+            f"{place}: has {count} pairs and {len(confidences)} confidences; a corrected file is "
+            "data to train on and no longer predictions: give the file that --mode=predict wrote"
+        )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

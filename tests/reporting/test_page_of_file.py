@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from report_pages import arcs_of, make_report, predicted
+from report_pages import BY, arcs_of, make_report, predicted
 from shared import write_lines
 
 from rpcl_jax.errors import InputError
@@ -27,19 +27,61 @@ def test_of_a_file_with_pairs_alone_the_slider_begins_at_their_threshold(tmp_pat
     assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
 
 
+GOOD = predicted(0, candidates=False)
+TURN = GOOD["utterances"][0]
+COUNT = len(GOOD["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"pairs": [[1, 99]], "pair_confidences": [0.5]}, "damaged .*pair 1, 99 of 8 utterances"),
+        ({"pairs": None}, "damaged"),
+        ({"pair_confidences": None}, "'pair_confidences' are not numbers from 0 to 1"),
+        ({"pair_confidences": [2] * COUNT}, "'pair_confidences' are not numbers from 0 to 1"),
+        ({"pair_confidences": [-1] * COUNT}, "'pair_confidences' are not numbers from 0 to 1"),
+        ({"pair_confidences": ["0.5"] * COUNT}, "'pair_confidences' are not numbers from 0 to 1"),
+        ({"predicted_by": BY | {"threshold": "0.3"}}, "threshold is not a number from 0 to 1"),
+        ({"predicted_by": BY | {"threshold": None}}, "threshold is not a number from 0 to 1"),
+        ({"predicted_by": {"model": "a"}}, "threshold is not a number from 0 to 1"),
+        ({"predicted_by": BY | {"model": 3}}, "model is not a name"),
+        ({"predicted_by": BY | {"absent": [1]}}, "'absent' is not a list of names"),
+        ({"predicted_by": BY | {"absent": "audio"}}, "'absent' is not a list of names"),
+        ({"predicted_by": "me"}, "'predicted_by' is not an object"),
+        ({"utterances": [TURN | {"emotion_probability": 7}]}, "utterance 1 has no emotion"),
+        ({"utterances": [TURN | {"emotion": ["joy"]}]}, "utterance 1 has no emotion"),
+        (
+            {"pairs": [[1, 1], *GOOD["pairs"]]},
+            f"has {COUNT + 1} pairs and {COUNT} confidences; a corrected file is data to train on",
+        ),
+        ({"pairs": GOOD["pairs"][1:]}, f"has {COUNT - 1} pairs and {COUNT} confidences"),
+    ],
+)
+def test_damaged_and_corrected_predictions_are_refused(tmp_path, broken, message):
+    source = write_lines(tmp_path / "x.jsonl", [GOOD, GOOD | broken])
+    with pytest.raises(InputError, match=f"x.jsonl:2: .*{message}") as refused:
+        pairs_page.write_page(source, tmp_path / "page.html")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_field_of_the_user_is_no_candidate(tmp_path):
+    fields = {"candidates": "Ann, Ben", "emotion_choices": 3}
+    for name, item in (("a", GOOD), ("b", GOOD | fields)):
+        source = write_lines(tmp_path / name / "x.jsonl", [item])
+        pairs_page.write_page(source, tmp_path / f"{name}.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
 @pytest.mark.slow
 def test_files_of_which_no_page_can_be_made(tmp_path):
-    page, good = tmp_path / "page.html", predicted(0, candidates=False)
-    unfit = good | {"pairs": [[1, 99]], "pair_confidences": [0.5]}
+    page, good = tmp_path / "page.html", write_lines(tmp_path / "good.jsonl", [GOOD])
     for name, items, message in (
         (
             "plain.jsonl",
             [{"id": 1, "utterances": [{"text": "Hi"}]}],
             ":1: has no 'pair_confidences'",
         ),
-        ("unfit.jsonl", [good, unfit], ":2: its predictions are damaged"),
-        ("short.jsonl", [good | {"pair_confidences": []}], ":1: its predictions are damaged"),
-        ("odd.jsonl", [good | {"pairs": None}], ":1: its predictions are damaged"),
         ("cut.jsonl", ["{\n"], "is not JSON"),
     ):
         with pytest.raises(InputError, match=message):
@@ -47,9 +89,9 @@ def test_files_of_which_no_page_can_be_made(tmp_path):
     with pytest.raises(InputError, match="is the input"):
         pairs_page.write_page(tmp_path / "cut.jsonl", tmp_path / "cut.jsonl")
     with pytest.raises(InputError, match="contains no clip"):
-        pairs_page.write_page(tmp_path / "unfit.jsonl", page, tmp_path)
+        pairs_page.write_page(good, page, tmp_path)
     assert not page.exists()
-    done = make_report(tmp_path / "unfit.jsonl", tmp_path, "--out", page, status=1)
+    done = make_report(good, tmp_path, "--out", page, status=1)
     assert done.stderr.count("\n") == 1
     assert "give it alone" in done.stderr
     (tmp_path / "empty.json").write_text(json.dumps([]))

@@ -213,7 +213,7 @@ def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
     assert page.evaluate("location.hash") == "#same~3"
 
 
-LONG = "https://example.org/" + "watch?v=unbroken" * 12
+LONG = "https://example.org/" + "unbroken" * 40
 
 
 @pytest.mark.parametrize("width", [390, 1280])
