@@ -52,7 +52,7 @@ def pairs_page(
     counts = Counter[str]()
     emotions = {NEUTRAL: 0}
     models: dict[str, None] = {}
-    thresholds: dict[float, None] = {}
+    thresholds: set[float | None] = set()
     absent: dict[str, None] = {}
     least = 1.0  # confidence of a pair
 
@@ -73,15 +73,23 @@ def pairs_page(
         counts["clips"] += len(turns) - addresses.count(None)
         counts["with candidates"] += CANDIDATES in item
         least = min([least, *item[CONFIDENCES]])
-        if BY in item:
-            models[item[BY]["model"]] = None
-            thresholds[item[BY]["threshold"]] = None
-            absent.update(dict.fromkeys(item[BY].get("absent", ())))
+        by = item.get(BY)  # older versions did not write it
+        thresholds.add(by["threshold"] if by else None)
+        if by:
+            models[by["model"]] = None
+            absent.update(dict.fromkeys(by.get("absent", ())))
 
     yield add
-    threshold = next(iter(thresholds), least)
+    known = sorted(threshold for threshold in thresholds if threshold is not None)
+    between = " to ".join(dict.fromkeys(f"{t:.3f}" for t in known[:1] + known[-1:]))
+    if len(thresholds) > 1:
+        at = f"thresholds of the predictions, {between}{', some unknown' * (None in thresholds)}"
+    elif known:
+        at = f"threshold {between}, that of the prediction"
+    else:
+        at = "threshold of the prediction: unknown"
     whole = counts["with candidates"] == counts["shown"]
-    lowest = min([FLOOR if whole else least, *thresholds])
+    lowest = min([FLOOR if whole else least, *known])
     notes = [
         "The list counts the predicted pairs. The emotion utterance of a pair is never neutral."
     ]
@@ -91,8 +99,13 @@ def pairs_page(
             "emotions stay those at the prediction's threshold. A lower --threshold of the "
             "prediction, or its --html, shows more."
         )
-    if len(models) > 1 or len(thresholds) > 1:
-        notes.append("Not all conversations were predicted by this model with this threshold.")
+    if len(thresholds) > 1:
+        notes.append(
+            "The conversations were predicted with different thresholds, and each has no pair "
+            "below its own."
+        )
+    if len(models) > 1:
+        notes.append("The conversations were predicted by different models.")
     if absent:
         notes.append(f"Predicted without {' and '.join(absent)}, which the model can read.")
     if counts["shown"] < counts["all"]:
@@ -105,7 +118,9 @@ def pairs_page(
     rest = {
         "title": title,
         "emotions": list(emotions),
-        "runs": [{"name": ", ".join(models) or "by an unnamed model", "threshold": threshold}],
+        "runs": [{"name": ", ".join(models) or "by an unnamed model"}],
+        "at": at,
+        "start": round(1000 * (known[0] if known else least)),  # of the slider
         "lowest": round(1000 * lowest),
         "clips": clips is not None,
         "notes": notes,

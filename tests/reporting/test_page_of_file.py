@@ -27,6 +27,28 @@ def test_of_a_file_with_pairs_alone_the_slider_begins_at_their_threshold(tmp_pat
     assert {(i, j) for i, j, _ in arcs_of(page, 0)} == pairs
 
 
+@pytest.mark.parametrize(
+    ("by", "said", "noted"),
+    [
+        (({}, {}), "threshold 0.400, that of the prediction", False),
+        ((None, None), "threshold of the prediction: unknown", False),
+        (({}, {"threshold": 0.6}), "thresholds of the predictions, 0.400 to 0.600", True),
+        (({}, None), "thresholds of the predictions, 0.400, some unknown", True),
+    ],
+)
+def test_the_threshold_is_that_of_the_prediction_or_unknown(tmp_path, open_page, by, said, noted):
+    items = [predicted(number, candidates=False) for number in range(2)]
+    for item, changed in zip(items, by, strict=True):
+        del item["predicted_by"]
+        if changed is not None:
+            item["predicted_by"] = BY | changed
+    pairs_page.write_page(write_lines(tmp_path / "x.jsonl", items), tmp_path / "page.html")
+    page = open_page(tmp_path / "page.html")
+    assert page.inner_text("#slid") == said
+    assert page.input_value("input[type=range]") == "400"
+    assert ("different thresholds" in page.inner_text("#counted")) == noted
+
+
 GOOD = predicted(0, candidates=False)
 TURN = GOOD["utterances"][0]
 COUNT = len(GOOD["pairs"])
