@@ -111,6 +111,8 @@ def _check_flags() -> None:
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
     if _OUTPUT.value.lower().endswith((".html", ".htm")):
         raise flags.Error("--output: is for JSON or a table; write the page by --html")
+    if _HTML.value and not _HTML.value.lower().endswith((".html", ".htm")):
+        raise flags.Error(f"--html: {_HTML.value} is not the name of a page; end it in .html")
     check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
@@ -125,6 +127,12 @@ def _check_flags() -> None:
             raise flags.Error(
                 "--engine=ray writes no --html; tools/make_report.py makes the page of a file"
             )
+    elif _OUTPUT.value and not re.search(
+        r"\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value, re.IGNORECASE
+    ):
+        raise flags.Error(
+            f"--output: {_OUTPUT.value} must end in .json, .jsonl, .csv or .tsv; .gz may follow"
+        )
     processes, process = _PROCESSES.value, _PROCESS.value
     explicit = [_COORDINATOR.value, processes, process]
     if not _DISTRIBUTED.value and explicit != [None] * 3:

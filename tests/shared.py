@@ -118,6 +118,12 @@ def write_lines(path: Path, items: Iterable[Any]) -> Path:
     return path
 
 
+def page_data(path: Path) -> Any:
+    """Returns the data in a page of `--html` or of tools/make_report.py."""
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text.split('id="data">')[1].split("</script>")[0])
+
+
 def assert_same_pairs(results: Iterable[dict], wanted: Iterable[dict]) -> None:
     """The same conversations and pairs but for rounding: what one has more is at the threshold."""
     for result, other in zip(results, wanted, strict=True):

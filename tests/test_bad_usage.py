@@ -35,6 +35,11 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         (["--mode=evaluate"], ["--workdir"]),
         (["--mode=predict", "--workdir=x", "--input=x", "--output=y", "--threshold=1.5"], ["to 1"]),
         (["--mode=predict", "--workdir=x", "--input=x", "--output=y", "--threshold=nan"], ["nan"]),
+        (["--mode=predict", "--workdir=x", "--input=x", "--output=y.txt"], ["y.txt", ".jsonl"]),
+        (
+            ["--mode=predict", "--workdir=x", "--input=x", "--output=y.json", "--html=z.pdf"],
+            ["z.pdf", ".html"],
+        ),
         (["--mode=evaluate", "--workdir=x", "--threshold=0.5"], ["is for --mode=predict"]),
         (["--mode=predict", "--model=a/b", "--workdir=c"], ["--model", "in place of --workdir"]),
     ],

@@ -178,9 +178,12 @@ def test_real_ecf_from_file_to_result_and_to_new_pairs(tmp_path):
     source = tmp_path / "new.jsonl"
     source.write_text(json.dumps({"conversation_ID": "a", "conversation": conversation}) + "\n")
     run_main(
-        "--mode=predict", f"--workdir={workdir}", f"--input={source}", f"--output={tmp_path / 'o'}"
+        "--mode=predict",
+        f"--workdir={workdir}",
+        f"--input={source}",
+        f"--output={tmp_path / 'o.json'}",
     )
-    (predicted,) = json.loads((tmp_path / "o").read_text())
+    (predicted,) = json.loads((tmp_path / "o.json").read_text())
     for turn, given in zip(predicted["conversation"], conversation, strict=True):
         assert 0 < turn.pop("emotion_probability") < 1
         assert turn == given | {"emotion": turn["emotion"]}

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, import_or_skip, run_main, tiny_config, write_lines
+from shared import assert_one_line, import_or_skip, page_data, run_main, tiny_config, write_lines
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -20,11 +20,14 @@ pytestmark = pytest.mark.slow
 def test_predict_finds_the_pairs_of_conversations_without_labels(finished, unlabelled, tmp_path):
     output = tmp_path / "pairs.json"
     arguments = ["--mode=predict", f"--workdir={finished}", f"--output={output}"]
-    run_main(*arguments, f"--input={unlabelled}", f"--features={unlabelled.parent / 'features'}")
+    run_main(*arguments, f"--input={unlabelled}", f"--features={unlabelled.parent / 'features'}",
+        f"--html={tmp_path / 'pairs.html'}")  # fmt: skip
+    shown = page_data(tmp_path / "pairs.html")
     pairs = json.loads(output.read_text())
     wanted = json.loads((finished / "predictions/test.json").read_text())
     assert all(item.pop("note") == "kept" for item in pairs)
     assert [p["emotion-cause_pairs"] for p in pairs] == [w["emotion-cause_pairs"] for w in wanted]
+    assert [d["id"] for d in shown["dialogues"]] == [str(p["conversation_ID"]) for p in pairs]
     for p, w in zip(pairs, wanted, strict=True):
         np.testing.assert_allclose(p["pair_confidences"], w["pair_confidences"], atol=1.1e-3)
         assert [t["emotion"] for t in p["conversation"]] == [

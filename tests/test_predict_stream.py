@@ -6,7 +6,7 @@ import json
 from contextlib import nullcontext
 
 import pytest
-from shared import assert_one_line, assert_same_pairs, run_main, write_lines
+from shared import assert_one_line, assert_same_pairs, page_data, run_main, write_lines
 
 from rpcl_jax import predict
 from rpcl_jax.data.synthetic import generate_corpus
@@ -153,10 +153,18 @@ def test_of_a_folder_the_files_are_named(reads_text, tmp_path):
 
 
 def test_a_run_that_reads_text_alone_needs_no_clips(reads_text, tmp_path):
-    source = write_lines(tmp_path / "in.jsonl", OURS[:1])
-    assert (
-        predict_file(reads_text, source, tmp_path / "out.json", clips=tmp_path).conversations == 1
-    )
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/first one.mp4").touch()
+    first, *others = OURS[0]["utterances"]
+    turns = [first | {"clip": {"video": "first one"}}, *others]
+    source = write_lines(tmp_path / "in.jsonl", [OURS[0] | {"utterances": turns}])
+    output, page = tmp_path / "out.json", tmp_path / "page.html"
+    done = predict_file(reads_text, source, output, clips=tmp_path / "clips", html=page)
+    assert done.conversations == 1
+    # The page plays them nevertheless.
+    (dialogue,) = page_data(page)["dialogues"]
+    assert dialogue["utterances"][0]["clip"] == "clips/first%20one.mp4"
+    assert not any("clip" in utterance for utterance in dialogue["utterances"][1:])
 
 
 def test_forms_of_the_output(reads_text, predictor, tmp_path):
@@ -171,8 +179,7 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
     assert results[0]["note"] == "half \ud83d, line\nbreak"
     # The page has what could be a pair; the file does not.
     assert not {"candidates", "emotion_choices"} & results[0].keys()
-    page = (tmp_path / "page.html").read_text()
-    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    data = page_data(tmp_path / "page.html")
     (_, below), *_ = predictor.stream(found(results), floor=0.05)
     assert data["lowest"] == 50
     assert {(i + 1, int(j) + 1) for i, row in enumerate(data["dialogues"][0]["scores"][0]["p"])

@@ -29,17 +29,27 @@ def main() -> None:
     parser.add_argument(
         "other", nargs="?", type=Path, metavar="RUN", help="another one, to stand beside it"
     )
-    parser.add_argument("--out", required=True, type=Path, help="the HTML file")
+    parser.add_argument("--out", required=True, type=_page, help="the HTML file")
     parser.add_argument("--clips", type=Path, help="folder of the clips of a file of predictions")
     run_tool("make_report", parser, _make_report)
 
 
+def _page(name: str) -> Path:
+    if not name.lower().endswith((".html", ".htm")):
+        raise argparse.ArgumentTypeError(f"{name!r} is not the name of a page; end it in .html")
+    return Path(name)
+
+
 def _make_report(arguments: argparse.Namespace) -> None:
+    given = [path for path in (arguments.run, arguments.other) if path]
+    for path in given:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
+        if path.is_file() and len(given) > 1:
+            raise InputError(f"{path}: is a file; give it alone, or two runs")
     if arguments.run.is_file():
         from rpcl_jax.reporting.pairs_page import write_page
 
-        if arguments.other:
-            raise InputError(f"{arguments.run}: is a file; give it alone, or two runs")
         write_page(arguments.run, arguments.out, arguments.clips)
         print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
         return
@@ -48,8 +58,7 @@ def _make_report(arguments: argparse.Namespace) -> None:
     from rpcl_jax.reporting.experiments import read_run
     from rpcl_jax.reporting.report import make_page, report_data
 
-    folders = [folder for folder in (arguments.run, arguments.other) if folder]
-    page = make_page(report_data([read_run(folder) for folder in folders]))
+    page = make_page(report_data([read_run(folder) for folder in given]))
     write_text(arguments.out, page)
     print(f"{arguments.out}: {len(page) / 1e6:.1f} MB")
 

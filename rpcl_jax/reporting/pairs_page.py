@@ -18,6 +18,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     CONFIDENCES,
+    TABLES,
     pairs_of,
     turns_of,
 )
@@ -254,6 +255,10 @@ def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
     Raises:
       InputError: the file has no predictions, or they are damaged.
     """
+    if source.name.lower().removesuffix(".gz").endswith(tuple(TABLES)):
+        raise InputError(
+            f"{source}: a table has too little for a page; write the prediction as .json"
+        )
     if page.exists() and page.samefile(source):
         raise InputError(f"{page}: is the input; write to another file")
     finder = clips_beside(clips, page) if clips else None

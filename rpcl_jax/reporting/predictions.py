@@ -21,7 +21,7 @@ CONFIDENCES, BY = "pair_confidences", "predicted_by"
 # Of a conversation whose page is wanted: pairs below the threshold too, and the emotions with them.
 CANDIDATES, CHOICES = "candidates", "emotion_choices"
 _DIGITS = 3  # of every confidence and probability
-_TABLES = {".csv": ",", ".tsv": "\t"}
+TABLES = {".csv": ",", ".tsv": "\t"}
 COLUMNS = (
     *("source", "conversation_id", "utterance_id", "speaker", "text"),
     *("emotion", "emotion_probability", "causes", "confidences", "threshold", "model"),
@@ -147,8 +147,8 @@ def _format(name: str) -> tuple[Callable[[dict[str, Any], bool], bytes], bytes, 
 
     The function takes a conversation, and whether it is the first.
     """
-    if name.endswith(tuple(_TABLES)):
-        delimiter = _TABLES[name[-4:]]
+    if name.endswith(tuple(TABLES)):
+        delimiter = TABLES[name[-4:]]
         return lambda item, first: _rows(item, first, delimiter), b"", _csv([COLUMNS], delimiter)
     if name.endswith(".jsonl"):
         return lambda item, _: json_bytes(item), b"", b""

@@ -176,9 +176,16 @@ def read_config(path: Path) -> ConfigDict:
     """Returns the config in a run's `config.json`.
 
     Raises:
-      InputError: it does not exist, is not JSON, or is no config of this or the previous version.
+      InputError: it does not exist, is not JSON, is of an exported model, or is no config of this
+        or the previous version.
     """
-    return parse_config(read_json(path), path)
+    written = read_json(path)
+    if "layout" in written:  # of `rpcl_jax.run.export`
+        raise InputError(
+            f"{path.parent}: is an exported model, without data and results; give the folder of "
+            "the run that it was exported from"
+        )
+    return parse_config(written, path)
 
 
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:

@@ -105,6 +105,7 @@ def test_files_of_which_no_page_can_be_made(tmp_path):
             ":1: has no 'pair_confidences'",
         ),
         ("cut.jsonl", ["{\n"], "is not JSON"),
+        ("table.CSV.gz", ["text\nHi\n"], "a table has too little for a page; .* as .json"),
     ):
         with pytest.raises(InputError, match=message):
             pairs_page.write_page(write_lines(tmp_path / name, items), page)
@@ -116,6 +117,10 @@ def test_files_of_which_no_page_can_be_made(tmp_path):
     done = make_report(good, tmp_path, "--out", page, status=1)
     assert done.stderr.count("\n") == 1
     assert "give it alone" in done.stderr
+    done = make_report(tmp_path / "mistyped.json", "--out", page, status=1)
+    assert "mistyped.json: no such file or folder" in done.stderr
+    done = make_report(good, "--out", tmp_path / "page.pdf", status=2)
+    assert "page.pdf' is not the name of a page" in done.stderr
     (tmp_path / "empty.json").write_text(json.dumps([]))
     with pytest.raises(InputError, match="contains no conversation"):
         pairs_page.write_page(tmp_path / "empty.json", page)

@@ -32,7 +32,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
                 name, probability = said[t].split()
                 assert name == (expressed if t in paired else likeliest)[0]
                 assert float(probability) == pytest.approx(
-                    dict([likeliest, expressed])[name], abs=0.006
+                    dict([likeliest, expressed])[name], abs=0.0006
                 )
                 assert t not in paired or name != "neutral"
             assert item["source"] in page.inner_text(".viewhead")
@@ -91,7 +91,7 @@ def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     for j, text in enumerate(shown):
         assert (text == "") == ((7, j) not in confidence)
         if text:
-            assert float(text) == pytest.approx(confidence[7, j], abs=0.006)
+            assert float(text) == pytest.approx(confidence[7, j], abs=0.0006)
     best = max((p, j) for (i, j), p in confidence.items() if i == 7)[1]
     assert f"causes {best + 1}:" in page.inner_text("#readout")
     cells = page.locator(".map rect[data-i]").evaluate_all(
@@ -198,6 +198,18 @@ def test_of_a_long_conversation_the_map_shows_a_part(tmp_path, open_page):
     assert min(rows) >= 106
     assert max(rows) == 165
     assert page.locator(".map .frame").get_attribute("d").endswith(",45H46v1H0Z")
+
+
+def test_causes_that_come_after_are_offered_where_there_are_some(tmp_path, open_page):
+    items = [predicted(0), predicted(1)]
+    page = open_page(write_pairs_page(tmp_path / "past.html", items))
+    assert page.locator("option[value=after]").count() == 0
+    items[1]["candidates"].append([2, 4, 0.5])
+    page = open_page(write_pairs_page(tmp_path / "all.html", items))
+    slide(page, 400)
+    page.select_option("select[name=distance]", "after")
+    assert listed(page) == ["1"]
+    assert page.inner_text("#count") == "1 conversations, 1 pairs"
 
 
 def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):

@@ -162,7 +162,7 @@ def test_a_row_shows_its_confidences_and_hard_negatives(tmp_path, open_page, neg
     )
     assert sorted(drawn) == sorted(expected)
     shown = page.inner_text('.turn[data-turn="0"] .confidences')
-    assert float(shown) == pytest.approx(s.pair_confidence[i, 0], abs=0.006)
+    assert float(shown) == pytest.approx(s.pair_confidence[i, 0], abs=0.0006)
     # A cell of the heat map says the same of one pair.
     page.hover(f'.columns .card rect[data-i="{i}"][data-j="0"]')
     assert f"confidence {shown}" in page.inner_text("#readout")

@@ -16,6 +16,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.semeval import parse_conversations
+from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.run.export import described_features, export_run, is_exported, load_exported
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,8 @@ def test_the_folder(exported, finished):
     }
     assert is_exported(exported)
     assert not is_exported(finished)
+    with pytest.raises(InputError, match="is an exported model, without data"):
+        read_run(exported)
     assert described_features(exported) == described_features(finished)
     assert set(described_features(exported)) == {"audio", "vision"}
     for name in names - {"model.safetensors"}:
