@@ -163,7 +163,7 @@ def test_a_run_that_reads_text_alone_needs_no_clips(reads_text, tmp_path):
     assert done.conversations == 1
     # The page plays them nevertheless.
     (dialogue,) = page_data(page)["dialogues"]
-    assert dialogue["utterances"][0]["clip"] == "clips/first%20one.mp4"
+    assert dialogue["utterances"][0]["clip"] == "./clips/first%20one.mp4"
     assert not any("clip" in utterance for utterance in dialogue["utterances"][1:])
 
 
