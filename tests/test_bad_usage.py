@@ -37,6 +37,7 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         (["--mode=predict", "--workdir=x", "--input=x", "--output=y", "--threshold=nan"], ["nan"]),
         (["--mode=evaluate", "--workdir=x", "--threshold=0.5"], ["is for --mode=predict"]),
         (["--mode=predict", "--model=a/b", "--workdir=c"], ["--model", "in place of --workdir"]),
+        (["--mode=predict", "--workdir=c", "--revision=v1"], ["--revision is of a --model"]),
     ],
 )
 def test_bad_flags(arguments, parts, tmp_path):

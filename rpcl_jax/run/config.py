@@ -178,7 +178,13 @@ def read_config(path: Path) -> ConfigDict:
     Raises:
       InputError: it does not exist, is not JSON, or is no config of this or the previous version.
     """
-    return parse_config(read_json(path), path)
+    written = read_json(path)
+    if written.get("library_name") == "rpcl_jax":
+        raise InputError(
+            f"{path}: of a model that tools/export.py wrote, which predicts (--model) and has no "
+            "data; give the folder of a run"
+        )
+    return parse_config(written, path)
 
 
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
