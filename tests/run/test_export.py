@@ -126,7 +126,7 @@ def test_the_model_card(exported, finished):
     assert "text and audio and vision. Audio comes as features: extractor generated" in card.text
     assert "in this repository, but the tokenizer is a list of the words of" in card.text
     assert "It is trained to withstand the loss" in card.text
-    for words in ("no evidence of what a person feels", "high stakes", "Errors of speech"):
+    for words in ("no evidence of what a person feels", "high stakes", "errors of speech"):
         assert words in card.text
     assert "{" not in card.text.partition("```py")[0]
 
