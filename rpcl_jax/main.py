@@ -34,6 +34,9 @@ _MODEL = flags.DEFINE_string(
     "",
     "predict: folder or Hugging Face name of what tools/export.py wrote, in place of --workdir.",
 )
+_REVISION = flags.DEFINE_string(
+    "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
+)
 _INPUT = flags.DEFINE_string(
     "input",
     "",
@@ -102,6 +105,8 @@ def _check_flags() -> None:
         )
     if _MODEL.value and (_WORKDIR.value or _MODE.value != "predict"):
         raise flags.Error("--model is for --mode=predict, in place of --workdir; give one of them")
+    if _REVISION.value and not _MODEL.value:
+        raise flags.Error("--revision is of a --model on the Hugging Face hub; give that too")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
     for flag in _OF_PREDICTION if _MODE.value != "predict" else ():
@@ -171,9 +176,9 @@ def _do() -> None:
 
     config = _CONFIG.value
     if _MODEL.value:
-        from rpcl_jax.models.pretrained import resolve_pretrained
+        from rpcl_jax.run.export import resolve_exported
 
-        workdir = resolve_pretrained(_MODEL.value)
+        workdir = resolve_exported(_MODEL.value, _REVISION.value)
     elif _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     else:
@@ -209,13 +214,14 @@ def _what_counts() -> list:
     """Returns the flags, and the size of the input, which must be the same in all processes."""
     source = Path(_INPUT.value)
     size = source.stat().st_size if _INPUT.value and source.is_file() else None
-    counting = (_MODE, _WORKDIR, _MODEL, *_OF_PREDICTION)
+    counting = (_MODE, _WORKDIR, _MODEL, _REVISION, *_OF_PREDICTION)
     return [*(flag.value for flag in counting), size]
 
 
 def _predict(workdir: Path) -> None:
     source, target = _INPUT.value, _OUTPUT.value
     strict, threshold = _STRICT.value, _THRESHOLD.value
+    name = "" if Path(_MODEL.value).expanduser().is_dir() else _MODEL.value
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:
@@ -225,7 +231,7 @@ def _predict(workdir: Path) -> None:
                 f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
             ) from error
 
-        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold)
+        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold, name)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
@@ -234,7 +240,7 @@ def _predict(workdir: Path) -> None:
             Path(flag.value) if flag.value else None for flag in (_FEATURES, _CLIPS, _HTML)
         )
         done = predict_file(
-            workdir, Path(source), Path(target), features, clips, strict, threshold, html
+            workdir, Path(source), Path(target), features, clips, strict, threshold, html, name
         )
         if not first_process():
             return

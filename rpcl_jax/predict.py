@@ -21,7 +21,7 @@ from rpcl_jax.evaluation.decode import emotion_choices, predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, read_json, written_whole
-from rpcl_jax.models.pretrained import names_folder, resolve_pretrained
+from rpcl_jax.models.pretrained import names_folder
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -35,7 +35,12 @@ from rpcl_jax.reporting.predictions import (
     with_prediction,
     write_results,
 )
-from rpcl_jax.run.export import described_features, is_exported, load_exported
+from rpcl_jax.run.export import (
+    described_features,
+    is_exported,
+    load_exported,
+    resolve_exported,
+)
 from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.progress import progress
 from rpcl_jax.run.workdir import TrainedRun
@@ -107,16 +112,26 @@ class Predictor:
         Raises:
           InputError: there is no such model, or its files do not fit each other.
         """
-        folder = resolve_pretrained(name, revision)
-        run, chosen = load_exported(folder)
-        known_as = "/".join(folder.absolute().parts[-2:]) if names_folder(str(name)) else str(name)
-        return cls(run, chosen if threshold is None else threshold, known_as)
+        folder = resolve_exported(name, revision)
+        known_as = "" if names_folder(str(name)) else str(name)
+        return cls.from_folder(folder, threshold, known_as)
 
     @classmethod
-    def from_folder(cls, folder: Path, threshold: float | None = None) -> "Predictor":
-        """Loads the folder of a finished run, or one that tools/export.py has written."""
-        load = cls.from_pretrained if is_exported(folder) else cls.from_workdir
-        return load(folder, threshold=threshold)
+    def from_folder(
+        cls, folder: Path, threshold: float | None = None, name: str = ""
+    ) -> "Predictor":
+        """Loads the folder of a finished run, or one that tools/export.py has written.
+
+        Args:
+          folder: of the run, or exported.
+          threshold: the least confidence of a pair; None for the one chosen on validation.
+          name: of an exported run; the last two folders if it is empty.
+        """
+        if not is_exported(folder):
+            return cls.from_workdir(folder, threshold)
+        run, chosen = load_exported(folder)
+        name = name or "/".join(folder.absolute().parts[-2:])
+        return cls(run, chosen if threshold is None else threshold, name)
 
     def __call__(
         self,
@@ -333,6 +348,7 @@ def predict_file(
     strict: bool = False,
     threshold: float | None = None,
     html: Path | None = None,
+    name: str = "",
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
@@ -350,6 +366,7 @@ def predict_file(
       strict: predict nothing unless every conversation can be read.
       threshold: the least confidence of a pair; None for the run's own.
       html: file of a page that shows them, with their `clips`, or None.
+      name: of the model in the output, if it is not the folder's.
 
     Raises:
       InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
@@ -394,7 +411,7 @@ def predict_file(
         elif features:
             given = [modality for modality in read if (features / modality).is_dir()] or read
             tables = {m: FeatureTable.load(features / m, first) for m in given}
-        predictor = Predictor.from_folder(workdir, threshold)
+        predictor = Predictor.from_folder(workdir, threshold, name)
         # From clips of nothing, no table is made that the predictor could miss.
         floor = FLOOR if html else None
         results = found if dialogues == [] else predictor.stream(found, tables, floor)

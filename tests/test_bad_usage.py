@@ -42,6 +42,7 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         ),
         (["--mode=evaluate", "--workdir=x", "--threshold=0.5"], ["is for --mode=predict"]),
         (["--mode=predict", "--model=a/b", "--workdir=c"], ["--model", "in place of --workdir"]),
+        (["--mode=predict", "--workdir=c", "--revision=v1"], ["--revision is of a --model"]),
     ],
 )
 def test_bad_flags(arguments, parts, tmp_path):
@@ -72,11 +73,17 @@ def test_bad_data_and_encoders(tmp_path):
         return run_main("--config=configs/ecf.py", "--config.modalities=t",
                    f"--workdir={tmp_path / 'run'}", *arguments, status=1)  # fmt: skip
 
+    def assert_a_line_for_each_split(done, *parts):
+        lines = done.stderr.splitlines()
+        assert len(lines) == 3
+        for split, line in zip(("train", "dev", "test"), lines, strict=True):
+            assert all(part in line for part in (f"{split}.txt", *parts))
+
     good = write_ecf(tmp_path / "good")
     root = write_ecf(tmp_path / "outside", pairs="(1,2)")
-    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "(1,2)", "outside")
+    assert_a_line_for_each_split(fail(f"--config.data.root={root}"), "(1,2)", "outside")
     root = write_ecf(tmp_path / "emotion", emotion="joy, bliss")
-    assert_one_line(fail(f"--config.data.root={root}"), "train.txt", "bliss")
+    assert_a_line_for_each_split(fail(f"--config.data.root={root}"), "bliss")
     root = write_ecf(tmp_path / "repeated")
     text = (root / "train.txt").read_text()
     (root / "train.txt").write_text(text + text.replace("(1,1)", ""))

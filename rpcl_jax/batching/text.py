@@ -74,6 +74,8 @@ def unknown_pieces(
     """
     texts = [_text(utterance, speaker_names) for d in dialogues for utterance in d.utterances]
     nothing = tokenizer.special_id("unk_token")
+    if nothing is None and (name := getattr(tokenizer.backend.model, "unk_token", None)):
+        nothing = tokenizer.backend.token_to_id(name)
     unknown: Counter[str] = Counter()
     total = 0
     encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)

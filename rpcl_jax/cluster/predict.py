@@ -58,9 +58,10 @@ class _FilePredictor:
         corpus: _Corpus,
         strict: bool,
         threshold: float | None,
+        model: str,
         begin: Callable[[str], int],
     ):
-        self._workdir, self._corpus = workdir, corpus
+        self._workdir, self._corpus, self._model = workdir, corpus, model
         self._strict, self._threshold, self._begin = strict, threshold, begin
         self._predictor: Predictor | None = None
 
@@ -79,7 +80,7 @@ class _FilePredictor:
         if self._begin(name) > _TRIES:
             return self._give_up(name)
         if self._predictor is None:
-            self._predictor = Predictor.from_folder(self._workdir, self._threshold)
+            self._predictor = Predictor.from_folder(self._workdir, self._threshold, self._model)
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -139,6 +140,7 @@ def predict_corpus(
     address: str | None = None,
     strict: bool = False,
     threshold: float | None = None,
+    name: str = "",
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
 
@@ -153,6 +155,7 @@ def predict_corpus(
       address: see `start_ray`.
       strict: end with the first conversation that cannot be read.
       threshold: the least confidence of a pair; None for the run's own.
+      name: of the model in the output, if it is not the folder's.
 
     Raises:
       InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
@@ -175,7 +178,9 @@ def predict_corpus(
         mended = Counter[str]()
         with _own_messages(), progress(len(names), " files") as advance:
             results = (
-                _results(ray, (workdir, corpus, strict, threshold), waiting) if ray else iter(())
+                _results(ray, (workdir, corpus, strict, threshold, name), waiting)
+                if ray
+                else iter(())
             )
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rpcl_jax.data.dialogue import NEUTRAL, emotion_class
+from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
 from rpcl_jax.evaluation.metrics import ScoredDialogue, diagnostic_sums, pair_counts, pair_labels
 
 # Number of resamples whose counts at every threshold are in memory at a time.
@@ -52,6 +54,38 @@ def resampled_f1(
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
     true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
     return 2 * true_positive / np.maximum(predicted + gold, 1)
+
+
+def resampled_weighted_f1(
+    scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str], weights: np.ndarray
+) -> np.ndarray:
+    """Returns the `metrics.weighted_f1` of every resample, [R].
+
+    Args:
+      scored: a run's D dialogues.
+      threshold: `τ` of the run.
+      classes: names of the emotion classes; class 0 is neutral.
+      weights: from `draw_weights`, [R, D].
+    """
+    # True positives, predicted and gold pairs by dialogue and class.
+    counts = np.zeros((len(scored), 3, len(classes)))
+    for d, s in enumerate(scored):
+        predicted = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
+        emotions = [emotion_class(u.emotion or NEUTRAL, classes) for u in s.dialogue.utterances]
+        gold = set(s.dialogue.pairs or ())
+        for i, _ in gold:
+            counts[d, 2, emotions[i]] += 1
+        for pair, name in zip(
+            predicted, pair_emotions(s.emotion_probabilities, predicted, classes), strict=True
+        ):
+            category = classes.index(name)
+            counts[d, 1, category] += 1
+            counts[d, 0, category] += pair in gold and emotions[pair[0]] == category
+    true_positive, predicted_pairs, gold_pairs = np.moveaxis(
+        np.tensordot(weights, counts[:, :, 1:], 1), 1, 0
+    )
+    f1 = 2 * true_positive / np.maximum(predicted_pairs + gold_pairs, 1)
+    return (gold_pairs * f1).sum(-1) / np.maximum(gold_pairs.sum(-1), 1)
 
 
 def resampled_average_precision(

@@ -22,8 +22,8 @@ HUB_FILES = (
     *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
     *("special_tokens_map.json", "added_tokens.json"),
 )
-# Names begin with this where the encoder is part of a model with heads.
-PREFIX = re.compile(r"(bert|roberta)\.")
+# Names begin with this where the encoder is part of a model with heads, or of a wrapper of one.
+PREFIX = re.compile(r"(?:module\.|model\.|0\.auto_model\.)*(bert\.|roberta\.)?")
 ENCODER = ("embeddings.", "encoder.", "pooler.")
 # What Transformers takes for what config.json leaves out, in both families.
 _DEFAULTS: dict[str, int | float | str] = {
@@ -267,9 +267,11 @@ def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
-                    key = PREFIX.sub("", name, count=1) if PREFIX.match(name) else name
-                    if key == name and not name.startswith(ENCODER):
-                        heads.add(name.partition(".")[0])
+                    prefix = PREFIX.match(name)
+                    assert prefix is not None
+                    key = name[prefix.end() :]
+                    if not prefix[1] and not key.startswith(ENCODER):
+                        heads.add(key.partition(".")[0])
                         continue
                     key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
                     key = key.replace("LayerNorm.beta", "LayerNorm.bias")

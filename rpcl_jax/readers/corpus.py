@@ -15,7 +15,7 @@ from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
 from rpcl_jax.readers.ecf_features import read_official
-from rpcl_jax.readers.shared import emotion_name
+from rpcl_jax.readers.shared import SplitMissing, emotion_name
 from rpcl_jax.readers.transcripts import read_dialogues
 
 SPLITS = ("train", "dev", "test")
@@ -97,11 +97,15 @@ def load_splits(
     splits = {}
     faults = Faults()
     for split in names:
-        with faults.collected():
+        try:
             if not labelled and config.data.format == "conversations":
                 splits[split] = read_dialogues(root / f"{split}.jsonl")
             else:
                 splits[split] = read_split(root, split)
+        except InputError as error:
+            faults.messages += error.args
+            if isinstance(error, SplitMissing) and split == names[0]:
+                break  # it is another folder, and the others are missing too
     faults.check()
     return splits
 

@@ -162,6 +162,10 @@ def clip_beside(turn: Mapping[str, Any], conversation: Mapping[str, Any]) -> dic
     return None
 
 
+class SplitMissing(InputError):
+    """There is no file of a split."""
+
+
 def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advice: str) -> Path:
     """Returns the file of a split.
 
@@ -172,8 +176,8 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
       advice: where to get the benchmark.
 
     Raises:
-      InputError: there is none. If there is one of the training split, the message says how to cut
-        the missing one from it.
+      SplitMissing: there is none. If there is one of the training split, the message says how to
+        cut the missing one from it.
     """
 
     def existing(of: str) -> list[Path]:
@@ -189,4 +193,4 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
             f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
             "(docs/data.md)"
         )
-    raise InputError(f"{missing}: not found; {advice}")
+    raise SplitMissing(f"{missing}: not found; {advice}")

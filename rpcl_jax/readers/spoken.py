@@ -151,8 +151,8 @@ def read_plain(
     A time may be before the name ("[00:01:05]", "00:01 - 00:02") or in brackets after it. A line
     with a time and no name is a turn without a speaker, if the time is in brackets, is a stretch,
     or is on every line. Any other line without a name continues the turn before it. An empty line
-    before a name begins another conversation, unless there is one before every name. A turn with a
-    time has a clip until its end, or else until the next later time.
+    before a name begins another conversation, unless most of these would be single turns. A turn
+    with a time has a clip until its end, or else until the next later time.
 
     Args:
       text: of the file, with "\\n" as line break.
@@ -191,8 +191,9 @@ def read_plain(
             "turn a line this way, or give another format (docs/data.md)"
         )
     mended["lines without a name (of the turn before)"] += continuing
-    if all(len(turns) == 1 for _, turns in conversations):
-        conversations = [(conversations[0][0], [turns[0] for _, turns in conversations])]
+    # Where empty lines separate turns, one of them is easily forgotten.
+    if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
+        conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
     _set_clips([turn for _, turns in conversations for turn in turns], recording(name))
     for k, (number, turns) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"

@@ -15,10 +15,11 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, semeval
 from rpcl_jax.readers.conversations import write_conversations
@@ -136,7 +137,8 @@ def read_dialogues(path: Path) -> list[Dialogue]:
 def convert(source: Path, target: Path) -> tuple[int, int]:
     """Writes the conversations of a file or a folder in our format, with the labels they have.
 
-    What cannot be read is left out and named on stderr, and so is what was mended.
+    Ids of conversations and utterances that are repeated get a number, as training requires. What
+    cannot be read is left out and named on stderr, and so is what was mended.
 
     Args:
       source: see `conversations_in`.
@@ -150,13 +152,19 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
     """
     mended = Counter[str]()
     counts = Counter[bool]()
+    ids, utterance_ids = Counter[str](), Counter[str]()
 
     def readable() -> Iterator[Dialogue]:
         for place, item in conversations_in(source, mended):
             try:
                 if isinstance(item, InputError):
                     raise item
-                yield parse(item, place, Counter(), labelled=True)
+                dialogue = with_own_ids(parse(item, place, Counter(), labelled=True), utterance_ids)
+                ids[dialogue.id] += 1
+                if ids[dialogue.id] > 1:
+                    mended["repeated ids of conversations (given a number)"] += 1
+                    dialogue = replace(dialogue, id=f"{dialogue.id}_{ids[dialogue.id]}")
+                yield dialogue
                 counts[True] += 1
             except InputError as error:
                 counts[False] += 1

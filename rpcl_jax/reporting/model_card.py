@@ -12,6 +12,7 @@ from rpcl_jax.evaluation.bootstrap import (
     draw_weights,
     resampled_average_precision,
     resampled_f1,
+    resampled_weighted_f1,
 )
 from rpcl_jax.evaluation.metrics import pair_counts
 from rpcl_jax.evaluation.scores import ScoredDialogue
@@ -22,6 +23,11 @@ from rpcl_jax.run.export import described_features, public_name
 _PAPER = "https://arxiv.org/abs/2606.18893"
 _TASK = "multimodal emotion-cause pair extraction"
 _RESAMPLES = 10_000
+_WORDS = ", but the tokenizer is a list of the words of its training split"
+_WITHSTANDS = (
+    "It is trained to withstand the loss of utterances' representations, which covers none of the "
+    "following. "
+)
 _CARD = """\
 ---
 {metadata}
@@ -63,7 +69,7 @@ python -m rpcl_jax.main --mode=predict --model={name} \\
 
 ## Data
 
-{benchmark}; none of its conversations is in this repository.
+{benchmark}; none of its conversations is in this repository{words}.
 
 | split | conversations | utterances | pairs |
 |---|---|---|---|
@@ -89,9 +95,8 @@ transcripts of the kind and language that the model was trained on.
   or of the underlying cause of an emotion, and no basis for decisions of high stakes.
 - RPCL is an objective for the training of a pair scorer, and no new encoder or decoder; stronger
   architectures may complement it.
-- It is trained to withstand the loss of utterances' representations. Errors of speech recognition,
-  missing frames, other domains and cultural variation are not covered by that, and what they do to
-  this model has not been measured.
+- {trained}What errors of speech recognition, missing frames, other domains and cultural variation
+  do to this model has not been measured.
 - The numbers above say how many pairs are wrong or missed, and how often an emotion is.
 
 ## Licence and citation
@@ -125,6 +130,7 @@ def model_card(folder: Path, name: str) -> str:
     features = described_features(folder)
     resampled = _resampled(run, run.scores(splits["test"], "test"))
     encoder = public_name(config.text.pretrained) or "trained from scratch"
+    corrupted = config.rpcl.corruption_weight or config.rpcl.alignment_weight
     return _CARD.format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,
@@ -140,6 +146,8 @@ def model_card(folder: Path, name: str) -> str:
         longest=config.data.max_utterances,
         tokens=config.text.max_tokens,
         benchmark=benchmark_name(config) or "A corpus without a name",
+        words="" if config.text.pretrained else _WORDS,
+        trained=_WITHSTANDS if corrupted else "",
         statistics="\n".join(_counts(split, splits[split]) for split in splits),
         seed=config.seed,
         resamples=_RESAMPLES,
@@ -157,6 +165,7 @@ def _resampled(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, np.ndarr
         "pair_recall": true_positive / np.maximum(gold, 1),
         "pair_f1": resampled_f1(scored, threshold, weights),
         "pair_auprc": resampled_average_precision(scored, weights),
+        "weighted_f1": resampled_weighted_f1(scored, threshold, run.emotions, weights),
     }
 
 
@@ -212,9 +221,7 @@ def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:
         ("Pair AUPRC", "pair_auprc"),
         ("F1 of pairs with their emotions, weighted over categories", "weighted_f1"),
     ):
-        interval = ""
-        if metric in resampled:
-            low, high = 100 * np.quantile(resampled[metric], [0.025, 0.975])
-            interval = f"[{low:.2f}, {high:.2f}]"
-        rows.append(f"| {label} | {100 * run.result['test'][metric]:.2f} | {interval} |")
+        low, high = 100 * np.quantile(resampled[metric], [0.025, 0.975])
+        value = 100 * run.result["test"][metric]
+        rows.append(f"| {label} | {value:.2f} | [{low:.2f}, {high:.2f}] |")
     return rows

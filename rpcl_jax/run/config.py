@@ -180,10 +180,10 @@ def read_config(path: Path) -> ConfigDict:
         or the previous version.
     """
     written = read_json(path)
-    if "layout" in written:  # of `rpcl_jax.run.export`
+    if written.get("library_name") == "rpcl_jax":
         raise InputError(
-            f"{path.parent}: is an exported model, without data and results; give the folder of "
-            "the run that it was exported from"
+            f"{path}: of a model that tools/export.py wrote, which predicts (--model) and has no "
+            "data; give the folder of a run"
         )
     return parse_config(written, path)
 

@@ -25,16 +25,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rpcl_jax.batching.stream import stream_batches
-from rpcl_jax.data.dialogue import Dialogue, Utterance
+from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import MODEL_FIELDS, read_json, write_json, write_text, written_whole
-from rpcl_jax.models.pretrained import WEIGHTS, load_tokenizer, names_folder
+from rpcl_jax.files import (
+    MODEL_FIELDS,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+    written_whole,
+)
+from rpcl_jax.models.pretrained import (
+    WEIGHTS,
+    load_tokenizer,
+    names_folder,
+    resolve_pretrained,
+)
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.run.base_config import base_config
 from rpcl_jax.run.config import build_model, parse_config, read_config, to_json
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.text_vectors import LoadedEncoder
+from rpcl_jax.run.text_vectors import LoadedEncoder, check_positions
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import fetch, make_mesh, own_places, replicate
 
@@ -68,8 +80,9 @@ def export_run(workdir: Path, out: Path, card: str) -> None:
         "emotions": run.emotions,
         "feature_tables": {
             modality: {
-                **table,
-                **({"model": public_name(table["model"])} if "model" in table else {}),
+                key: public_name(str(table[key])) if key == "model" else table[key]
+                for key in ("extractor", "model", "revision", "dimension")
+                if key in table
             }
             for modality, table in run.feature_tables.items()
         },
@@ -77,6 +90,7 @@ def export_run(workdir: Path, out: Path, card: str) -> None:
         "run": to_json(_without_paths(run.config)),
     }
     tensors = _by_name(fetch(run.params_with_encoder))
+    make_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.unfinished")
     try:
         shutil.copytree(workdir / "tokenizer", unfinished)
@@ -124,6 +138,27 @@ def described_config(folder: Path) -> ConfigDict:
     return read_config(path)
 
 
+def resolve_exported(name: str | Path, revision: str | None = None) -> Path:
+    """Returns the folder of an exported run, downloaded if it is named on the Hugging Face hub.
+
+    Args:
+      name: of a folder, or of a model on the hub.
+      revision: branch, tag or commit on the hub; None is its main branch.
+
+    Raises:
+      InputError: there is no such model, or the folder is not an exported run.
+    """
+    folder = resolve_pretrained(name, revision)
+    if is_exported(folder):
+        return folder
+    if (folder / "model.json").is_file():
+        raise InputError(
+            f"{folder}: the folder of a run, which is not exported; give it as --workdir (in "
+            "Python, Predictor.from_workdir), or export it with tools/export.py"
+        )
+    raise InputError(f"{folder / WEIGHTS}: not found; {_AGAIN}")
+
+
 def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun, float]:
     """Loads a folder that `export_run` wrote onto a number of devices, or all.
 
@@ -135,24 +170,24 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
         `config.json` describes.
     """
     path = folder / "config.json"
-    if (folder / "model.json").is_file() and not is_exported(folder):
-        raise InputError(
-            f"{folder}: the folder of a run, which is not exported; give it as --workdir (in "
-            "Python, Predictor.from_workdir), or export it with tools/export.py"
-        )
     described = read_json(path, _FIELDS)
     agree("the model", lambda: described)
     if described["layout"] > _LAYOUT:
         raise InputError(f"{path}: written by a newer version of rpcl_jax; update it")
+    if not 0 <= described["threshold"] <= 1:  # nor NaN
+        raise InputError(f"{path}: threshold is {described['threshold']}; {_AGAIN}")
     config = parse_config(described["run"], path)
     features, emotions = described["feature_tables"], tuple(described["emotions"])
     reads = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
-    if not all(isinstance(emotion, str) for emotion in emotions) or sorted(features) != reads:
+    named = [e for e in emotions if isinstance(e, str)]
+    distinct = len(set(named)) == len(emotions) > 1 and emotions[0] == NEUTRAL
+    if not distinct or sorted(features) != reads:
         raise InputError(f"{path}: its emotions or its features are not those of a run; {_AGAIN}")
     try:
         sizes = TextEncoderConfig(**described["encoder"])
         tokenizer = load_tokenizer(folder, sizes.vocab_size)
         encoder = LoadedEncoder(sizes, None, tokenizer)
+        check_positions(sizes, config, str(path))
         mesh = make_mesh(devices)
         shapes = _shapes(config, emotions, features, encoder, mesh)
     except InputError:
@@ -229,6 +264,8 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.nda
                 f"{name} is {tensor.dtype} {list(tensor.shape)} instead of float32 "
                 f"{list(shapes[name])}"
             )
+        elif not np.isfinite(tensor).all():
+            problems.append(f"{name} contains NaN or infinity")
     if problems:
         more = f"; and {len(problems) - 5} more like these" if len(problems) > 5 else ""
         raise InputError(

@@ -76,13 +76,17 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
             vocab_size=tokenizer.size, max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
-    encoder = _with_dropout(encoder, config)
+    check_positions(encoder, config, config.text.pretrained)
+    return LoadedEncoder(_with_dropout(encoder, config), params, tokenizer)
+
+
+def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:
+    """Raises InputError if the encoder `name` has no positions for the longest segment."""
     if encoder.max_positions < config.text.max_tokens:
         raise InputError(
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
-            f"{encoder.max_positions} positions of {config.text.pretrained}; lower it"
+            f"{encoder.max_positions} positions of {name}; lower it"
         )
-    return LoadedEncoder(encoder, params, tokenizer)
 
 
 def _with_dropout(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:

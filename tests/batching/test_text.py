@@ -83,3 +83,9 @@ def test_the_share_of_unknown_pieces():
     assert (share, examples[:2]) == (6 / 23, ["fog", "Cy"])  # "name:" is two pieces more
     silent = Dialogue("3", (Utterance("e", "Di", ""),))
     assert unknown_pieces([silent], TOKENIZER, speaker_names=False) == (0, [])
+
+
+def test_unknown_pieces_of_a_tokenizer_that_does_not_name_the_piece():
+    nameless = TOKENIZER._replace(special={"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    strange = Dialogue("1", (Utterance("a", "Ann", "снег no"),))
+    assert unknown_pieces([strange], nameless, False) == (0.5, ["снег"])

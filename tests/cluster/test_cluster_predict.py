@@ -140,7 +140,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(tmp_path, corpus, strict, None, lambda name: 1)
+        worker = predict._FilePredictor(tmp_path, corpus, strict, None, "", lambda name: 1)
         worker._predictor = predictor
         return json.loads(worker({"name": name})["json"])
 
@@ -197,7 +197,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     for name in names:
         write_lines(tmp_path / "in" / name, conversations(2))
     monkeypatch.setattr(predict, "_FilePredictor", Killed)
-    results = list(predict._results(ray, (tmp_path, corpus, False, None), names))
+    results = list(predict._results(ray, (tmp_path, corpus, False, None, ""), names))
     assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
     assert (tmp_path / "deaths").read_text() == "..."
     assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
@@ -206,7 +206,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
     assert not (tmp_path / "out/too large.jsonl").exists()
 
-    [result] = predict._results(ray, (tmp_path, corpus, True, None), ["too large.jsonl"])
+    [result] = predict._results(ray, (tmp_path, corpus, True, None, ""), ["too large.jsonl"])
     assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 

@@ -12,6 +12,7 @@ from rpcl_jax.evaluation.bootstrap import (
     resampled_average_precision,
     resampled_diagnostics,
     resampled_f1,
+    resampled_weighted_f1,
 )
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split
 
@@ -31,6 +32,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
     scored = make_split(1, ties)
     draws = draw_weights(len(scored), resamples=50)
     f1 = resampled_f1(scored, 0.6, draws)
+    weighted = resampled_weighted_f1(scored, 0.6, EMOTIONS, draws)
     precision = resampled_average_precision(scored, draws)
     diagnostics = resampled_diagnostics(scored, draws, top_k=2, base_margin=0.05)
     assert len(diagnostics) == 7
@@ -38,6 +40,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
         drawn = [s for s, times in zip(scored, weights, strict=True) for _ in range(int(times))]
         expected = evaluate_split(drawn, 0.6, EMOTIONS)
         assert f1[r] == pytest.approx(expected["pair_f1"], abs=1e-12)
+        assert weighted[r] == pytest.approx(expected["weighted_f1"], abs=1e-12)
         means = confidence_diagnostics(drawn, top_k=2, base_margin=0.05)
         for name, values in diagnostics.items():
             assert values[r] == pytest.approx(means[name], abs=1e-12)
@@ -48,6 +51,7 @@ def test_a_resample_without_gold_pairs_is_zero():
     scored = make_split(2, False)[2:3]  # its only dialogue has none
     weights = np.ones((1, 1), np.float32)
     assert resampled_f1(scored, 0.5, weights) == 0
+    assert resampled_weighted_f1(scored, 0.5, EMOTIONS, weights) == 0
     assert resampled_average_precision(scored, weights) == 0
 
 

@@ -358,3 +358,12 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(tmp_path, family, w
 def test_a_config_with_something_else_than_a_size(folder, name, value):
     rewrite_config(folder, **{name: value})
     assert f"config.json: {name} is {value!r}; it must be" in refusal(load_pretrained, folder)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.bert.", "0.auto_model.", "module.model."])
+def test_an_encoder_in_a_wrapper_is_found(folder, wrapper):
+    _, wanted, _ = load_pretrained(folder)
+    rewrite_weights(folder, lambda t: {wrapper + name: tensor for name, tensor in t.items()})
+    _, found, heads = load_pretrained(folder)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert heads == []

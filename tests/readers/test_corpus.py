@@ -161,3 +161,6 @@ def test_what_is_wrong_with_any_split_is_listed_at_once(tmp_path):
             load_splits(c, labelled=labelled)
         files = [line.partition(":")[0].rpartition("/")[2] for line in caught.value.args]
         assert files == ["train.jsonl"] * 2 + ["dev.jsonl"] + ["test.jsonl"] * 2
+    c.data.root = str(tmp_path / "another")  # one line for the folder
+    with pytest.raises(InputError, match=r"^[^\n]*train\.jsonl: not found[^\n]*$"):
+        load_splits(c)

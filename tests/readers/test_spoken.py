@@ -176,6 +176,8 @@ def test_an_empty_line_ends_a_conversation_unless_it_is_between_all_turns(tmp_pa
     assert plain(path, "\n\nAnn: a\n\nBo: b\n\nmore\n\nCy: c") == [
         [("Ann", "a"), ("Bo", "b more"), ("Cy", "c")]
     ]
+    forgotten = "\n\n".join(f"Ann: {k}\n\nBo: {k}" for k in range(9)).replace("\n\n", "\n", 1)
+    assert [len(turns) for turns in plain(path, forgotten)] == [18]
     titled = "Interview of May 3\nTranscribed by us\n\nAnn: a\nBo: b\n\nCy: c\nDi: d"
     assert plain(path, titled)[0][:2] == [
         ("", "Interview of May 3 Transcribed by us"),

@@ -11,9 +11,11 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 from shared import ROOT, run_main, run_python
 
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
+from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.semeval import parse_conversations
 from rpcl_jax.reporting.experiments import read_run
@@ -60,7 +62,7 @@ def test_the_folder(exported, finished):
     }
     assert is_exported(exported)
     assert not is_exported(finished)
-    with pytest.raises(InputError, match="is an exported model, without data"):
+    with pytest.raises(InputError, match="of a model that tools"):
         read_run(exported)
     assert described_features(exported) == described_features(finished)
     assert set(described_features(exported)) == {"audio", "vision"}
@@ -113,6 +115,7 @@ def test_the_model_card(exported, finished):
     for label, metric in (
         *(("Pair F1", "pair_f1"), ("Pair AUPRC", "pair_auprc")),
         *(("Pair precision", "pair_precision"), ("Pair recall", "pair_recall")),
+        ("F1 of pairs with their emotions, weighted over categories", "weighted_f1"),
     ):
         row = re.search(rf"\| {label} \| (.*) \| \[(.*), (.*)\] \|", card.text)
         value, low, high = map(float, row.groups())
@@ -123,7 +126,9 @@ def test_the_model_card(exported, finished):
     assert f"at least {result['threshold']:.3f}" in card.text
     assert "Emotions: neutral, anger, " in card.text
     assert "text and audio and vision. Audio comes as features: extractor generated" in card.text
-    for words in ("no evidence of what a person feels", "high stakes", "Errors of speech"):
+    assert "in this repository, but the tokenizer is a list of the words of" in card.text
+    assert "It is trained to withstand the loss" in card.text
+    for words in ("no evidence of what a person feels", "high stakes", "errors of speech"):
         assert words in card.text
     assert "{" not in card.text.partition("```py")[0]
 
@@ -141,6 +146,7 @@ def test_the_model_card(exported, finished):
             lambda t: t.update({"cause_head.bias": np.zeros(2, np.float64)}),
             "cause_head.bias is float64 [2] instead of float32 [2]",
         ),
+        (lambda t: t["cause_head.bias"].fill(np.nan), "cause_head.bias contains NaN"),
         (
             lambda t: [t.pop(name) for name in list(t) if name.startswith("text_encoder.")],
             "more like these",
@@ -172,6 +178,11 @@ def test_what_is_not_safetensors(copy):
         ({"layout": 2}, "written by a newer version"),
         ({"emotions": ["neutral", "joy"]}, "emotion_head"),
         ({"emotions": [1]}, "its emotions or its features"),
+        ({"emotions": [*EMOTIONS[:6], "joy"]}, "its emotions or its features"),
+        ({"emotions": [*EMOTIONS[1:], "neutral"]}, "its emotions or its features"),
+        ({"threshold": 7}, "threshold is 7"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"run.text": {"max_tokens": 100, "row_length": 100}}, "more than the 64 positions"),
         ({"feature_tables": {}}, "its emotions or its features"),
         ({"feature_tables": {"audio": 1, "vision": {}}}, "describes no model"),
         ({"encoder.num_heads": 5}, "describes no model"),
@@ -198,7 +209,8 @@ def test_a_config_that_does_not_fit(copy, change, said):
 def test_other_folders(copy, finished, tmp_path):
     assert "which is not exported" in refusal(Predictor.from_pretrained, finished)
     (tmp_path / "empty").mkdir()
-    assert "config.json: not found" in refusal(Predictor.from_pretrained, tmp_path / "empty")
+    assert f"{WEIGHTS}: not found" in refusal(Predictor.from_pretrained, tmp_path / "empty")
+    assert "which predicts (--model)" in refusal(read_run, copy)
     assert f"{copy}: already exists" in refusal(export_run, finished, copy, "card")
     assert "has no revision 'v1'" in refusal(Predictor.from_pretrained, copy, "v1")
     done = run_python("tools/export.py", tmp_path / "empty", f"--out={tmp_path / 'x'}", status=1)
@@ -216,5 +228,7 @@ def test_a_model_of_the_hub(exported, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     for revision in (None, "v1"):
-        Predictor.from_pretrained("someone/pairs", revision=revision)
+        predictor = Predictor.from_pretrained("someone/pairs", revision=revision)
+        (found,) = predictor([{"utterances": [{"text": "Yes!", "speaker": "Ann"}], "id": "1"}])
+        assert found["predicted_by"]["model"] == "someone/pairs"
     assert asked == [("someone/pairs", None, True), ("someone/pairs", "v1", True)]

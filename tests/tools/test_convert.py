@@ -66,6 +66,24 @@ def test_a_dev_split_is_cut_off_and_test_is_kept(tmp_path):
     assert sorted(train + dev, key=splits["train"].index) == splits["train"]
 
 
+def test_ids_that_repeat_get_a_number(tmp_path):
+    """Two tables with a dialogue 0 each become data that training takes."""
+    for name in ("day1", "day2"):
+        rows = (
+            "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\nYes!,Ann,joy,0,0\nNo.,Bo,joy,0,1\n"
+        )
+        (tmp_path / f"{name}.csv").write_text(rows)
+    done = run(f"--input={tmp_path}", f"--out={tmp_path / 'data/train.jsonl'}")
+    assert "repeated ids of conversations (given a number): 1" in done.stderr
+    written = [
+        json.loads(line) for line in (tmp_path / "data/train.jsonl").read_text().splitlines()
+    ]
+    assert [item["id"] for item in written] == ["0", "0_2"]
+    assert [u["id"] for item in written for u in item["utterances"]] == [
+        *("dia0_utt0", "dia0_utt1", "dia0_utt0_2", "dia0_utt1_2")
+    ]
+
+
 def test_transcripts_become_our_format(tmp_path):
     source, target = tmp_path / "sessions", tmp_path / "deep/mine.jsonl"
     source.mkdir()
@@ -79,7 +97,9 @@ def test_transcripts_become_our_format(tmp_path):
     assert done.stdout == f"{target}: 4 conversations\n"
     bad, mended, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
-    assert mended.startswith("mended: empty utterances: 1; numbers as speaker: 1; utterances with")
+    assert mended.startswith(
+        "mended: empty utterances: 1; lines without a name (of the turn before): 2; "
+    )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
     assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo"]
