@@ -1,7 +1,6 @@
-"""Folders, weights and tokenizers: what is read, what is refused, and what the refusal says."""
+"""Folders, configs and weights: what is read, what is refused, and what the refusal says."""
 
 import json
-import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -12,13 +11,11 @@ import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 from shared import import_or_skip
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, BertConfig, BertModel, CamembertConfig, RobertaModel
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.pretrained import (
     load_pretrained,
-    load_tokenizer,
     read_config,
     resolve_pretrained,
 )
@@ -272,66 +269,6 @@ def test_hub_out_of_reach(monkeypatch):
 
 def test_not_a_hub_name():
     assert "no such folder" in refusal(resolve_pretrained, "no spaces, please")
-
-
-def word_level(folder, words=("rain",)):
-    """Writes a tokenizer of words without [CLS] and [SEP], and returns it."""
-    ids = {word: k for k, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
-    written = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    written.save_pretrained(folder)
-    return written
-
-
-def test_tokenizer(folder):
-    written = word_level(folder)
-    assert "[CLS]" in refusal(load_tokenizer, folder, 30)
-    written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
-    written.save_pretrained(folder)
-    assert load_tokenizer(folder, 5).ids(["rain fog"]) == [[4, 1]]
-
-
-@pytest.mark.parametrize("added", [["one", "two", "three", "four", "five"], ["<extra>"]])
-def test_a_tokenizer_with_more_pieces_than_embeddings(folder, added):
-    written = word_level(folder)
-    written.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
-    written.add_tokens(added)
-    written.save_pretrained(folder)
-    assert written(added[0], add_special_tokens=False)["input_ids"] == [5]
-    assert load_tokenizer(folder, 5 + len(added)).size == 5 + len(added)
-    message = refusal(load_tokenizer, folder, 5)
-    assert f"pieces up to number {4 + len(added)}" in message
-    assert "embeddings of 0 to 4 only" in message
-    assert repr(added[0]) in message
-
-
-def test_no_tokenizer(folder):
-    assert f"{folder}: no tokenizer" in refusal(load_tokenizer, folder, 30)
-    (folder / "tokenizer.json").write_text("{")
-    assert f"{folder}: unreadable tokenizer" in refusal(load_tokenizer, folder, 30)
-
-
-@pytest.mark.parametrize("package", ["sentencepiece", "google.protobuf"])
-def test_a_sentencepiece_model_without_its_packages(tmp_path, monkeypatch, package):
-    rewrite = {"model_type": "xlm-roberta", "vocab_size": 30}
-    (tmp_path / "config.json").write_text(json.dumps(rewrite))
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, package, None)
-    message = refusal(load_tokenizer, tmp_path, 30)
-    assert str(tmp_path / "sentencepiece.bpe.model") in message
-    assert "pip install sentencepiece protobuf" in message
-    assert "tiktoken" not in message
-
-
-def test_the_tokenizer_of_another_family(tmp_path):
-    """Transformers would make a tokenizer in which every text is empty."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nrain\n")
-    message = refusal(load_tokenizer, tmp_path, 30)
-    assert "no word pieces; vocab.txt is not what" in message
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert"])
