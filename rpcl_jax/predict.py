@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.stream import prefetched
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
@@ -43,6 +44,7 @@ from rpcl_jax.run.export import (
 )
 from rpcl_jax.run.hosts import agree, notes_of_first_process
 from rpcl_jax.run.progress import progress
+from rpcl_jax.run.text_vectors import MOST_UNKNOWN
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
@@ -71,6 +73,7 @@ class Predictor:
         self._threshold = threshold
         self._name = name
         self._said_absent: Set[str] = set()
+        self._pieces = self._unknown_pieces = 0
 
     @property
     def max_utterances(self) -> int:
@@ -246,7 +249,11 @@ class Predictor:
                 if isinstance(read.dialogue, Dialogue)
                 for start in window_starts(len(read.dialogue.utterances), width)
             ]
-            return chunk, self._run.prepare(pieces, tables)
+            batches = self._run.prepare(pieces, tables)
+            for _, batch in batches:
+                assert isinstance(batch.text, PackedText)
+                self._count(batch.text)
+            return chunk, batches
 
         # The devices already work on the next chunk while this one is decoded and written.
         running: deque[tuple[list[_Read], Callable[[], dict[int, Scores]]]] = deque()
@@ -257,6 +264,16 @@ class Predictor:
                 yield from self._decode(*running.popleft(), floor, by)
         for last in running:
             yield from self._decode(*last, floor, by)
+
+    def _count(self, text: PackedText) -> None:
+        said = text.utterance_ids < text.utterance_ids.max()  # special pieces have the number after
+        unknown = self._run.encoder.tokenizer.special_id("unk_token")
+        self._pieces += int(said.sum())
+        self._unknown_pieces += int((text.token_ids[said] == unknown).sum())
+
+    def unknown_share(self) -> float:
+        """Returns which share of the word pieces so far is unknown to the model, from 0 to 1."""
+        return self._unknown_pieces / max(self._pieces, 1)
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         """Yields as many conversations as fill some batches, or fewer if they are very long."""
@@ -432,6 +449,12 @@ def predict_file(
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
     if first:
         report(done, mended)
+        if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
+            print(
+                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
+                "are they in its language, and about what it was trained on?",
+                file=sys.stderr,
+            )
     return done
 
 

@@ -115,6 +115,7 @@ def test_a_threshold_and_what_lies_below_it(reads_text, predictor):
     n = len(OURS[0]["utterances"])
     candidates = {(i, j): p for i, j, p in below.pop("candidates")}
     assert candidates.keys() == {(i, j) for i in range(1, n + 1) for j in range(1, i + 1)}
+    assert len(below.pop("emotion_choices")) == n
     assert below == item
     assert dict(zip(map(tuple, item["pairs"]), item["pair_confidences"], strict=True)) == {
         pair: p for pair, p in candidates.items() if p >= 0.3
@@ -222,3 +223,12 @@ def test_the_command(reads_text, tmp_path):
     assert last.startswith(f"rpcl_jax: {source}: 1 conversation")
     done = run_main(*predict_by, "--address=auto", "--output=x", status=2)
     assert_one_line(done, "--address requires --engine=ray")
+
+
+def test_words_that_the_model_does_not_know_are_said(reads_text, tmp_path, capsys):
+    strange = {"id": "1", "utterances": [{"speaker": "Ann", "text": "zzz " * 9 + "the dog"}]}
+    source = write_lines(tmp_path / "in.jsonl", [strange])
+    predict_file(reads_text, source, tmp_path / "out.jsonl")
+    assert "does not know 82% of the word pieces of these" in capsys.readouterr().err
+    predict_file(reads_text, write_lines(source, [OURS[0]]), tmp_path / "out.jsonl")
+    assert "does not know" not in capsys.readouterr().err

@@ -24,7 +24,7 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
-from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.objects import check_some_text, field, identifier, read_objects, speech
 from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
@@ -111,6 +111,8 @@ def parse_conversation(
     faults = Faults()
     utterances = []
     turns = field(item, "utterances", list, where)
+    if reading.mended is not None:
+        check_some_text(turns, where)
     for t, turn in enumerate(turns, 1):
         with faults.collected():
             place, default = f"{where}, utterance number {t}", f"dia{name}utt{t}"

@@ -7,12 +7,17 @@ mended: speakers and texts that are missing or blank, numbers in place of string
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rpcl_jax.errors import Faults, InputError
 
+# Of an utterance without text, in our form and in SemEval's.
+_FIELDS = {
+    *("id", "speaker", "emotion", "emotion_probability", "clip", "utterance_ID"),
+    *("video", "video_name", "video_source", "start", "end"),
+}
 UNKNOWN_SPEAKER = "unknown"
 _TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?)", re.ASCII)
 
@@ -46,6 +51,14 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
                 objects.append(parse_json(line, str(path), number))
     faults.check()
     return objects
+
+
+def check_some_text(turns: Sequence[Any], where: str) -> None:
+    """Raises InputError if no turn has a "text", but some a field of a name that is not known."""
+    fields = {name for turn in turns if isinstance(turn, Mapping) for name in turn}
+    strange = sorted(fields - _FIELDS)
+    if strange and "text" not in fields:
+        raise InputError(f"{where}: no utterance has a 'text', but {strange[0]!r}; rename it")
 
 
 def parse_json(text: str, where: str, first: int = 1) -> Any:

@@ -9,7 +9,14 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, identifier, is_blank, read_objects, speech
+from rpcl_jax.readers.objects import (
+    check_some_text,
+    field,
+    identifier,
+    is_blank,
+    read_objects,
+    speech,
+)
 from rpcl_jax.readers.shared import Reading, clip_beside, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
@@ -91,6 +98,8 @@ def parse_conversation(
     faults = Faults()
     utterances = []
     turns = field(item, "conversation", list, where)
+    if reading.mended is not None:
+        check_some_text(turns, where)
     for t, turn in enumerate(turns, 1):
         place = f"{where}, utterance number {t}"
         with faults.collected():

@@ -187,8 +187,9 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
         return existing(split)[0]
     missing = " and ".join(str(root / name) for name in names[split])
     if split != "train" and existing("train"):
-        # Without dev, test is kept.
-        cut = "train,test --cut=90,10" if split == "dev" else "train --cut=80,10,10"
+        # Without dev alone, test is kept.
+        kept = split == "dev" and existing("test")
+        cut = "train,test --cut=90,10" if kept else "train --cut=80,10,10"
         advice += (
             f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
             "(docs/data.md)"

@@ -159,6 +159,7 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
             try:
                 if isinstance(item, InputError):
                     raise item
+                mended["predictions of a model, written as labels"] += "predicted_by" in item
                 dialogue = with_own_ids(parse(item, place, Counter(), labelled=True), utterance_ids)
                 ids[dialogue.id] += 1
                 if ids[dialogue.id] > 1:
@@ -243,7 +244,7 @@ def _contents(
     if _suffix(path) in _JSON or _STARTS_JSON.match(text):
         yield from _json_conversations(file, path, name, mended)
         return
-    whole = _decoded(b"".join(_lines(file)), str(path), mended).replace("\r\n", "\n")
+    whole = _decoded(b"".join(_lines(file)), path, "", mended).replace("\r\n", "\n")
     whole = whole.replace("\r", "\n")
     if not whole.strip():
         raise InputError(f"{path}: {_EMPTY}")
@@ -311,8 +312,8 @@ def _lines(file: io.BufferedReader) -> Iterable[bytes]:
     return file
 
 
-def _decoded(data: bytes, where: str, mended: Counter[str]) -> str:
-    """Returns the text of a file or of a line.
+def _decoded(data: bytes, path: Path, line: str, mended: Counter[str]) -> str:
+    """Returns the text of a file, or of a line of it, ":5".
 
     What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters: among such
     words, letters beyond ASCII are few, or stand beside others.
@@ -326,9 +327,12 @@ def _decoded(data: bytes, where: str, mended: Counter[str]) -> str:
         with contextlib.suppress(UnicodeDecodeError):
             if beyond <= max(len(letters) / 10, len(accented) / 2, 1):
                 text = data.decode("cp1252")
-                mended["lines or files not in UTF-8 (read as Windows-1252)"] += 1
+                mended[f"not in UTF-8, read as Windows-1252, in {path}"] += 1
                 return text
-        raise InputError(f"{where}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+        raise InputError(
+            f"{path}{line}: byte {error.start} is not UTF-8; save it as UTF-8 (iconv -f GBK -t "
+            "UTF-8, or another encoding)"
+        ) from error
 
 
 def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator[tuple[str, Any]]:
@@ -377,7 +381,7 @@ def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tu
 
 def _loaded(data: bytes, path: Path, line: int, mended: Counter[str]) -> Any:
     seen = Counter[str]()
-    parsed = parse_json(_decoded(data, f"{path}:{line}", seen), str(path), line)
+    parsed = parse_json(_decoded(data, path, f":{line}", seen), str(path), line)
     mended.update(seen)
     return parsed
 

@@ -23,6 +23,10 @@ from rpcl_jax.run.export import described_features, public_name
 _PAPER = "https://arxiv.org/abs/2606.18893"
 _TASK = "multimodal emotion-cause pair extraction"
 _RESAMPLES = 10_000
+_ABSENT = (
+    " Tables of these features are given by `--features=FOLDER`, in Python by `tables`; what is "
+    "not given counts as absent, which the run {was} trained for."
+)
 _WORDS = ", but the tokenizer is a list of the words of its training split"
 _WITHSTANDS = (
     "It is trained to withstand the loss of utterances' representations, which covers none of the "
@@ -49,12 +53,12 @@ turns = [
     {{"speaker": "Ben", "text": "They gave it to someone else."}},
     {{"speaker": "Ben", "text": "I feel awful."}},
 ]
-print(predictor([{{"id": "1", "utterances": turns}}]{tables})[0]["pairs"])
+print(predictor([{{"id": "1", "utterances": turns}}])[0]["pairs"])
 ```
 
 ```sh
 python -m rpcl_jax.main --mode=predict --model={name} \\
-  --input=conversations.json --output=pairs.json{flags}
+  --input=conversations.json --output=pairs.json
 ```
 
 ## Model
@@ -136,10 +140,13 @@ def model_card(folder: Path, name: str) -> str:
         name=name,
         objective=config.objective,
         paper=_PAPER,
-        tables=", tables" if features else "",
-        flags=" --features=FEATURES" if features else "",
         modalities=" and ".join(["text", *features]),
-        features="".join(f" {_described(m, features[m])}" for m in features),
+        features="".join(f" {_described(m, features[m])}" for m in features)
+        + (
+            _ABSENT.format(was="was" if config.data.modality_dropout else "was not")
+            if features
+            else ""
+        ),
         encoder=encoder if config.text.finetune else f"{encoder}, frozen",
         emotions=", ".join(run.emotions),
         threshold=run.result["threshold"],

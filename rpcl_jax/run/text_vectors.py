@@ -44,7 +44,7 @@ from rpcl_jax.training.mesh import (
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
-_MOST_UNKNOWN = 0.05  # of the word pieces of the training text, before a warning
+MOST_UNKNOWN = 0.05  # of the word pieces of a text, before a warning
 
 
 class LoadedEncoder(NamedTuple):
@@ -99,7 +99,7 @@ def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[s
     name = config.text.pretrained
     if heads:
         print(f"{name}: its heads are not read: {', '.join(heads)}", file=sys.stderr)
-    if unknown > _MOST_UNKNOWN:
+    if unknown > MOST_UNKNOWN:
         print(
             f"{name}: its tokenizer does not know {unknown:.0%} of the word pieces of the training "
             f"text, such as {', '.join(map(repr, examples))}; is it for another language?",

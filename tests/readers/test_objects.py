@@ -7,6 +7,7 @@ import pytest
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.objects import field, parse_json, read_objects, said
+from rpcl_jax.readers.transcripts import parse
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,12 @@ def test_what_is_predicted_may_be_untidy(value, text, counted):
 def test_a_list_is_no_text():
     with pytest.raises(InputError, match="'text' cannot be"):
         said({"text": ["a"]}, "text", "here", Counter())
+
+
+def test_a_field_that_is_not_called_text_is_named():
+    """A prediction can do without text, but not where it has another name."""
+    for key, name in (("utterances", "id"), ("conversation", "conversation_ID")):
+        turns = [{"txt": "Hi", "speaker": "Ann"}, {"txt": "sad", "id": "b"}]
+        with pytest.raises(InputError, match="no utterance has a 'text', but 'txt'; rename it"):
+            parse({name: "1", key: turns}, "here", Counter())
+        assert parse({name: "1", key: [{"speaker": "Ann"}, {}]}, "here", Counter())
