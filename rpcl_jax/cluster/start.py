@@ -82,7 +82,7 @@ def not_shared(path: Path) -> InputError:
 
 
 def last_reason(trace: str) -> str:
-    """Returns what follows the name of the last exception in a traceback, in one line.
+    r"""Returns what follows the name of the last exception in a traceback, in one line.
 
     >>> last_reason("Traceback:\n  File x\nRuntimeError: Version mismatch:\n 1 and 2")
     'Version mismatch: 1 and 2'
