@@ -19,7 +19,13 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
-from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
+from rpcl_jax.run.command_line import (
+    check_engine,
+    define_engine,
+    is_page,
+    require_config,
+    run_command,
+)
 from rpcl_jax.run.hosts import agree, joined, supervise
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
@@ -114,9 +120,9 @@ def _check_flags() -> None:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
     if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
-    if _OUTPUT.value.lower().endswith((".html", ".htm")):
+    if is_page(_OUTPUT.value):
         raise flags.Error("--output: is for JSON or a table; write the page by --html")
-    if _HTML.value and not _HTML.value.lower().endswith((".html", ".htm")):
+    if _HTML.value and not is_page(_HTML.value):
         raise flags.Error(f"--html: {_HTML.value} is not the name of a page; end it in .html")
     check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
@@ -221,7 +227,9 @@ def _what_counts() -> list:
 def _predict(workdir: Path) -> None:
     source, target = _INPUT.value, _OUTPUT.value
     strict, threshold = _STRICT.value, _THRESHOLD.value
-    name = "" if Path(_MODEL.value).expanduser().is_dir() else _MODEL.value
+    from rpcl_jax.models.pretrained import hub_name
+
+    name = hub_name(_MODEL.value)
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:

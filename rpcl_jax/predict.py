@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from rpcl_jax.evaluation.decode import emotion_choices, predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, read_json, written_whole
-from rpcl_jax.models.pretrained import names_folder
+from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -115,9 +116,7 @@ class Predictor:
         Raises:
           InputError: there is no such model, or its files do not fit each other.
         """
-        folder = resolve_exported(name, revision)
-        known_as = "" if names_folder(str(name)) else str(name)
-        return cls.from_folder(folder, threshold, known_as)
+        return cls.from_folder(resolve_exported(name, revision), threshold, hub_name(str(name)))
 
     @classmethod
     def from_folder(
@@ -192,7 +191,8 @@ class Predictor:
           found: conversations, or why they cannot be read, as `conversations_in` yields them.
           tables: as for `__call__`.
           floor: if given, conversations also have "candidates", [[3, 1, 0.21], …]: what could be a
-            pair, with at least this confidence. And "emotion_choices" of `emotion_choices`.
+            pair, with at least this confidence; and "emotion_choices", those of
+            `rpcl_jax.evaluation.decode.emotion_choices`.
 
         Yields:
           The place of each, and the conversation as `__call__` returns it or why there is none.
@@ -266,10 +266,11 @@ class Predictor:
             yield from self._decode(*last, floor, by)
 
     def _count(self, text: PackedText) -> None:
-        said = text.utterance_ids < text.utterance_ids.max()  # special pieces have the number after
-        unknown = self._run.encoder.tokenizer.special_id("unk_token")
-        self._pieces += int(said.sum())
-        self._unknown_pieces += int((text.token_ids[said] == unknown).sum())
+        # Special pieces and padding have the highest number.
+        said = text.token_ids[text.utterance_ids < text.utterance_ids.max()]
+        self._pieces += said.size
+        unknown = self._run.encoder.tokenizer.unknown_id
+        self._unknown_pieces += int(np.count_nonzero(said == unknown))
 
     def unknown_share(self) -> float:
         """Returns which share of the word pieces so far is unknown to the model, from 0 to 1."""
@@ -343,12 +344,12 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
       config: of the run.
     """
     if modalities and first_process():
-        count = "counts" if len(modalities) == 1 else "count"
+        count, them = ("counts", "it") if len(modalities) == 1 else ("count", "them")
         trained = (
-            "as it was trained to expect"
+            "as this run was trained to expect"
             if config.data.modality_dropout
             else "for which this run was not trained (config.data.modality_dropout): expect worse "
-            "pairs than those of a run without"
+            f"pairs than those of a run that does not read {them}"
         )
         print(
             f"no {' and no '.join(modalities)} given: {count} as absent, {trained}",

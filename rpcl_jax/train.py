@@ -84,7 +84,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     finished = (workdir / "result.json").exists()
     mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
-    if mesh:
+    if mesh is not None:
         with notes_of_first_process():
             corpus = load_corpus(config, check_values=first_process())
             encoder = load_text_encoder(config, corpus.splits["train"])

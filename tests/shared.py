@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo
+from rpcl_jax.errors import InputError
 from rpcl_jax.run.config import flatten
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.mesh import make_mesh
@@ -95,6 +96,15 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
     for part in parts:
         assert part in lines[0]
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def refusal(function: Callable[..., object], *arguments: object) -> str:
+    """Returns the message, of one line, of the InputError that a call must raise."""
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:

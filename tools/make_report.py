@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import write_text
-from rpcl_jax.run.command_line import run_tool
+from rpcl_jax.run.command_line import is_page, run_tool
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _page(name: str) -> Path:
-    if not name.lower().endswith((".html", ".htm")):
+    if not is_page(name):
         raise argparse.ArgumentTypeError(f"{name!r} is not the name of a page; end it in .html")
     return Path(name)
 

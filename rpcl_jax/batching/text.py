@@ -73,9 +73,7 @@ def unknown_pieces(
       The share, from 0 to 1, and the text of the most frequent unknown pieces.
     """
     texts = [_text(utterance, speaker_names) for d in dialogues for utterance in d.utterances]
-    nothing = tokenizer.special_id("unk_token")
-    if nothing is None and (name := getattr(tokenizer.backend.model, "unk_token", None)):
-        nothing = tokenizer.backend.token_to_id(name)
+    unknown_id = tokenizer.unknown_id
     unknown: Counter[str] = Counter()
     total = 0
     encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
@@ -84,7 +82,7 @@ def unknown_pieces(
         unknown.update(
             text[start:end].strip()
             for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True)
-            if piece == nothing
+            if piece == unknown_id
         )
     return unknown.total() / max(total, 1), [piece for piece, _ in unknown.most_common(5)]
 

@@ -35,6 +35,14 @@ class WordPieces(NamedTuple):
         return None if piece is None else self.backend.token_to_id(piece)
 
     @property
+    def unknown_id(self) -> int | None:
+        """Returns the number of the piece for what is unknown; None if there is none."""
+        named = self.special_id("unk_token")
+        if named is None and (piece := getattr(self.backend.model, "unk_token", None)):
+            return self.backend.token_to_id(piece)
+        return named
+
+    @property
     def size(self) -> int:
         """Returns the number of pieces, special ones included."""
         return self.backend.get_vocab_size(with_added_tokens=True)
@@ -55,7 +63,7 @@ def word_pieces(backend: Tokenizer, special: Mapping[str, str]) -> WordPieces:
 
 
 def read_word_pieces(folder: Path) -> WordPieces | None:
-    """Reads the tokenizer in a folder; None if Transformers must, which knows its class.
+    """Reads the tokenizer in a folder; None if its class is one that Transformers must interpret.
 
     Raises:
       Exception: a file is damaged; the tokenizers library raises this bare.

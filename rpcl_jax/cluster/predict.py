@@ -203,7 +203,7 @@ def _check_outputs(corpus: _Corpus, pattern: str, output: str, names: list[str])
     if corpus.source == corpus.target and inside:  # it would be read as input the next time
         raise InputError(f"{output}: is inside the folder of the input; give another one")
     for name in names:
-        if output_name(name) == "rejected.jsonl" or name.startswith(f"{_REJECTED}/"):
+        if output_name(name) == "rejected.jsonl":
             raise InputError(
                 f"{pattern}: {name} would be written over the list of what is rejected; rename it, "
                 "or leave an earlier output out of the input"

@@ -135,24 +135,34 @@ def is_stretch(start: float | None, end: float | None) -> bool:
     return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
 
 
-def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
-    """Returns `dialogue` with utterance ids that are not among `taken`, to which they are added.
+def own_id(name: str, taken: Counter[str]) -> str:
+    """Returns `name`, with "_2" or the next free number at its end if it is taken, and takes it.
 
-    An id that is taken gets "_2" at its end, or the next number that makes it free. So the same
-    conversations in the same order always have the same ids, and those that were unique keep them.
+    So the same names in the same order always become the same ids, and unique ones stay.
+
+    Args:
+      name: wanted.
+      taken: the ids so far, to which the result is added; an empty counter for the first.
+    """
+    free = name
+    while free in taken:
+        taken[name] += 1
+        free = f"{name}_{taken[name]}"
+    taken[free] = 1
+    return free
+
+
+def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
+    """Returns `dialogue` with the `own_id` of every utterance.
 
     Args:
       dialogue: one of those that share a feature table, whose keys the ids are.
       taken: the ids of those before it, an empty counter for the first.
     """
-    utterances = []
-    for utterance in dialogue.utterances:
-        name = utterance.id
-        while name in taken:
-            taken[utterance.id] += 1
-            name = f"{utterance.id}_{taken[utterance.id]}"
-        taken[name] = 1
-        utterances.append(utterance if name == utterance.id else replace(utterance, id=name))
+    utterances = (
+        u if (own := own_id(u.id, taken)) == u.id else replace(u, id=own)
+        for u in dialogue.utterances
+    )
     return replace(dialogue, utterances=tuple(utterances))
 
 

@@ -43,8 +43,8 @@ def pair_emotions(
       pairs: `(emotion utterance, cause utterance)`, 0-based.
       classes: names of the C classes; class 0 is neutral.
     """
-    likeliest = 1 + np.argmax(np.asarray(emotion_probabilities)[:, 1:], axis=-1)
-    return [classes[likeliest[i]] for i, _ in pairs]
+    expressed = _expressed(np.asarray(emotion_probabilities))
+    return [classes[expressed[i]] for i, _ in pairs]
 
 
 def emotion_choices(
@@ -61,11 +61,15 @@ def emotion_choices(
     """
     probabilities = np.asarray(emotion_probabilities)
     likeliest = probabilities.argmax(axis=-1)
-    expressed = 1 + probabilities[:, 1:].argmax(axis=-1)
     return [
         [(classes[c], float(row[c])) for c in chosen]
-        for row, *chosen in zip(probabilities, likeliest, expressed, strict=True)
+        for row, *chosen in zip(probabilities, likeliest, _expressed(probabilities), strict=True)
     ]
+
+
+def _expressed(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the most probable class but neutral, which is class 0, of every utterance, [n]."""
+    return 1 + probabilities[:, 1:].argmax(axis=-1)
 
 
 def predict(

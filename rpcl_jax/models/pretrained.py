@@ -45,6 +45,11 @@ def names_folder(name: str) -> bool:
     return path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
+def hub_name(name: str) -> str:
+    """Returns the name of a model on the Hugging Face hub as it is, and "" for that of a folder."""
+    return "" if names_folder(name) else name
+
+
 def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) -> Path:
     """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
 

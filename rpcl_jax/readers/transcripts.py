@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from rpcl_jax.data.dialogue import Dialogue, with_own_ids
+from rpcl_jax.data.dialogue import Dialogue, own_id, with_own_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, semeval
 from rpcl_jax.readers.conversations import write_conversations
@@ -161,11 +161,9 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
                     raise item
                 mended["predictions of a model, written as labels"] += "predicted_by" in item
                 dialogue = with_own_ids(parse(item, place, Counter(), labelled=True), utterance_ids)
-                ids[dialogue.id] += 1
-                if ids[dialogue.id] > 1:
-                    mended["repeated ids of conversations (given a number)"] += 1
-                    dialogue = replace(dialogue, id=f"{dialogue.id}_{ids[dialogue.id]}")
-                yield dialogue
+                own = own_id(dialogue.id, ids)
+                mended["repeated ids of conversations (given a number)"] += own != dialogue.id
+                yield replace(dialogue, id=own)
                 counts[True] += 1
             except InputError as error:
                 counts[False] += 1
@@ -269,7 +267,7 @@ def _json_conversations(
         elif isinstance(item, dict) and isinstance(item.get("segments"), list):
             segments = item["segments"]
             if not segments:
-                yield place, InputError(f"{place}: its 'segments' are none: no speech was found")
+                yield place, InputError(f"{place}: its 'segments' are empty: no speech was found")
             elif all(isinstance(segment, dict) for segment in segments):
                 own = name if number == 1 else f"{name}-{number}"
                 yield from ((place, found) for _, found in group_turns(segments, own, place))
@@ -315,8 +313,8 @@ def _lines(file: io.BufferedReader) -> Iterable[bytes]:
 def _decoded(data: bytes, path: Path, line: str, mended: Counter[str]) -> str:
     """Returns the text of a file, or of a line of it, ":5".
 
-    What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters: among such
-    words, letters beyond ASCII are few, or stand beside others.
+    What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters, in which
+    accented letters are few, or stand among plain ones in their words.
     """
     try:
         return data.decode("utf-8-sig")
@@ -427,7 +425,7 @@ def _checked(
 def _writable(value: Any, place: str, mended: Counter[str], level: int = 0) -> Any:
     """Returns JSON in which numbers that are not finite, which it cannot express, are None.
 
-    As a time they are strings: a clip without an end is until the end of the recording.
+    As times they become strings instead: None as an end would mean the end of the recording.
     """
     if level > _DEEPEST:
         raise InputError(f"{place}: nested deeper than {_DEEPEST} levels; is it a conversation?")

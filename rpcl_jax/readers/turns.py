@@ -128,7 +128,7 @@ def group_turns(
     A turn without the id of its conversation belongs to that of the turn before. The turns of a
     conversation are put in the order of their replies and times; without these, of their numbers.
     In a table of predictions, conversations from different sources are different ones, and so are
-    those of one source with the same id: the second has what comes second with its number.
+    those of one source with the same id: the n-th row with one number belongs to the n-th of them.
 
     Args:
       turns: objects or rows whose keys are those of `_NAMES`.

@@ -16,7 +16,7 @@ from rpcl_jax.evaluation.bootstrap import (
 )
 from rpcl_jax.evaluation.metrics import pair_counts
 from rpcl_jax.evaluation.scores import ScoredDialogue
-from rpcl_jax.models.pretrained import names_folder
+from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run
 from rpcl_jax.run.export import described_features, public_name
 
@@ -198,7 +198,7 @@ def _metadata(run: Run, name: str) -> ModelCardData:
     return ModelCardData(
         library_name="rpcl_jax",
         tags=["emotion-cause-pair-extraction", "emotion", "dialogue", "jax", "arxiv:2606.18893"],
-        base_model=None if not pretrained or names_folder(pretrained) else pretrained,
+        base_model=hub_name(pretrained) or None,
         metrics=["f1"],
         model_name=name,
         eval_results=results,

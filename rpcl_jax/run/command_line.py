@@ -137,6 +137,11 @@ def _never_lose_interrupts() -> None:
         sys.unraisablehook = on_unraisable
 
 
+def is_page(name: str) -> bool:
+    """Returns whether this is the name of an HTML file."""
+    return name.lower().endswith((".html", ".htm"))
+
+
 def prepare(compilation_cache: bool) -> None:
     """Silences library messages that no user needs, and turns on the compilation cache.
 

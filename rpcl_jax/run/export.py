@@ -26,7 +26,7 @@ from safetensors.numpy import save
 
 from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
-from rpcl_jax.data.features import MODALITIES, FeatureTable
+from rpcl_jax.data.features import MODALITIES, absent_table
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import (
     MODEL_FIELDS,
@@ -38,8 +38,8 @@ from rpcl_jax.files import (
 )
 from rpcl_jax.models.pretrained import (
     WEIGHTS,
+    hub_name,
     load_tokenizer,
-    names_folder,
     resolve_pretrained,
 )
 from rpcl_jax.models.text_encoder import TextEncoderConfig
@@ -208,7 +208,7 @@ def public_name(name: str) -> str:
     >>> public_name("FacebookAI/roberta-base"), public_name("../models/mine/roberta")
     ('FacebookAI/roberta-base', 'roberta')
     """
-    return Path(name).name if names_folder(name) else name
+    return hub_name(name) or Path(name).name
 
 
 def _without_paths(config: ConfigDict) -> ConfigDict:
@@ -233,10 +233,7 @@ def _shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every parameter by name, from an invented dialogue of one word."""
     dialogue = Dialogue("", (Utterance("", "a", "a"),))
-    tables = {
-        modality: FeatureTable(np.zeros((1, description["dimension"]), np.float32), {"": 0})
-        for modality, description in features.items()
-    }
+    tables = {m: absent_table(description, [dialogue]) for m, description in features.items()}
     ((_, batch),) = stream_batches(
         [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own_places(mesh)
     )

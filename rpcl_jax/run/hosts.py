@@ -168,7 +168,7 @@ def _check_port(port: int) -> None:
 
 @contextlib.contextmanager
 def notes_of_first_process() -> Iterator[None]:
-    """Lets the first process alone write to stderr: what all read, all would comment on."""
+    """Silences stderr in all processes but the first: all would comment on what all read."""
     from rpcl_jax.training.mesh import first_process
 
     if first_process():

@@ -59,7 +59,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
     Says on stderr which heads of a pretrained encoder are not read, and if its tokenizer does not
-    know much of `train`; of a trained run, where `train` is empty, it has been said.
+    know much of `train`, unless that is empty.
 
     Raises:
       InputError: the pretrained encoder cannot be used, or not with this config.
@@ -68,7 +68,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         folder = resolve_pretrained(config.text.pretrained)
         encoder, params, heads = load_pretrained(folder)
         tokenizer = load_tokenizer(folder, encoder.vocab_size)
-        if train and first_process():
+        if train:
             _warn(config, heads, *unknown_pieces(train, tokenizer, config.text.speaker_names))
     else:
         tokenizer = word_tokenizer(train)

@@ -17,7 +17,7 @@ from rpcl_jax.files import parse_object, written_whole
 
 @contextlib.contextmanager
 def _without_pytorch() -> Iterator[None]:
-    """Lets tensorboardX do without PyTorch, which it imports for a type hint, in seconds."""
+    """Hides PyTorch from tensorboardX, which would take seconds to import it for a type hint."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # type: ignore[assignment]

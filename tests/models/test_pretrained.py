@@ -10,10 +10,9 @@ import pytest
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
-from shared import import_or_skip
+from shared import import_or_skip, refusal
 from transformers import AutoConfig, BertConfig, BertModel, CamembertConfig, RobertaModel
 
-from rpcl_jax.errors import InputError
 from rpcl_jax.models.pretrained import (
     load_pretrained,
     read_config,
@@ -50,14 +49,6 @@ def rewrite_weights(folder: Path, change) -> dict[str, np.ndarray]:
 def rewrite_config(folder: Path, **changes) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def refusal(function, *args) -> str:
-    with pytest.raises(InputError) as caught:
-        function(*args)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_config_and_parameters(folder):

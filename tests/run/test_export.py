@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
-from shared import ROOT, run_main, run_python
+from shared import ROOT, refusal, run_main, run_python
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import FeatureTable
@@ -37,14 +37,6 @@ def exported(finished, tmp_path_factory):
 @pytest.fixture
 def copy(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "copy")
-
-
-def refusal(function, *args) -> str:
-    with pytest.raises(InputError) as caught:
-        function(*args)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def without_name(predicted, folder):

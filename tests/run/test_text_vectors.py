@@ -161,7 +161,7 @@ def test_what_is_said_of_an_encoder(folder, tmp_path, capsys):
     pieces = 20 + sum(len(re.findall(r"\w+|[^\w\s]", u.text)) for u in train[0].utterances)
     assert f"does not know {20 / pieces:.0%} of the word pieces" in unknown
     assert "such as 'дождь', 'Сегодня'; " in unknown
-    load_text_encoder(config, ())  # as a trained run does
+    load_text_encoder(config, ())
     assert capsys.readouterr().err == ""
 
 
