@@ -1,5 +1,6 @@
 """Inference: from batches to scored dialogues."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,8 +52,9 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
       mesh: the devices.
     """
     scored: dict[int, ScoredDialogue] = {}
-    for places, batch in batches.epoch(seed=0, epoch=0):
-        confidence, emotions, causes = fetch(score(params, put_batch(batch, mesh)))
+
+    def read(places: np.ndarray, scores: Scores) -> None:
+        confidence, emotions, causes = fetch(scores)
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]
@@ -64,4 +66,12 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
                     emotion_probabilities=emotions[place, :n],
                     cause_confidence=causes[place, :n],
                 )
+
+    running: deque[tuple[np.ndarray, Scores]] = deque()
+    for places, batch in batches.epoch(seed=0, epoch=0):
+        running.append((places, score(params, put_batch(batch, mesh))))
+        if len(running) == 2:  # the devices work on the second while the first is read
+            read(*running.popleft())
+    for item in running:
+        read(*item)
     return [scored[index] for index in range(len(batches.examples))]

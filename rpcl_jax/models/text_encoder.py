@@ -65,6 +65,36 @@ class TextEncoderConfig:
     attention_dropout: float = 0.1
 
 
+def attend_within_segments(query, key, value, segment_ids, keep):
+    """Computes attention by what is fastest on these devices; arguments of `segment_attention`.
+
+    On a CPU, and with dropout of the weights, which `jax.nn.dot_product_attention` has not, that is
+    our own `segment_attention`.
+    """
+    if keep is not None or jax.default_backend() == "cpu":
+        return segment_attention(query, key, value, segment_ids, keep)
+    out = jax.nn.dot_product_attention(
+        *(x.swapaxes(1, 2) for x in (query, key, value)),
+        mask=_same_segment(segment_ids),
+        scale=1.0,
+        implementation="cudnn" if _has_flash_attention(key) else "xla",
+    )
+    return out.swapaxes(1, 2)
+
+
+def _has_flash_attention(key: jax.Array) -> bool:
+    """Returns whether cuDNN's fused attention takes these shapes on these devices."""
+    capability = getattr(jax.local_devices()[0], "compute_capability", None)  # of NVIDIA's GPUs
+    if not capability or float(capability) < 8 or key.dtype != jnp.bfloat16:
+        return False
+    length, width = key.shape[-2:]
+    return width % 8 == 0 and width <= 128 and length % 2 == 0
+
+
+def _same_segment(segment_ids):
+    return segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+
+
 @jax.custom_vjp
 def segment_attention(query, key, value, segment_ids, keep):
     """Computes softmax attention of every word piece to the pieces of its segment.
@@ -85,8 +115,7 @@ def segment_attention(query, key, value, segment_ids, keep):
 
 
 def _attend(query, key, value, segment_ids, keep):
-    same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-    logits = jnp.where(same, _product("rhid,rhjd->rhij", query, key), -1e9)
+    logits = jnp.where(_same_segment(segment_ids), _product("rhid,rhjd->rhij", query, key), -1e9)
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
     total = weights.sum(-1, keepdims=True)
     weights = weights.astype(value.dtype)
@@ -153,7 +182,7 @@ class EncoderLayer(nn.Module):
         if not deterministic and c.attention_dropout:
             length = segment_ids.shape[1]
             keep = drop(jnp.ones((*key.shape[:2], length, length), self.dtype), c.attention_dropout)
-        y = segment_attention(query * head_width**-0.5, key, value, segment_ids, keep)
+        y = attend_within_segments(query * head_width**-0.5, key, value, segment_ids, keep)
         y = y.transpose(0, 2, 1, 3).reshape(x.shape)
         x = add_and_norm(x, dense(c.hidden_size, "attention_output")(y), "attention_norm")
 

@@ -11,7 +11,12 @@ import transformers
 from shared import MINILM, import_or_skip, needs_minilm
 
 from rpcl_jax.models.pretrained import load_pretrained
-from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig, segment_attention
+from rpcl_jax.models.text_encoder import (
+    TextEncoder,
+    TextEncoderConfig,
+    attend_within_segments,
+    segment_attention,
+)
 
 torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
@@ -222,6 +227,58 @@ def test_attention_and_its_derivative(dropped):
         )
         # Logits and sums are float32 whatever the input is.
         jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4), got, want)
+
+
+class FakeDevice:
+    def __init__(self, compute_capability):
+        self.compute_capability = compute_capability
+
+
+def test_attention_of_a_gpu_is_that_of_a_cpu(monkeypatch):
+    """What runs on a GPU in float32 is computed by XLA, so it runs here too."""
+    rng = np.random.default_rng(5)
+    query, key, value, outer = rng.normal(size=(4, 2, 3, 7, 5)).astype(np.float32)
+    segment_ids = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 0, 0]])
+
+    def weighed(*args):
+        return (attend_within_segments(*args, segment_ids, None) * outer).sum()
+
+    on_cpu = jax.value_and_grad(weighed, argnums=(0, 1, 2))(query, key, value)
+    used = []
+    theirs = jax.nn.dot_product_attention
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [FakeDevice("9.0")])
+    monkeypatch.setattr(
+        jax.nn,
+        "dot_product_attention",
+        lambda *args, **options: used.append(options) or theirs(*args, **options),
+    )
+    on_gpu = jax.value_and_grad(weighed, argnums=(0, 1, 2))(query, key, value)
+    assert [options["implementation"] for options in used] == ["xla"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), on_cpu, on_gpu)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "width", "implementation"),
+    [
+        ("9.0", "bfloat16", 64, "cudnn"),
+        ("10.0", "bfloat16", 64, "cudnn"),
+        ("7.5", "bfloat16", 64, "xla"),
+        ("9.0", "float32", 64, "xla"),
+        ("9.0", "bfloat16", 20, "xla"),
+        (None, "bfloat16", 64, "xla"),
+    ],
+)
+def test_flash_attention_where_it_is(monkeypatch, capability, dtype, width, implementation):
+    used = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [FakeDevice(capability)])
+    monkeypatch.setattr(
+        jax.nn, "dot_product_attention", lambda q, k, v, **options: used.append(options) or v
+    )
+    x = jnp.zeros((1, 2, 16, width), dtype)
+    attend_within_segments(x, x, x, np.ones((1, 16), int), None)
+    assert [options["implementation"] for options in used] == [implementation]
 
 
 def test_attention_dropout_reaches_the_output():
