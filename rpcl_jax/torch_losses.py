@@ -233,8 +233,12 @@ class _Loss(torch.autograd.Function):
         return value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the losses of rpcl_jax.torch_losses have no second derivatives; take their "
+                "gradient without create_graph=True"
+            )
         (gradient,) = ctx.saved_tensors
         # Multiplied in float32: a mean's gradient is below what float16 holds until it is scaled.
         return (gradient * factor).to(ctx.dtype), None
