@@ -63,6 +63,7 @@ def close(actual, wanted, tolerance=1e-6):
         np.testing.assert_allclose(a, w, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidates", ["past", "random"])
 def test_equal_to_jax(candidates):
     batch = make_batch(0, candidates, tied=True)
@@ -227,6 +228,7 @@ def test_no_memory_is_shared():
         del x, leaf, noise
 
 
+@pytest.mark.slow
 def test_how_often_it_compiles():
     compiled = []
 
@@ -250,6 +252,7 @@ def test_how_often_it_compiles():
     assert 3 <= len(compiled) < 10, "JAX compiles small things of its own"
 
 
+@pytest.mark.slow
 def test_in_a_compiled_trainer():
     pair, corrupted, cause, labels, candidates = example()
     step = torch.compile(lambda pair: both(2 * pair, corrupted, cause, labels, candidates),
@@ -262,6 +265,7 @@ class TestCorruption:
     h = torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(0))
     protected = torch.tensor([[1, 0, 0, 1, 0, 0, 0, 0, 0]] * 3)
 
+    @pytest.mark.slow
     def test_equal_to_jax(self):
         torch.manual_seed(5)
         seed = torch.randint(2**31, ()).item()

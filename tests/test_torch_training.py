@@ -14,6 +14,15 @@ B, N, D = 16, 6, 8
 CANDIDATES = torch.ones(N, N, dtype=torch.bool).tril().repeat(B, 1, 1)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """PyTorch's threads wait busily for each other, which takes long where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Scorer(torch.nn.Module):
     """Scores pairs from both utterances and from the mean of their dialogue."""
 
@@ -28,11 +37,15 @@ class Scorer(torch.nn.Module):
 
 
 def dialogues(seed):
-    """Utterances whose first feature tells an emotion and whose second tells its cause, noisily."""
+    """Utterances whose first feature tells an emotion and whose second its cause, noisily.
+
+    The mean of the third over the dialogue tells something too, so that context is worth reading.
+    """
     random = torch.Generator().manual_seed(seed)
     h = torch.randn(B, N, D, generator=random)
     noise = 0.7 * torch.randn(B, N, N, generator=random)
-    labels = (h[:, :, None, 0] + h[:, None, :, 1] + noise > 2) & CANDIDATES
+    context = 3 * h[:, None, None, :, 2].mean(-1)
+    labels = (h[:, :, None, 0] + h[:, None, :, 1] + context + noise > 2) & CANDIDATES
     return h, labels.long()  # 0 and 1, as PyTorch's users have them
 
 
@@ -71,21 +84,21 @@ def ranking(scorer, h, pair_logits, labels):
 
 def stability(scorer, h, pair_logits, labels):
     corrupted = corrupt_context(h, gold_utterances(labels), rate=0.5)
-    return ccps_loss(scorer(corrupted), pair_logits, labels, CANDIDATES, alignment_weight=3.0)
+    return ccps_loss(scorer(corrupted), pair_logits, labels, CANDIDATES, alignment_weight=100.0)
 
 
 @pytest.mark.slow
 def test_a_scorer_learns_from_the_losses():
     gap_at_first, _ = gap_and_movement(trained(supervised, steps=1))
     gap_of_ranking, _ = gap_and_movement(trained(ranking))
-    assert abs(gap_at_first) < 0.02
-    assert gap_of_ranking > 0.3, "ranking alone puts gold above the rest"
+    assert abs(gap_at_first) < 0.1
+    assert gap_of_ranking > 0.4, "ranking alone puts gold above the rest"
 
     gap_base, moved_base = gap_and_movement(trained(supervised))
     gap, _ = gap_and_movement(trained(lambda *x: supervised(*x) + ranking(*x)))
     assert gap > gap_base + 0.05
     _, moved = gap_and_movement(trained(lambda *x: supervised(*x) + stability(*x)))
-    assert moved < 0.8 * moved_base
+    assert moved < 0.5 * moved_base
 
 
 CODE = """
@@ -93,6 +106,7 @@ import os, warnings
 assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ
 import torch
 from torch.utils.data import DataLoader
+torch.set_num_threads(1)
 from rpcl_jax.torch_losses import cdmr_loss
 assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 warnings.simplefilter("ignore")  # JAX's, of os.fork
@@ -119,8 +133,8 @@ def in_a_fork(function):
 before = in_a_fork(loss)  # the module is imported, JAX has not started
 assert before == str(loss()), before
 assert 'method "spawn"' in in_a_fork(loss)
-batches = list(DataLoader(list(range(6)), batch_size=2, num_workers=2, multiprocessing_context="fork"))
-assert len(batches) == 3
+loader = DataLoader([0, 1, 2, 3], batch_size=2, num_workers=2, multiprocessing_context="fork")
+assert len(list(loader)) == 2
 assert before == str(loss())
 print("done")
 """

@@ -1,4 +1,4 @@
-"""The examples of docs/trainer.md run: same dropout in both calls, and training reduces the loss."""
+"""The examples of docs/trainer.md: the dropout is the same in both calls, and the loss falls."""
 
 import re
 
