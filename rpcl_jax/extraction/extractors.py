@@ -1,6 +1,6 @@
 """Feature extractors, which map a clip to a vector: wav2vec 2.0, openSMILE and CLIP.
 
-This is the only module that imports PyTorch and openSMILE.
+No other module imports openSMILE, and only `rpcl_jax.torch_losses` imports PyTorch too.
 """
 
 import hashlib

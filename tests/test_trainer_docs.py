@@ -1,0 +1,141 @@
+"""The examples of docs/trainer.md: the dropout is the same in both calls, and the loss falls."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from reference import make_batch
+from shared import ROOT, import_or_skip
+
+PAGE = (ROOT / "docs/trainer.md").read_text(encoding="utf-8")
+BATCH = make_batch(3)
+FEATURES = np.random.default_rng(0).normal(size=(*BATCH["utterances"].shape, 5)).astype(np.float32)
+LABELS, CANDIDATES = BATCH["labels"] > 0, BATCH["candidates"]
+
+
+def example(*headings):
+    """Runs the code under the headings and returns its names."""
+    names = {}
+    for heading in headings:
+        section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            exec(block, names)
+    return names
+
+
+def only_the_difference_of_views(names):
+    """Replaces every loss, so that a step returns by how much the two calls differ."""
+    names["pair_cross_entropy"] = names["cdmr_loss"] = lambda *_: 0.0
+    names["ccps_loss"] = lambda corrupted, clean, *_: abs(corrupted - clean).sum()
+
+
+def check(start):
+    """`start()` returns the names of a new example and a function (labels, key) -> loss."""
+    _, step = start()
+    losses = [float(step(LABELS, jax.random.key(i))) for i in range(60)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    names, step = start()
+    only_the_difference_of_views(names)
+    everything, nothing = np.ones_like(LABELS), np.zeros_like(LABELS)
+    assert step(everything, jax.random.key(0)) == 0, "other dropout in the second call"
+    assert step(nothing, jax.random.key(0)) > 0, "nothing is corrupted"
+
+
+@pytest.mark.slow
+def test_linen():
+    def start():
+        names = example("JAX", "Flax Linen")
+        keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+        params = names["model"].init(keys, FEATURES)["params"]
+        names["optimizer"] = optax.adam(1e-2)
+        state = [params, names["optimizer"].init(params)]
+
+        def step(labels, key):
+            *state[:], loss = names["step"](*state, FEATURES, labels, CANDIDATES, key)
+            return loss
+
+        return names, step
+
+    check(start)
+
+
+@pytest.mark.slow
+def test_nnx():
+    from flax import nnx
+
+    def start():
+        names = example("JAX", "Flax NNX")
+        model = names["Model"](FEATURES.shape[-1], nnx.Rngs(params=0, dropout=1))
+        optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        arrays = jnp.asarray(FEATURES)
+        return names, lambda labels, key: names["step"](
+            model, optimizer, arrays, labels, CANDIDATES, key
+        )
+
+    check(start)
+
+
+@pytest.mark.slow
+def test_torch():
+    torch = import_or_skip("torch")
+
+    class Scorer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.row, self.column = torch.nn.Linear(5, 64), torch.nn.Linear(5, 64)
+            self.pair, self.dropout = torch.nn.Linear(64, 2), torch.nn.Dropout(0.1)
+
+        def forward(self, h):
+            x = h + h.mean(1, keepdim=True)
+            return self.pair(
+                self.dropout(torch.relu(self.row(x)[:, :, None] + self.column(x)[:, None]))
+            )
+
+    def start():
+        names = example("PyTorch")
+        torch.manual_seed(0)
+        scorer = Scorer()
+        optimizer = torch.optim.Adam(scorer.parameters(), 1e-2)
+        h, cause = torch.tensor(FEATURES), torch.zeros(*FEATURES.shape[:2], 2)
+
+        def step(labels, _):
+            loss = names["rpcl_loss"](
+                scorer, h, cause, torch.tensor(labels), torch.tensor(CANDIDATES)
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return names, step
+
+    check(start)
+
+
+def test_the_mean_over_ranks(monkeypatch):
+    """Two shards of unequal counts, averaged as DistributedDataParallel does, equal the whole."""
+    torch = import_or_skip("torch")
+    names = example("PyTorch")
+    x = {k: torch.tensor(v) for k, v in BATCH.items()}
+    whole = [x["pair"], x["cause"], x["labels"], x["candidates"]]
+    ranks = [[part[s] for part in whole] for s in (slice(0, 1), slice(1, None))]
+    counted = [names["counts"](labels, mask, top_k=2) for *_, labels, mask in ranks]
+
+    def losses(pair, cause, labels, mask):
+        return [
+            names["cdmr_loss"](pair, cause, labels, mask, top_k=2, base_margin=0.5),
+            names["ccps_loss"](pair, pair, labels, mask),
+        ]
+
+    monkeypatch.setattr(names["distributed"], "get_world_size", lambda: 2)
+    for term in range(2):
+        total = counted[0][term] + counted[1][term]
+        monkeypatch.setattr(names["distributed"], "all_reduce", lambda x, t=total: x.copy_(t))
+        parts = [losses(*ranks[r])[term] for r in range(2)]
+        mean = sum(names["mean_over_ranks"](parts[r], counted[r][term]) for r in range(2)) / 2
+        wanted = losses(*whole)[term]
+        assert mean.item() == pytest.approx(wanted.item(), abs=1e-6)
+        assert sum(parts).item() / 2 != pytest.approx(wanted.item(), abs=1e-4)
