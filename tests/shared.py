@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
@@ -21,7 +22,6 @@ from configs import demo
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.config import flatten
 from rpcl_jax.training.checkpoint import Checkpoints
-from rpcl_jax.training.mesh import make_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / "../shared").resolve()
@@ -109,10 +109,11 @@ def refusal(function: Callable[..., object], *arguments: object) -> str:
 
 def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:
     """Returns every array of the last checkpoint's state by name, such as "params/fusion/…"."""
-    checkpoints = Checkpoints(workdir)
-    last = checkpoints.last()
+    last = Checkpoints(workdir).last()
     assert last is not None
-    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore_state(last, make_mesh(1)))
+    with ocp.StandardCheckpointer() as reader:
+        saved = reader.restore((workdir / "checkpoints" / str(last) / "state").absolute())
+    leaves = jax.tree_util.tree_leaves_with_path(saved)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in leaves

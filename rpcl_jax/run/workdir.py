@@ -253,7 +253,7 @@ class TrainedRun:
         )
         _check_same_encoder(frozen_digest(encoder, config), described, workdir, config)
         best = checkpoints.progress(last)["best_epoch"]
-        params = checkpoints.restore_state(best, mesh)["params"]
+        params = checkpoints.restore_params(best, mesh)
         emotions = stored_emotions(workdir, config)
         return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)
 

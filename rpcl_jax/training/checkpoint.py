@@ -101,15 +101,23 @@ class Checkpoints:
         with _reading(self._folder):
             return self._manager.restore(epoch, args=args)["state"]
 
-    def restore_state(self, epoch: int, mesh: Mesh) -> dict:
-        """Returns an epoch's state as nested dicts of arrays, on every device of `mesh`.
+    def restore_params(self, epoch: int, mesh: Mesh) -> dict:
+        """Returns an epoch's parameters as nested dicts of arrays, on every device of `mesh`.
 
-        Orbax would restore the sharding that was saved, which other devices do not have.
+        Orbax would restore the sharding that was saved, which other devices do not have, and the
+        optimizer's state, which is twice as large as the parameters.
         """
         sharding = NamedSharding(mesh, P())
         with _reading(self._folder):
             saved = self._manager.item_metadata(epoch)["state"].tree
-        target = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), saved
+        target = {
+            "params": jax.tree.map(
+                lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
+                saved["params"],
+            )
+        }
+        args = ocp.args.PyTreeRestore(
+            target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
         )
-        return self.restore(epoch, target)
+        with _reading(self._folder), ocp.PyTreeCheckpointer() as reader:
+            return reader.restore(self._folder / str(epoch) / "state", args=args)["params"]
