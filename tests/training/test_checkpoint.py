@@ -173,4 +173,8 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
     for _, message in refused:
         assert message.startswith(f"{tmp_path / 'checkpoints'}: a checkpoint cannot be read")
         assert "\n" not in message
-    check_whole(Checkpoints(tmp_path), 1)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        Checkpoints(tmp_path).restore_params(1, make_mesh(1)),
+        state_of(1),
+    )
