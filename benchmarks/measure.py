@@ -188,6 +188,12 @@ class Laps:
         self._last = now
 
 
+def require_config(config: flags.FlagHolder) -> None:
+    """Raises flags.Error unless --config is given; that it is valid is seen by what reads it."""
+    if config.value is None:
+        raise flags.Error("--config is required, for example --config=configs/ecf_minilm.py")
+
+
 def config_name(config: flags.FlagHolder) -> str:
     """Returns the file and the overrides of --config, without those that name a place."""
     flag = flags.FLAGS[config.name]

@@ -67,8 +67,7 @@ def main() -> None:
 
 
 def _check_flags() -> None:
-    if _CONFIG.value is None:
-        raise flags.Error("--config is required, for example --config=configs/ecf_minilm.py")
+    measure.require_config(_CONFIG)
     for part in _CHOSEN.value:
         if part not in _PARTS:
             raise flags.Error(f"--parts: {part!r} is none; they are {', '.join(_PARTS)}")

@@ -86,8 +86,8 @@ def load_workload(config: ConfigDict, laps: Laps) -> Workload:
     places, batch = max(shapes.values(), key=len)[0]
     laps("choosing a batch")
     model = build_model(config, encoder.config, corpus.emotions)
-    init = jax.jit(model.init).lower(jax.random.key(config.seed), batches.make(np.arange(1))[1])
-    params = init.compile()(jax.random.key(config.seed), batches.make(np.arange(1))[1])["params"]
+    first = jax.random.key(config.seed), batches.make(np.arange(1))[1]
+    params = jax.jit(model.init).lower(*first).compile()(*first)["params"]
     laps("compiling the initialisation")
     return Workload(
         config=config,
