@@ -45,6 +45,7 @@ COLUMNS = (
     *("date", "commit", "machine", "python", *_PACKAGES),
     *("benchmark", "config", "what", "value", "unit", "low", "high", "processes"),
 )
+CHOOSING = "choosing a batch"  # what a benchmark does before it measures
 # Fields of a config that say where something is, which differs between machines.
 _PLACES = ("data.root", "data.audio", "data.vision", "text.pretrained", "text.cache")
 

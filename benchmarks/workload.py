@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from benchmarks.measure import Laps
+from benchmarks.measure import CHOOSING, Laps
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.models.ecpe import PairExtractor
@@ -84,10 +84,12 @@ def load_workload(config: ConfigDict, laps: Laps) -> Workload:
             (places, batch)
         )
     places, batch = max(shapes.values(), key=len)[0]
-    laps("choosing a batch")
+    laps(CHOOSING)
     model = build_model(config, encoder.config, corpus.emotions)
     first = jax.random.key(config.seed), batches.make(np.arange(1))[1]
-    params = jax.jit(model.init).lower(*first).compile()(*first)["params"]
+    traced = jax.jit(model.init).lower(*first)
+    laps("tracing the initialisation")
+    params = traced.compile()(*first)["params"]
     laps("compiling the initialisation")
     return Workload(
         config=config,
