@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from benchmarks import measure
 from benchmarks.measure import Figure
 
+_PROCESSES, _TABLE = measure.define_flags()
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _DEVICES = (1, 8)
 _SHARE = 32  # dialogues on a device
@@ -31,7 +32,7 @@ def main() -> None:
 
 def _measure() -> None:
     starts = {str(n): partial(measure.run_part, "host", str(n)) for n in _DEVICES}
-    ended = measure.alternated(starts)
+    ended = measure.alternated(starts, _PROCESSES.value)
     figures = []
     for devices in _DEVICES:
         told = [one.printed for one in ended[str(devices)]]
@@ -46,7 +47,7 @@ def _measure() -> None:
         for name, by in (("seconds", "by clock"), ("cpu", "by CPU")):
             made = [1 / one[name] / need for one, need in zip(told, needed, strict=True)]
             figures.append(Figure(f"{label}: made / taken", by, made))
-    measure.say("host", measure.config_name(_CONFIG), "", figures)
+    measure.say("host", measure.config_name(_CONFIG), "", figures, "", _TABLE.value)
 
 
 def _make_batches(devices: int) -> dict[str, Any]:

@@ -32,12 +32,6 @@ from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
-PROCESSES = flags.DEFINE_integer(
-    "processes", 3, "How many processes measure each thing.", lower_bound=1
-)
-_TABLE = flags.DEFINE_string(
-    "table", str(ROOT / "benchmarks/history.csv"), "Table to append to; empty: none."
-)
 # In the environment of a process that measures: which of the things.
 _PART = "RPCL_BENCHMARK_PART"
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -83,6 +77,17 @@ class Figure(NamedTuple):
         return one, two, three
 
 
+def define_flags() -> tuple[flags.FlagHolder, flags.FlagHolder]:
+    """Defines --processes and --table, which every benchmark has."""
+    table = str(ROOT / "benchmarks/history.csv")
+    return (
+        flags.DEFINE_integer(
+            "processes", 3, "How many processes measure each thing.", lower_bound=1
+        ),
+        flags.DEFINE_string("table", table, "Table to append the results to; empty: none."),
+    )
+
+
 def run_benchmark(
     name: str,
     measure: Callable[[], None],
@@ -105,11 +110,11 @@ def run_benchmark(
     run_command(name, lambda: print(json.dumps(parts[part]())), check_flags)
 
 
-def alternated(starts: Mapping[str, Callable[[], Ended]]) -> dict[str, list[Ended]]:
-    """Runs each of `starts`, by name, `--processes` times, taking turns."""
+def alternated(starts: Mapping[str, Callable[[], Ended]], processes: int) -> dict[str, list[Ended]]:
+    """Runs each of `starts`, by name, so many times, taking turns."""
     ended: dict[str, list[Ended]] = {name: [] for name in starts}
-    with tqdm(total=PROCESSES.value * len(starts), leave=False, disable=None) as bar:
-        for _ in range(PROCESSES.value):
+    with tqdm(total=processes * len(starts), leave=False, disable=None) as bar:
+        for _ in range(processes):
             for name, start in starts.items():
                 bar.set_description_str(name)
                 ended[name].append(start())
@@ -204,16 +209,17 @@ def config_name(config: flags.FlagHolder) -> str:
 
 
 def say(
-    benchmark: str, config: str, device: str, figures: Iterable[Figure], more: str = ""
+    benchmark: str, config: str, device: str, figures: Iterable[Figure], more: str, table: str
 ) -> None:
-    """Prints the medians and the extremes of `figures`, and appends them to the table.
+    """Prints the medians and the extremes of `figures`, and appends them to a table.
 
     Args:
       benchmark: its name.
       config: what was measured.
       device: what JAX computed on; empty if it did not.
       figures: in the order in which they are printed.
-      more: a line that is printed before them.
+      more: what is printed before them, if anything.
+      table: the file; empty for none.
     """
     figures = list(figures)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
@@ -236,8 +242,8 @@ def say(
     for figure in figures:
         numbers = "  ".join(f"{number:>9}" for number in figure.summary())
         print(f"{figure.what:{width}}  {numbers}  {figure.unit}".rstrip())
-    if _TABLE.value:
-        append_rows(Path(_TABLE.value), [facts | _cells(figure) for figure in figures])
+    if table:
+        append_rows(Path(table), [facts | _cells(figure) for figure in figures])
 
 
 def _cells(figure: Figure) -> dict[str, Any]:

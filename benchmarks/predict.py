@@ -15,8 +15,10 @@ from typing import Any
 from absl import flags
 
 from benchmarks import measure
-from benchmarks.measure import Ended, Figure, Laps
+from benchmarks.figures import FIRST, prediction_figures
+from benchmarks.measure import Laps
 
+_PROCESSES, _TABLE = measure.define_flags()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a finished run.")
 _INPUT = flags.DEFINE_string(
     "input", "", "File or folder of conversations; default: the run's own test split."
@@ -24,7 +26,6 @@ _INPUT = flags.DEFINE_string(
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 3, "How often a process predicts all of them, after the first time.", lower_bound=1
 )
-_FIRST = "compiling or loading the program"
 
 
 def main() -> None:
@@ -47,54 +48,17 @@ def _measure() -> None:
             *(f"--input={_input()}", f"--output={folder}/pairs.json"),
         ]
         measure.run_python(command)  # what it compiles is kept for the next
-        ended = measure.alternated(
-            {
-                "parts": partial(measure.run_part, "predict", "parts"),
-                "whole": partial(measure.run_python, command),
-            }
-        )
+        starts = {
+            "parts": partial(measure.run_part, "predict", "parts"),
+            "whole": partial(measure.run_python, command),
+        }
+        ended = measure.alternated(starts, _PROCESSES.value)
     first = ended["parts"][0].printed
     run = "/".join(Path(_WORKDIR.value).absolute().parts[-2:])
     more = (
         f"{first['conversations']} conversations, {first['pieces']} word pieces in {_input().name}"
     )
-    measure.say("predict", run, first["device"], figures_of(**ended), more)
-
-
-def figures_of(parts: Sequence[Ended], whole: Sequence[Ended]) -> list[Figure]:
-    """Returns what the processes say: of the parts one after the other, and of the command."""
-    told = [one.printed for one in parts]
-    count = told[0]["conversations"]
-    figures = [
-        Figure("matrix product", "GFLOP/s", [one["product"] / 1e9 for one in told]),
-        Figure("whole process", "s", [one.seconds for one in whole]),
-        Figure("whole process: CPU", "CPU s", [one.cpu for one in whole]),
-        Figure("whole process: rate", "conversations/s", [count / one.seconds for one in whole]),
-        Figure("whole process: memory", "MiB", [one.peak / 2**20 for one in whole]),
-        Figure("steady state", "s", [one["seconds"] for one in told]),
-        Figure("steady state: CPU", "CPU s", [one["cpu"] for one in told]),
-        Figure("steady state: rate", "conversations/s", [count / one["seconds"] for one in told]),
-        Figure(
-            "steady state: encoder's rate / product's",
-            "by clock",
-            [one["operations"] / one["seconds"] / one["product"] for one in told],
-        ),
-        Figure(
-            "steady state: encoder's rate / product's",
-            "by CPU",
-            [one["operations"] / one["cpu"] / one["product by CPU"] for one in told],
-        ),
-    ]
-    laps = {lap: [one["laps"][lap] for one in told] for lap in told[0]["laps"]}
-    laps[_FIRST] = [first - one["seconds"] for first, one in zip(laps[_FIRST], told, strict=True)]
-    laps["computing"] = [one["seconds"] for one in told]
-    figures += [Figure(f"of it: {lap}", "s", seconds) for lap, seconds in laps.items()]
-    remaining = [
-        one.seconds - sum(seconds[turn] for seconds in laps.values())
-        for turn, one in enumerate(whole)
-    ]
-    figures.append(Figure("of it: Python's start and end, and the rest", "s", remaining))
-    return figures
+    measure.say("predict", run, first["device"], prediction_figures(**ended), more, _TABLE.value)
 
 
 def _predict_in_parts() -> dict[str, Any]:
@@ -114,7 +78,7 @@ def _predict_in_parts() -> dict[str, Any]:
     predictor = rpcl_jax.predict.Predictor.from_workdir(_WORKDIR.value)
     laps("loading the run")
     results = list(predictor.stream(found))
-    laps(_FIRST)
+    laps(FIRST)
     write_results(results, io.BytesIO(), ".json", predictor.max_utterances, lambda *_: None)
     laps("writing")
 

@@ -6,8 +6,6 @@ Imports are whole processes that import something and end; Python without import
 Programs are compiled once into an empty folder, and then loaded from there by another process.
 """
 
-import collections
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,8 +16,10 @@ from typing import Any
 from ml_collections import config_flags
 
 from benchmarks import measure
+from benchmarks.figures import package_seconds
 from benchmarks.measure import CHOOSING, Ended, Figure, Laps
 
+_PROCESSES, _TABLE = measure.define_flags()
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _IMPORTS = {
     "Python": "pass",
@@ -40,7 +40,7 @@ def main() -> None:
 def _measure() -> None:
     imports = {name: partial(measure.run_python, ["-c", code]) for name, code in _IMPORTS.items()}
     with tempfile.TemporaryDirectory() as folder:
-        ended = measure.alternated({**imports, **_starts(folder)})
+        ended = measure.alternated({**imports, **_starts(folder)}, _PROCESSES.value)
     figures = []
     for name in _IMPORTS:
         label = name if name == "Python" else f"import {name}"
@@ -64,6 +64,7 @@ def _measure() -> None:
         ended["warm"][0].printed["device"],
         figures,
         "\n".join(map(_slowest_packages, ("rpcl_jax.predict", "rpcl_jax.train"))),
+        _TABLE.value,
     )
 
 
@@ -123,20 +124,6 @@ def _slowest_packages(module: str) -> str:
     packages = package_seconds(done.stderr)
     told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in packages[:_SLOWEST])
     return f"import {module}, seconds in the modules of each package: {told}"
-
-
-def package_seconds(importtime: str) -> list[tuple[str, float]]:
-    """Returns the seconds in each package's own modules, the slowest first.
-
-    Args:
-      importtime: what Python with -X importtime writes.
-    """
-    microseconds = collections.Counter[str]()
-    for line in importtime.splitlines():
-        found = re.fullmatch(r"import time: +(\d+) \| +\d+ \| +(\S+)", line)
-        if found:
-            microseconds[found[2].partition(".")[0]] += int(found[1])
-    return [(package, each / 1e6) for package, each in microseconds.most_common()]
 
 
 if __name__ == "__main__":

@@ -7,70 +7,50 @@ measures fewer of them. `--trace=FOLDER` measures nothing and writes a profile o
 `rpcl`, for TensorBoard or https://ui.perfetto.dev.
 """
 
+import collections
 import gzip
 import json
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from benchmarks import measure
-from benchmarks.measure import Ended, Figure, Laps
+from benchmarks.figures import PARTS, peak_of, step_figures
+from benchmarks.measure import Laps
 from rpcl_jax.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.workload import Workload
 
-_PARTS = {
-    "base": "a step of base",
-    "rpcl": "a step of rpcl",
-    "forward": "encoder, forward",
-    "encoder": "encoder, forward and backward",
-    "rest": "fusion, scorer and losses",
-    "optimizer": "optimizer",
-    "host": "making a batch",
-    "inference": "inference",
-}
 _OF_ENCODER = ("forward", "encoder")
 # How many times the operations of the encoder's forward pass a part does.
 _PASSES = {"base": 3, "rpcl": 3, "forward": 1, "encoder": 3, "inference": 1}
-# What a process may tell besides seconds, with its unit and what to divide it by.
-_FURTHER = (
-    ("encoder's rate / product's", "", 1),
-    ("the same by CPU", "", 1),
-    ("utilisation", "of the peak", 1),
-    ("rate", "dialogues/s", 1),
-    ("memory of the program", "MiB", 2**20),
-    ("memory of a device", "MiB", 2**20),
-)
-# Dense bfloat16 TFLOP/s by what is in the name of a device; the first that fits.
-_PEAKS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "A100": 312.0}
 _TRACED, _STEPS = "trace", 3
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
-_CHOSEN = flags.DEFINE_list("parts", list(_PARTS), "Which parts to measure.")
+_CHOSEN = flags.DEFINE_list("parts", list(PARTS), "Which parts to measure.")
 _ROUNDS = flags.DEFINE_integer("rounds", 8, "How often a process repeats a part.", lower_bound=1)
 _PEAK = flags.DEFINE_float(
     "peak", None, "TFLOP/s of a device, for its utilisation; known of H100, H200 and A100."
 )
+_PROCESSES, _TABLE = measure.define_flags()
 _TRACE = flags.DEFINE_string("trace", "", "Folder for a profile, which is written instead.")
 
 
 def main() -> None:
-    parts: dict[str, Callable[[], dict]] = {part: partial(_time, part) for part in _PARTS}
+    parts: dict[str, Callable[[], dict]] = {part: partial(_time, part) for part in PARTS}
     measure.run_benchmark("train_step", _measure, parts | {_TRACED: _trace}, _check_flags)
 
 
 def _check_flags() -> None:
     measure.require_config(_CONFIG)
     for part in _CHOSEN.value:
-        if part not in _PARTS:
-            raise flags.Error(f"--parts: {part!r} is none; they are {', '.join(_PARTS)}")
+        if part not in PARTS:
+            raise flags.Error(f"--parts: {part!r} is none; they are {', '.join(PARTS)}")
     if _PEAK.value is not None and not _PEAK.value > 0:
         raise flags.Error(f"--peak: is {_PEAK.value}; give TFLOP/s, such as 989")
 
@@ -78,70 +58,28 @@ def _check_flags() -> None:
 def _measure() -> None:
     if _TRACE.value:
         written = measure.run_part("train_step", _TRACED).printed
-        print(f"{written['file']}: {_STEPS} steps, {written['operations']} operations")
-        print("open it in https://ui.perfetto.dev, or its folder in TensorBoard")
+        print(f"{written['file']}: {_STEPS} steps, of {written['operations']} operations each")
+        slowest = ", ".join(f"{name} {ms:.1f}" for name, ms in written["slowest"])
+        print(f"the slowest, in ms: {slowest}")
+        print(f"open it in https://ui.perfetto.dev, or {_TRACE.value} in TensorBoard")
         return
     # Whether it is frozen; a config that lacks the field is refused by the processes.
     frozen = not _CONFIG.value.get("text", {}).get("finetune", True)
-    parts = [p for p in _PARTS if p in _CHOSEN.value and not (frozen and p in _OF_ENCODER)]
+    parts = [p for p in PARTS if p in _CHOSEN.value and not (frozen and p in _OF_ENCODER)]
     if not parts:
         raise InputError("--parts: a frozen encoder is no part of a step; choose other parts")
-    ended = measure.alternated({p: partial(measure.run_part, "train_step", p) for p in parts})
+    starts = {part: partial(measure.run_part, "train_step", part) for part in parts}
+    ended = measure.alternated(starts, _PROCESSES.value)
     first = ended[parts[0]][0].printed
     inside = [part for part in ("encoder", "rest", "optimizer") if not frozen or part != "encoder"]
     measure.say(
         "train_step",
         measure.config_name(_CONFIG),
         first["device"],
-        figures_of(ended, inside),
+        step_figures(ended, inside),
         first["batch"],
+        _TABLE.value,
     )
-
-
-def figures_of(ended: Mapping[str, Sequence[Ended]], inside: Sequence[str]) -> list[Figure]:
-    """Returns what the processes of each part say.
-
-    Args:
-      ended: the processes, by part.
-      inside: the parts that a step consists of.
-    """
-    told = {part: [one.printed for one in processes] for part, processes in ended.items()}
-
-    def of(part: str, name: str) -> list[float]:
-        return [one[name] for one in told[part]]
-
-    rates = [one["product"] / 1e9 for part in told.values() for one in part]
-    figures = [Figure("matrix product", "GFLOP/s", rates)]
-    for part, processes in ended.items():
-        label = _PARTS[part]
-        figures.append(Figure(label, "s", of(part, "seconds")))
-        figures.append(Figure(f"{label}: CPU", "CPU s", of(part, "cpu")))
-        for name, unit, scale in _FURTHER:
-            if name in told[part][0]:
-                values = [value / scale for value in of(part, name)]
-                figures.append(Figure(f"{label}: {name}", unit, values))
-        if "memory of the program" in told[part][0]:
-            peaks = [one.peak / 2**20 for one in processes]
-            figures.append(Figure(f"{label}: memory of the process", "MiB", peaks))
-
-    def combined(what: str, unit: str, name: str, combine: Callable, *parts: str) -> None:
-        """Adds what `combine` makes of the parts' medians, and of processes that took turns."""
-        if told.keys() >= set(parts):
-            columns = [of(part, name) for part in parts]
-            turns = [combine(*row) for row in zip(*columns, strict=True)]
-            figures.append(Figure(what, unit, turns, combine(*map(median, columns))))
-
-    combined("rpcl / base", "by clock", "seconds", operator.truediv, "rpcl", "base")
-    combined("rpcl / base", "by CPU", "cpu", operator.truediv, "rpcl", "base")
-    combined("rpcl / base", "by products", "products", operator.truediv, "rpcl", "base")
-    for name, unit in (("seconds", "s"), ("cpu", "CPU s")):
-        combined("encoder, backward", unit, name, operator.sub, "encoder", "forward")
-        combined("what remains of rpcl", unit, name, _remainder, "rpcl", *inside)
-    return figures
-
-
-def _remainder(whole: float, *parts: float) -> float:
-    return whole - sum(parts)
 
 
 def _time(part: str) -> dict[str, Any]:
@@ -178,11 +116,6 @@ def _time(part: str) -> dict[str, Any]:
         if "peak_bytes_in_use" in on_device:
             told["memory of a device"] = on_device["peak_bytes_in_use"]
     return told
-
-
-def peak_of(device_kind: str) -> float | None:
-    """Returns the dense bfloat16 TFLOP/s of a device, or None if they are not known."""
-    return next((tera for name, tera in _PEAKS.items() if name in device_kind), None)
 
 
 def _described(work: "Workload") -> str:
@@ -353,8 +286,16 @@ def _trace() -> dict[str, Any]:
     file = max(Path(_TRACE.value).rglob("perfetto_trace.json.gz"), key=lambda f: f.stat().st_mtime)
     with gzip.open(file) as opened:
         events = json.load(opened)["traceEvents"]
-    operations = sum(event.get("ph") == "X" for event in events)
-    return {"file": str(file), "operations": operations}
+    # The others are of Python and of the runtime.
+    operations = [event for event in events if "hlo_op" in event.get("args", {})]
+    milliseconds = collections.Counter[str]()
+    for event in operations:
+        milliseconds[event["name"]] += event["dur"] / 1e3 / _STEPS
+    return {
+        "file": str(file),
+        "operations": len(operations) // _STEPS,
+        "slowest": milliseconds.most_common(5),
+    }
 
 
 if __name__ == "__main__":

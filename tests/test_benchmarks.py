@@ -3,15 +3,14 @@
 import csv
 import gzip
 import json
-import sys
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from shared import refusal, run_python, tiny_flags
 
-from benchmarks import measure, predict, startup, train_step
+from benchmarks import measure
+from benchmarks.figures import package_seconds, peak_of, prediction_figures, step_figures
 from benchmarks.measure import COLUMNS, Ended, Figure
 from benchmarks.workload import encoder_operations, timed_beside_product
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -33,7 +32,7 @@ def test_the_ratio_is_of_medians_and_its_extremes_are_of_processes_that_took_tur
         "base": [ended(1.0), ended(2.0), ended(4.0)],
         "rpcl": [ended(1.5), ended(2.2), ended(3.0)],
     }
-    figures = train_step.figures_of(processes, ["encoder", "rest", "optimizer"])
+    figures = step_figures(processes, ["encoder", "rest", "optimizer"])
     ratio = found(figures, "rpcl / base", "by clock")
     assert ratio.values == [1.5, 1.1, 0.75]
     assert ratio.value == pytest.approx(2.2 / 2.0)
@@ -45,19 +44,19 @@ def test_the_ratio_is_of_medians_and_its_extremes_are_of_processes_that_took_tur
 def test_backward_and_what_remains_are_differences():
     seconds = {"rpcl": 10.0, "forward": 2.0, "encoder": 6.0, "rest": 1.0, "optimizer": 0.5}
     processes = {part: [ended(each)] for part, each in seconds.items()}
-    figures = train_step.figures_of(processes, ["encoder", "rest", "optimizer"])
+    figures = step_figures(processes, ["encoder", "rest", "optimizer"])
     assert found(figures, "encoder, backward", "s").values == [4.0]
     assert found(figures, "what remains of rpcl", "s").values == [2.5]
     assert found(figures, "what remains of rpcl", "CPU s").values == [5.0]
     frozen = {part: processes[part] for part in ("rpcl", "rest", "optimizer")}
-    figures = train_step.figures_of(frozen, ["rest", "optimizer"])
+    figures = step_figures(frozen, ["rest", "optimizer"])
     assert found(figures, "what remains of rpcl", "s").values == [8.5]
 
 
 def test_the_parts_of_prediction_add_up_to_the_whole():
     laps = {"imports": 3.0, "compiling or loading the program": 2.5}
     told = ended(0.5, laps=laps, conversations=20, operations=1e9, **{"product by CPU": 2e9})
-    figures = predict.figures_of(parts=[told], whole=[ended(0.0)])
+    figures = prediction_figures(parts=[told], whole=[ended(0.0)])
     parts = [f for f in figures if f.what.startswith("of it: ")]
     assert sum(f.values[0] for f in parts) == pytest.approx(10.0)
     assert found(figures, "of it: compiling or loading the program", "s").values == [2.0]
@@ -92,6 +91,7 @@ def test_operations_are_nearly_those_that_xla_counts():
     assert encoder_operations(config, [length] * rows) == pytest.approx(counted, rel=0.03)
 
 
+@pytest.mark.slow
 def test_times_are_of_one_call():
     calls = []
 
@@ -106,10 +106,10 @@ def test_times_are_of_one_call():
 
 
 def test_peaks_of_devices():
-    assert train_step.peak_of("NVIDIA H100 80GB HBM3") == 989
-    assert train_step.peak_of("NVIDIA H100 PCIe") == 756
-    assert train_step.peak_of("NVIDIA A100-SXM4-80GB") == 312
-    assert train_step.peak_of("cpu") is None
+    assert peak_of("NVIDIA H100 80GB HBM3") == 989
+    assert peak_of("NVIDIA H100 PCIe") == 756
+    assert peak_of("NVIDIA A100-SXM4-80GB") == 312
+    assert peak_of("cpu") is None
 
 
 def test_import_seconds_are_summed_by_package():
@@ -119,12 +119,12 @@ import time:       500 |       2500 | jax
 import time:      3000 |       9000 | flax.linen
 a warning
 """
-    assert startup.package_seconds(text) == [("flax", 0.003), ("jax", 0.002)]
+    assert package_seconds(text) == [("flax", 0.003), ("jax", 0.002)]
 
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0.000"), (1234567.8, "1234568"), (12.3456, "12.35"), (-0.0123456, "-0.01235")],
+    [(0, "0"), (1234567.8, "1234568"), (12.3456, "12.35"), (-0.0123456, "-0.01235")],
 )
 def test_numbers_have_four_digits(number, text):
     assert Figure("", "", [number]).summary()[0] == text
@@ -179,8 +179,47 @@ def test_a_process_that_fails_ends_this_one_with_its_message(capfd):
     assert "signal 9" in refusal(measure.run_python, ["-c", killed])
 
 
-def test_processes_take_turns(monkeypatch):
+def test_processes_take_turns():
     order = []
-    monkeypatch.setattr(measure, "PROCESSES", flags.FlagHolder(flags.FLAGS, flag_of(2)))
-    measure.alternated({name: lambda name=name: order.append(name) for name in ("a", "b")})
+    starts = {name: lambda name=name: order.append(name) or ended(1.0) for name in ("a", "b")}
+    assert [len(each) for each in measure.alternated(starts, 2).values()] == [2, 2]
     assert order == ["a", "b", "a", "b"]
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_and_added_to_the_table(tmp_path):
+    table = tmp_path / "history.csv"
+    command = ("-m", "benchmarks.train_step", *tiny_flags(), f"--table={table}")
+    done = run_python(*command, "--parts=rpcl,host", "--processes=1", "--rounds=1")
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = {row["what"]: row for row in csv.DictReader(file)}
+    step = rows["a step of rpcl"]
+    assert step["benchmark"] == "train_step"
+    assert step["config"].startswith("configs/demo.py ")
+    assert step["jax"] == jax.__version__
+    assert "1 x cpu, float32" in step["machine"]
+    assert 0 < float(rows["making a batch"]["value"]) < float(step["value"]) < 5
+    assert float(rows["a step of rpcl: memory of the process"]["value"]) > 100
+    for what, row in rows.items():
+        assert f"{what} " in done.stdout
+        assert row["value"] in done.stdout
+
+
+@pytest.mark.slow
+def test_the_trace_has_the_steps_operations(tmp_path):
+    run_python("-m", "benchmarks.train_step", *tiny_flags(), f"--trace={tmp_path}")
+    (file,) = tmp_path.rglob("perfetto_trace.json.gz")
+    with gzip.open(file) as opened:
+        events = json.load(opened)["traceEvents"]
+    names = [e["name"] for e in events if e.get("args", {}).get("hlo_module") == "jit_step"]
+    assert sum(name.startswith("dot") for name in names) > 10
+    assert list(tmp_path.rglob("*.xplane.pb")), "what TensorBoard reads"
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line(tmp_path):
+    done = run_python("-m", "benchmarks.train_step", "--parts=all", *tiny_flags(), status=2)
+    assert done.stderr.startswith("train_step: --parts: 'all' is none; they are base, rpcl, ")
+    done = run_python("-m", "benchmarks.predict", f"--workdir={tmp_path}", status=1)
+    assert done.stderr.count("\n") == 1
+    assert "predictions/test.json: no such file" in done.stderr
