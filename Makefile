@@ -2,6 +2,8 @@
 # make test   install, run all tests
 # make quick  install without PyTorch, run the tests that take less than a second each
 # make check  formatting, lint and types
+# make bench  how fast this machine trains, predicts, makes batches and starts, added to
+#             benchmarks/history.csv; BENCH="--config=FILE …" measures another config, RUN another run
 
 # The newest supported Python there is; PYTHON=/path/to/python3.13 chooses another.
 NAMES := python3.14 python3.13 python3.12 python3.11 python3 python
@@ -10,7 +12,10 @@ PYTHON ?= $(shell for name in $(NAMES); do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 
-.PHONY: demo test quick check
+BENCH := --config=configs/demo.py
+RUN := runs/demo/rpcl-tav-seed42
+
+.PHONY: demo test quick check bench
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m rpcl_jax.main --config=configs/demo.py
 
@@ -24,6 +29,15 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/installed $(RUN)/result.json
+	$(VENV)/bin/python -m benchmarks.train_step --processes=2 --rounds=5 $(BENCH)
+	$(VENV)/bin/python -m benchmarks.predict --processes=2 --workdir=$(RUN)
+	$(VENV)/bin/python -m benchmarks.host --processes=2 $(BENCH)
+	$(VENV)/bin/python -m benchmarks.startup --processes=2 $(BENCH)
+
+runs/demo/rpcl-tav-seed42/result.json: | $(VENV)/installed
+	$(VENV)/bin/python -m rpcl_jax.main --config=configs/demo.py
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "requires Python 3.11 to 3.14 with venv; found: $$(for name in \

@@ -1,0 +1,225 @@
+"""Benchmarks: what is computed from processes, the count of operations, the table; one real run."""
+
+import csv
+import gzip
+import json
+
+import jax
+import numpy as np
+import pytest
+from shared import refusal, run_python, tiny_flags
+
+from benchmarks import measure
+from benchmarks.figures import package_seconds, peak_of, prediction_figures, step_figures
+from benchmarks.measure import COLUMNS, Ended, Figure
+from benchmarks.workload import encoder_operations, timed_beside_product
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.training.mesh import make_mesh
+
+
+def ended(seconds, **printed):
+    told = {"seconds": seconds, "cpu": 2 * seconds, "product": 4e9, "products": 4e9 * seconds}
+    return Ended(seconds=10.0, cpu=5.0, peak=3 * 2**20, printed=told | printed)
+
+
+def found(figures, what, unit):
+    (figure,) = [f for f in figures if (f.what, f.unit) == (what, unit)]
+    return figure
+
+
+def test_the_ratio_is_of_medians_and_its_extremes_are_of_processes_that_took_turns():
+    processes = {
+        "base": [ended(1.0), ended(2.0), ended(4.0)],
+        "rpcl": [ended(1.5), ended(2.2), ended(3.0)],
+    }
+    figures = step_figures(processes, ["encoder", "rest", "optimizer"])
+    ratio = found(figures, "rpcl / base", "by clock")
+    assert ratio.values == [1.5, 1.1, 0.75]
+    assert ratio.value == pytest.approx(2.2 / 2.0)
+    assert ratio.summary() == ("1.100", "0.7500", "1.500")
+    assert found(figures, "matrix product", "GFLOP/s").values == [4.0] * 6
+    assert not [f for f in figures if "remains" in f.what], "its parts were not measured"
+
+
+def test_backward_and_what_remains_are_differences():
+    seconds = {"rpcl": 10.0, "forward": 2.0, "encoder": 6.0, "rest": 1.0, "optimizer": 0.5}
+    processes = {part: [ended(each)] for part, each in seconds.items()}
+    figures = step_figures(processes, ["encoder", "rest", "optimizer"])
+    assert found(figures, "encoder, backward", "s").values == [4.0]
+    assert found(figures, "what remains of rpcl", "s").values == [2.5]
+    assert found(figures, "what remains of rpcl", "CPU s").values == [5.0]
+    frozen = {part: processes[part] for part in ("rpcl", "rest", "optimizer")}
+    figures = step_figures(frozen, ["rest", "optimizer"])
+    assert found(figures, "what remains of rpcl", "s").values == [8.5]
+
+
+def test_the_parts_of_prediction_add_up_to_the_whole():
+    laps = {"imports": 3.0, "compiling or loading the program": 2.5}
+    told = ended(0.5, laps=laps, conversations=20, operations=1e9, **{"product by CPU": 2e9})
+    figures = prediction_figures(parts=[told], whole=[ended(0.0)])
+    parts = [f for f in figures if f.what.startswith("of it: ")]
+    assert sum(f.values[0] for f in parts) == pytest.approx(10.0)
+    assert found(figures, "of it: compiling or loading the program", "s").values == [2.0]
+    assert found(figures, "whole process: rate", "conversations/s").values == [2.0]
+    assert found(figures, "steady state: rate", "conversations/s").values == [40.0]
+    share = "steady state: encoder's rate / product's"
+    assert found(figures, share, "by clock").values == [0.5]
+    assert found(figures, share, "by CPU").values == [0.5]
+
+
+def test_operations_are_those_of_a_layer_worked_out_by_hand():
+    tiny = TextEncoderConfig(
+        vocab_size=1, hidden_size=4, num_layers=1, num_heads=2, intermediate_size=8, max_positions=9
+    )
+    # Two segments, of 3 and 1 pieces: 4 pieces times (4 · 4² + 2 · 4 · 8) = 512 multiply-adds, and
+    # in the attention, logits and sums, 4 · (3² + 1²) = 40 twice.
+    assert encoder_operations(tiny, [3, 1]) == 2 * (512 + 80)
+
+
+def test_operations_are_nearly_those_that_xla_counts():
+    config = TextEncoderConfig(
+        vocab_size=9, hidden_size=256, num_layers=2, num_heads=4, intermediate_size=1024,
+        max_positions=64,
+    )  # fmt: skip
+    rows, length = 3, 64  # each row is one segment
+    ids = np.ones((rows, length), np.int32)
+    places = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    module = TextEncoder(config)
+    params = jax.eval_shape(module.init, jax.random.key(0), ids, ids, places)
+    counted = jax.jit(module.apply).lower(params, ids, ids, places).cost_analysis()["flops"]
+    # XLA also counts the norms, the softmax and the activations.
+    assert encoder_operations(config, [length] * rows) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.slow
+def test_times_are_of_one_call():
+    calls = []
+
+    def run():
+        calls.append(1)
+        sum(range(20_000))
+
+    timed = timed_beside_product(run, 1, np.float32, make_mesh(1))
+    assert len(calls) > 50, "short calls are repeated"
+    assert 1e-5 < timed["seconds"] < 0.1
+    assert timed["product"] > 1e8
+
+
+def test_peaks_of_devices():
+    assert peak_of("NVIDIA H100 80GB HBM3") == 989
+    assert peak_of("NVIDIA H100 PCIe") == 756
+    assert peak_of("NVIDIA A100-SXM4-80GB") == 312
+    assert peak_of("cpu") is None
+
+
+def test_import_seconds_are_summed_by_package():
+    text = """import time: self [us] | cumulative | imported package
+import time:      1500 |       2000 |   jax._src.core
+import time:       500 |       2500 | jax
+import time:      3000 |       9000 | flax.linen
+a warning
+"""
+    assert package_seconds(text) == [("flax", 0.003), ("jax", 0.002)]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (1234567.8, "1234568"), (12.3456, "12.35"), (-0.0123456, "-0.01235")],
+)
+def test_numbers_have_four_digits(number, text):
+    assert Figure("", "", [number]).summary()[0] == text
+
+
+def test_the_median_stands_for_all_processes():
+    assert Figure("", "", [3.0, 1.0, 8.0]).summary() == ("3.000", "1.000", "8.000")
+
+
+def row(**cells):
+    return dict.fromkeys(COLUMNS, "") | cells
+
+
+def test_rows_are_appended_to_the_table(tmp_path):
+    table = tmp_path / "history.csv"
+    measure.append_rows(table, [row(what="a step, in all", value="1.0")])
+    before = table.read_bytes()
+    measure.append_rows(table, [row(what="optimizer"), row(what="inference")])
+    assert table.read_bytes().startswith(before)
+    with table.open(newline="", encoding="utf-8") as file:
+        assert [r["what"] for r in csv.DictReader(file)] == [
+            "a step, in all",
+            "optimizer",
+            "inference",
+        ]
+
+
+@pytest.mark.parametrize("text", ["", "date,commit\n1,2\n", "\xff\xfe"])
+def test_another_file_is_no_table(tmp_path, text):
+    table = tmp_path / "history.csv"
+    table.write_bytes(text.encode("latin-1"))
+    assert "is not a table of the benchmarks" in refusal(measure.append_rows, table, [row()])
+    assert table.read_bytes() == text.encode("latin-1")
+
+
+def test_a_process_is_measured_from_outside():
+    code = "import json; x = bytearray(150 * 2**20); x[::4096] = x[::4096]; print(json.dumps({}))"
+    small = measure.run_python(["-c", "import time; time.sleep(0.3); print('{\"a\": 1}')"])
+    large = measure.run_python(["-c", code])
+    assert small.printed == {"a": 1}
+    assert small.seconds > 0.3 > small.cpu
+    assert large.peak > 150 * 2**20
+
+
+def test_a_process_that_fails_ends_this_one_with_its_message(capfd):
+    code = "import sys; print('train_step: no such file', file=sys.stderr); sys.exit(2)"
+    with pytest.raises(SystemExit) as caught:
+        measure.run_python(["-c", code])
+    assert caught.value.code == 2
+    assert capfd.readouterr().err == "train_step: no such file\n"
+    killed = "import os; os.kill(os.getpid(), 9)"
+    assert "signal 9" in refusal(measure.run_python, ["-c", killed])
+
+
+def test_processes_take_turns():
+    order = []
+    starts = {name: lambda name=name: order.append(name) or ended(1.0) for name in ("a", "b")}
+    assert [len(each) for each in measure.alternated(starts, 2).values()] == [2, 2]
+    assert order == ["a", "b", "a", "b"]
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_and_added_to_the_table(tmp_path):
+    table = tmp_path / "history.csv"
+    command = ("-m", "benchmarks.train_step", *tiny_flags(), f"--table={table}")
+    done = run_python(*command, "--parts=rpcl,host", "--processes=1", "--rounds=1")
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = {row["what"]: row for row in csv.DictReader(file)}
+    step = rows["a step of rpcl"]
+    assert step["benchmark"] == "train_step"
+    assert step["config"].startswith("configs/demo.py ")
+    assert step["jax"] == jax.__version__
+    assert "1 x cpu, float32" in step["machine"]
+    assert 0 < float(rows["making a batch"]["value"]) < float(step["value"]) < 5
+    assert float(rows["a step of rpcl: memory of the process"]["value"]) > 100
+    for what, row in rows.items():
+        assert f"{what} " in done.stdout
+        assert row["value"] in done.stdout
+
+
+@pytest.mark.slow
+def test_the_trace_has_the_steps_operations(tmp_path):
+    run_python("-m", "benchmarks.train_step", *tiny_flags(), f"--trace={tmp_path}")
+    (file,) = tmp_path.rglob("perfetto_trace.json.gz")
+    with gzip.open(file) as opened:
+        events = json.load(opened)["traceEvents"]
+    names = [e["name"] for e in events if e.get("args", {}).get("hlo_module") == "jit_step"]
+    assert sum(name.startswith("dot") for name in names) > 10
+    assert list(tmp_path.rglob("*.xplane.pb")), "what TensorBoard reads"
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line(tmp_path):
+    done = run_python("-m", "benchmarks.train_step", "--parts=all", *tiny_flags(), status=2)
+    assert done.stderr.startswith("train_step: --parts: 'all' is none; they are base, rpcl, ")
+    done = run_python("-m", "benchmarks.predict", f"--workdir={tmp_path}", status=1)
+    assert done.stderr.count("\n") == 1
+    assert "predictions/test.json: no such file" in done.stderr
