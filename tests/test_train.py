@@ -112,7 +112,7 @@ def test_ctrl_c_says_how_to_continue(tmp_path):
 
 
 def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
-    splits, tables = generate_corpus(0, sizes={"train": 48, "dev": 16, "test": 16})
+    splits, tables = generate_corpus(0, sizes=tiny_config().data.sizes)
     ids = [utterance.id for dialogue in splits["train"] for utterance in dialogue.utterances]
     saved = saved_parameters(finished)
     for name, table in tables.items():
