@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Set before the first import of JAX, which reads them.
@@ -10,6 +11,11 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
+# Compilation takes most of the tests' time, and LLVM's optimisations take half of the compilation.
+# With 0, as `.ci/run` has it for the quick tests, the programs are those of users to the last bit.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import filelock
 import pytest
 from hypothesis import settings
 
@@ -22,19 +28,33 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that the first worker of pytest-xdist to ask for it fills with `make`."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / f"shared-{name}", root / f"shared-{name}.made"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The folder of a finished run of `tiny_config`, trained by the command; do not write there."""
     # Imported here because it imports JAX.
     from shared import run_main, tiny_flags
 
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    done = run_main(*tiny_flags(), f"--workdir={workdir}")
-    assert "test Pair F1" in done.stdout
-    assert done.stderr.count("validation Pair F1") == 3, "plain lines, one per epoch"
-    # No library's notes among them.
-    assert {line.split()[0] for line in done.stderr.splitlines()} <= {"epoch", "compiling"}
-    return workdir
+    def train(folder):
+        done = run_main(*tiny_flags(), f"--workdir={folder / 'run'}")
+        assert "test Pair F1" in done.stdout
+        assert done.stderr.count("validation Pair F1") == 3, "plain lines, one per epoch"
+        # No library's notes among them.
+        assert {line.split()[0] for line in done.stderr.splitlines()} <= {"epoch", "compiling"}
+
+    return made_once(tmp_path_factory, "finished", train) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +82,12 @@ def reads_text(tmp_path_factory):
     """The folder of a finished run that reads text alone; do not write there."""
     from shared import run_main, tiny_flags
 
-    workdir = tmp_path_factory.mktemp("runs") / "text"
-    run_main(*tiny_flags(), "--config.modalities=t", "--config.epochs=1", f"--workdir={workdir}")
-    return workdir
+    flags = [*tiny_flags(), "--config.modalities=t", "--config.epochs=1"]
+    return made_once(
+        tmp_path_factory,
+        "reads-text",
+        lambda folder: run_main(*flags, f"--workdir={folder / 'text'}"),
+    ) / "text"  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -17,23 +17,33 @@ from rpcl_jax.readers.corpus import load_corpus
 
 pytestmark = pytest.mark.slow
 COUNTS = (8, 3, 1)
-# Trains a run for one epoch and keeps a copy that has another one to go.
+# Trains a run of two epochs, and keeps what it was after the first.
 TRAIN = """
-import json, shutil, sys
+import shutil, sys
 from pathlib import Path
+import rpcl_jax.train
 from rpcl_jax.train import train_and_evaluate
 from shared import tiny_config
 
 folder = Path(sys.argv[1])
 config = tiny_config()
-config.batch_size, config.epochs = 24, 1
+config.batch_size, config.epochs = 24, 2
+evaluate_split, epochs = rpcl_jax.train.evaluate_split, []
+
+def interrupting(*arguments):
+    epochs.append(evaluate_split(*arguments))
+    if len(epochs) == 2:
+        raise KeyboardInterrupt
+    return epochs[-1]
+
+rpcl_jax.train.evaluate_split = interrupting
+try:
+    train_and_evaluate(config, folder / "begun")
+except KeyboardInterrupt:
+    shutil.copytree(folder / "begun", folder / "finished")
 train_and_evaluate(config, folder / "finished")
-shutil.copytree(folder / "finished", folder / "begun")
-(folder / "begun/result.json").unlink()
-written = json.loads((folder / "begun/config.json").read_text())
-(folder / "begun/config.json").write_text(json.dumps(written | {"epochs": 2}))
 """
-# Evaluates and examines such runs, predicts with them, and continues them.
+# Evaluates such a run and predicts with it.
 USE = """
 import json, sys
 from pathlib import Path
@@ -48,13 +58,17 @@ from shared import tiny_config
 config = tiny_config()
 config.batch_size, config.epochs = 24, 2
 corpus = load_corpus(config)
-for folder in map(Path, sys.argv[1:]):
-    evaluate_run(folder / "finished")
-    predictor = Predictor.from_workdir(folder / "finished")
-    predicted = predictor([*map(dialogue_object, corpus.splits["test"])], corpus.tables)
-    found = {"examined": examine(folder / "finished"), "predicted": predicted}
-    (folder / "found.json").write_text(json.dumps(found))
-    train_and_evaluate(config, folder / "begun")
+folder = Path(sys.argv[1])
+evaluate_run(folder / "finished")
+predictor = Predictor.from_workdir(folder / "finished")
+predicted = predictor([*map(dialogue_object, corpus.splits["test"])], corpus.tables)
+(folder / "predicted.json").write_text(json.dumps(predicted))
+"""
+CONTINUE = """
+train_and_evaluate(config, folder / "begun")
+"""
+EXAMINE = """
+(folder / "examined.json").write_text(json.dumps(examine(folder / "finished")))
 """
 USE_OLD = """
 import sys
@@ -95,16 +109,14 @@ def confidences(workdir):
 
 
 def assert_used(copy, finished):
-    """The run in `copy` was evaluated, examined and used with the numbers of its training."""
+    """The run in `copy` was evaluated and used with the numbers of its training."""
     np.testing.assert_allclose(confidences(copy / "finished"), confidences(finished), atol=1e-5)
-    found = json.loads((copy / "found.json").read_text())
     result = json.loads((finished / "result.json").read_text())
-    for row in found["examined"][1:]:
-        for metric in ("pair_auprc", "gold_confidence", "gap_hard"):
-            assert row[metric] == pytest.approx(100 * result[row["split"]][metric], abs=1e-2)
     test = load_corpus(tiny_config()).splits["test"]
     for conversation, scores in zip(
-        found["predicted"], load_scores(finished / "predictions/test.npz", test), strict=True
+        json.loads((copy / "predicted.json").read_text()),
+        load_scores(finished / "predictions/test.npz", test),
+        strict=True,
     ):
         wanted = np.where(scores.candidate_mask, scores.pair_confidence, 0.0)
         predicted = np.zeros_like(wanted)
@@ -114,17 +126,15 @@ def assert_used(copy, finished):
         np.testing.assert_allclose(predicted, wanted, atol=6e-4)  # of three digits
 
 
-@pytest.mark.parametrize("devices", COUNTS)
-def test_runs_are_evaluated_and_continued(trained, devices, tmp_path):
-    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in trained.values()]
-    errors = run(devices, USE, *copies)
-    assert errors.count("continuing after epoch 1 of 2") == 3
-    for copy, (before, folder) in zip(copies, trained.items(), strict=True):
-        assert_used(copy, folder / "finished")
-        changed = f"the number of devices changed from {before} to {devices}"
-        assert (changed in errors) == (before != devices)
-        result = json.loads((copy / "begun/result.json").read_text())
-        assert (result["epochs"], result["device"].split()[0]) == (2, str(devices))
+@pytest.mark.parametrize(("before", "devices"), [(8, 3), (3, 1), (1, 8)])
+def test_a_run_is_evaluated_and_continued(trained, before, devices, tmp_path):
+    copy = shutil.copytree(trained[before], tmp_path / "copy")
+    errors = run(devices, USE + CONTINUE, copy)
+    assert_used(copy, trained[before] / "finished")
+    assert errors.count("continuing after epoch 1 of 2") == 1
+    assert f"the number of devices changed from {before} to {devices}" in errors
+    result = json.loads((copy / "begun/result.json").read_text())
+    assert (result["epochs"], result["device"].split()[0]) == (2, str(devices))
 
 
 def test_a_run_of_version_0_1_is_evaluated_and_continued(tmp_path):
@@ -145,6 +155,9 @@ def test_a_run_of_version_0_1_is_evaluated_and_continued(tmp_path):
 
 def test_inference_takes_any_number_of_devices(trained, tmp_path):
     copy = shutil.copytree(trained[3], tmp_path / "copy")
-    code = USE.replace('train_and_evaluate(config, folder / "begun")', "")
-    run(5, code, copy)  # which do not divide a batch of 24
+    run(5, USE + EXAMINE, copy)  # which do not divide a batch of 24
     assert_used(copy, trained[3] / "finished")
+    result = json.loads((copy / "finished/result.json").read_text())
+    for row in json.loads((copy / "examined.json").read_text())[1:]:
+        for metric in ("pair_auprc", "gold_confidence", "gap_hard"):
+            assert row[metric] == pytest.approx(100 * result[row["split"]][metric], abs=1e-2)

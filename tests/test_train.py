@@ -74,45 +74,49 @@ def kill_when(condition, workdir):
     assert not (workdir / "result.json").exists()
 
 
-@pytest.mark.parametrize("moment", ["between", "during"])
-def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path, moment):
+def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path):
     workdir = tmp_path / "run"
     checkpoints = workdir / "checkpoints"
 
-    def whole():
-        return (checkpoints / "1").is_dir()
-
     def half_written():
-        return whole() and any("2.orbax-checkpoint-tmp" in p.name for p in checkpoints.iterdir())
+        return (checkpoints / "1").is_dir() and any(
+            "2.orbax-checkpoint-tmp" in path.name for path in checkpoints.iterdir()
+        )
 
-    kill_when(whole if moment == "between" else half_written, workdir)
-    if moment == "during":
-        assert not (checkpoints / "2").exists()
+    kill_when(half_written, workdir)
+    assert not (checkpoints / "2").exists()
+    assert_continues_to_the_same_bits(workdir, finished)
+
+
+def assert_continues_to_the_same_bits(workdir, finished):
     done = run_main(*tiny_flags(), f"--workdir={workdir}")
     assert "continuing after epoch 1 of 3\n" in done.stderr
+    assert "the number of devices changed" not in done.stderr
     assert done.stderr.count("validation Pair F1") == 2
     assert_same_run(finished, workdir)
 
 
-def test_ctrl_c_says_how_to_continue(tmp_path):
+def test_ctrl_c_says_how_to_continue(finished, tmp_path):
     process = subprocess.Popen(
-        command(*tiny_flags(), "--config.epochs=1000", f"--workdir={tmp_path}"),
+        command(*tiny_flags(), f"--workdir={tmp_path}"),
         cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     for line in process.stderr:
         if line.startswith("epoch 1/"):
             break
+    while not (tmp_path / "checkpoints/1").is_dir():
+        time.sleep(0.0005)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     *epochs, last = errors.splitlines()
-    # A slow machine may still announce that it compiles for another shape of batch.
-    assert all(line.startswith(("epoch ", "compiling ")) for line in epochs)
+    assert all(line.startswith("epoch ") for line in epochs)
     assert last == "rpcl_jax: interrupted; run the same command again to continue"
+    assert_continues_to_the_same_bits(tmp_path, finished)
 
 
 def test_the_checkpoint_holds_the_normalisation_of_the_features(finished):
-    splits, tables = generate_corpus(0, sizes={"train": 48, "dev": 16, "test": 16})
+    splits, tables = generate_corpus(0, sizes=tiny_config().data.sizes)
     ids = [utterance.id for dialogue in splits["train"] for utterance in dialogue.utterances]
     saved = saved_parameters(finished)
     for name, table in tables.items():

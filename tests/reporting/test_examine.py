@@ -5,28 +5,21 @@ import runpy
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import ROOT, tiny_config
+from shared import ROOT
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import split_numbers
+from rpcl_jax.files import read_json
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
 from rpcl_jax.run.workdir import TrainedRun
-from rpcl_jax.train import train_and_evaluate
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    config, folder = tiny_config(), tmp_path_factory.mktemp("runs") / "run"
-    config.epochs = 1
-    return folder, train_and_evaluate(config, folder)
 
 
 @pytest.mark.slow
 def test_rows_are_those_of_the_run(finished):
-    folder, result = finished
-    rows = examine(folder)
+    result = read_json(finished / "result.json")
+    rows = examine(finished)
     assert [(row["run"], row["split"]) for row in rows] == [
         ("run", split) for split in ("train", "dev", "test")
     ]
@@ -41,10 +34,9 @@ def test_rows_are_those_of_the_run(finished):
 @pytest.mark.slow
 def test_what_is_taken_away_is_absent(finished):
     """As if the tables of the run's data said so."""
-    folder, _ = finished
-    (_, dev, _) = examine(folder, ["vision", "audio"])
+    (_, dev, _) = examine(finished, ["vision", "audio"])
     assert dev["run"] == "run without vision without audio"
-    trained = TrainedRun.from_workdir(folder, devices=1)
+    trained = TrainedRun.from_workdir(finished, devices=1)
     batches = trained.splits["dev"]
     tables = {
         name: FeatureTable(
@@ -55,7 +47,7 @@ def test_what_is_taken_away_is_absent(finished):
     batches.examples = [example._replace(tables=tables) for example in batches.examples]
     wanted = split_numbers(trained.score(batches), 0.5, trained.config, trained.emotions)
     assert dev["pair_auprc"] == pytest.approx(100 * wanted["pair_auprc"])
-    assert dev["pair_auprc"] != examine(folder)[1]["pair_auprc"]
+    assert dev["pair_auprc"] != examine(finished)[1]["pair_auprc"]
 
 
 @pytest.mark.slow
@@ -67,7 +59,7 @@ def test_what_a_run_does_not_read_cannot_be_taken_away(reads_text):
 @pytest.mark.slow
 def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     """At rate 1, every bystander is zeroed, so nothing is random."""
-    trained = TrainedRun.from_workdir(finished[0], devices=1)
+    trained = TrainedRun.from_workdir(finished, devices=1)
     batches = trained.splits["dev"]
     effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
 
