@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rpcl_jax.models.dropout import dropout
+from rpcl_jax.models.dropout import drop
 from rpcl_jax.models.fusion import DialogueLayer, relative_positions
 
 
@@ -59,7 +59,4 @@ class PairScorer(nn.Module):
             + distance[relative_positions(n, self.reach)]
             + same_speaker[same]
         )
-        pairs = nn.gelu(pairs)
-        if not deterministic and self.dropout:
-            pairs = dropout(pairs, self.dropout, self.make_rng("dropout"))
-        return nn.Dense(2, name="logits")(pairs)
+        return nn.Dense(2, name="logits")(drop(self, nn.gelu(pairs), deterministic))

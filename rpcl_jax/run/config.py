@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.data.features import MODALITIES
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
-from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.ecpe import BACKBONES, PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
 from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions
@@ -28,6 +28,7 @@ _CHOICES = {
     "data.candidates": ("past", "all"),
     "text.context": ("utterance", "dialogue"),
     "text.dtype": ("auto", "float32", "bfloat16"),
+    "model.backbone": tuple(BACKBONES),
     "optimizer.schedule": ("constant", "linear"),
 }
 _FRACTIONS = (
