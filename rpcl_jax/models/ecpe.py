@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
 
 
 class PairExtractor(nn.Module):
-    """Backbone, utterance heads and pair scorer; docs/method.md, "Backbone", describes them."""
+    """Backbone, utterance heads and pair scorer; docs/method.md, "Backbones", describes them."""
 
     encoder: TextEncoderConfig  # without parameters if batches hold a frozen encoder's vectors
     modalities: str

@@ -11,9 +11,9 @@ class PairScorer(nn.Module):
     """Scores every (emotion i, cause j) of a dialogue.
 
     Its dialogue layers (`layers` ≥ 1) come first: without them, corrupting a bystander could not
-    change a pair's confidence (docs/method.md, "Backbone"). Each cell then combines a projection of
-    its emotion utterance, one of its cause utterance, their product, the distance between them and
-    whether both have the same speaker.
+    change a pair's confidence (docs/method.md, "Backbones"). Each cell then combines a projection
+    of its emotion utterance, one of its cause utterance, their product, the distance between them
+    and whether both have the same speaker.
     """
 
     width: int

@@ -74,6 +74,16 @@ def check_config(config: ConfigDict) -> None:
             f"config.model.width: {c.model.width} is not a multiple of config.model.heads, "
             f"{c.model.heads}; change one of them"
         )
+    if c.model.backbone in ("hilo", "two_step") and c.model.width % 2:
+        raise InputError(
+            f"config.model.width: {c.model.width} is odd; the recurrent layers of the backbone "
+            f"{c.model.backbone!r} give half of it to either direction; make it even"
+        )
+    if c.model.backbone == "two_step" and not c.model.fusion_layers:
+        raise InputError(
+            "config.model.fusion_layers: is 0; the encoders of the backbone 'two_step' need at "
+            "least 1"
+        )
     if not c.text.pretrained:
         _check_own_encoder(c)
     if c.data.format != SYNTHETIC:
