@@ -14,7 +14,7 @@ from rpcl_jax.batching.packing import (
     pack_dialogues,
     pack_rows,
 )
-from rpcl_jax.batching.text import Segment
+from rpcl_jax.batching.text import Pieces
 from rpcl_jax.data.dialogue import Dialogue, emotion_class
 from rpcl_jax.data.features import Features, FeatureTable
 
@@ -64,6 +64,15 @@ class BatchShape(NamedTuple):
     vision: int = 0
 
 
+class Labels(NamedTuple):
+    """What is known of the kept utterances of a dialogue, as int32 arrays."""
+
+    speakers: np.ndarray  # [length], numbered within the dialogue
+    emotions: np.ndarray  # [length], classes
+    causes: np.ndarray  # [length], 1 for a cause
+    pairs: np.ndarray  # [pairs, 2], row = emotion, column = cause
+
+
 class Example(NamedTuple):
     """A dialogue prepared for batching: cut to at most n utterances and tokenized.
 
@@ -72,18 +81,51 @@ class Example(NamedTuple):
 
     dialogue: Dialogue  # uncut, because evaluation counts what the cut loses
     length: int  # number of utterances kept
-    text: list[Segment] | FeatureTable  # its word pieces, or the table of its text vectors
+    labels: Labels
+    text: Pieces | FeatureTable  # its word pieces, or the table of its text vectors
     tables: Mapping[str, FeatureTable] = MappingProxyType({})  # by modality: "audio", "vision"
 
     @property
-    def tokens(self) -> int:
-        """Returns the number of word pieces, special tokens included; 0 if text is vectors."""
-        return sum(len(segment.token_ids) for segment in self.segments)
+    def segments(self) -> np.ndarray:
+        """Returns the number of word pieces of each segment; none if text is vectors."""
+        return np.empty(0, int) if isinstance(self.text, FeatureTable) else self.text.lengths
 
-    @property
-    def segments(self) -> list[Segment]:
-        """Returns the segments of word pieces; empty if text is vectors."""
-        return [] if isinstance(self.text, FeatureTable) else self.text
+
+class Rows(NamedTuple):
+    """What the rows of a batch hold, see `packing.assign_rows`."""
+
+    dialogues: list[list[int]]  # in each row of utterances
+    segments: list[list[int]]  # in each row of word pieces
+
+
+def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> Labels:
+    """Returns the labels of a dialogue's first `length` utterances.
+
+    Args:
+      dialogue: may have no labels, or some; what is not labelled is class 0 and no cause.
+      length: number of utterances kept.
+      emotions: names of the emotion classes.
+
+    Raises:
+      ValueError: an emotion is none of `emotions`.
+    """
+    kept = dialogue.utterances[:length]
+    numbers: dict[str, int] = {}
+    speakers = [numbers.setdefault(utterance.speaker, len(numbers)) for utterance in kept]
+    classes = [
+        0 if utterance.emotion is None else emotion_class(utterance.emotion, emotions)
+        for utterance in kept
+    ]
+    causes = np.zeros(length, np.int32)
+    # An utterance remains a cause even if its emotion utterance was cut off.
+    causes[[j for _, j in dialogue.pairs or () if j < length]] = 1
+    pairs = [(i, j) for i, j in dialogue.pairs or () if max(i, j) < length]
+    return Labels(
+        np.array(speakers, np.int32),
+        np.array(classes, np.int32),
+        causes,
+        np.array(pairs, np.int32).reshape(-1, 2),
+    )
 
 
 def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
@@ -97,55 +139,53 @@ def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
       bool [..., n, n].
     """
     mask = utterance_mask[..., :, None] & utterance_mask[..., None, :]
-    return np.tril(mask) if candidates == "past" else mask
+    if candidates == "past":
+        mask &= np.tri(mask.shape[-1], dtype=bool)
+    return mask
 
 
-def rows_needed(examples: Sequence[Example], utterances: int, row_length: int) -> tuple[int, int]:
-    """Returns how many rows of `utterances` places and of `row_length` pieces `examples` need."""
-    pieces = [len(s.token_ids) for example in examples for s in example.segments]
-    return (
-        len(assign_rows([example.length for example in examples], utterances)),
-        len(assign_rows(pieces, row_length)),
+def plan_rows(examples: Sequence[Example], utterances: int, row_length: int) -> Rows:
+    """Packs `examples` into rows of `utterances` places and of `row_length` word pieces."""
+    segments = [example.segments for example in examples]
+    return Rows(
+        assign_rows([example.length for example in examples], utterances),
+        assign_rows(np.concatenate([np.empty(0, int), *segments]), row_length),
     )
 
 
 def make_batch(
-    examples: Sequence[Example], shape: BatchShape, candidates: str, emotions: tuple[str, ...]
+    examples: Sequence[Example], rows: Rows, shape: BatchShape, candidates: str
 ) -> Batch:
     """Returns the batch of one device.
 
     Args:
       examples: at most `shape.dialogues` of them.
+      rows: from `plan_rows` for these examples and the row lengths of `shape`.
       shape: the sizes of the batch.
       candidates: see `candidate_mask`.
-      emotions: names of the emotion classes.
     """
     b, n = shape.dialogues, shape.utterances
-    utterance_mask = np.zeros((b, n), bool)
+    lengths = np.zeros(b, int)
+    lengths[: len(examples)] = [example.length for example in examples]
+    utterance_mask = np.arange(n) < lengths[:, None]
     speakers, emotion_labels, cause_labels = np.zeros((3, b, n), np.int32)
     pair_labels = np.zeros((b, n, n), bool)
-    for place, example in enumerate(examples):
-        kept = example.dialogue.utterances[: example.length]
-        utterance_mask[place, : len(kept)] = True
-        numbers: dict[str, int] = {}
-        for t, utterance in enumerate(kept):
-            speakers[place, t] = numbers.setdefault(utterance.speaker, len(numbers))
-            if utterance.emotion is not None:
-                emotion_labels[place, t] = emotion_class(utterance.emotion, emotions)
-        for i, j in example.dialogue.pairs or ():
-            # An utterance remains a cause even if its emotion utterance was cut off.
-            if j < len(kept):
-                cause_labels[place, j] = 1
-                if i < len(kept):
-                    pair_labels[place, i, j] = True
-    segments = [segment for example in examples for segment in example.segments]
-    first_slots = [place * n for place, e in enumerate(examples) for _ in e.segments]
+    if examples:
+        labels = [example.labels for example in examples]
+        speakers[utterance_mask] = np.concatenate([known.speakers for known in labels])
+        emotion_labels[utterance_mask] = np.concatenate([known.emotions for known in labels])
+        cause_labels[utterance_mask] = np.concatenate([known.causes for known in labels])
+        pairs = np.concatenate([known.pairs for known in labels])
+        places = np.repeat(np.arange(len(labels)), [len(known.pairs) for known in labels])
+        pair_labels[places, pairs[:, 0], pairs[:, 1]] = True
+
     text: PackedText | TextVectors
     if shape.text:
         tables = [e.text for e in examples if isinstance(e.text, FeatureTable)]
         text = TextVectors(_features(tables, examples, (b, n, shape.text)).values)
     else:
-        text = pack_rows(segments, first_slots, shape.text_rows, shape.row_length, b * n)
+        pieces = [e.text for e in examples if isinstance(e.text, Pieces)]
+        text = pack_rows(pieces, rows.segments, shape.text_rows, shape.row_length, n, b * n)
 
     def modality(name: str, width: int) -> Features | None:
         if not width:
@@ -154,7 +194,9 @@ def make_batch(
 
     return Batch(
         text=text,
-        dialogue_rows=pack_dialogues([e.length for e in examples], b, shape.dialogue_rows, n),
+        dialogue_rows=pack_dialogues(
+            [e.length for e in examples], rows.dialogues, b, shape.dialogue_rows, n
+        ),
         utterance_mask=utterance_mask,
         speakers=speakers,
         emotion_labels=emotion_labels,

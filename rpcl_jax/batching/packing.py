@@ -15,13 +15,16 @@ Word pieces are packed into text rows in the same way, one or more utterances pe
 """
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rpcl_jax.batching.text import Segment
+from rpcl_jax.batching.text import Pieces
 
 Array = Any  # a NumPy array on the host, a JAX array on the devices
+_SAMPLE = 10_000  # segments whose packing tells how well others pack
+_EMPTY = 0.03  # share of the places in short rows that may stay empty
 
 
 class PackedText(NamedTuple):
@@ -49,89 +52,156 @@ class DialogueRows(NamedTuple):
     places: Array
 
 
-def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+def assign_rows(lengths: Sequence[int] | np.ndarray, row_length: int) -> list[list[int]]:
     """Assigns items to rows by best-fit decreasing bin packing.
 
     Args:
-      lengths: of the segments or dialogues, each at most `row_length`.
+      lengths: of the segments or dialogues, each from 1 to `row_length`.
       row_length: capacity of a row, in word pieces or utterances.
 
     Returns:
       For each row, the indices of its items.
     """
     rows: list[list[int]] = []
-    space: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        fitting = [r for r, free in enumerate(space) if free >= lengths[index]]
-        if fitting:
-            row = min(fitting, key=space.__getitem__)
-        else:
-            row = len(rows)
-            rows.append([])
-            space.append(row_length)
-        rows[row].append(index)
-        space[row] -= lengths[index]
+    with_space: list[list[int]] = [[] for _ in range(row_length + 1)]  # heaps of rows
+    spaces = 0  # bit s is set if a row has space s, so that the best fit is found at once
+    negative = -np.asarray(lengths, int)
+    items = np.argsort(negative, kind="stable").tolist()
+    start = 0
+    different, counts = np.unique(negative, return_counts=True)
+    for length, count in zip((-different).tolist(), counts.tolist(), strict=True):
+        stop = start + count
+        while start < stop:
+            fitting = spaces >> length
+            if fitting:
+                space = length + (fitting & -fitting).bit_length() - 1
+                row = heappop(with_space[space])  # of equals, the first
+                if not with_space[space]:
+                    spaces ^= 1 << space
+            else:
+                space, row = row_length, len(rows)
+                rows.append([])
+            # Where one fits best, the next of the same length fits best too, while there is space.
+            placed = items[start : min(stop, start + space // length)]
+            rows[row] += placed
+            start += len(placed)
+            space -= len(placed) * length
+            heappush(with_space[space], row)
+            spaces |= 1 << space
     return rows
 
 
-def pack_rows(
-    segments: Sequence[Segment], first_slots: Sequence[int], rows: int, length: int, slots: int
-) -> PackedText:
-    """Packs segments into `rows` rows.
+def short_row_length(segments: Sequence[np.ndarray], share: int, row_length: int) -> int:
+    """Returns the length of the rows that suffice for most batches.
+
+    A word piece attends to its segment only, yet attention is computed for all pairs of a row, so
+    rows should be no longer than the segments. A batch with a longer segment needs long rows.
 
     Args:
-      segments: as many as fit.
-      first_slots: for each segment, the slot of its dialogue's first utterance.
+      segments: for each dialogue, the word pieces of its segments, int [segments].
+      share: number of dialogues in a batch.
+      row_length: of long rows.
+
+    Returns:
+      `row_length` halved up to three times, as long as half of all random batches fit and packing
+      leaves few places empty.
+    """
+    longest = np.array([lengths.max(initial=0) for lengths in segments])
+    lengths = np.concatenate(segments)[:_SAMPLE]
+    for length in (row_length // 8, row_length // 4, row_length // 2):
+        if (longest <= length).mean() ** share >= 0.5:
+            fitting = lengths[lengths <= length]
+            places = len(assign_rows(fitting, length)) * length
+            if fitting.sum() >= (1 - _EMPTY) * places:
+                return length
+    return row_length
+
+
+def pack_rows(
+    pieces: Sequence[Pieces],
+    assigned: Sequence[Sequence[int]],
+    rows: int,
+    length: int,
+    n: int,
+    slots: int,
+) -> PackedText:
+    """Packs the segments of dialogues into `rows` rows.
+
+    Args:
+      pieces: of each dialogue, as many as fit.
+      assigned: the segments in each row, from `assign_rows`; they are numbered through all
+        dialogues.
       rows, length: the shape of the result.
+      n: number of utterance slots of a dialogue.
       slots: number of utterance slots, b · n.
 
     Raises:
       ValueError: the segments need more rows.
     """
-    assigned = assign_rows([len(s.token_ids) for s in segments], length)
-    if len(assigned) > rows:
-        raise ValueError(f"{len(assigned)} rows needed, {rows} given")
     token_ids, segment_ids, position_ids = np.zeros((3, rows, length), np.int32)
     utterance_ids = np.full((rows, length), slots, np.int32)
-    for row, members in enumerate(assigned):
-        start = 0
-        for number, index in enumerate(members, 1):
-            segment = segments[index]
-            place = (row, slice(start, start + len(segment.token_ids)))
-            token_ids[place] = segment.token_ids
-            segment_ids[place] = number
-            position_ids[place] = np.arange(len(segment.token_ids))
-            own = segment.utterances >= 0
-            utterance_ids[place] = np.where(own, segment.utterances + first_slots[index], slots)
-            start += len(segment.token_ids)
+    if pieces:
+        lengths = np.concatenate([dialogue.lengths for dialogue in pieces])
+        starts, numbers = _lay_out(lengths, assigned, rows, length)
+        within = _counting(lengths)
+        places = np.repeat(starts, lengths) + within
+        own = np.concatenate([dialogue.utterances for dialogue in pieces])
+        first_slots = np.repeat(
+            np.arange(len(pieces)) * n, [len(dialogue.token_ids) for dialogue in pieces]
+        )
+        token_ids.ravel()[places] = np.concatenate([dialogue.token_ids for dialogue in pieces])
+        segment_ids.ravel()[places] = np.repeat(numbers, lengths)
+        position_ids.ravel()[places] = within
+        utterance_ids.ravel()[places] = np.where(own >= 0, own + first_slots, slots)
     return PackedText(token_ids, segment_ids, position_ids, utterance_ids)
 
 
-def pack_dialogues(lengths: Sequence[int], dialogues: int, rows: int, n: int) -> DialogueRows:
+def pack_dialogues(
+    lengths: Sequence[int], assigned: Sequence[Sequence[int]], dialogues: int, rows: int, n: int
+) -> DialogueRows:
     """Packs dialogues of `lengths` utterances into `rows` rows of `n` places.
 
     Args:
       lengths: of at most `dialogues` dialogues, each at most `n`.
+      assigned: the dialogues in each row, from `assign_rows`.
       dialogues: b, the number of dialogues in the batch.
       rows, n: the shape of the result.
 
     Raises:
       ValueError: the dialogues need more rows.
     """
-    assigned = assign_rows(lengths, n)
+    all_slots = np.full(rows * n, dialogues * n, np.int32)
+    all_places = np.full(dialogues * n, rows * n, np.int32)
+    if len(lengths):
+        starts, _ = _lay_out(np.array(lengths), assigned, rows, n)
+        within = _counting(lengths)
+        places = np.repeat(starts, lengths) + within
+        slots = np.repeat(np.arange(len(lengths)) * n, lengths) + within
+        all_slots[places], all_places[slots] = slots, places
+    return DialogueRows(all_slots.reshape(rows, n), all_places.reshape(dialogues, n))
+
+
+def _lay_out(
+    lengths: np.ndarray, assigned: Sequence[Sequence[int]], rows: int, row_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where each item starts in the flattened rows, and its number in its row, from 1."""
     if len(assigned) > rows:
         raise ValueError(f"{len(assigned)} rows needed, {rows} given")
-    slots = np.full(rows * n, dialogues * n, np.int32)
-    places = np.full(dialogues * n, rows * n, np.int32)
-    for row, members in enumerate(assigned):
-        start = row * n
-        for dialogue in members:
-            length = lengths[dialogue]
-            slot = np.arange(dialogue * n, dialogue * n + length)
-            place = np.arange(start, start + length)
-            slots[place], places[slot] = slot, place
-            start += length
-    return DialogueRows(slots.reshape(rows, n), places.reshape(dialogues, n))
+    members = [len(row) for row in assigned]
+    order = np.array([index for row in assigned for index in row])
+    before = np.cumsum(lengths[order]) - lengths[order]  # in all rows together
+    first = np.repeat(np.cumsum(members) - members, members)
+    row_starts = np.repeat(np.arange(len(assigned)) * row_length, members)
+    starts, numbers = np.empty((2, len(order)), np.int64)
+    starts[order] = row_starts + before - before[first]
+    numbers[order] = _counting(members) + 1
+    return starts, numbers
+
+
+def _counting(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns 0, 1, 2, … up to each length, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
 
 
 def balanced_batches(

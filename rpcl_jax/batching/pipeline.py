@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.batch import Batch, BatchShape, Example, make_batch, rows_needed
-from rpcl_jax.batching.packing import balanced_batches
-from rpcl_jax.batching.text import encode_dialogue
+from rpcl_jax.batching.batch import (
+    Batch,
+    BatchShape,
+    Example,
+    Rows,
+    label_arrays,
+    make_batch,
+    plan_rows,
+)
+from rpcl_jax.batching.packing import balanced_batches, short_row_length
+from rpcl_jax.batching.text import encode_dialogue, join_segments
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -24,6 +32,7 @@ def make_examples(
     text: WordPieces | FeatureTable,
     tables: Mapping[str, FeatureTable],
     config: ConfigDict,
+    emotions: Sequence[str],
 ) -> list[Example]:
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
@@ -32,12 +41,15 @@ def make_examples(
       text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
       tables: feature tables by modality; any of "audio" and "vision".
       config: config of the run.
+      emotions: names of the emotion classes, which cover the emotions of `dialogues`.
     """
     examples = []
     for dialogue in dialogues:
         kept = Dialogue(dialogue.id, dialogue.utterances[: config.data.max_utterances])
+        length = len(kept.utterances)
+        labels = label_arrays(dialogue, length, tuple(emotions))
         if isinstance(text, FeatureTable):
-            examples.append(Example(dialogue, len(kept.utterances), text, tables))
+            examples.append(Example(dialogue, length, labels, text, tables))
             continue
         segments = encode_dialogue(
             kept,
@@ -46,7 +58,7 @@ def make_examples(
             speaker_names=config.text.speaker_names,
             max_tokens=config.text.max_tokens,
         )
-        examples.append(Example(dialogue, len(kept.utterances), segments, tables))
+        examples.append(Example(dialogue, length, labels, join_segments(segments), tables))
     return examples
 
 
@@ -62,18 +74,16 @@ def make_batches(
     """Returns the batches of `dialogues` with the sizes that the config specifies.
 
     Args:
-      dialogues, text, tables, config: see `make_examples`.
+      dialogues, text, tables, config, emotions: see `make_examples`.
       devices: number of devices that share a batch. Training requires one that divides the batch
         size; otherwise the batch size is rounded up to a multiple of it.
-      emotions: names of the emotion classes, which cover the emotions of `dialogues`.
       own: those whose shares this process makes, counted from 0; None for all.
     """
     return Batches(
-        make_examples(dialogues, text, tables, config),
+        make_examples(dialogues, text, tables, config, emotions),
         batch_size=config.batch_size + -config.batch_size % devices,
         row_length=config.text.row_length,
         candidates=config.data.candidates,
-        emotions=tuple(emotions),
         devices=devices,
         own=own,
     )
@@ -83,7 +93,8 @@ class Batches:
     """The batches of a split, for a number of devices.
 
     The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
-    and at most four different shapes, so a jitted step compiles at most four times.
+    and at most seven different shapes, of which one or two are usual, so a jitted step compiles
+    rarely.
     """
 
     def __init__(
@@ -93,7 +104,6 @@ class Batches:
         batch_size: int,
         row_length: int,
         candidates: str,
-        emotions: tuple[str, ...],
         devices: int,
         own: Sequence[int] | None = None,
     ):
@@ -109,16 +119,17 @@ class Batches:
         self.devices = devices
         self.own = range(devices) if own is None else own
         self.candidates = candidates
-        self.emotions = emotions
-        self._sizes = np.array([example.tokens or example.length for example in examples])
+        self._sizes = np.array([e.segments.sum() or e.length for e in examples])
+        self._longest = np.array([e.segments.max(initial=0) for e in examples])
         self._shapes = self._batch_shapes(row_length)
 
-    def _batch_shapes(self, row_length: int) -> list[BatchShape]:
-        """Returns shapes of a device's share of a batch, from the tightest to one that always fits.
+    def _batch_shapes(self, row_length: int) -> dict[int, list[BatchShape]]:
+        """Returns shapes of a device's share of a batch, by row length, short rows first.
 
-        The mean load, rounded up, usually suffices on one device; several devices and odd batches
-        need the next shapes. Dialogue rows get one extra row, because batches are not balanced by
-        utterances; it costs little compared with a row of word pieces.
+        They go from the tightest to one that always fits. The mean load, rounded up, usually
+        suffices on one device; several devices and odd batches need the next shapes. Dialogue rows
+        get one extra row, because batches are not balanced by utterances; it costs little compared
+        with a row of word pieces.
         """
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])
@@ -134,21 +145,24 @@ class Batches:
         widths = {name: table.dimension for name, table in first.tables.items()}
         if isinstance(first.text, FeatureTable):
             widths["text"] = first.text.dimension
-        return [
-            BatchShape(
-                dialogues=share,
-                utterances=n,
-                dialogue_rows=min(dialogue_rows, share),
-                text_rows=text_rows,
-                row_length=row_length,
-                **widths,
-            )
-            for dialogue_rows, text_rows in zip(
-                [r + 1 for r in row_numbers(lengths, n)],
-                row_numbers(self._sizes, row_length),
-                strict=True,
-            )
-        ]
+
+        def shapes(length: int) -> list[BatchShape]:
+            numbers = zip(row_numbers(lengths, n), row_numbers(self._sizes, length), strict=True)
+            return [
+                BatchShape(
+                    dialogues=share,
+                    utterances=n,
+                    dialogue_rows=min(dialogue_rows + 1, share),
+                    text_rows=text_rows,
+                    row_length=length,
+                    **widths,
+                )
+                for dialogue_rows, text_rows in numbers
+            ]
+
+        segments = [example.segments for example in self.examples]
+        short = short_row_length(segments, share, row_length)
+        return {short: shapes(short)[:-1], row_length: shapes(row_length)}
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""
@@ -180,12 +194,27 @@ class Batches:
             [self.examples[index] for index in share if index >= 0]
             for share in places.reshape(self.devices, -1)
         ]
-        n, row_length = self._shapes[0].utterances, self._shapes[0].row_length
-        needed = np.max([rows_needed(share, n, row_length) for share in shares], axis=0)
-        shape = next(s for s in self._shapes if (needed <= (s.dialogue_rows, s.text_rows)).all())
+        shape, rows = self._plan(shares, self._longest[members].max())
         return places, concatenate(
-            [make_batch(shares[i], shape, self.candidates, self.emotions) for i in self.own]
+            [make_batch(shares[i], rows[i], shape, self.candidates) for i in self.own]
         )
+
+    def _plan(
+        self, shares: Sequence[Sequence[Example]], longest: int
+    ) -> tuple[BatchShape, list[Rows]]:
+        """Returns the first shape that all shares fit, and the rows of each.
+
+        `longest` is the number of word pieces of the longest segment.
+        """
+        for length, shapes in self._shapes.items():
+            if longest > length:
+                continue
+            rows = [plan_rows(share, shapes[0].utterances, length) for share in shares]
+            needed = np.max([(len(r.dialogues), len(r.segments)) for r in rows], axis=0)
+            for shape in shapes:
+                if (needed <= (shape.dialogue_rows, shape.text_rows)).all():
+                    return shape, rows
+        raise AssertionError("the last shape holds any batch")
 
 
 def concatenate(parts: Sequence[Any]) -> Any:

@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.batch import Batch, BatchShape, make_batch, rows_needed
-from rpcl_jax.batching.packing import balanced_parts
+from rpcl_jax.batching.batch import Batch, BatchShape, make_batch, plan_rows
+from rpcl_jax.batching.packing import balanced_parts, short_row_length
 from rpcl_jax.batching.pipeline import concatenate, make_examples
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
@@ -57,35 +57,42 @@ def stream_batches(
     """
     if not dialogues:
         return []
-    examples = make_examples(dialogues, tokenizer, tables, config)
+    examples = make_examples(dialogues, tokenizer, tables, config, emotions)
     share, row_length = -(-config.batch_size // devices), config.text.row_length
-    sizes = np.array([example.tokens for example in examples])
+    sizes = np.array([example.segments.sum() for example in examples])
     rows, parts = _plan(sizes, share, row_length, devices)
     members = balanced_parts(sizes, parts, np.random.default_rng(0))
     members += [np.array([], int)] * (-parts % devices)
     step = -(-config.data.max_utterances // 4)
-    longest = max(example.length for example in examples)
-    n = min(step * -(-longest // step), config.data.max_utterances)
+    n = step * -(-max(example.length for example in examples) // step)
+    n = min(n, config.data.max_utterances)
+    longest = np.array([example.segments.max() for example in examples])
+    short = short_row_length([example.segments for example in examples], share, row_length)
     groups = [members[start : start + devices] for start in range(0, len(members), devices)]
-    needed = [
-        np.max([rows_needed([examples[i] for i in part], n, row_length) for part in group], axis=0)
-        for group in groups
-    ]
-    dialogue_rows = min(_power_of_two(max(count for count, _ in needed)), share)
+    packed = []
+    for group in groups:
+        shares, planned = [[examples[i] for i in part] for part in group], []
+        length, text_rows = short, rows * row_length // short
+        if max(longest[part].max(initial=0) for part in group) <= short:
+            planned = [plan_rows(part, n, length) for part in shares]
+        if not planned or max(len(r.segments) for r in planned) > text_rows:
+            length = row_length
+            planned = [plan_rows(part, n, length) for part in shares]
+            text_rows = max(rows, _power_of_two(max(len(r.segments) for r in planned)))
+        packed.append((shares, planned, length, text_rows))
+    dialogue_rows = max(len(r.dialogues) for _, planned, _, _ in packed for r in planned)
     batches = []
-    for group, (_, text_rows) in zip(groups, needed, strict=True):
+    for group, (shares, planned, length, text_rows) in zip(groups, packed, strict=True):
         shape = BatchShape(
             dialogues=share,
             utterances=n,
-            dialogue_rows=dialogue_rows,
-            text_rows=max(rows, _power_of_two(text_rows)),
-            row_length=row_length,
+            dialogue_rows=min(_power_of_two(dialogue_rows), share),
+            text_rows=text_rows,
+            row_length=length,
             **{name: table.dimension for name, table in tables.items()},
         )
         made = [
-            make_batch(
-                [examples[i] for i in group[k]], shape, config.data.candidates, tuple(emotions)
-            )
+            make_batch(shares[k], planned[k], shape, config.data.candidates)
             for k in (range(devices) if own is None else own)
         ]
         batches.append((_places(group, share), concatenate(made)))

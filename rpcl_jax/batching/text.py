@@ -22,6 +22,23 @@ class Segment(NamedTuple):
     utterances: np.ndarray
 
 
+class Pieces(NamedTuple):
+    """The word pieces of a dialogue's segments, one after the other."""
+
+    token_ids: np.ndarray  # int32 [pieces]
+    utterances: np.ndarray  # int32 [pieces], see `Segment`
+    lengths: np.ndarray  # int [segments]
+
+
+def join_segments(segments: Sequence[Segment]) -> Pieces:
+    """Returns the word pieces of at least one segment."""
+    return Pieces(
+        np.concatenate([segment.token_ids for segment in segments]),
+        np.concatenate([segment.utterances for segment in segments]),
+        np.array([len(segment.token_ids) for segment in segments]),
+    )
+
+
 def encode_dialogue(
     dialogue: Dialogue,
     tokenizer: WordPieces,

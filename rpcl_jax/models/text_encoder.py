@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from rpcl_jax.models.dropout import dropout
 
 
-@jax.custom_jvp
+@jax.custom_vjp
 def erf_gelu(x):
     """Computes GELU, x · Φ(x), with erf as BERT does; JAX's own version with erfc is slower.
 
-    The derivative is explicit because JAX 0.12 cannot differentiate erf inside `shard_map`.
+    The derivative is explicit because JAX 0.12 cannot differentiate erf inside `shard_map`, and so
+    that only x is kept for the backward pass.
     """
     return x * _normal_cdf(x)
 
@@ -24,13 +25,14 @@ def _normal_cdf(x):
     return 0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5)
 
 
-@erf_gelu.defjvp
-def _erf_gelu_jvp(primals, tangents):
+def _erf_gelu_backward(x, gradient):
     """Uses d/dx (x Φ(x)) = Φ(x) + x φ(x), where φ is the standard normal density."""
-    (x,), (tangent,) = primals, tangents
-    cdf = _normal_cdf(x)
+    x = jax.lax.optimization_barrier(x)  # or XLA keeps Φ(x) of the forward pass as well
     density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
-    return x * cdf, (cdf + x * density) * tangent
+    return (((_normal_cdf(x) + x * density) * gradient).astype(x.dtype),)
+
+
+erf_gelu.defvjp(lambda x: (erf_gelu(x), x), _erf_gelu_backward)
 
 
 ACTIVATIONS: dict[str, Callable] = {

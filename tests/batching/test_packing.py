@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcl_jax.batching.packing import assign_rows, balanced_batches, pack_dialogues, pack_rows
-from rpcl_jax.batching.text import Segment
+from rpcl_jax.batching.packing import (
+    assign_rows,
+    balanced_batches,
+    pack_dialogues,
+    pack_rows,
+    short_row_length,
+)
+from rpcl_jax.batching.text import Segment, join_segments
 
 
 @given(st.lists(st.integers(1, 32), max_size=60))
@@ -29,15 +35,50 @@ def test_the_longest_come_first_and_go_where_least_space_is_left():
     assert assign_rows([], 8) == []
 
 
+@given(st.lists(st.integers(1, 32), max_size=60))
+def test_rows_are_those_of_best_fit_written_as_loops(lengths):
+    rows, space = [], []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fitting = [row for row in range(len(rows)) if space[row] >= lengths[index]]
+        if not fitting:
+            fitting = [len(rows)]
+            rows.append([])
+            space.append(32)
+        best = min(fitting, key=lambda row: space[row])  # of equals, the first
+        rows[best].append(index)
+        space[best] -= lengths[index]
+    assert assign_rows(lengths, 32) == rows
+
+
+def test_rows_are_as_short_as_most_batches_allow():
+    # One dialogue of 64 has a segment of 40 pieces, 7 have one of 20; with the other segments, all
+    # of 8, each fills whole rows of 32.
+    segments = [np.array([40, 8, 8, 8])] + [np.array([20, 4, 8])] * 7 + [np.array([8] * 4)] * 56
+    # Of random batches of 8, (63/64)^8 = 0.88 fit 32, and (7/8)^8 = 0.34 fit 16.
+    assert short_row_length(segments, 8, 128) == 32
+    assert short_row_length(segments, 8, 64) == 32
+    assert short_row_length(segments, 2, 128) == 16, "(7/8)^2 = 0.77"
+    assert short_row_length([np.array([60, 70])], 8, 128) == 128
+    # Rows of 16 would hold one segment of 9 each, rows of 32 three.
+    assert short_row_length([np.array([9] * 56)], 1, 128) == 64, "7 in 64 places"
+    assert short_row_length([np.array([], int)], 4, 128) == 16, "no text to lay out"
+
+
 def segment(*pieces):
     tokens, owners = zip(*pieces, strict=True)
     return Segment(np.array(tokens, np.int32), np.array(owners, np.int32))
 
 
+def pack(dialogues, length, **sizes):
+    lengths = [len(segment.token_ids) for segments in dialogues for segment in segments]
+    pieces = [join_segments(segments) for segments in dialogues]
+    return pack_rows(pieces, assign_rows(lengths, length), length=length, **sizes)
+
+
 def test_packed_rows_by_hand():
     a = segment((2, -1), (7, 0), (8, 1), (3, -1))
     b = segment((2, -1), (9, 0), (3, -1))
-    packed = pack_rows([a, b], first_slots=[0, 5], rows=2, length=8, slots=10)
+    packed = pack([[a], [b]], rows=2, length=8, n=5, slots=10)
     assert packed.token_ids.tolist() == [[2, 7, 8, 3, 2, 9, 3, 0], [0] * 8]
     assert packed.segment_ids.tolist() == [[1, 1, 1, 1, 2, 2, 2, 0], [0] * 8]
     assert packed.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 2, 0], [0] * 8]
@@ -47,14 +88,14 @@ def test_packed_rows_by_hand():
 def test_too_few_rows_are_refused():
     a = segment((2, -1), (7, 0), (3, -1))
     with pytest.raises(ValueError, match="2 rows needed, 1 given"):
-        pack_rows([a, a], [0, 1], rows=1, length=4, slots=2)
+        pack([[a], [a]], rows=1, length=4, n=1, slots=2)
     with pytest.raises(ValueError, match="2 rows needed, 1 given"):
-        pack_dialogues([3, 2], dialogues=2, rows=1, n=4)
+        pack_dialogues([3, 2], assign_rows([3, 2], 4), dialogues=2, rows=1, n=4)
 
 
 def test_packed_rows_in_several_rows():
     a, b, c = (segment((2, -1), (k, 0), (3, -1)) for k in (7, 8, 9))
-    packed = pack_rows([a, b, c], first_slots=[0, 2, 4], rows=2, length=7, slots=6)
+    packed = pack([[a], [b], [c]], rows=2, length=7, n=2, slots=6)
     assert packed.token_ids.tolist() == [[2, 7, 3, 2, 8, 3, 0], [2, 9, 3, 0, 0, 0, 0]]
     assert packed.segment_ids.tolist() == [[1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 0, 0, 0, 0]]
     assert packed.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 0, 0, 0]]
@@ -62,9 +103,16 @@ def test_packed_rows_in_several_rows():
     assert all(array.dtype == np.int32 for array in packed)
 
 
+def test_a_dialogue_has_several_segments():
+    a, b = (segment((2, -1), (k, t), (3, -1)) for t, k in enumerate((7, 8)))
+    packed = pack([[b], [a, b]], rows=2, length=6, n=2, slots=4)
+    assert packed.token_ids.tolist() == [[2, 8, 3, 2, 7, 3], [2, 8, 3, 0, 0, 0]]
+    assert packed.utterance_ids.tolist() == [[4, 1, 4, 4, 2, 4], [4, 3, 4, 4, 4, 4]]
+
+
 def test_packed_dialogues_by_hand():
     # Dialogue 1 opens a row, 0 and 2 share the next; the batch has a fourth place and a third row.
-    packed = pack_dialogues([2, 3, 1], dialogues=4, rows=3, n=3)
+    packed = pack_dialogues([2, 3, 1], [[1], [0, 2]], dialogues=4, rows=3, n=3)
     assert packed.slots.tolist() == [[3, 4, 5], [0, 1, 6], [12, 12, 12]]
     assert packed.places.tolist() == [[3, 4, 9], [0, 1, 2], [5, 9, 9], [9, 9, 9]]
     assert packed.slots.dtype == packed.places.dtype == np.int32
@@ -72,8 +120,9 @@ def test_packed_dialogues_by_hand():
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=12), st.integers(0, 2))
 def test_slots_and_places_are_each_others_inverse(lengths, spare):
-    b, rows = len(lengths) + spare, len(assign_rows(lengths, 7)) + spare
-    packed = pack_dialogues(lengths, b, rows, 7)
+    assigned = assign_rows(lengths, 7)
+    b, rows = len(lengths) + spare, len(assigned) + spare
+    packed = pack_dialogues(lengths, assigned, b, rows, 7)
     assert (packed.slots.shape, packed.places.shape) == ((rows, 7), (b, 7))
     slots, places = packed.slots.ravel(), packed.places.ravel()
     for slot, place in enumerate(places):

@@ -81,7 +81,7 @@ def test_the_order_does_not_depend_on_the_devices(corpus):
 
 
 def test_devices_must_divide_the_batch():
-    sizes = {"batch_size": 16, "row_length": 64, "candidates": "past", "emotions": EMOTIONS}
+    sizes = {"batch_size": 16, "row_length": 64, "candidates": "past"}
     with pytest.raises(ValueError, match="16 does not divide over 5"):
         Batches([], devices=5, **sizes)
 
@@ -101,6 +101,6 @@ def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length):
             shapes.add((batch.text.token_ids.shape, batch.dialogue_rows.slots.shape))
             real += np.count_nonzero(batch.text.segment_ids)
             computed += batch.text.segment_ids.size
-    assert len(shapes) <= 4
+    assert len(shapes) <= 6
     assert 1 - real / computed <= 0.15
-    assert real == 3 * sum(example.tokens for example in batches.examples)
+    assert real == 3 * sum(example.segments.sum() for example in batches.examples)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy_layers import dense, gelu, norm, random_params, softmax
 
-from rpcl_jax.batching.packing import pack_dialogues
+from rpcl_jax.batching.packing import assign_rows, pack_dialogues
 from rpcl_jax.data.features import Features
 from rpcl_jax.models.fusion import (
     FURTHEST,
@@ -125,7 +125,7 @@ def test_pooling_is_the_mean_of_an_utterances_own_pieces():
 
 def test_utterances_and_pairs_come_back_from_the_rows():
     lengths, b, n = [3, 5, 2, 1], 5, 5
-    rows = pack_dialogues(lengths, b, 3, n)
+    rows = pack_dialogues(lengths, assign_rows(lengths, n), b, 3, n)
     x = np.random.default_rng(0).normal(size=(b, n, 2)).astype(np.float32)
     mask = np.arange(n) < np.array([*lengths, 0])[:, None]
     packed = pack_utterances(x, rows.slots)
