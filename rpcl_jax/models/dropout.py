@@ -1,5 +1,6 @@
 """Dropout that draws few random bits, and dropout of whole modalities."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -18,6 +19,13 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     scale = jnp.float32(65536 / (65536 - threshold))  # bfloat16 would be off by up to 0.4 %
     return jnp.where(bits >= threshold, x * scale, 0).astype(x.dtype)
+
+
+def drop(module: nn.Module, x: jax.Array, deterministic: bool) -> jax.Array:
+    """Returns x after the dropout of a module with a field `dropout`, its rate."""
+    if deterministic or not module.dropout:
+        return x
+    return dropout(x, module.dropout, module.make_rng("dropout"))
 
 
 def drop_modality(

@@ -13,25 +13,38 @@ from rpcl_jax.models.fusion import (
     pack_utterances,
     unpack_pairs,
 )
+from rpcl_jax.models.graph import GraphBackbone, GraphScorer
+from rpcl_jax.models.hilo import HiloBackbone, HiloScorer
 from rpcl_jax.models.pair_scorer import PairScorer
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.models.two_step import TwoStepBackbone, TwoStepScorer
+
+# From the modalities to h, and from h to pair logits; all with the fields and the signatures of the
+# first pair. docs/method.md, "Backbones", describes them.
+BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "transformer": (FusionBackbone, PairScorer),
+    "hilo": (HiloBackbone, HiloScorer),
+    "two_step": (TwoStepBackbone, TwoStepScorer),
+    "graph": (GraphBackbone, GraphScorer),
+}
 
 
 class Outputs(NamedTuple):
     """What the backbone and the scorer return for b dialogues of n utterances."""
 
-    utterances: jax.Array  # h, [b, n, width], 0 in the padding
+    utterances: jax.Array  # h, [b, n, width], 0 in the padding; twice the width for "two_step"
     emotion_logits: jax.Array  # [b, n, emotions]
     cause_logits: jax.Array  # [b, n, 2]
     pair_logits: jax.Array  # [b, n, n, 2]
 
 
 class PairExtractor(nn.Module):
-    """Backbone, utterance heads and pair scorer; docs/method.md, "Backbone", describes them."""
+    """Backbone, utterance heads and pair scorer; docs/method.md, "Backbones", describes them."""
 
     encoder: TextEncoderConfig  # without parameters if batches hold a frozen encoder's vectors
     modalities: str
     emotions: int  # number of classes of the emotion head
+    backbone: str  # a name in BACKBONES
     width: int
     heads: int
     fusion_layers: int
@@ -43,12 +56,13 @@ class PairExtractor(nn.Module):
     def setup(self):
         """Names the parts; `text_encoder` is the parameter group with its own learning rate."""
         self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
-        self.fusion = FusionBackbone(
+        backbone, scorer = BACKBONES[self.backbone]
+        self.fusion = backbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )
         self.emotion_head = nn.Dense(self.emotions)
         self.cause_head = nn.Dense(2)
-        self.pair_scorer = PairScorer(
+        self.pair_scorer = scorer(
             self.width, self.heads, self.scorer_layers, self.pair_width, self.dropout
         )
 
@@ -70,10 +84,12 @@ class PairExtractor(nn.Module):
             deterministic=deterministic,
         )
         h = pack_utterances(packed, places)
+        # The encoders of "two_step" are independent: neither head sees the other's vector.
+        emotion, cause = jnp.split(h, 2, -1) if self.backbone == "two_step" else (h, h)
         return Outputs(
             utterances=h,
-            emotion_logits=self.emotion_head(h),
-            cause_logits=self.cause_head(h),
+            emotion_logits=self.emotion_head(emotion),
+            cause_logits=self.cause_head(cause),
             pair_logits=self.score_pairs(h, batch, deterministic=deterministic),
         )
 

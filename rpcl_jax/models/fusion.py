@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.data.features import MODALITIES, Features
-from rpcl_jax.models.dropout import dropout
+from rpcl_jax.models.dropout import drop
 
 FURTHEST = 10.0  # features are clipped this many standard deviations from their mean
 
@@ -98,17 +98,12 @@ class DialogueLayer(nn.Module):
         attention = nn.softmax(logits, axis=2)
         y = jnp.einsum("bijh,bjhd->bihd", attention, value).reshape(x.shape)
         y = nn.Dense(self.width, name="attention_out")(y)
-        x = x + self._drop(y, deterministic)
+        x = x + drop(self, y, deterministic)
 
         y = nn.LayerNorm(name="feed_forward_norm")(x)
         y = nn.gelu(nn.Dense(2 * self.width, name="feed_forward_in")(y))
-        y = nn.Dense(self.width, name="feed_forward_out")(self._drop(y, deterministic))
-        return x + self._drop(y, deterministic)
-
-    def _drop(self, x, deterministic):
-        if deterministic or not self.dropout:
-            return x
-        return dropout(x, self.dropout, self.make_rng("dropout"))
+        y = nn.Dense(self.width, name="feed_forward_out")(drop(self, y, deterministic))
+        return x + drop(self, y, deterministic)
 
 
 class FeatureProjection(nn.Module):
@@ -134,6 +129,32 @@ class FeatureProjection(nn.Module):
         y = nn.LayerNorm(name="norm")(nn.Dense(self.width, name="dense")(values))
         absent = self.param("absent", nn.initializers.zeros, (self.width,))
         return jnp.where(present[..., None], y, absent)
+
+
+def project_modalities(
+    modalities: str, width: int, text: jax.Array, features: dict[str, Features | None]
+) -> dict[str, jax.Array]:
+    """Returns the vectors of "text" and then of "audio" and "vision", each [rows, n, width].
+
+    The compact module that calls this function gets the parameters. The arguments are those of
+    `FusionBackbone`.
+    """
+    vectors = {"text": nn.LayerNorm(name="text_norm")(nn.Dense(width, name="text")(text))}
+    for modality in (MODALITIES[letter] for letter in "av" if letter in modalities):
+        vectors[modality] = FeatureProjection(width, name=modality)(features[modality])
+    return vectors
+
+
+def fuse(vectors: dict[str, jax.Array]) -> jax.Array:
+    """Adds the vectors of the other modalities to the first, each through its own gate.
+
+    The compact module that calls this function gets the parameters.
+    """
+    (_, x), *others = vectors.items()
+    for modality, y in others:
+        gate = nn.Dense(x.shape[-1], name=f"{modality}_gate")(jnp.concatenate([x, y], -1))
+        x = x + nn.sigmoid(gate) * y
+    return x
 
 
 class FusionBackbone(nn.Module):
@@ -162,13 +183,8 @@ class FusionBackbone(nn.Module):
         Returns:
           h, [rows, n, width].
         """
-        x = nn.LayerNorm(name="text_norm")(nn.Dense(self.width, name="text")(text))
-        for modality in (MODALITIES[letter] for letter in "av" if letter in self.modalities):
-            y = FeatureProjection(self.width, name=modality)(features[modality])
-            gate = nn.Dense(self.width, name=f"{modality}_gate")(jnp.concatenate([x, y], -1))
-            x = x + nn.sigmoid(gate) * y
-        if not deterministic and self.dropout:
-            x = dropout(x, self.dropout, self.make_rng("dropout"))
+        x = fuse(project_modalities(self.modalities, self.width, text, features))
+        x = drop(self, x, deterministic)
         for layer in range(self.layers):
             x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
                 x, dialogue_ids, speakers, deterministic=deterministic

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rpcl_jax.models.dropout import dropout
+from rpcl_jax.models.dropout import drop
 from rpcl_jax.models.fusion import DialogueLayer, relative_positions
 
 
@@ -11,9 +11,9 @@ class PairScorer(nn.Module):
     """Scores every (emotion i, cause j) of a dialogue.
 
     Its dialogue layers (`layers` ≥ 1) come first: without them, corrupting a bystander could not
-    change a pair's confidence (docs/method.md, "Backbone"). Each cell then combines a projection of
-    its emotion utterance, one of its cause utterance, their product, the distance between them and
-    whether both have the same speaker.
+    change a pair's confidence (docs/method.md, "Backbones"). Each cell then combines a projection
+    of its emotion utterance, one of its cause utterance, their product, the distance between them
+    and whether both have the same speaker.
     """
 
     width: int
@@ -59,7 +59,4 @@ class PairScorer(nn.Module):
             + distance[relative_positions(n, self.reach)]
             + same_speaker[same]
         )
-        pairs = nn.gelu(pairs)
-        if not deterministic and self.dropout:
-            pairs = dropout(pairs, self.dropout, self.make_rng("dropout"))
-        return nn.Dense(2, name="logits")(pairs)
+        return nn.Dense(2, name="logits")(drop(self, nn.gelu(pairs), deterministic))

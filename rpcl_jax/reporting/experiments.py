@@ -93,9 +93,11 @@ class Experiment:
 
     @property
     def encoder(self) -> str:
-        """The name of the text encoder, and whether it was frozen."""
+        """The name of the text encoder, whether it was frozen, and a backbone that is not ours."""
         name = Path(self.config.text.pretrained).name or "an encoder trained from scratch"
-        return name if self.config.text.finetune else f"{name}, frozen"
+        backbone = self.config.model.backbone
+        parts = [name, "" if self.config.text.finetune else "frozen"]
+        return ", ".join(filter(None, [*parts, "" if backbone == "transformer" else backbone]))
 
     @property
     def grid(self) -> str:

@@ -64,7 +64,7 @@ python -m rpcl_jax.main --mode=predict --model={name} \\
 ## Model
 
 - Reads {modalities}.{features}
-- Text encoder: {encoder}.
+- Text encoder: {encoder}. Backbone: `{backbone}` (docs/method.md of rpcl_jax).
 - Emotions: {emotions}.
 - A pair is predicted where its confidence is at least {threshold:.3f}, the threshold that was best
   for Pair F1 on the validation split.
@@ -148,6 +148,7 @@ def model_card(folder: Path, name: str) -> str:
             else ""
         ),
         encoder=encoder if config.text.finetune else f"{encoder}, frozen",
+        backbone=config.model.backbone,
         emotions=", ".join(run.emotions),
         threshold=run.result["threshold"],
         longest=config.data.max_utterances,

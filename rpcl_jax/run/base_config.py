@@ -82,10 +82,11 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.text.dtype = "auto"  # of activations: float32 on a CPU, bfloat16 elsewhere
 
     c.model = ConfigDict()
+    c.model.backbone = "transformer"  # or "hilo", "two_step", "graph": docs/method.md, "Backbones"
     c.model.width = 400  # of utterance representations h
     c.model.heads = 8  # attention heads; width must be a multiple
-    c.model.fusion_layers = 2  # attention layers over the dialogue, before h
-    c.model.scorer_layers = 1  # the same in the pair scorer, after h
+    c.model.fusion_layers = 2  # the backbone's own layers over the dialogue, before h
+    c.model.scorer_layers = 1  # the same in the pair scorer, after h; "two_step" has none
     c.model.pair_width = 200  # of the pair scorer's cells
     c.model.dropout = 0.1  # of everything but the text encoder
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.data.features import MODALITIES
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json
-from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.ecpe import BACKBONES, PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
 from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions
@@ -28,6 +28,7 @@ _CHOICES = {
     "data.candidates": ("past", "all"),
     "text.context": ("utterance", "dialogue"),
     "text.dtype": ("auto", "float32", "bfloat16"),
+    "model.backbone": tuple(BACKBONES),
     "optimizer.schedule": ("constant", "linear"),
 }
 _FRACTIONS = (
@@ -72,6 +73,16 @@ def check_config(config: ConfigDict) -> None:
         raise InputError(
             f"config.model.width: {c.model.width} is not a multiple of config.model.heads, "
             f"{c.model.heads}; change one of them"
+        )
+    if c.model.backbone in ("hilo", "two_step") and c.model.width % 2:
+        raise InputError(
+            f"config.model.width: {c.model.width} is odd; the recurrent layers of the backbone "
+            f"{c.model.backbone!r} give half of it to either direction; make it even"
+        )
+    if c.model.backbone == "two_step" and not c.model.fusion_layers:
+        raise InputError(
+            "config.model.fusion_layers: is 0; the encoders of the backbone 'two_step' need at "
+            "least 1"
         )
     if not c.text.pretrained:
         _check_own_encoder(c)

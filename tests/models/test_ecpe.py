@@ -1,3 +1,5 @@
+"""The whole model with each backbone: masks, packing, padding, gradients, and dropout."""
+
 import dataclasses
 
 import jax
@@ -11,6 +13,7 @@ from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import Features
 from rpcl_jax.losses import pair_confidence
+from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.run.config import build_model
 from rpcl_jax.run.text_vectors import load_text_encoder
 
@@ -22,10 +25,10 @@ def corpus():
     return synthetic.generate_corpus(2, sizes={"train": 12})
 
 
-def batches_and_model(corpus, modalities="tav", **text):
+def batches_and_model(corpus, modalities="tav", backbone="transformer", **text):
     splits, tables = corpus
     config = tiny_config()
-    config.modalities = modalities
+    config.modalities, config.model.backbone = modalities, backbone
     config.text.update(text)
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
@@ -33,23 +36,35 @@ def batches_and_model(corpus, modalities="tav", **text):
     return batches, build_model(config, encoder.config, EMOTIONS)
 
 
-@pytest.fixture(scope="module")
-def model_and_params(corpus):
-    batches, model = batches_and_model(corpus)
+@pytest.fixture(scope="module", params=BACKBONES)
+def model_and_params(corpus, request):
+    batches, model = batches_and_model(corpus, backbone=request.param)
     _, batch = batches.make(np.arange(12))
-    params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
-    # Biases and tables start at 0; away from it, what they do can be seen.
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, leaves), batches
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        """Biases and tables start at 0; away from it, what they do can be seen."""
+        return jnp.float32(rng.normal(path[-1].key == "scale", 0.2, leaf.shape))
+
+    return model, jax.tree_util.tree_map_with_path(draw, shapes), batches
 
 
-@pytest.mark.parametrize("context", ["utterance", "dialogue"])
-def test_packed_with_others_or_alone_a_dialogue_scores_the_same(corpus, model_and_params, context):
+@pytest.fixture(scope="module")
+def apply(model_and_params):
+    """The clean view of a batch without dropout, compiled once for each backbone and shape."""
     model, params, _ = model_and_params
-    batches, _ = batches_and_model(corpus, context=context)
-    apply = jax.jit(lambda batch: model.apply({"params": params}, batch))
+    return jax.jit(lambda batch: model.apply({"params": params}, batch))
+
+
+@pytest.fixture(scope="module")
+def score(model_and_params):
+    """`score_pairs`, in the same way."""
+    model, params, _ = model_and_params
+    return jax.jit(lambda h, batch: model.apply({"params": params}, h, batch, method="score_pairs"))
+
+
+def assert_alone_is_the_same(apply, batches):
     _, together = batches.make(np.arange(12))
     outputs = apply(together)
     for place in range(12):
@@ -60,30 +75,43 @@ def test_packed_with_others_or_alone_a_dialogue_scores_the_same(corpus, model_an
             np.testing.assert_allclose(a[place], b[0], atol=1e-5)
 
 
-def test_a_bystander_has_a_say_in_a_gold_pairs_confidence(model_and_params):
-    model, params, batches = model_and_params
+def test_packed_with_others_or_alone_a_dialogue_scores_the_same(model_and_params, apply):
+    assert_alone_is_the_same(apply, model_and_params[2])
+
+
+@pytest.mark.parametrize("model_and_params", ["transformer"], indirect=True)
+def test_the_same_where_segments_are_dialogues(corpus, apply):
+    batches, _ = batches_and_model(corpus, context="dialogue")
+    assert_alone_is_the_same(apply, batches)
+
+
+def test_a_bystander_has_a_say_in_a_gold_pairs_confidence(model_and_params, apply, score):
+    model, _, batches = model_and_params
     _, batch = batches.make(np.arange(12))
-    outputs = model.apply({"params": params}, batch)
+    outputs = apply(batch)
     gold = batch.pair_labels & batch.candidate_mask
     taking_part = batch.pair_labels.any(1) | batch.pair_labels.any(2)
     bystanders = batch.utterance_mask & ~taking_part
     assert bystanders[:12].any(axis=1).all()
     first = bystanders & (np.cumsum(bystanders, axis=1) == 1)
     zeroed = jnp.where(first[..., None], 0.0, outputs.utterances)
-    corrupted = model.apply({"params": params}, zeroed, batch, method="score_pairs")
+    corrupted = score(zeroed, batch)
     change = jnp.abs(pair_confidence(corrupted) - pair_confidence(outputs.pair_logits))
-    assert (change[gold] > 1e-4).all()
+    if model.backbone == "two_step":  # purely pairwise
+        assert (change[gold] < 1e-6).all()
+    else:
+        assert (change[gold] > 1e-5).all()
 
 
-def test_padding_and_other_dialogues_change_nothing(model_and_params):
-    model, params, batches = model_and_params
+def test_padding_and_other_dialogues_change_nothing(model_and_params, apply):
+    _, _, batches = model_and_params
     _, batch = batches.make(np.arange(6))
-    outputs = model.apply({"params": params}, batch)
+    outputs = apply(batch)
     b, n = batch.utterance_mask.shape
     values = np.where(batch.utterance_mask[..., None], batch.audio.values, 1e3)
     garbage = Features(values, np.ones_like(batch.utterance_mask))
     other = np.where(batch.utterance_mask, batch.speakers, 7)
-    changed = model.apply({"params": params}, batch._replace(audio=garbage, speakers=other))
+    changed = apply(batch._replace(audio=garbage, speakers=other))
     np.testing.assert_allclose(
         np.where(batch.candidate_mask[..., None], outputs.pair_logits, 0),
         np.where(batch.candidate_mask[..., None], changed.pair_logits, 0),
@@ -93,19 +121,43 @@ def test_padding_and_other_dialogues_change_nothing(model_and_params):
     assert (b, n) == changed.cause_logits.shape[:2]
 
 
-def test_who_speaks_and_how_far_apart_matter(model_and_params):
-    model, params, batches = model_and_params
+def test_who_is_the_same_speaker_matters_and_not_the_number(model_and_params, apply):
+    model, _, batches = model_and_params
     _, batch = batches.make(np.arange(6))
-    outputs = model.apply({"params": params}, batch)
-    one_speaker = model.apply(
-        {"params": params}, batch._replace(speakers=np.zeros_like(batch.speakers))
-    )
-    assert np.abs(outputs.pair_logits - one_speaker.pair_logits).max() > 1e-3
+    outputs = apply(batch)
+    renumbered = apply(batch._replace(speakers=np.where(batch.speakers < 2, 5, 3) - batch.speakers))
+    jax.tree.map(np.testing.assert_array_equal, renumbered, outputs)
+    one_speaker = apply(batch._replace(speakers=np.zeros_like(batch.speakers)))
+    change = np.abs(outputs.pair_logits - one_speaker.pair_logits).max()
+    assert change == 0 if model.backbone == "two_step" else change > 1e-3
+
+
+def test_the_gradient_reaches_every_parameter(model_and_params):
+    """Of each group of numbers, some; but never the statistics of the features."""
+    model, params, batches = model_and_params
+    _, batch = batches.make(np.arange(12))
+    every_third = np.arange(batch.utterance_mask.size).reshape(batch.utterance_mask.shape) % 3 > 0
+    absent = {
+        name: getattr(batch, name)._replace(present=every_third) for name in ("audio", "vision")
+    }
+    batch = batch._replace(**absent)
+
+    def loss(params):
+        outputs = model.apply({"params": params}, batch)
+        return sum((x**2).sum() for x in outputs[1:])
+
+    gradients = jax.jit(jax.grad(loss))(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        fixed = name in {f"fusion/{m}/{s}" for m in ("audio", "vision") for s in ("mean", "scale")}
+        assert np.isfinite(leaf).all(), name
+        assert (np.abs(leaf).max() > 0) != fixed, name
 
 
 @pytest.mark.parametrize("modalities", ["t", "ta", "tv", "tav"])
-def test_a_dropped_modality_has_no_weights(corpus, modalities):
-    batches, model = batches_and_model(corpus, modalities)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_dropped_modality_has_no_weights(corpus, modalities, backbone):
+    batches, model = batches_and_model(corpus, modalities, backbone)
     _, batch = batches.make(np.arange(2))
     params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
     names = set(params["fusion"])
@@ -114,45 +166,45 @@ def test_a_dropped_modality_has_no_weights(corpus, modalities):
     assert (batch.audio is None) == ("a" not in modalities)
 
 
-def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params):
+def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params, score):
     model, params, batches = model_and_params
     _, batch = batches.make(np.arange(6))
-    rngs = {"dropout": jax.random.key(3)}
-    clean = model.apply({"params": params}, batch, deterministic=False, rngs=rngs)
-    again = model.apply(
-        {"params": params},
-        clean.utterances,
-        batch,
-        deterministic=False,
-        rngs=rngs,
-        method="score_pairs",
-    )
+
+    @jax.jit
+    def passes(key):
+        options = {"deterministic": False, "rngs": {"dropout": key}}
+        clean = model.apply({"params": params}, batch, **options)
+        h = clean.utterances
+        again = model.apply({"params": params}, h, batch, method="score_pairs", **options)
+        return clean, again
+
+    clean, again = passes(jax.random.key(3))
     np.testing.assert_array_equal(clean.pair_logits, again)
-    without = model.apply({"params": params}, clean.utterances, batch, method="score_pairs")
+    without = score(clean.utterances, batch)
     assert np.abs(without - again).max() > 1e-3, "or there was no dropout"
 
 
-def test_bfloat16_text_stays_near_float32(model_and_params):
+@pytest.mark.parametrize("model_and_params", ["transformer"], indirect=True)
+def test_bfloat16_text_stays_near_float32(model_and_params, apply):
     model, params, batches = model_and_params
     _, batch = batches.make(np.arange(6))
     low = dataclasses.replace(model, dtype=jnp.bfloat16)
-    a = model.apply({"params": params}, batch)
-    b = low.apply({"params": params}, batch)
+    a = apply(batch)
+    b = jax.jit(low.apply)({"params": params}, batch)
     assert b.pair_logits.dtype == jnp.float32
     mask = batch.candidate_mask
     difference = pair_confidence(a.pair_logits)[mask] - pair_confidence(b.pair_logits)[mask]
     assert 0 < np.abs(difference).max() < 0.05
 
 
-def test_a_row_is_shared_by_dialogues_that_do_not_see_each_other(model_and_params):
-    model, params, batches = model_and_params
+def test_a_row_is_shared_by_dialogues_that_do_not_see_each_other(model_and_params, apply):
+    _, _, batches = model_and_params
     _, batch = batches.make(np.arange(12))
     slots, places = batch.dialogue_rows
     row_of = places[:12, 0] // slots.shape[1]
     one, other = np.flatnonzero(row_of == np.argmax(np.bincount(row_of)))[:2]
     values = np.where((np.arange(16) == other)[:, None, None], 9.0, batch.audio.values)
     audio = batch.audio._replace(values=values)
-    outputs = model.apply({"params": params}, batch)
-    changed = model.apply({"params": params}, batch._replace(audio=audio))
+    outputs, changed = apply(batch), apply(batch._replace(audio=audio))
     np.testing.assert_allclose(outputs.pair_logits[one], changed.pair_logits[one], atol=1e-5)
     assert np.abs(outputs.pair_logits[other] - changed.pair_logits[other]).max() > 1e-2

@@ -83,6 +83,7 @@ def test_every_shipped_config_is_valid(path, objective):
         ("text.encoder.num_layers", -1),
         ("model.width", 66),  # not a multiple of 4 heads
         ("model.width", 0),
+        ("model.backbone", "nosuch"),
         ("model.heads", 0),
         ("model.scorer_layers", 0),
         ("model.pair_width", 3),
@@ -166,6 +167,17 @@ def test_what_must_go_together():
     message = refusal(check_config, config)
     assert "config.model.width: 300" in message
     assert "config.model.heads, 8" in message
+    for backbone in ("hilo", "two_step"):
+        config = demo.get_config()
+        config.model.update({"backbone": backbone, "width": 33, "heads": 3})
+        message = refusal(check_config, config)
+        assert "config.model.width: 33 is odd" in message
+        assert backbone in message
+        config.model.update({"width": 36, "fusion_layers": 0})
+        if backbone == "two_step":
+            assert "config.model.fusion_layers: is 0" in refusal(check_config, config)
+        else:
+            check_config(config)
     config = load_config_file(ROOT / "configs/ecf.py", "rpcl")
     config.text.pretrained = ""
     message = refusal(check_config, config)
@@ -182,6 +194,7 @@ def test_what_must_go_together():
         (["--config.data.max_utterances=0"], ["config.data.max_utterances"]),
         (["--config.model.width=300", "--config.model.heads=8"], ["config.model.width"]),
         (["--config.rpcl.row_weight=nan"], ["config.rpcl.row_weight", "nan"]),
+        (["--config.model.backbone=M3HG"], ["'M3HG' is unknown", "hilo, two_step, graph"]),
     ],
 )
 @pytest.mark.slow
@@ -259,7 +272,7 @@ def old_config(objective):
     written = to_json(load_config_file(ROOT / "configs/ecf_frozen.py", "rpcl"))
     written["objective"] = objective
     del written["diagnostics"], written["data"]["seed"], written["data"]["sizes"]
-    del written["text"]["encoder"], written["data"]["unknown_emotion"]
+    del written["text"]["encoder"], written["data"]["unknown_emotion"], written["model"]["backbone"]
     written["data"]["emotions"] = "categories"
     return written
 
