@@ -81,8 +81,8 @@ def _make_batches(devices: int) -> dict[str, Any]:
         taken.append((clock / len(members), cpu / len(members)))
     seconds, cpu = np.median(taken, axis=0)
 
-    examples = make_examples(train, encoder.tokenizer, {}, config)
-    lengths = [len(segment.token_ids) for example in examples for segment in example.segments]
+    examples = make_examples(train, encoder.tokenizer, {}, config, corpus.emotions)
+    lengths = [int(length) for example in examples for length in example.segments]
     return {
         "seconds": seconds,
         "cpu": cpu,

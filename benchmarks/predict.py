@@ -117,8 +117,8 @@ def _segment_lengths(found: Sequence[tuple[str, Any]], run) -> list[int]:
         for dialogue in dialogues
         for start in window_starts(len(dialogue.utterances), width)
     ]
-    examples = make_examples(windows, run.encoder.tokenizer, {}, run.config)
-    return [len(segment.token_ids) for example in examples for segment in example.segments]
+    examples = make_examples(windows, run.encoder.tokenizer, {}, run.config, run.emotions)
+    return [int(length) for example in examples for length in example.segments]
 
 
 if __name__ == "__main__":

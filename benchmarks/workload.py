@@ -59,7 +59,7 @@ class Workload(NamedTuple):
     def lengths(self) -> list[int]:
         """The numbers of word pieces of the segments in the batch."""
         examples = [self.batches.examples[index] for index in self.members]
-        return [len(segment.token_ids) for example in examples for segment in example.segments]
+        return [int(length) for example in examples for length in example.segments]
 
 
 def load_workload(config: ConfigDict, laps: Laps) -> Workload:

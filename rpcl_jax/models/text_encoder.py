@@ -73,11 +73,15 @@ def attend_within_segments(query, key, value, segment_ids, keep):
     """
     if keep is not None or jax.default_backend() == "cpu":
         return segment_attention(query, key, value, segment_ids, keep)
+    fused = _has_flash_attention(key)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     out = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in (query, key, value)),
+        query,
+        key,
+        value,
         mask=_same_segment(segment_ids),
         scale=1.0,
-        implementation="cudnn" if _has_flash_attention(key) else "xla",
+        implementation="cudnn" if fused else "xla",
     )
     return out.swapaxes(1, 2)
 
