@@ -89,18 +89,19 @@ def unknown_pieces(
     Returns:
       The share, from 0 to 1, and the text of the most frequent unknown pieces.
     """
-    texts = [_text(utterance, speaker_names) for d in dialogues for utterance in d.utterances]
     unknown_id = tokenizer.unknown_id
     unknown: Counter[str] = Counter()
     total = 0
-    encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
-    for text, pieces in zip(texts, encoded, strict=True):
-        total += len(pieces.ids)
-        unknown.update(
-            text[start:end].strip()
-            for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True)
-            if piece == unknown_id
-        )
+    for dialogue in dialogues:  # all at once would take hundreds of MB
+        texts = [_text(utterance, speaker_names) for utterance in dialogue.utterances]
+        encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+        for text, pieces in zip(texts, encoded, strict=True):
+            total += len(pieces.ids)
+            unknown.update(
+                text[start:end].strip()
+                for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True)
+                if piece == unknown_id
+            )
     return unknown.total() / max(total, 1), [piece for piece, _ in unknown.most_common(5)]
 
 

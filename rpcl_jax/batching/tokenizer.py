@@ -6,13 +6,15 @@ Transformers, which is slow to import, is needed for none of this.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
-# The classes of Transformers that take `tokenizer.json` as it is.
+# The classes of Transformers that take `tokenizer.json` as it is, and those that make it agree
+# with `tokenizer_config.json` first.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+BERT = ("BertTokenizer", "BertTokenizerFast")
 
 
 class WordPieces(NamedTuple):
@@ -72,7 +74,8 @@ def read_word_pieces(folder: Path) -> WordPieces | None:
     if not (path.is_file() and (folder / FILE).is_file()):
         return None
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") not in GENERIC:
+    kind = config.get("tokenizer_class")
+    if kind not in GENERIC and not (kind in BERT and _agrees_with_bert(folder, config)):
         return None
     special = {
         # Older versions of Transformers write an object with the flags of the piece.
@@ -81,3 +84,28 @@ def read_word_pieces(folder: Path) -> WordPieces | None:
         if name.endswith("_token") and isinstance(piece, str | dict)
     }
     return word_pieces(Tokenizer.from_file(str(folder / FILE)), special)
+
+
+def _agrees_with_bert(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Returns whether BERT's class in Transformers would change nothing in `tokenizer.json`."""
+    written = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
+        "strip_accents": config.get("strip_accents"),
+        "lowercase": config.get("do_lower_case", True),
+    }
+    special = {str(config.get(f"{name}_token")) for name in ("unk", "sep", "pad", "cls", "mask")}
+    known = {str(piece["id"]): piece["content"] for piece in written["added_tokens"]}
+    more = folder / "special_tokens_map.json"  # of older versions of Transformers
+    mapped = json.loads(more.read_text(encoding="utf-8")) if more.exists() else {}
+    return (
+        written["normalizer"] == normalizer
+        and written["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+        and set(known.values()) == special
+        and config.get("added_tokens_decoder", {}).keys() <= known.keys()
+        and not any(config.get(f"{kind}_special_tokens") for kind in ("additional", "extra"))
+        and all(config.get(name) == piece for name, piece in mapped.items())
+        and not (folder / "added_tokens.json").exists()
+    )

@@ -284,7 +284,7 @@ def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                         continue
                     if key in tensors:  # with and without prefix; which one is meant?
                         key += " (twice)"
-                    tensors[key] = opened.get_tensor(name).astype(np.float32)
+                    tensors[key] = opened.get_tensor(name).astype(np.float32, copy=False)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: unreadable ({error}); download it again") from error
     return tensors, sorted(heads)

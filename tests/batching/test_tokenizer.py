@@ -32,15 +32,36 @@ def bert(request, tmp_path):
     return tmp_path / "bert"
 
 
-def test_bert_is_loaded_as_its_class_does_and_read_again_without(bert, tmp_path, monkeypatch):
+def test_bert_is_read_as_its_class_does(bert, tmp_path, monkeypatch):
     theirs = AutoTokenizer.from_pretrained(str(bert))
-    assert read_word_pieces(bert) is None
     loaded = load_tokenizer(bert, len(WORDS))
     same(loaded, theirs)
     loaded.save(tmp_path / "saved")
     same(loaded, AutoTokenizer.from_pretrained(str(tmp_path / "saved")))
     monkeypatch.setitem(sys.modules, "transformers", None)  # cannot be imported
+    same(load_tokenizer(bert, len(WORDS)), theirs)
     same(load_tokenizer(tmp_path / "saved", len(WORDS)), theirs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_lower_case": "other"},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False},
+        {"additional_special_tokens": ["<x>"]},
+        {"cls_token": "job"},
+    ],
+)
+def test_bert_whose_files_disagree_is_left_to_its_class(bert, change):
+    path = bert / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    if change == {"do_lower_case": "other"}:
+        change = {"do_lower_case": not config.get("do_lower_case", True)}
+    path.write_text(json.dumps(config | change))
+    theirs = AutoTokenizer.from_pretrained(str(bert))
+    loaded = load_tokenizer(bert, theirs.backend_tokenizer.get_vocab_size())
+    same(loaded, theirs)
 
 
 @needs_minilm
@@ -48,6 +69,7 @@ def test_a_real_tokenizer(tmp_path):
     theirs = AutoTokenizer.from_pretrained(str(MINILM))
     loaded = load_tokenizer(MINILM, 30522)
     same(loaded, theirs)
+    assert read_word_pieces(MINILM) is not None, "without Transformers"
     loaded.save(tmp_path)
     read = read_word_pieces(tmp_path)
     same(read, theirs)
