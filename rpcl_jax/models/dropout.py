@@ -15,7 +15,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     from the rounded rate.
     """
     threshold = round(rate * 65536)
-    words = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)
+    words = random_words(key, -(-x.size // 2))
     bits = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     scale = jnp.float32(65536 / (65536 - threshold))  # bfloat16 would be off by up to 0.4 %
     return jnp.where(bits >= threshold, x * scale, 0).astype(x.dtype)
@@ -26,6 +26,27 @@ def drop(module: nn.Module, x: jax.Array, deterministic: bool) -> jax.Array:
     if deterministic or not module.dropout:
         return x
     return dropout(x, module.dropout, module.make_rng("dropout"))
+
+
+def random_words(key: jax.Array, size: int) -> jax.Array:
+    """Returns `jax.random.bits(key, (size,))`, several times faster on a CPU.
+
+    For a CPU, JAX compiles Threefry (Salmon et al. 2011) as a loop whose every round reads and
+    writes arrays; written out, it becomes one pass over the result.
+    """
+    if jax.random.key_impl(key) != "threefry2x32":  # JAX's default, which users can change
+        return jax.random.bits(key, (size,), jnp.uint32)
+    first, second = jax.random.key_data(key)
+    keys = (first, second, first ^ second ^ jnp.uint32(0x1BD11BDA))
+    rotations = ((13, 15, 26, 6), (17, 29, 16, 24))
+    a, b = jnp.full(size, keys[0]), jnp.arange(size, dtype=jnp.uint32) + keys[1]
+    for group in range(5):
+        for bits in rotations[group % 2]:
+            a += b
+            b = a ^ (b << bits | b >> (32 - bits))
+        a += keys[(group + 1) % 3]
+        b += keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return a ^ b
 
 
 def drop_modality(

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from rpcl_jax.data.features import Features
-from rpcl_jax.models.dropout import drop_modality, dropout
+from rpcl_jax.models.dropout import drop_modality, dropout, random_words
 
 
 @pytest.mark.parametrize("shape", [(301, 333), (7,), ()])
@@ -18,6 +18,16 @@ def test_dropout_keeps_or_scales(shape):
     assert got.shape == shape
     assert got.dtype == np.float32
     assert ((got == 0) | np.isclose(got, 3 / kept, rtol=1e-6)).all()
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 4097])
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_random_words_are_those_of_jax(size, implementation):
+    for seed in (0, 7, 2**32 - 1):
+        key = jax.random.fold_in(jax.random.key(seed, impl=implementation), size)
+        words = jax.jit(random_words, static_argnums=1)(key, size)
+        assert words.dtype == jnp.uint32
+        np.testing.assert_array_equal(words, jax.random.bits(key, (size,), jnp.uint32))
 
 
 def test_dropout_statistics():
