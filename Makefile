@@ -1,5 +1,6 @@
 # make demo   install, train RPCL on a generated corpus with text, audio and vision, show results
-# make test   install, run all tests
+# make test   install, run all tests but the longest
+# make test-all   and those, as .ci/run does
 # make quick  install without PyTorch, run the tests that take less than a second each
 # make check  formatting, lint and types
 # make bench  how fast this machine trains, predicts, makes batches and starts, added to
@@ -11,19 +12,24 @@ SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (
 PYTHON ?= $(shell for name in $(NAMES); do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
+# tests/conftest.py orders the files.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 BENCH := --config=configs/demo.py
 RUN := runs/demo/rpcl-tav-seed42
 
-.PHONY: demo test quick check bench
+.PHONY: demo test test-all quick check bench
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m rpcl_jax.main --config=configs/demo.py
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not long"
+
+test-all: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 quick: $(VENV)/installed-quick
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow" tests
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow" tests
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .

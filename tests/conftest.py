@@ -28,6 +28,15 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_collection_modifyitems(items):
+    """Runs the longest files first, or one worker would end with one while the others idle."""
+    ranks = {}
+    for item in items:
+        rank = 2 - bool(item.get_closest_marker("slow")) - bool(item.get_closest_marker("long"))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
+
+
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
     """Returns a folder that the first worker of pytest-xdist to ask for it fills with `make`."""
     root = tmp_path_factory.getbasetemp()

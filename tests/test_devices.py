@@ -15,7 +15,7 @@ from shared import ENVIRONMENT, ROOT, tiny_config
 from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.readers.corpus import load_corpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 COUNTS = (8, 3, 1)
 # Trains a run of two epochs, and keeps what it was after the first.
 TRAIN = """

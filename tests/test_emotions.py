@@ -21,7 +21,7 @@ CLASSES = ("neutral", "anger", "disgust", "excited", "fear", "frustrated", "surp
 
 def write_reccon(folder):
     """Writes a generated corpus with other emotions; the test split has one that train lacks."""
-    splits, _ = generate_corpus(0, sizes={"train": 32, "dev": 16, "test": 16})
+    splits, _ = generate_corpus(0, sizes=tiny_config().data.sizes)
     for split, dialogues in splits.items():
         content = {
             f"{split}_{d.id}": [
@@ -51,7 +51,7 @@ def write_reccon(folder):
 def test_a_run_with_emotions_of_its_own(tmp_path, capsys):
     write_reccon(tmp_path)
     config = tiny_config()
-    config.modalities, config.epochs, config.devices = "t", 1, 1
+    config.modalities, config.epochs = "t", 4  # as in test_train.py: the same programs
     config.data.format, config.data.root = "reccon", str(tmp_path)
     workdir = tmp_path / "run"
     with pytest.raises(InputError, match=r"^test: the emotion 'awe' is no class; 1 "):

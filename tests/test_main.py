@@ -22,6 +22,8 @@ from shared import (
 )
 
 from rpcl_jax.data.synthetic import generate_corpus
+from rpcl_jax.run.base_config import base_config
+from rpcl_jax.run.config import flatten
 
 
 @pytest.mark.slow
@@ -106,7 +108,7 @@ def test_evaluate_computes_the_same_numbers_from_the_checkpoint(finished, tmp_pa
 @pytest.mark.slow
 def test_a_benchmark_without_emotion_categories(tmp_path):
     """MEC4's format with two emotion classes, from its files to pairs and to the report."""
-    splits, _ = generate_corpus(0, sizes={"train": 24, "dev": 8, "test": 8})
+    splits, _ = generate_corpus(0, sizes=tiny_config().data.sizes)
     (tmp_path / "MEC4_text").mkdir()
     for split, dialogues in splits.items():
         rows = [
@@ -155,6 +157,7 @@ def cut_ecf(path, conversations):
 @needs_ecf
 @needs_minilm
 @pytest.mark.slow
+@pytest.mark.long
 def test_real_ecf_from_file_to_result_and_to_new_pairs(tmp_path):
     root, workdir = tmp_path / "ECF", tmp_path / "run"
     root.mkdir()
@@ -166,7 +169,7 @@ def test_real_ecf_from_file_to_result_and_to_new_pairs(tmp_path):
         f"--config.text.pretrained={MINILM}",
         "--config.modalities=t",
         "--config.epochs=1",
-        "--config.batch_size=8",
+        "--config.batch_size=16",
         f"--workdir={workdir}",
     )
     result = json.loads((workdir / "result.json").read_text())
@@ -210,17 +213,6 @@ from rpcl_jax.run.base_config import base_config
 
 def get_config(objective="rpcl"):
     c = base_config(objective)
-    c.data.name = c.data.format = "synthetic"
-    c.data.sizes.update({"train": 16, "dev": 8, "test": 8})
-    c.modalities = "t"
-    c.epochs = 1
-    c.batch_size = 8
-    c.text.encoder.update(
-        {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16}
-    )
-    c.text.max_tokens = c.text.row_length = 64
-    c.model.update({"width": 16, "heads": 2, "pair_width": 16})
-    return c
 """
 
 
@@ -228,13 +220,17 @@ def get_config(objective="rpcl"):
 def test_a_config_outside_the_repository(tmp_path):
     config, elsewhere = tmp_path / "configs/my_config.py", tmp_path / "elsewhere"
     config.parent.mkdir()
-    config.write_text(MY_CONFIG)
+    mine, fields = tiny_config(), flatten(base_config())
+    mine.modalities, mine.epochs = "t", 1
+    differing = [(k, v) for k, v in flatten(mine).items() if v != fields[k]]
+    lines = [f"    c.{field} = {value!r}\n" for field, value in differing]
+    config.write_text(MY_CONFIG + "".join(lines) + "    return c\n")
     elsewhere.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "rpcl_jax.main", f"--config={config}:ccps"],
+        [sys.executable, "-m", "rpcl_jax.main", f"--config={config}:base"],
         cwd=elsewhere, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    result = json.loads((elsewhere / "runs/my_config/ccps-t-seed42/result.json").read_text())
-    assert (result["objective"], result["test"]["dialogues"]) == ("ccps", 8)
+    result = json.loads((elsewhere / "runs/my_config/base-t-seed42/result.json").read_text())
+    assert (result["objective"], result["test"]["dialogues"]) == ("base", 8)

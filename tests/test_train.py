@@ -171,7 +171,6 @@ class FakeScores:
 
 def four_epochs():
     config = tiny_config()
-    config.data.sizes.update({"train": 16, "dev": 8, "test": 8})
     config.update({"modalities": "t", "epochs": 4})
     return config
 

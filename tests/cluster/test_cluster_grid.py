@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray_workers import is_alive, kill_workers
-from shared import ENVIRONMENT, ROOT, import_or_skip, run_python
+from shared import ENVIRONMENT, ROOT, import_or_skip, run_python, tiny_flags
 
 from rpcl_jax.cluster.grid import start_on_ray
 from rpcl_jax.errors import InputError
@@ -19,9 +19,7 @@ from rpcl_jax.errors import InputError
 import_or_skip("ray")
 
 TINY = [
-    *("tools/run_grid.py", "--config=configs/demo.py", "--config.data.sizes.train=32"),
-    *("--config.data.sizes.dev=8", "--config.data.sizes.test=8", "--config.model.width=16"),
-    *("--config.model.pair_width=16", "--config.epochs=4", "--config.patience=4"),
+    *("tools/run_grid.py", *tiny_flags(), "--modalities=t", "--config.epochs=4"),
     *("--objectives=base", "--seeds=1"),
 ]
 
@@ -126,6 +124,7 @@ def test_what_a_cell_asks_for():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_whose_worker_is_killed_is_the_local_one(tmp_path):
     process = subprocess.Popen(
         [sys.executable, *TINY, f"--out={tmp_path / 'ray'}", "--engine=ray"],

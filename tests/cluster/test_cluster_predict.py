@@ -66,6 +66,7 @@ def predictor(reads_text):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_corpus_on_ray_whose_worker_is_killed(reads_text, predictor, tmp_path):
     corpus, output, many = tmp_path / "corpus", tmp_path / "output", conversations(600)
     write_lines(corpus / "a.jsonl", many)
@@ -176,6 +177,7 @@ def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     class Killed(predict._FilePredictor):  # local, so that the workers need not import this file
         def __init__(self, *arguments):

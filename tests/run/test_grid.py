@@ -15,21 +15,13 @@ import pytest
 from absl import flags
 from fake_runs import OLD_CONFIG
 from ml_collections import config_flags
-from shared import ENVIRONMENT, ROOT, run_python
+from shared import ENVIRONMENT, ROOT, run_python, tiny_flags
 from tqdm import tqdm
 
 from rpcl_jax.files import write_json
 from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
 
-TINY = [
-    "--config=configs/demo.py",
-    "--config.data.sizes.train=32",
-    "--config.data.sizes.dev=8",
-    "--config.data.sizes.test=8",
-    "--config.model.width=16",
-    "--config.model.pair_width=16",
-    "--seeds=1",
-]
+TINY = [*tiny_flags(), "--seeds=1"]
 
 
 def grid(out, *flags):
@@ -46,6 +38,7 @@ def rows(out):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     epochs = "--config.epochs=1"
     (tmp_path / "ccps-t-seed1").mkdir()
@@ -75,7 +68,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())
     assert (config["objective"], config["modalities"], config["seed"]) == ("base", "t", 1)
     assert config["rpcl"]["row_weight"] == config["rpcl"]["corruption_weight"] == 0
-    assert (config["epochs"], config["model"]["width"]) == (1, 16)
+    assert (config["epochs"], config["model"]["width"]) == (1, 32)
     # A later command adds cells to the table and loses none.
     run(tmp_path, epochs, "--objectives=rpcl,rpcl", "--modalities=t")
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1", "rpcl-t-seed1"]
@@ -169,8 +162,9 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_grid_continues_where_it_was(tmp_path):
-    flags = ["--config.epochs=3", "--objectives=base", "--modalities=t"]
+    flags = ["--config.epochs=4", "--objectives=base", "--modalities=t"]
     process = subprocess.Popen(
         grid(tmp_path / "stopped", *flags),
         cwd=ROOT,
@@ -179,7 +173,7 @@ def test_a_stopped_grid_continues_where_it_was(tmp_path):
         text=True,
     )
     for line in process.stderr:
-        if "epoch 1/3" in line:
+        if "epoch 1/4" in line:
             break
     metrics = tmp_path / "stopped/base-t-seed1/metrics.jsonl"
     while not (metrics.parent / "checkpoints/1").is_dir():
@@ -192,7 +186,7 @@ def test_a_stopped_grid_continues_where_it_was(tmp_path):
     assert not (tmp_path / "stopped/base-t-seed1/result.json").exists()
 
     resumed = run(tmp_path / "stopped", *flags)
-    assert "epoch 1/3" not in resumed.stderr
+    assert "epoch 1/4" not in resumed.stderr
     run(tmp_path / "whole", *flags)
     numbers = [
         {name: value for name, value in row.items() if name != "seconds"}
