@@ -23,13 +23,13 @@ PARTS = {
 _FURTHER = (
     ("encoder's rate / product's", "", 1),
     ("the same by CPU", "", 1),
-    ("utilisation", "of the peak", 1),
+    ("utilisation", "of the peak, by the text encoder", 1),
     ("rate", "dialogues/s", 1),
     ("memory of the program", "MiB", 2**20),
     ("memory of a device", "MiB", 2**20),
 )
 # Dense bfloat16 TFLOP/s by what is in the name of a device; the first that fits.
-_PEAKS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "A100": 312.0}
+_PEAKS = {"H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0, "H200": 989.0, "A100": 312.0}
 FIRST = "compiling or loading the program"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -133,7 +132,7 @@ def timed_beside_product(
     """
     on_cpu = jax.default_backend() == "cpu"
     side = 2048 if on_cpu else 8192
-    matrix = jnp.ones((side, side), dtype)
+    matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
     product = jax.jit(lambda a: a @ a)
     timed: dict[str, tuple[Callable, int]] = {}
     for name, function in (("run", run), ("product", lambda: product(matrix))):

@@ -91,7 +91,7 @@ def assign_rows(lengths: Sequence[int] | np.ndarray, row_length: int) -> list[li
     return rows
 
 
-def short_row_length(segments: Sequence[np.ndarray], share: int, row_length: int) -> int:
+def short_row_length(segments: Sequence[np.ndarray], batch_size: int, row_length: int) -> int:
     """Returns the length of the rows that suffice for most batches.
 
     A word piece attends to its segment only, yet attention is computed for all pairs of a row, so
@@ -99,17 +99,19 @@ def short_row_length(segments: Sequence[np.ndarray], share: int, row_length: int
 
     Args:
       segments: for each dialogue, the word pieces of its segments, int [segments].
-      share: number of dialogues in a batch.
+      batch_size: number of dialogues in a batch, on all devices, because all have one shape.
       row_length: of long rows.
 
     Returns:
       `row_length` halved up to three times, as long as half of all random batches fit and packing
-      leaves few places empty.
+      leaves few places empty; `row_length` itself if there are no segments.
     """
+    if not sum(map(len, segments)):
+        return row_length
     longest = np.array([lengths.max(initial=0) for lengths in segments])
     lengths = np.concatenate(segments)[:_SAMPLE]
     for length in (row_length // 8, row_length // 4, row_length // 2):
-        if (longest <= length).mean() ** share >= 0.5:
+        if (longest <= length).mean() ** batch_size >= 0.5:
             fitting = lengths[lengths <= length]
             places = len(assign_rows(fitting, length)) * length
             if fitting.sum() >= (1 - _EMPTY) * places:

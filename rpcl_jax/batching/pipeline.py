@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,8 @@ class Batches:
     """The batches of a split, for a number of devices.
 
     The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
-    and at most seven different shapes, of which one or two are usual, so a jitted step compiles
-    rarely.
+    and few different shapes: one or two on one device, where every batch needs about the mean of
+    rows, and up to five on several, so a jitted step compiles rarely.
     """
 
     def __init__(
@@ -139,7 +139,8 @@ class Batches:
             mean = -(-sizes.sum() // (len(self) * self.devices * row))
             # Best-fit packing never needs more than twice the rows that the load would fill.
             worst = 2 * -(-np.sort(sizes)[-share:].sum() // row) + 1
-            return [int(min(r, worst)) for r in (mean, mean + 1, mean + 1 + mean // 4, worst)]
+            tight = [mean, mean + 1, *(mean + 1 + mean // part for part in (16, 8, 4, 2))]
+            return [int(min(rows, worst)) for rows in (*tight, worst)]
 
         first = self.examples[0]
         widths = {name: table.dimension for name, table in first.tables.items()}
@@ -161,8 +162,11 @@ class Batches:
             ]
 
         segments = [example.segments for example in self.examples]
-        short = short_row_length(segments, share, row_length)
-        return {short: shapes(short)[:-1], row_length: shapes(row_length)}
+        short = short_row_length(segments, self.batch_size, row_length)
+        between = takewhile(lambda length: length < row_length, (short << k for k in range(3)))
+        return {length: shapes(length)[:-1] for length in between} | {
+            row_length: shapes(row_length)
+        }
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch."""

@@ -67,7 +67,9 @@ def stream_batches(
     n = step * -(-max(example.length for example in examples) // step)
     n = min(n, config.data.max_utterances)
     longest = np.array([example.segments.max() for example in examples])
-    short = short_row_length([example.segments for example in examples], share, row_length)
+    short = short_row_length(
+        [example.segments for example in examples], share * devices, row_length
+    )
     groups = [members[start : start + devices] for start in range(0, len(members), devices)]
     packed = []
     for group in groups:

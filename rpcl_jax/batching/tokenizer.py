@@ -96,16 +96,27 @@ def _agrees_with_bert(folder: Path, config: Mapping[str, Any]) -> bool:
         "strip_accents": config.get("strip_accents"),
         "lowercase": config.get("do_lower_case", True),
     }
-    special = {str(config.get(f"{name}_token")) for name in ("unk", "sep", "pad", "cls", "mask")}
+    model = {
+        "type": "WordPiece",
+        "unk_token": config.get("unk_token"),
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100,
+    }
+    own = {key: value for key, value in written["model"].items() if key != "vocab"}
+    named = [piece for name, piece in config.items() if name.endswith("_token") and piece]
     known = {str(piece["id"]): piece["content"] for piece in written["added_tokens"]}
     more = folder / "special_tokens_map.json"  # of older versions of Transformers
     mapped = json.loads(more.read_text(encoding="utf-8")) if more.exists() else {}
+    required = {f"{name}_token" for name in ("unk", "sep", "pad", "cls", "mask")}
+    others = ("additional_special_tokens", "extra_special_tokens", "split_special_tokens")
     return (
-        written["normalizer"] == normalizer
-        and written["pre_tokenizer"] == {"type": "BertPreTokenizer"}
-        and set(known.values()) == special
+        own == model
+        and written.get("normalizer") == normalizer
+        and written.get("pre_tokenizer") == {"type": "BertPreTokenizer"}
+        and required <= config.keys()
+        and sorted(known.values()) == sorted({str(piece) for piece in named})
         and config.get("added_tokens_decoder", {}).keys() <= known.keys()
-        and not any(config.get(f"{kind}_special_tokens") for kind in ("additional", "extra"))
+        and not any(config.get(name) for name in (*others, "model_specific_special_tokens"))
         and all(config.get(name) == piece for name, piece in mapped.items())
         and not (folder / "added_tokens.json").exists()
     )

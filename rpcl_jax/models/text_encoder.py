@@ -88,8 +88,9 @@ def attend_within_segments(query, key, value, segment_ids, keep):
 
 def _has_flash_attention(key: jax.Array) -> bool:
     """Returns whether cuDNN's fused attention takes these shapes on these devices."""
-    capability = getattr(jax.local_devices()[0], "compute_capability", None)  # of NVIDIA's GPUs
-    if not capability or float(capability) < 8 or key.dtype != jnp.bfloat16:
+    # NVIDIA's GPUs have one such as "9.0", AMD's such as "gfx942", others none.
+    major, _, _ = str(getattr(jax.local_devices()[0], "compute_capability", "")).partition(".")
+    if not major.isdigit() or int(major) < 8 or key.dtype != jnp.bfloat16:
         return False
     length, width = key.shape[-2:]
     return width % 8 == 0 and width <= 128 and length % 2 == 0

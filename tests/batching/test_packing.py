@@ -61,7 +61,7 @@ def test_rows_are_as_short_as_most_batches_allow():
     assert short_row_length([np.array([60, 70])], 8, 128) == 128
     # Rows of 16 would hold one segment of 9 each, rows of 32 three.
     assert short_row_length([np.array([9] * 56)], 1, 128) == 64, "7 in 64 places"
-    assert short_row_length([np.array([], int)], 4, 128) == 16, "no text to lay out"
+    assert short_row_length([np.array([], int)], 4, 128) == 128, "no text to lay out"
 
 
 def segment(*pieces):

@@ -51,6 +51,8 @@ def test_bert_is_read_as_its_class_does(bert, tmp_path, monkeypatch):
         {"tokenize_chinese_chars": False},
         {"additional_special_tokens": ["<x>"]},
         {"cls_token": "job"},
+        {"bos_token": "the"},
+        {"split_special_tokens": True},
     ],
 )
 def test_bert_whose_files_disagree_is_left_to_its_class(bert, change):
@@ -62,6 +64,31 @@ def test_bert_whose_files_disagree_is_left_to_its_class(bert, change):
     theirs = AutoTokenizer.from_pretrained(str(bert))
     loaded = load_tokenizer(bert, theirs.backend_tokenizer.get_vocab_size())
     same(loaded, theirs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_input_chars_per_word": 2},
+        {"max_input_chars_per_word": 200},
+        {"continuing_subword_prefix": "@@"},
+        {"unk_token": "[MASK]"},
+    ],
+)
+def test_bert_whose_model_is_another(bert, change):
+    path = bert / "tokenizer.json"
+    written = json.loads(path.read_text())
+    written["model"] |= change
+    path.write_text(json.dumps(written))
+    same(load_tokenizer(bert, len(WORDS)), AutoTokenizer.from_pretrained(str(bert)))
+
+
+def test_bert_without_a_normalizer(bert):
+    path = bert / "tokenizer.json"
+    written = json.loads(path.read_text())
+    del written["normalizer"], written["pre_tokenizer"]
+    path.write_text(json.dumps(written))
+    same(load_tokenizer(bert, len(WORDS)), AutoTokenizer.from_pretrained(str(bert)))
 
 
 @needs_minilm

@@ -266,6 +266,7 @@ def test_attention_of_a_gpu_is_that_of_a_cpu(monkeypatch):
         ("7.5", "bfloat16", 64, "xla"),
         ("9.0", "float32", 64, "xla"),
         ("9.0", "bfloat16", 20, "xla"),
+        ("gfx942", "bfloat16", 64, "xla"),
         (None, "bfloat16", 64, "xla"),
     ],
 )
