@@ -114,7 +114,7 @@ def test_the_model_card(exported, finished):
         assert value == pytest.approx(100 * result["test"][metric], abs=0.005)
         assert 0 <= low < value < high <= 100
         assert 1 < high - low < 40  # of 16 dialogues
-    assert "| test | 16 | " in card.text
+    assert "| test | 8 | " in card.text
     assert f"at least {result['threshold']:.3f}" in card.text
     assert "Emotions: neutral, anger, " in card.text
     assert "text and audio and vision. Audio comes as features: extractor generated" in card.text

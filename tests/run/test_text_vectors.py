@@ -188,7 +188,7 @@ def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
     folder = shutil.copytree(folder, tmp_path / "bert")
     config, workdir = frozen_config(folder, tmp_path), tmp_path / "run"
     result = train_and_evaluate(config, workdir)
-    assert result["test"]["dialogues"] == 16
+    assert result["test"]["dialogues"] == 8
     numbers = evaluate_run(workdir)
     assert numbers["test"] == result["test"]
     splits = load_corpus(config).splits
