@@ -41,6 +41,6 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     config.data.sizes.test = 12
     third = write_grid(tmp_path / "third", {"rpcl": 3.0}, seeds=(9,), config=config)
     assert "other test dialogues" in run(f"{one}:rpcl", f"{third}:rpcl", status=1).stderr
-    config.data.sizes.test = 16
+    config.data.sizes.test = 8
     fourth = write_grid(tmp_path / "fourth", {"rpcl": 3.0}, seeds=(9,), config=config)
     assert "no seed in common" in run(f"{one}:rpcl", f"{fourth}:rpcl", status=1).stderr
