@@ -14,14 +14,14 @@ from typing import Any
 from ml_collections import config_flags
 
 from benchmarks import measure
+from benchmarks.figures import peak_of
 from benchmarks.measure import Figure
 
 _PROCESSES, _TABLE = measure.define_flags()
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
 _DEVICES = (1, 8)
 _SHARE = 32  # dialogues on a device
-_H100 = 989e12  # operations per second, dense bfloat16
-_USED = 0.5  # of it
+_USED = 0.5  # of the peak of an H100
 _SECONDS = 2.0  # for which batches are made
 
 
@@ -54,7 +54,7 @@ def _make_batches(devices: int) -> dict[str, Any]:
     """Makes batches for `devices` devices, as the background thread of `Batches.epoch` does."""
     import numpy as np
 
-    from benchmarks.workload import ROBERTA_BASE, encoder_operations
+    from benchmarks.workload import ROBERTA_BASE, encoder_operations, segment_lengths
     from rpcl_jax.batching.pipeline import make_batches, make_examples
     from rpcl_jax.readers.corpus import load_corpus
     from rpcl_jax.run.config import check_config
@@ -82,11 +82,14 @@ def _make_batches(devices: int) -> dict[str, Any]:
     seconds, cpu = np.median(taken, axis=0)
 
     examples = make_examples(train, encoder.tokenizer, {}, config, corpus.emotions)
-    lengths = [int(length) for example in examples for length in example.segments]
+    lengths = segment_lengths(examples)
+    peak = peak_of("H100")
+    assert peak is not None
+    rate = _USED * peak * 1e12
     return {
         "seconds": seconds,
         "cpu": cpu,
-        "needed": _USED * _H100 * len(train) / (3 * encoder_operations(ROBERTA_BASE, lengths)),
+        "needed": rate * len(train) / (3 * encoder_operations(ROBERTA_BASE, lengths)),
     }
 
 

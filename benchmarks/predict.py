@@ -105,6 +105,7 @@ def _segment_lengths(found: Sequence[tuple[str, Any]], run) -> list[int]:
     """Returns the numbers of word pieces of the segments that are predicted from."""
     from collections import Counter
 
+    from benchmarks.workload import segment_lengths
     from rpcl_jax.batching.pipeline import make_examples
     from rpcl_jax.data.dialogue import Dialogue
     from rpcl_jax.evaluation.windows import window_starts
@@ -117,8 +118,9 @@ def _segment_lengths(found: Sequence[tuple[str, Any]], run) -> list[int]:
         for dialogue in dialogues
         for start in window_starts(len(dialogue.utterances), width)
     ]
-    examples = make_examples(windows, run.encoder.tokenizer, {}, run.config, run.emotions)
-    return [int(length) for example in examples for length in example.segments]
+    return segment_lengths(
+        make_examples(windows, run.encoder.tokenizer, {}, run.config, run.emotions)
+    )
 
 
 if __name__ == "__main__":

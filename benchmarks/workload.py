@@ -4,7 +4,7 @@ Importing this imports JAX.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.measure import CHOOSING, Laps
-from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.batch import Batch, Example
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
@@ -57,8 +57,7 @@ class Workload(NamedTuple):
     @property
     def lengths(self) -> list[int]:
         """The numbers of word pieces of the segments in the batch."""
-        examples = [self.batches.examples[index] for index in self.members]
-        return [int(length) for example in examples for length in example.segments]
+        return segment_lengths(self.batches.examples[index] for index in self.members)
 
 
 def load_workload(config: ConfigDict, laps: Laps) -> Workload:
@@ -100,6 +99,11 @@ def load_workload(config: ConfigDict, laps: Laps) -> Workload:
         batch=put_batch(batch, mesh),
         params=replicate(params, mesh),
     )
+
+
+def segment_lengths(examples: Iterable[Example]) -> list[int]:
+    """Returns the numbers of word pieces of the segments of these examples."""
+    return [int(length) for example in examples for length in example.segments]
 
 
 def encoder_operations(encoder: TextEncoderConfig, segment_lengths: Sequence[int]) -> float:

@@ -93,8 +93,8 @@ class Batches:
     """The batches of a split, for a number of devices.
 
     The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
-    and few different shapes: one or two on one device, where every batch needs about the mean of
-    rows, and up to five on several, so a jitted step compiles rarely.
+    and few different shapes: one or two on one device, where every batch needs about the same
+    number of rows, and up to five on several, so a jitted step compiles rarely.
     """
 
     def __init__(

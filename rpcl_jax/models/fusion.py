@@ -1,6 +1,7 @@
 """The fusion backbone: from word vectors and features of a dialogue to one h_t per utterance."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -157,6 +158,20 @@ def fuse(vectors: dict[str, jax.Array]) -> jax.Array:
     return x
 
 
+def apply_layers(
+    module: nn.Module, layer: type[nn.Module], x: jax.Array, *context: Any, deterministic: bool
+) -> jax.Array:
+    """Passes x through `module.layers` layers of a kind, each of which also reads `context`.
+
+    `module`, the compact module that calls this function, gets the parameters.
+    """
+    for number in range(module.layers):
+        x = layer(module.width, module.heads, module.dropout, name=f"layer_{number}")(
+            x, *context, deterministic=deterministic
+        )
+    return x
+
+
 class FusionBackbone(nn.Module):
     """Fuses text, audio and vision of each utterance by gates, then applies dialogue layers.
 
@@ -185,8 +200,7 @@ class FusionBackbone(nn.Module):
         """
         x = fuse(project_modalities(self.modalities, self.width, text, features))
         x = drop(self, x, deterministic)
-        for layer in range(self.layers):
-            x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, dialogue_ids, speakers, deterministic=deterministic
-            )
+        x = apply_layers(
+            self, DialogueLayer, x, dialogue_ids, speakers, deterministic=deterministic
+        )
         return nn.LayerNorm(name="norm")(x)

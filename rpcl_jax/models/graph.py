@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import fuse, project_modalities, relative_positions
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities, relative_positions
 
 RELATIONS = 5  # types of edges
 
@@ -86,10 +86,7 @@ class GraphBackbone(nn.Module):
         """Returns h, [rows, n, width]; the arguments are those of `FusionBackbone`."""
         x = fuse(project_modalities(self.modalities, self.width, text, features))
         x, types = drop(self, x, deterministic), edge_types(speakers)
-        for layer in range(self.layers):
-            x = GraphLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, dialogue_ids, types, deterministic=deterministic
-            )
+        x = apply_layers(self, GraphLayer, x, dialogue_ids, types, deterministic=deterministic)
         return nn.LayerNorm(name="norm")(x)
 
 
@@ -110,11 +107,8 @@ class GraphScorer(nn.Module):
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
         """Returns pair logits, [rows, n, n, 2]; the arguments are those of `PairScorer`."""
-        x, types = h, edge_types(speakers)
-        for layer in range(self.layers):
-            x = GraphLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, dialogue_ids, types, deterministic=deterministic
-            )
+        types = edge_types(speakers)
+        x = apply_layers(self, GraphLayer, h, dialogue_ids, types, deterministic=deterministic)
         x = nn.LayerNorm(name="norm")(x)
         distance = self.param(
             "distance", nn.initializers.normal(1.0), (2 * self.reach + 1, self.pair_width)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import fuse, project_modalities
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 NEAR = 2  # neighbours are at most this many utterances apart
@@ -89,10 +89,7 @@ class HiloBackbone(nn.Module):
             self, BidirectionalGRU(self.width, name="recurrent")(x, dialogue_ids), deterministic
         )
         x, masks = jnp.moveaxis(x, 0, 1), views(dialogue_ids, speakers)
-        for layer in range(self.layers):
-            x = ViewLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, masks, deterministic=deterministic
-            )
+        x = apply_layers(self, ViewLayer, x, masks, deterministic=deterministic)
         x = nn.LayerNorm(name="copies_norm")(x)
         h = fuse({name: x[:, copy] for copy, name in enumerate(vectors)})
         return nn.LayerNorm(name="norm")(h)
@@ -115,10 +112,7 @@ class HiloScorer(nn.Module):
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
         """Returns pair logits, [rows, n, n, 2]; the arguments are those of `PairScorer`."""
         x, masks = h[:, None], views(dialogue_ids, speakers)
-        for layer in range(self.layers):
-            x = ViewLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, masks, deterministic=deterministic
-            )
+        x = apply_layers(self, ViewLayer, x, masks, deterministic=deterministic)
         x = nn.LayerNorm(name="norm")(x[:, 0])
         emotion, cause = (
             drop(self, nn.gelu(nn.Dense(self.pair_width, name=name)(x)), deterministic)

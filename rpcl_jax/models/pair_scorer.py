@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import DialogueLayer, relative_positions
+from rpcl_jax.models.fusion import DialogueLayer, apply_layers, relative_positions
 
 
 class PairScorer(nn.Module):
@@ -31,11 +31,9 @@ class PairScorer(nn.Module):
           [rows, n, n, 2].
         """
         n = h.shape[1]
-        x = h
-        for layer in range(self.layers):
-            x = DialogueLayer(self.width, self.heads, self.dropout, name=f"layer_{layer}")(
-                x, dialogue_ids, speakers, deterministic=deterministic
-            )
+        x = apply_layers(
+            self, DialogueLayer, h, dialogue_ids, speakers, deterministic=deterministic
+        )
         x = nn.LayerNorm(name="norm")(x)
         emotion = nn.Dense(self.pair_width, name="emotion")(x)
         cause = nn.Dense(self.pair_width, name="cause")(x)

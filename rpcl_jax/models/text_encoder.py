@@ -68,7 +68,7 @@ class TextEncoderConfig:
 def attend_within_segments(query, key, value, segment_ids, keep):
     """Computes attention by what is fastest on these devices; arguments of `segment_attention`.
 
-    On a CPU, and with dropout of the weights, which `jax.nn.dot_product_attention` has not, that is
+    On a CPU, and with dropout of the weights, which `jax.nn.dot_product_attention` lacks, that is
     our own `segment_attention`.
     """
     if keep is not None or jax.default_backend() == "cpu":

@@ -108,16 +108,15 @@ class Checkpoints:
         optimizer's state, which is twice as large as the parameters.
         """
         sharding = NamedSharding(mesh, P())
-        with _reading(self._folder):
-            saved = self._manager.item_metadata(epoch)["state"].tree
-        target = {
-            "params": jax.tree.map(
-                lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
-                saved["params"],
-            )
-        }
-        args = ocp.args.PyTreeRestore(
-            target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-        )
         with _reading(self._folder), ocp.PyTreeCheckpointer() as reader:
+            saved = self._manager.item_metadata(epoch)["state"].tree["params"]
+            target = {
+                "params": jax.tree.map(
+                    lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
+                    saved,
+                )
+            }
+            args = ocp.args.PyTreeRestore(
+                target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+            )
             return reader.restore(self._folder / str(epoch) / "state", args=args)["params"]
