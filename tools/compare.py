@@ -4,7 +4,8 @@ python tools/compare.py runs/one_grid:rpcl runs/other_grid:rpcl
 
 Each setting is a grid (or a run) and one of its objectives. For every metric, prints how much the
 second is above the first, in points, with the 95 % interval of the paired bootstrap
-(rpcl_jax/evaluation/bootstrap.py).
+(rpcl_jax/evaluation/bootstrap.py) and the p-value of the paired t test over seeds, which has no
+correction for other comparisons (rpcl_jax/evaluation/significance.py).
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main() -> None:
 
 
 def _compare(first: str, second: str) -> None:
+    from rpcl_jax.evaluation.significance import paired_t
     from rpcl_jax.reporting.experiments import (
         METRICS,
         interval_text,
@@ -39,19 +41,20 @@ def _compare(first: str, second: str) -> None:
     print("seeds", *seeds)
     names = (first, second, "difference", "low", "high")
     widths = [max(12, len(name)) for name in names]
-    print(f"{'test, in points':16s}", *map(str.rjust, names, widths))
+    print(f"{'test, in points':24s}", *map(str.rjust, names, widths), f"{'p':>6s}")
     for metric in METRICS:
         delta = paired_delta(system, objective, other, base, metric, seeds)
-        means = (
-            experiment.values(name, metric, seeds).mean()
+        one, two = (
+            experiment.values(name, metric, seeds)
             for experiment, name in ((other, base), (system, objective))
         )
         numbers = (
             f"{100 * value:{width}.2f}"
-            for value, width in zip((*means, *delta[:3]), widths, strict=True)
+            for value, width in zip((one.mean(), two.mean(), *delta[:3]), widths, strict=True)
         )
+        p = f"{paired_t(two, one)[1]:6.3f}" if len(seeds) > 1 else 6 * " "
         _, caveats = interval_text(delta)
-        print(f"{metric:16s}", *numbers, "", caveats)
+        print(f"{metric:24s}", *numbers, p, "", caveats)
 
 
 if __name__ == "__main__":

@@ -41,19 +41,26 @@ def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def resampled_f1(
+def resampled_scores(
     scored: Sequence[ScoredDialogue], threshold: float, weights: np.ndarray
-) -> np.ndarray:
-    """Returns the Pair F1 of every resample, [R], as `metrics.evaluate_split` defines it.
+) -> dict[str, np.ndarray]:
+    """Returns the scores of pairs in every resample, as `metrics.evaluate_split` defines them.
 
     Args:
       scored: a run's D dialogues.
-      threshold: `τ` of the run.
+      threshold: `τ`.
       weights: from `draw_weights`, [R, D].
+
+    Returns:
+      "precision", "recall" and "f1", [R] each.
     """
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
     true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
-    return 2 * true_positive / np.maximum(predicted + gold, 1)
+    return {
+        "precision": true_positive / np.maximum(predicted, 1),
+        "recall": true_positive / np.maximum(gold, 1),
+        "f1": 2 * true_positive / np.maximum(predicted + gold, 1),
+    }
 
 
 def resampled_weighted_f1(

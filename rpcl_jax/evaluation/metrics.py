@@ -13,6 +13,9 @@ from rpcl_jax.evaluation.scores import ScoredDialogue
 
 # A threshold that no probability reaches, even if rounding made it slightly larger than 1.
 PREDICT_NOTHING = 2.0
+# Beside the threshold that is chosen on validation: a gain at this one alone may only be a move of
+# the operating point.
+FIXED_THRESHOLD = 0.5
 
 
 def precision_recall_f1(
@@ -187,8 +190,9 @@ def evaluate_split(
       classes: names of the emotion classes, including "neutral".
 
     Returns:
-      `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; `pair_auprc`; `weighted_f1`; and
-      the counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
+      `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; the same of pairs at
+      FIXED_THRESHOLD as `pair_{precision,recall,f1}_at_half`; `pair_auprc`; `weighted_f1`; and the
+      counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
       `gold_pairs_outside_candidates` (the other gold pairs that are not candidates),
       `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
 
@@ -233,6 +237,9 @@ def evaluate_split(
         scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
         for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
             result[f"{name}_{kind}"] = value
+    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
+    for kind, value in zip(("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True):
+        result[f"pair_{kind}_at_half"] = float(value)
     cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
     return result | {
         "pair_auprc": average_precision(confidences, labels, missed),

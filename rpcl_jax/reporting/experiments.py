@@ -17,8 +17,9 @@ from rpcl_jax.evaluation.bootstrap import (
     paired_interval,
     resampled_average_precision,
     resampled_diagnostics,
-    resampled_f1,
+    resampled_scores,
 )
+from rpcl_jax.evaluation.metrics import FIXED_THRESHOLD
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
@@ -28,7 +29,8 @@ from rpcl_jax.run.workdir import stored_emotions, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
-    *("pair_f1", "pair_auprc"),
+    *("pair_f1", "pair_precision", "pair_recall"),
+    *("pair_f1_at_half", "pair_precision_at_half", "pair_recall_at_half", "pair_auprc"),
     *("gold_confidence", "gap_hard", "gap_all", "severity_hard", "severity_all"),
 )
 
@@ -150,10 +152,14 @@ def resampled_metrics(
     run: Run, scored: Sequence[ScoredDialogue], weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns METRICS of a run in every resample, [R] each; `weights` is from `draw_weights`."""
+    chosen = resampled_scores(scored, run.result["threshold"], weights)
+    at_half = resampled_scores(scored, FIXED_THRESHOLD, weights)
     return {
-        "pair_f1": resampled_f1(scored, run.result["threshold"], weights),
+        **{f"pair_{kind}": values for kind, values in chosen.items()},
+        **{f"pair_{kind}_at_half": values for kind, values in at_half.items()},
         "pair_auprc": resampled_average_precision(scored, weights),
-    } | resampled_diagnostics(scored, weights, **run.config.diagnostics)
+        **resampled_diagnostics(scored, weights, **run.config.diagnostics),
+    }
 
 
 def paired_delta(

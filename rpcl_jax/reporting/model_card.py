@@ -11,10 +11,8 @@ from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import (
     draw_weights,
     resampled_average_precision,
-    resampled_f1,
     resampled_weighted_f1,
 )
-from rpcl_jax.evaluation.metrics import pair_counts
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run
@@ -166,13 +164,7 @@ def model_card(folder: Path, name: str) -> str:
 def _resampled(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, np.ndarray]:
     """Returns metrics in every resample of the dialogues, [R] each."""
     threshold, weights = run.result["threshold"], draw_weights(len(scored), _RESAMPLES)
-    counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
-    true_positive, predicted, gold = (weights @ counts).T
-    return {
-        "pair_precision": true_positive / np.maximum(predicted, 1),
-        "pair_recall": true_positive / np.maximum(gold, 1),
-        "pair_f1": resampled_f1(scored, threshold, weights),
-        "pair_auprc": resampled_average_precision(scored, weights),
+    return resampled_metrics(run, scored, weights) | {
         "weighted_f1": resampled_weighted_f1(scored, threshold, run.emotions, weights),
     }
 
@@ -226,6 +218,9 @@ def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:
         ("Pair F1", "pair_f1"),
         ("Pair precision", "pair_precision"),
         ("Pair recall", "pair_recall"),
+        ("Pair F1 at a threshold of 0.5", "pair_f1_at_half"),
+        ("Pair precision at 0.5", "pair_precision_at_half"),
+        ("Pair recall at 0.5", "pair_recall_at_half"),
         ("Pair AUPRC", "pair_auprc"),
         ("F1 of pairs with their emotions, weighted over categories", "weighted_f1"),
     ):

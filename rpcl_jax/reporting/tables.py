@@ -1,4 +1,4 @@
-"""The paper's five tables for our runs, as Markdown, CSV and LaTeX."""
+"""The paper's five tables for our runs and one of significance, as Markdown, CSV and LaTeX."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
 from rpcl_jax.reporting.experiments import Experiment, interval_text
 
@@ -35,8 +36,13 @@ STATISTICS_COLUMNS = (
     *("benchmark", "split", "conversations", "utterances", "emotional utterances", "pairs"),
     "mean pair distance",
 )
-COLUMNS = ("benchmark", "modalities", "text encoder", "grid", "seeds")
-NAMES = {"pair_f1": "Pair F1", "pair_auprc": "AUPRC"}
+COLUMNS = ("benchmark", "modalities", "text encoder", "grid", "seeds", "objective")
+NAMES = {"pair_f1": "Pair F1", "pair_f1_at_half": "F1 at 0.5", "pair_auprc": "AUPRC"}
+# What an F1 is made of, shown beside it.
+PARTS = {
+    metric: {metric.replace("f1", kind): f"{NAMES[metric]}: {kind}" for kind in ("precision", "recall")}
+    for metric in ("pair_f1", "pair_f1_at_half")
+}
 
 Value = str | int | float | np.ndarray | Interval | None
 
@@ -87,78 +93,99 @@ def statistics_rows(benchmark: str, splits: Mapping[str, Sequence[Dialogue]]) ->
 
 
 def main_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 2: base and rpcl, over their common seeds."""
-    columns = list(COLUMNS)
-    for name in NAMES.values():
-        columns += [f"{name}, base", f"{name}, rpcl", f"{name}, rpcl − base"]
-    rows: list[list[Value]] = []
-    for e in experiments:
-        seeds = e.common_seeds("base", "rpcl")
-        if seeds:
-            row = _setting(e, seeds)
-            for metric in NAMES:
-                row += [e.values(name, metric, seeds) for name in ("base", "rpcl")]
-                row.append(e.delta("rpcl", metric, seeds))
-            rows.append(row)
-    return Table("table2_main", columns, rows)
+    """Returns Table 2: base and rpcl."""
+    return _scores_table("table2_main", experiments, ("base", "rpcl"), {"rpcl"})
 
 
 def controls_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 3: the two training-objective controls between base and rpcl.
+    """Returns Table 3: the two training-objective controls between base and rpcl."""
+    objectives = ("base", *CONTROLS, "rpcl")
+    return _scores_table("table3_controls", experiments, objectives, set(CONTROLS), over_it=True)
 
-    Each row is over the seeds that its objective shares with both.
+
+def ablations_table(experiments: Sequence[Experiment]) -> Table:
+    """Returns Table 5: the parts of RPCL between base and rpcl."""
+    objectives = ("base", *ABLATIONS, "rpcl")
+    return _scores_table("table5_ablations", experiments, objectives, set(ABLATIONS))
+
+
+def _scores_table(
+    name: str,
+    experiments: Sequence[Experiment],
+    objectives: Sequence[str],
+    any_of: set[str],
+    over_it: bool = False,
+) -> Table:
+    """Returns a row for each of these objectives, in the experiments that have one of `any_of`.
+
+    A row is over the seeds that its objective shares with base and with rpcl, if they were run.
+    `over_it` adds how much better rpcl is than each objective.
     """
-    columns = [*COLUMNS, "objective"]
-    for name in NAMES.values():
-        columns += [name, f"{name}, over base", f"{name}, rpcl over it"]
+    columns = list(COLUMNS)
+    for metric, label in NAMES.items():
+        columns += [label, *PARTS.get(metric, {}).values(), f"{label}, over base"]
+        columns += [f"{label}, rpcl over it"] * over_it
     rows: list[list[Value]] = []
     for e in experiments:
-        if not e.runs.keys() & set(CONTROLS):
-            continue
         ends = [end for end in ("base", "rpcl") if end in e.runs]
-        for objective in ("base", *CONTROLS, "rpcl"):
+        for objective in objectives if e.runs.keys() & any_of else ():
             seeds = e.common_seeds(objective, *ends)
-            row: list[Value] = [*_setting(e, seeds), objective]
+            row = _setting(e, seeds, objective)
             for metric in NAMES if seeds else ():
-                row.append(e.values(objective, metric, seeds))
-                for system, base in ((objective, "base"), ("rpcl", objective)):
+                row += [e.values(objective, m, seeds) for m in (metric, *PARTS.get(metric, ()))]
+                for system, base in [(objective, "base"), ("rpcl", objective)][: 1 + over_it]:
                     exists = system != base and {system, base} <= e.runs.keys()
                     row.append(e.delta(system, metric, seeds, base) if exists else None)
             if seeds:
                 rows.append(row)
-    return Table("table3_controls", columns, rows)
+    return Table(name, columns, rows)
+
+
+def significance_table(experiments: Sequence[Experiment]) -> Table:
+    """Returns Table 6: what every objective is over base, by the bootstrap and by the t test.
+
+    Of each metric, all rows are one family for Holm's correction. An objective needs two seeds in
+    common with base.
+    """
+    columns = [*COLUMNS, "metric", "over base", "by paired t", "p", "p (Holm)"]
+    rows: list[list[Value]] = []
+    for metric, label in NAMES.items():
+        family: list[list[Value]] = []
+        p_values: list[float] = []
+        for e in experiments:
+            for objective in e.runs if "base" in e.runs else ():
+                seeds = e.common_seeds("base", objective)
+                if objective == "base" or len(seeds) < 2:
+                    continue
+                interval, p = paired_t(*(e.values(o, metric, seeds) for o in (objective, "base")))
+                delta = e.delta(objective, metric, seeds)
+                family.append([*_setting(e, seeds, objective), label, delta, interval, p])
+                p_values.append(p)
+        rows += [[*row, p] for row, p in zip(family, holm(p_values), strict=True)]
+    return Table("table6_significance", columns, rows)
 
 
 def published_table(experiments: Sequence[Experiment]) -> Table:
     """Returns Table 4: published systems beside ours, which differ in more than the objective."""
+    shown = {}
+    for metric, parts in PARTS.items():
+        shown |= {metric: NAMES[metric]} | parts
     rows: list[list[Value]] = []
     for benchmark in dict.fromkeys(e.benchmark for e in experiments):
         published = [row for row in PUBLISHED if row[0] == benchmark]
         for _, system, modalities, f1 in published:
             # An array of one value, so that it is printed in points like ours.
-            rows.append([benchmark, system, modalities, np.array([f1 / 100]), "published"])
+            empty = [None] * (len(shown) - 1)
+            rows.append([benchmark, system, modalities, np.array([f1 / 100]), *empty, "published"])
         for e in experiments:
             for objective in ("base", "rpcl"):
                 if published and e.benchmark == benchmark and objective in e.runs:
                     seeds = e.common_seeds(objective)
                     source = f"ours, {e.encoder}, {e.grid}, seeds {_list(seeds)}"
-                    f1s = e.values(objective, "pair_f1", seeds)
-                    rows.append([benchmark, objective, e.modalities, f1s, source])
-    columns = ["benchmark", "system", "modalities", "Pair F1", "source"]
+                    values = [e.values(objective, metric, seeds) for metric in shown]
+                    rows.append([benchmark, objective, e.modalities, *values, source])
+    columns = ["benchmark", "system", "modalities", *shown.values(), "source"]
     return Table("table4_published", columns, rows)
-
-
-def ablations_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 5: the gain of each part of RPCL over base, over their common seeds."""
-    columns = [*COLUMNS, "objective", *(f"{name}, over base" for name in NAMES.values())]
-    rows: list[list[Value]] = []
-    for e in experiments:
-        for objective in (*ABLATIONS, "rpcl") if e.runs.keys() & set(ABLATIONS) else ():
-            seeds = e.common_seeds("base", objective)
-            if seeds:
-                deltas = [e.delta(objective, metric, seeds) for metric in NAMES]
-                rows.append([*_setting(e, seeds), objective, *deltas])
-    return Table("table5_ablations", columns, rows)
 
 
 def markdown(table: Table) -> str:
@@ -223,7 +250,10 @@ def escape_latex(text: str) -> str:
 def write_tables(experiments: Sequence[Experiment], out: Path) -> list[Path]:
     """Writes every table that has rows, as .md, .csv and .tex; returns the .csv paths."""
     written = []
-    makers = (statistics_table, main_table, controls_table, published_table, ablations_table)
+    makers = (
+        *(statistics_table, main_table, controls_table, published_table, ablations_table),
+        significance_table,
+    )
     for table in (make(experiments) for make in makers):
         path = out / f"{table.name}.csv"
         if not table.rows:
@@ -238,8 +268,8 @@ def write_tables(experiments: Sequence[Experiment], out: Path) -> list[Path]:
     return written
 
 
-def _setting(e: Experiment, seeds: Sequence[int]) -> list[Value]:
-    return [e.benchmark, e.modalities, e.encoder, e.grid, _list(seeds)]
+def _setting(e: Experiment, seeds: Sequence[int], objective: str) -> list[Value]:
+    return [e.benchmark, e.modalities, e.encoder, e.grid, _list(seeds), objective]
 
 
 def _list(seeds: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from rpcl_jax.evaluation.bootstrap import (
     paired_interval,
     resampled_average_precision,
     resampled_diagnostics,
-    resampled_f1,
+    resampled_scores,
     resampled_weighted_f1,
 )
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split
@@ -31,7 +31,7 @@ def make_split(seed, ties):
 def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
     scored = make_split(1, ties)
     draws = draw_weights(len(scored), resamples=50)
-    f1 = resampled_f1(scored, 0.6, draws)
+    scores = resampled_scores(scored, 0.6, draws)
     weighted = resampled_weighted_f1(scored, 0.6, EMOTIONS, draws)
     precision = resampled_average_precision(scored, draws)
     diagnostics = resampled_diagnostics(scored, draws, top_k=2, base_margin=0.05)
@@ -39,7 +39,8 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
     for r, weights in enumerate(draws):
         drawn = [s for s, times in zip(scored, weights, strict=True) for _ in range(int(times))]
         expected = evaluate_split(drawn, 0.6, EMOTIONS)
-        assert f1[r] == pytest.approx(expected["pair_f1"], abs=1e-12)
+        for kind, values in scores.items():
+            assert values[r] == pytest.approx(expected[f"pair_{kind}"], abs=1e-12)
         assert weighted[r] == pytest.approx(expected["weighted_f1"], abs=1e-12)
         means = confidence_diagnostics(drawn, top_k=2, base_margin=0.05)
         for name, values in diagnostics.items():
@@ -50,7 +51,7 @@ def test_every_resample_is_the_metric_of_the_drawn_dialogues(ties):
 def test_a_resample_without_gold_pairs_is_zero():
     scored = make_split(2, False)[2:3]  # its only dialogue has none
     weights = np.ones((1, 1), np.float32)
-    assert resampled_f1(scored, 0.5, weights) == 0
+    assert all(not values.any() for values in resampled_scores(scored, 0.5, weights).values())
     assert resampled_weighted_f1(scored, 0.5, EMOTIONS, weights) == 0
     assert resampled_average_precision(scored, weights) == 0
 

@@ -31,7 +31,7 @@ def test_evaluate_split_by_hand():
         # (0, 1) is no candidate, (3, 0) and (1, 3) are cut.
         ((0, 0), (0, 1), (1, 0), (1, 3), (3, 0)),
     )
-    confidence = np.array([[0.9, 0.9, 0.9], [0.8, 0.2, 0.9], [0.6, 0.1, 0.1]], np.float32)
+    confidence = np.array([[0.9, 0.9, 0.9], [0.8, 0.2, 0.9], [0.6, 0.1, 0.5]], np.float32)
     scored = ScoredDialogue(
         dialogue, confidence, np.tri(3, dtype=bool), emotions, np.array([0.5, 0.4, 0.6])
     )
@@ -44,6 +44,10 @@ def test_evaluate_split_by_hand():
             "pair_precision": 2 / 3,
             "pair_recall": 2 / 5,
             "pair_f1": 4 / 8,
+            # Beside these, (2, 2).
+            "pair_precision_at_half": 2 / 4,
+            "pair_recall_at_half": 2 / 5,
+            "pair_f1_at_half": 4 / 9,
             "pair_auprc": 2 / 5,
             "emotion_precision": 1 / 2,  # predicted 0 and 2; gold 0, 1 and the cut 3
             "emotion_recall": 1 / 3,
@@ -124,8 +128,11 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
     assert result["gold_pairs_cut"] == sum(
         max(pair) >= len(s.pair_confidence) for s in scored for pair in s.dialogue.pairs
     )
-    # Frozen, the threshold says the same.
+    # Frozen, the threshold says the same. At 0.5 it is the other threshold that is reported.
     assert evaluate_split(scored, threshold, EMOTIONS) == result
+    half = evaluate_split(scored, 0.5, EMOTIONS)
+    for kind in ("precision", "recall", "f1"):
+        assert result[f"pair_{kind}_at_half"] == half[f"pair_{kind}"] == half[f"pair_{kind}_at_half"]
 
 
 def test_two_classes_of_emotion_by_hand():

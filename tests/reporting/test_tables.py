@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import scipy.stats
 from fake_runs import write_grid, write_run
 from shared import ECF, needs_ecf, run_python, tiny_config
 
@@ -20,6 +21,7 @@ from rpcl_jax.reporting.tables import (
     latex,
     main_table,
     markdown,
+    significance_table,
     write_table_csv,
 )
 
@@ -47,6 +49,7 @@ def test_tables_of_a_grid(grid, tmp_path):
         "table4_published: no runs for this table" in done.stderr
     )  # nothing published is synthetic
     names = ["table1_statistics", "table2_main", "table3_controls", "table5_ablations"]
+    names.append("table6_significance")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")
     )
@@ -58,15 +61,24 @@ def test_tables_of_a_grid(grid, tmp_path):
         sum(len(d.pairs) for d in splits[row["split"]]) for row in rows
     ]
 
-    (row,) = read_csv(tmp_path / "table2_main.csv")
+    rows = {row["objective"]: row for row in read_csv(tmp_path / "table2_main.csv")}
+    assert list(rows) == ["base", "rpcl"]
     (experiment,) = read_experiments([grid])
     base, rpcl = (experiment.values(o, "pair_f1", [1, 2, 3]) for o in ("base", "rpcl"))
-    assert float(row["Pair F1, base (mean)"]) == pytest.approx(np.mean(base))
-    assert float(row["Pair F1, rpcl (sd)"]) == pytest.approx(np.std(rpcl, ddof=1))
-    difference = float(row["Pair F1, rpcl − base (difference)"])
+    assert float(rows["base"]["Pair F1 (mean)"]) == pytest.approx(np.mean(base))
+    assert float(rows["rpcl"]["Pair F1 (sd)"]) == pytest.approx(np.std(rpcl, ddof=1))
+    for column, metric in (
+        ("Pair F1: precision", "pair_precision"),
+        ("F1 at 0.5", "pair_f1_at_half"),
+        ("F1 at 0.5: recall", "pair_recall_at_half"),
+        ("AUPRC", "pair_auprc"),
+    ):
+        mean = experiment.values("rpcl", metric, [1, 2, 3]).mean()
+        assert float(rows["rpcl"][f"{column} (mean)"]) == pytest.approx(mean)
+    difference = float(rows["rpcl"]["Pair F1, over base (difference)"])
     assert difference == pytest.approx(np.mean(rpcl) - np.mean(base))
-    assert 0 < float(row["Pair F1, rpcl − base (low)"]) < difference
-    assert difference < float(row["Pair F1, rpcl − base (high)"])
+    assert 0 < float(rows["rpcl"]["Pair F1, over base (low)"]) < difference
+    assert difference < float(rows["rpcl"]["Pair F1, over base (high)"])
     text = (tmp_path / "table2_main.md").read_text()
     assert f"**+{100 * difference:.2f} [" in text
 
@@ -82,9 +94,24 @@ def test_tables_of_a_grid(grid, tmp_path):
     assert "**+0.00" not in line
 
     rows = {row["objective"]: row for row in read_csv(tmp_path / "table5_ablations.csv")}
-    assert list(rows) == ["cdmr", "no_top_k", "rpcl"]
+    assert list(rows) == ["base", "cdmr", "no_top_k", "rpcl"]
     assert float(rows["cdmr"]["AUPRC, over base (high)"]) < 0
-    assert r" & no\_top\_k & \textbf{+" in (tmp_path / "table5_ablations.tex").read_text()
+    assert r"\textbf{+" in (tmp_path / "table5_ablations.tex").read_text()
+
+    rows = read_csv(tmp_path / "table6_significance.csv")
+    assert [row["metric"] for row in rows] == [
+        name for name in ("Pair F1", "F1 at 0.5", "AUPRC") for _ in range(5)
+    ]
+    (row,) = [row for row in rows if (row["objective"], row["metric"]) == ("rpcl", "Pair F1")]
+    test = scipy.stats.ttest_rel(rpcl, base)
+    assert float(row["p"]) == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval()
+    assert float(row["by paired t (low)"]) == pytest.approx(low)
+    assert float(row["by paired t (high)"]) == pytest.approx(high)
+    assert float(row["over base (difference)"]) == pytest.approx(difference)
+    # Of five p-values, the smallest is multiplied by five, whatever the others are.
+    smallest = min((row for row in rows if row["metric"] == "Pair F1"), key=lambda r: float(r["p"]))
+    assert float(smallest["p (Holm)"]) == pytest.approx(5 * float(smallest["p"]))
 
 
 @needs_ecf
@@ -162,11 +189,14 @@ def test_only_common_seeds_are_compared(tmp_path):
     write_run(tmp_path / "rpcl-tav-seed3", "rpcl", 3, 9.0)
     folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
     experiments = read_experiments(folders)
-    (row,) = main_table(experiments).rows
+    table = main_table(experiments)
+    f1, over_base = (table.columns.index(name) for name in ("Pair F1", "Pair F1, over base"))
     one, other = (experiments[0].runs[o][2].result["test"]["pair_f1"] for o in ("base", "rpcl"))
-    assert row[4] == "2"
-    assert (row[5].tolist(), row[6].tolist()) == ([one], [other])
-    assert row[7].difference == pytest.approx(other - one)
+    assert [row[4] for row in table.rows] == ["2", "2"]
+    assert [row[f1].tolist() for row in table.rows] == [[one], [other]]
+    assert table.rows[0][over_base] is None
+    assert table.rows[1][over_base].difference == pytest.approx(other - one)
+    assert significance_table(experiments).rows == [], "one seed in common"
     assert "one seed" in markdown(main_table(experiments))
 
 
@@ -177,12 +207,13 @@ def test_a_missing_cell_costs_only_its_row(tmp_path):
     folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
     experiments = read_experiments(folders)
     rows = {row[5]: row[4] for row in ablations_table(experiments).rows}
-    assert rows == {"cdmr": "1, 2", "no_top_k": "2", "rpcl": "1, 2"}
+    assert rows == {"base": "1, 2", "cdmr": "1, 2", "no_top_k": "2", "rpcl": "1, 2"}
     experiments = read_experiments([f for f in folders if not f.name.startswith("rpcl")])
-    rows = {row[5]: row for row in controls_table(experiments).rows}
+    table = controls_table(experiments)
+    rows = {row[5]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert list(rows) == ["base", "fixed_margin"]
-    assert rows["fixed_margin"][7].difference > 0
-    assert rows["fixed_margin"][8] is None
+    assert rows["fixed_margin"]["Pair F1, over base"].difference > 0
+    assert rows["fixed_margin"]["Pair F1, rpcl over it"] is None
 
 
 def test_what_is_no_result_is_refused(grid, tmp_path):

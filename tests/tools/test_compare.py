@@ -22,6 +22,7 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
         "difference",
         "low",
         "high",
+        "p",
     ]
     assert line.index(".") < header.index(str(other)), "each number is below its name"
     line = line.split()

@@ -1,0 +1,59 @@
+"""The paired t test over seeds, and Holm's correction for many comparisons.
+
+The test asks how much of a difference between two systems is due to their seeds, on the one test
+split there is; `rpcl_jax.evaluation.bootstrap` resamples the dialogues as well.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from rpcl_jax.evaluation.bootstrap import Interval
+
+
+def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
+    """Returns the mean difference with its 95 % interval, and the p-value of no difference.
+
+    Args:
+      system: a metric of the runs of S ≥ 2 seeds, [S].
+      base: the same metric of the other system, on the same seeds.
+
+    Returns:
+      The interval of Student's t with S - 1 degrees of freedom, and its two-sided p-value: 1 if all
+      runs are equal, 0 if all differ by the same amount.
+
+    Raises:
+      ValueError: there are fewer than two seeds.
+
+    >>> interval, p = paired_t(np.array([0.52, 0.55, 0.56]), np.array([0.50, 0.51, 0.53]))
+    >>> print(f"{interval.difference:.2f} [{interval.low:.3f}, {interval.high:.3f}], p = {p:.3f}")
+    0.03 [0.005, 0.055], p = 0.035
+    """
+    differences = np.asarray(system, np.float64) - base
+    seeds, mean = len(differences), float(differences.mean())
+    if seeds < 2:
+        raise ValueError("the paired t test needs two seeds or more")
+    error = float(differences.std(ddof=1)) / seeds**0.5
+    reach = error * float(stats.t.ppf(0.975, seeds - 1))
+    if error:
+        p = float(2 * stats.t.sf(abs(mean) / error, seeds - 1))
+    else:
+        p = 0.0 if mean else 1.0
+    return Interval(mean, mean - reach, mean + reach, seeds), p
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values corrected for the size of their family, by Holm's step-down method.
+
+    With k of m p-values at least as large as one, itself included, it is multiplied by k, and is
+    at least the corrected value of those before it (Holm 1979).
+
+    >>> [f"{p:.2f}" for p in holm([0.01, 0.04, 0.03])]
+    ['0.03', '0.06', '0.06']
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[number]))
+        corrected[number] = largest
+    return corrected
