@@ -5,7 +5,8 @@ python tools/run_grid.py --config=configs/ecf_minilm.py --objectives=base,rpcl -
 
 Each cell runs `rpcl_jax.main` in its own process and its own folder,
 OUT/<objective>-<modalities>-seed<seed>. One cell at a time runs on each visible NVIDIA GPU or, if
-there is none, on the machine as a whole. Finished cells are skipped and interrupted ones are
+there is none, on the machine as a whole; with --cpu-cells=2 two of them share its cores, which is
+faster where the models are small. Finished cells are skipped and interrupted ones are
 continued. With --engine=ray they run on the machines of a cluster, which share the folder OUT;
 see docs/scaling.md.
 
@@ -38,6 +39,9 @@ _ENGINE, _ADDRESS = define_engine()
 _GPUS = flags.DEFINE_integer(
     "gpus-per-cell", None, "ray: GPUs of a cell; default 1 where there are GPUs.", lower_bound=0
 )
+_CPU_CELLS = flags.DEFINE_integer(
+    "cpu-cells", 1, "Cells trained at a time on this machine if it has no GPU.", lower_bound=1
+)
 
 
 def main() -> None:
@@ -52,6 +56,8 @@ def _check_flags() -> None:
     if not _OUT.value:
         raise flags.Error("--out is required, the folder of the grid")
     check_engine(_ENGINE, _ADDRESS, _GPUS)
+    if _ENGINE.value == "ray" and _CPU_CELLS.value > 1:
+        raise flags.Error("--cpu-cells: Ray decides how many cells a machine trains at a time")
     for seed in _SEEDS.value:
         if not re.fullmatch(r"[0-9]+", seed):
             raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers from 0")
@@ -117,7 +123,7 @@ def _run() -> None:
         starts = [start_on_ray(start_ray(_ADDRESS.value), _GPUS.value)] * len(cells)
     # Clusters stop a job by SIGTERM; exiting stops the cells too, and they can be continued.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    failed = run_grid(_grid(), cells, starts)
+    failed = run_grid(_grid(), cells, starts, _CPU_CELLS.value)
     if failed:
         raise InputError(f"failed: {', '.join(cell.name for cell in failed)}")
 

@@ -193,8 +193,12 @@ class Training:
         return status == 0
 
 
-def device_environments() -> list[dict[str, str]]:
-    """Returns, for each device, the environment variables that make it the only visible one."""
+def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
+    """Returns the environment variables of each place where a cell can be trained.
+
+    A place is one of the GPUs, the only one that the cell sees. Without GPUs there are `cpu_cells`
+    places, which share the cores.
+    """
     # Asked in another process: a process that has opened a GPU reserves most of its memory.
     code = "import jax; print(jax.default_backend(), jax.local_device_count())"
     answer = subprocess.run(
@@ -202,14 +206,25 @@ def device_environments() -> list[dict[str, str]]:
     )
     backend, count = answer.stdout.split()
     if backend != "gpu":  # a CPU is one device, however many XLA was told to simulate
-        return [{}]
+        # XLA starts as many threads as NPROC says, or one on each core.
+        threads = str(max(usable_cores() // cpu_cells, 1))
+        return [{"NPROC": threads}] * cpu_cells if cpu_cells > 1 else [{}]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range(int(count))]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def run_grid(
-    grid: Grid, cells: Iterable[Cell], starts: Sequence[Start] | None = None
+    grid: Grid,
+    cells: Iterable[Cell],
+    starts: Sequence[Start] | None = None,
+    cpu_cells: int = 1,
 ) -> list[Cell]:
     """Trains the unfinished cells, in this order, and returns those that failed.
 
@@ -217,7 +232,8 @@ def run_grid(
       grid: of the cells.
       cells: to be trained.
       starts: for each place where a cell can be trained, a function that starts its process there.
-        None trains one cell at a time on each device of this machine.
+        None trains one cell at a time on each GPU of this machine.
+      cpu_cells: how many cells train at a time on this machine if it has no GPU.
 
     Raises:
       InputError: another process is training in the grid's folder.
@@ -235,7 +251,7 @@ def run_grid(
                 waiting.append(cell)
         try:
             if starts is None:
-                environments = device_environments() if waiting else []
+                environments = device_environments(cpu_cells) if waiting else []
                 starts = [partial(_start_here, lock, each) for each in environments]
             return failed + _train(grid.out, waiting, starts)
         finally:  # also if the grid is stopped halfway

@@ -19,6 +19,7 @@ from shared import ENVIRONMENT, ROOT, run_python, tiny_flags
 from tqdm import tqdm
 
 from rpcl_jax.files import write_json
+from rpcl_jax.run import grid as grid_module
 from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
 
 TINY = [*tiny_flags(), "--seeds=1"]
@@ -95,6 +96,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
             "--config.rpcl.row_weight: the objective ccps sets this field",
             ["--config.rpcl.row_weight=0.5", "--objectives=rpcl,ccps"],
         ),
+        ("--cpu-cells: Ray decides", ["--engine=ray", "--cpu-cells=2"]),
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arguments):
@@ -273,6 +275,26 @@ def test_what_devices_there_are():
     assert devices("gpu 2", CUDA_VISIBLE_DEVICES="3,5") == [
         [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_cells_that_share_a_cpu_share_its_cores(monkeypatch):
+    code = """if True:
+        import glob, jax
+        jax.jit(lambda x: x @ x)(jax.numpy.ones((64, 64))).block_until_ready()
+        threads = [open(path).read() for path in glob.glob("/proc/self/task/*/comm")]
+        print(sum("XLAEigen" in name for name in threads))
+    """
+    monkeypatch.setattr(grid_module, "usable_cores", lambda: 7)
+    places = grid_module.device_environments(3)
+    assert len(places) == 3
+    for place in (places[0], {}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=ENVIRONMENT | place, stdout=subprocess.PIPE, check=True
+        )
+        assert int(done.stdout) == (2 if place else len(os.sched_getaffinity(0)))
+    assert len(grid_module.device_environments(99)) == 99
+    assert grid_module.device_environments(99)[0] == {"NPROC": "1"}
 
 
 def test_every_device_has_one_cell_at_a_time(tmp_path):
