@@ -1,4 +1,4 @@
-"""Writes the paper's five tables for our runs and one of significance, as Markdown, CSV and LaTeX.
+"""Writes the paper's five tables for our runs and two of our own, as Markdown, CSV and LaTeX.
 
 python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
 
@@ -6,8 +6,9 @@ RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and moda
 difference comes with a 95 % interval, from a paired bootstrap over test dialogues and seeds
 (rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only gains
 whose interval excludes it are bold. F1 is given at the threshold chosen on validation and at 0.5.
-The table of significance has a paired t test over seeds for every objective against base, and
-Holm's correction over all of them, so the choice of RESULTS decides what is one family.
+Table 6 has a paired t test over seeds for every objective against base, and Holm's correction over
+all of them, so the choice of RESULTS decides what is one family. Table 7 is Causal Emotion
+Entailment, for RECCON.
 """
 
 import argparse

@@ -238,7 +238,9 @@ def evaluate_split(
         for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
             result[f"{name}_{kind}"] = value
     at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
-    for kind, value in zip(("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True):
+    for kind, value in zip(
+        ("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True
+    ):
         result[f"pair_{kind}_at_half"] = float(value)
     cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
     return result | {

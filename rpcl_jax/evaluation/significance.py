@@ -36,10 +36,8 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
         raise ValueError("the paired t test needs two seeds or more")
     error = float(differences.std(ddof=1)) / seeds**0.5
     reach = error * float(stats.t.ppf(0.975, seeds - 1))
-    if error:
-        p = float(2 * stats.t.sf(abs(mean) / error, seeds - 1))
-    else:
-        p = 0.0 if mean else 1.0
+    # Without variance between seeds, t is infinite, or 0 / 0 where there is no difference.
+    p = 1.0 if not mean else 2 * float(stats.t.sf(abs(mean) / error, seeds - 1)) if error else 0.0
     return Interval(mean, mean - reach, mean + reach, seeds), p
 
 

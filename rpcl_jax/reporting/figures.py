@@ -1,4 +1,4 @@
-"""The paper's Figures 2 and 3 for our runs, and three of our own, as PNG and SVG.
+"""The paper's Figures 2 and 3 for our runs, and four of our own, as PNG and SVG.
 
 Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of bars are standard
 deviations over seeds. A difference whose interval contains 0 is drawn hollow.
@@ -139,15 +139,17 @@ def _draw_interval(
     *,
     colour: str = COLOURS["rpcl"],
     label: str | None = None,
+    across: bool = False,
 ) -> None:
-    """Draws a difference in points with its interval; hollow if that contains 0."""
+    """Draws a difference in points with its interval, upright or across; hollow if it has 0."""
     value = 100 * sign * delta.difference
     ends = sorted(100 * sign * end for end in (delta.low, delta.high))
     # A percentile interval may exclude the difference itself; error bars must not be negative.
     error = [[max(value - ends[0], 0)], [max(ends[1] - value, 0)]]
     axes.errorbar(
-        *(place, value),
-        yerr=error,
+        *((value, place) if across else (place, value)),
+        xerr=error if across else None,
+        yerr=None if across else error,
         fmt="o",
         color=colour,
         mfc="white" if delta.contains_zero else colour,
@@ -181,6 +183,31 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
         panel.set_ylabel("rpcl − base (points)")
         panel.set_title(name)
     axes[0].legend(loc="best", fontsize=7)
+    return figure
+
+
+def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
+    """Returns how far every objective is above base, a line for each experiment and objective."""
+    lines = [(e, o) for e in experiments if "base" in e.runs for o in e.runs if o != "base"]
+    lines = [(e, o) for e, o in lines if e.common_seeds("base", o)]
+    if not lines:
+        return None
+    objectives = list(dict.fromkeys(objective for _, objective in lines))
+    figure, panels = plt.subplots(
+        1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True, squeeze=False
+    )
+    names = {"pair_f1": "Pair F1", "pair_f1_at_half": "Pair F1 at 0.5", "pair_auprc": "AUPRC"}
+    for axes, (metric, name) in zip(panels[0], names.items(), strict=True):
+        for place, (e, objective) in enumerate(lines):
+            delta = e.delta(objective, metric, e.common_seeds("base", objective))
+            colour = plt.get_cmap("tab10")(objectives.index(objective))
+            _draw_interval(axes, place, delta, colour=colour, across=True)
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set_title(f"{name}, over base (points)")
+    panels[0, 0].set_yticks(
+        range(len(lines)), [f"{e.title}: {objective}" for e, objective in lines], fontsize=6
+    )
+    panels[0, 0].invert_yaxis()
     return figure
 
 
@@ -292,6 +319,7 @@ def _mean(runs: Sequence[Run], metric: str) -> float:
 FIGURES = {
     "figure2_diagnostics": diagnostics_figure,
     "figure3_modalities": modalities_figure,
+    "objectives": objectives_figure,
     "precision_recall": precision_recall_figure,
     "training": training_figure,
     "reliability": reliability_figure,

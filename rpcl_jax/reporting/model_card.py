@@ -10,12 +10,11 @@ from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import (
     draw_weights,
-    resampled_average_precision,
     resampled_weighted_f1,
 )
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
-from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run
+from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
 from rpcl_jax.run.export import described_features, public_name
 
 _PAPER = "https://arxiv.org/abs/2606.18893"

@@ -50,8 +50,10 @@ from rpcl_jax.training.mesh import fetch, first_process, make_mesh, own_places, 
 
 
 def run_name(config: ConfigDict) -> str:
-    """`<objective>-<modalities>-seed<seed>`."""
-    return f"{config.objective}-{config.modalities}-seed{config.seed}"
+    """`<objective>-<modalities>-seed<seed>`, with a backbone that is not the default after both."""
+    backbone = config.model.backbone
+    parts = [config.objective, config.modalities, "" if backbone == "transformer" else backbone]
+    return "-".join([*filter(None, parts), f"seed{config.seed}"])
 
 
 def check_owner(workdir: Path, config: ConfigDict) -> None:

@@ -132,7 +132,9 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
     assert evaluate_split(scored, threshold, EMOTIONS) == result
     half = evaluate_split(scored, 0.5, EMOTIONS)
     for kind in ("precision", "recall", "f1"):
-        assert result[f"pair_{kind}_at_half"] == half[f"pair_{kind}"] == half[f"pair_{kind}_at_half"]
+        assert (
+            result[f"pair_{kind}_at_half"] == half[f"pair_{kind}"] == half[f"pair_{kind}_at_half"]
+        )
 
 
 def test_two_classes_of_emotion_by_hand():

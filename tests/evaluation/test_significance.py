@@ -40,9 +40,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@given(
-    st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=8), st.floats(0.001, 0.999)
-)
+@given(st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=8), st.floats(0.001, 0.999))
 def test_holm_rejects_what_the_procedure_rejects(p_values, level):
     """Step down: while the smallest p of those left is at most level / how many are left."""
     rejected, left = set(), sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -18,6 +18,7 @@ from rpcl_jax.reporting.figures import (
     FIGURES,
     diagnostics_figure,
     modalities_figure,
+    objectives_figure,
     precision_recall_figure,
 )
 
@@ -93,6 +94,22 @@ def test_figure_3_fills_only_intervals_that_exclude_zero(grids):
     assert points[1].get_ydata()[0] == pytest.approx(100 * delta.difference)
 
 
+def test_every_objective_of_every_experiment_has_its_interval(grids):
+    experiments = {e.modalities: e for e in read_experiments(grids)}
+    figure = objectives_figure(list(experiments.values()))
+    for panel, metric in zip(
+        figure.axes, ("pair_f1", "pair_f1_at_half", "pair_auprc"), strict=True
+    ):
+        points = {line.get_ydata()[0]: line for line in panel.lines if line.get_marker() == "o"}
+        names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+        assert names == [f"{e.title}: rpcl" for e in experiments.values()]
+        for place, e in enumerate(experiments.values()):
+            delta = e.delta("rpcl", metric, [1, 2, 3])
+            assert points[place].get_xdata()[0] == pytest.approx(100 * delta.difference)
+            hollow = same_color(points[place].get_markerfacecolor(), "white")
+            assert hollow == delta.contains_zero
+
+
 def test_operating_points_lie_on_their_curves(grids):
     (experiment,) = read_experiments(grids[:1])
     axes = precision_recall_figure([experiment]).axes[0]
@@ -115,6 +132,7 @@ def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):
     experiments = read_experiments([write_run(tmp_path / "run", "base")])
     assert diagnostics_figure(experiments) is None
     assert modalities_figure(experiments) is None
+    assert objectives_figure(experiments) is None
     assert len(precision_recall_figure(experiments).axes) == 1
 
 

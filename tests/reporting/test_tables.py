@@ -16,6 +16,7 @@ from rpcl_jax.reporting.tables import (
     Table,
     ablations_table,
     controls_table,
+    entailment_table,
     escape_latex,
     format_value,
     latex,
@@ -130,6 +131,21 @@ def test_published_systems_stand_beside_ours_on_their_benchmark(tmp_path):
     assert ecf[3]["modalities"] == "T"
     statistics = read_csv(tmp_path / "out/table1_statistics.csv")
     assert [row["pairs"] for row in statistics] == ["7055", "866", "1873"]
+
+
+def test_entailment_stands_beside_what_is_published(tmp_path):
+    config = tiny_config()
+    config.data.name = "reccon"  # the table goes by the name
+    grid = write_grid(tmp_path, {"base": 1.0, "rpcl": 2.0}, seeds=(1, 2), config=config)
+    table = entailment_table(read_experiments([grid]))
+    rows = {row[5] or row[2]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert list(rows) == ["RoBERTa-base", "base", "rpcl"]
+    assert rows["RoBERTa-base"]["macro F1"].tolist() == [0.7651]
+    (experiment,) = read_experiments([grid])
+    for column, kind in (("F1 of causes", "positive"), ("F1 of others", "negative")):
+        expected = experiment.values("rpcl", f"cee_{kind}_f1", [1, 2])
+        assert rows["rpcl"][column].tolist() == expected.tolist()
+    assert entailment_table(read_experiments([write_run(tmp_path / "ecf")])).rows == []
 
 
 def test_cells():

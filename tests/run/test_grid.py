@@ -290,7 +290,10 @@ def test_cells_that_share_a_cpu_share_its_cores(monkeypatch):
     assert len(places) == 3
     for place in (places[0], {}):
         done = subprocess.run(
-            [sys.executable, "-c", code], env=ENVIRONMENT | place, stdout=subprocess.PIPE, check=True
+            [sys.executable, "-c", code],
+            env=ENVIRONMENT | place,
+            stdout=subprocess.PIPE,
+            check=True,
         )
         assert int(done.stdout) == (2 if place else len(os.sched_getaffinity(0)))
     assert len(grid_module.device_environments(99)) == 99

@@ -12,7 +12,13 @@ from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.text_vectors import LoadedEncoder
-from rpcl_jax.run.workdir import check_owner, locked_run, save_description, stored_emotions
+from rpcl_jax.run.workdir import (
+    check_owner,
+    locked_run,
+    run_name,
+    save_description,
+    stored_emotions,
+)
 from rpcl_jax.train import train_and_evaluate
 
 TEXT_ALONE = Corpus({}, {}, EMOTIONS)
@@ -90,3 +96,10 @@ def test_the_emotions_of_runs_that_did_not_store_them(tmp_path):
     assert stored_emotions(tmp_path, config) == EMOTIONS
     config.data.emotions = "binary"
     assert stored_emotions(tmp_path, config) == BINARY
+
+
+def test_the_name_of_a_run_tells_what_it_is():
+    config = tiny_config()
+    assert run_name(config) == "rpcl-tav-seed42"
+    config.model.backbone = "hilo"
+    assert run_name(config) == "rpcl-tav-hilo-seed42"
