@@ -1,4 +1,4 @@
-"""The demo's model in small, and a batch of 13 generated dialogues for it."""
+"""The demo's model in small, and a batch of generated dialogues for it."""
 
 import numpy as np
 from shared import tiny_config
@@ -9,14 +9,21 @@ from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.run.config import build_model
 from rpcl_jax.run.text_vectors import load_text_encoder
 
-SPLITS, TABLES = synthetic.generate_corpus(4, sizes={"train": 13})
+SPLITS, TABLES = synthetic.generate_corpus(4, sizes={"train": 16})
+ODD = np.arange(13)  # dialogues, in a batch of 16 places
 
 
-def small_model(devices, objective="rpcl", dropout=0.0):
-    """The config, the model, and a batch for a number of devices."""
+def small_batches(devices):
+    """The batches for a number of devices."""
+    config = tiny_config()
+    encoder = load_text_encoder(config, SPLITS["train"])
+    return make_batches(SPLITS["train"], encoder.tokenizer, TABLES, config, devices, EMOTIONS)
+
+
+def small_model(devices, objective="rpcl", dropout=0.0, members=ODD):
+    """The config, the model, and a batch of these dialogues for a number of devices."""
     config = tiny_config(objective)
     config.model.dropout = config.text.dropout = config.text.attention_dropout = dropout
     encoder = load_text_encoder(config, SPLITS["train"])
-    batches = make_batches(SPLITS["train"], encoder.tokenizer, TABLES, config, devices, EMOTIONS)
-    _, batch = batches.make(np.arange(13))
+    _, batch = small_batches(devices).make(members)
     return config, build_model(config, encoder.config, EMOTIONS), batch

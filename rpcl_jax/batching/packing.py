@@ -242,3 +242,26 @@ def balanced_parts(sizes: np.ndarray, parts: int, rng: np.random.Generator) -> l
         batches[heavy][give], batches[light][take] = batches[light][take], batches[heavy][give]
         loads[heavy] -= moved
         loads[light] += moved
+
+
+def balanced_shares(sizes: np.ndarray, devices: int) -> list[np.ndarray]:
+    """Splits the dialogues of a batch between devices that all wait for the one with most to do.
+
+    The largest come first, each to the device with the fewest word pieces so far of those that may
+    have another dialogue.
+
+    Args:
+      sizes: int [dialogues], the word pieces of each.
+      devices: how many; none gets more than ceil(dialogues / devices).
+
+    Returns:
+      For each device, the places of its dialogues in `sizes`, ascending.
+    """
+    shares: list[list[int]] = [[] for _ in range(devices)]
+    loads, most = [0] * devices, -(-len(sizes) // devices)
+    for place in np.argsort(-sizes, kind="stable"):
+        free = [device for device, share in enumerate(shares) if len(share) < most]
+        lightest = min(free, key=loads.__getitem__)
+        shares[lightest].append(place)
+        loads[lightest] += int(sizes[place])
+    return [np.sort(np.array(share, int)) for share in shares]

@@ -18,7 +18,7 @@ from rpcl_jax.batching.batch import (
     make_batch,
     plan_rows,
 )
-from rpcl_jax.batching.packing import balanced_batches, short_row_length
+from rpcl_jax.batching.packing import balanced_batches, balanced_shares, short_row_length
 from rpcl_jax.batching.text import encode_dialogue, join_segments
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
@@ -192,14 +192,13 @@ class Batches:
 
     def make(self, members: np.ndarray) -> tuple[np.ndarray, Batch]:
         """Returns the positions and the batch of at most `batch_size` examples, see `epoch`."""
-        places = np.full(self.batch_size, -1)
-        places[: len(members)] = members
-        shares = [
-            [self.examples[index] for index in share if index >= 0]
-            for share in places.reshape(self.devices, -1)
-        ]
+        split = balanced_shares(self._sizes[members], self.devices)
+        places = np.full((self.devices, self.batch_size // self.devices), -1)
+        for device, share in enumerate(split):
+            places[device, : len(share)] = members[share]
+        shares = [[self.examples[index] for index in members[share]] for share in split]
         shape, rows = self._plan(shares, self._longest[members].max())
-        return places, concatenate(
+        return places.ravel(), concatenate(
             [make_batch(shares[i], rows[i], shape, self.candidates) for i in self.own]
         )
 

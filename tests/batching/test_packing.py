@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rpcl_jax.batching.packing import (
     assign_rows,
     balanced_batches,
+    balanced_shares,
     pack_dialogues,
     pack_rows,
     short_row_length,
@@ -190,3 +191,25 @@ def test_batches_are_balanced_random_and_repeatable():
     assert all((a == b).all() for a, b in zip(split(1), same, strict=True))
     together = [len(set(a) & set(b)) for a in same for b in other]
     assert max(together) < 8, "another seed, other company"
+
+
+@given(
+    st.lists(st.integers(0, 60), max_size=24),
+    st.sampled_from([1, 2, 3, 8]),
+)
+def test_shares_hold_every_dialogue_once_and_none_too_many(sizes, devices):
+    shares = balanced_shares(np.array(sizes, int), devices)
+    assert sorted(np.concatenate(shares).tolist()) == list(range(len(sizes)))
+    assert [share.tolist() for share in shares] == [sorted(share) for share in shares]
+    assert max(map(len, shares)) <= -(-len(sizes) // devices)
+    # One more dialogue moved or swapped from the heaviest share to another would not have been
+    # taken earlier: their difference is at most the largest dialogue.
+    if len(sizes) % devices == 0 and sizes:
+        loads = [sum(sizes[place] for place in share) for share in shares]
+        assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_shares_by_hand():
+    # 9 and 8 begin; 5 goes to the lighter, 4 to the other, 1 to what has room.
+    shares = balanced_shares(np.array([1, 9, 4, 8, 5, 1]), 2)
+    assert [share.tolist() for share in shares] == [[0, 1, 2], [3, 4, 5]]

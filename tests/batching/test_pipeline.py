@@ -74,9 +74,9 @@ def test_the_order_is_a_function_of_seed_and_epoch(corpus):
     assert order(1, 1) != order(2, 1)
 
 
-def test_the_order_does_not_depend_on_the_devices(corpus):
-    one = [places.tolist() for places, _ in batches_of(corpus, 1).epoch(1, 1)]
-    four = [places.tolist() for places, _ in batches_of(corpus, 4).epoch(1, 1)]
+def test_what_a_batch_holds_does_not_depend_on_the_devices(corpus):
+    one = [sorted(places) for places, _ in batches_of(corpus, 1).epoch(1, 1)]
+    four = [sorted(places) for places, _ in batches_of(corpus, 4).epoch(1, 1)]
     assert one == four
 
 
@@ -93,9 +93,9 @@ def test_devices_must_divide_the_batch():
     ("context", "length", "devices", "padding"),
     [
         ("utterance", 128, 1, 0.03),
-        ("utterance", 128, 8, 0.30),
+        ("utterance", 128, 8, 0.05),
         ("dialogue", 256, 1, 0.10),
-        ("dialogue", 256, 8, 0.30),
+        ("dialogue", 256, 8, 0.10),
     ],
 )
 def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length, devices, padding):

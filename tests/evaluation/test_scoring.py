@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from shared import tiny_config
-from small_model import SPLITS, TABLES, small_model
+from small_model import SPLITS, TABLES, small_batches, small_model
 
 from rpcl_jax.batching.pipeline import make_batches
 from rpcl_jax.data.dialogue import EMOTIONS
@@ -33,8 +33,9 @@ def test_inference_is_the_same_program_whatever_the_objective():
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_scores_are_probabilities_of_the_clean_view(devices):
-    _, model, batch = small_model(devices)
-    _, _, whole = small_model(1)
+    places, _ = small_batches(devices).make(np.arange(16))
+    _, model, batch = small_model(devices, members=np.arange(16))
+    _, _, whole = small_model(1, members=places)
     params = jax.jit(model.init)(jax.random.key(0), whole)["params"]
     mesh = make_mesh(devices)
     scores = make_score(model, mesh)(replicate(params, mesh), put_batch(batch, mesh))
