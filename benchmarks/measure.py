@@ -306,6 +306,6 @@ def machine() -> str:
     elif sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         name = subprocess.run(command, capture_output=True, text=True).stdout.strip() or name
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    cores = len(allowed) or os.cpu_count()
-    return f"{name}, {cores} cores; {platform.system()} {platform.release()}"
+    from rpcl_jax.run.grid import usable_cores  # imports JAX
+
+    return f"{name}, {usable_cores()} cores; {platform.system()} {platform.release()}"

@@ -2,8 +2,12 @@
 
     python -m rpcl_jax.main --config=configs/ecf_frozen.py
 
-A run takes about a minute on 2 CPU cores. For data and encoder, see configs/ecf_minilm.py; for
-other backbones and all results, results/README.md.
+A run takes about a minute on 2 CPU cores. For data and encoder, see configs/ecf_minilm.py; for all
+results, results/README.md. With other backbones, these were chosen:
+
+    --config.model.backbone=two_step --config.model.fusion_layers=2
+    --config.model.backbone=hilo --config.model.scorer_layers=2
+    --config.model.backbone=graph
 """
 
 from ml_collections import ConfigDict

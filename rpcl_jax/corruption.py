@@ -1,7 +1,7 @@
 """Protected context corruption, equations 12-13 of the paper, as pure functions of key and arrays.
 
 Whether an utterance is drawn depends only on the key, the position of its dialogue in the batch and
-its position in the dialogue, not on padding or on the number of devices.
+its position in the dialogue, not on padding or on how the batch is split over devices.
 """
 
 import jax

@@ -33,7 +33,8 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "Wh
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "Folder of the run; default runs/<config file>/<objective>-<modalities>-seed<seed>.",
+    "Folder of the run; default "
+    "runs/<config file>/<objective>-<modalities>[-<backbone>]-seed<seed>.",
 )
 _MODEL = flags.DEFINE_string(
     "model",

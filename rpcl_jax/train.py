@@ -208,7 +208,8 @@ def _resume(
     if first_process() and progress.devices not in (0, mesh.size):
         print(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
-            "the last bits may differ from those of a run that was not interrupted",
+            "other elements are dropped out and other utterances corrupted than in a run that was "
+            "not interrupted",
             file=sys.stderr,
         )
     progress.devices = mesh.size

@@ -27,6 +27,7 @@ def _compare(first: str, second: str) -> None:
     from rpcl_jax.reporting.experiments import (
         METRICS,
         interval_text,
+        p_text,
         paired_delta,
         read_setting,
     )
@@ -52,9 +53,9 @@ def _compare(first: str, second: str) -> None:
             f"{100 * value:{width}.2f}"
             for value, width in zip((one.mean(), two.mean(), *delta[:3]), widths, strict=True)
         )
-        p = f"{paired_t(two, one)[1]:6.3f}" if len(seeds) > 1 else 6 * " "
+        p = p_text(paired_t(two, one)[1]) if len(seeds) > 1 else ""
         _, caveats = interval_text(delta)
-        print(f"{metric:24s}", *numbers, p, "", caveats)
+        print(f"{metric:24s}", *numbers, f"{p:>6s}", "", caveats)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ python tools/examine.py RUN… [--without=audio] [--out=examined.csv]
 
 Prints a table for every run, at its best epoch, with a column for every split, in points:
 
-pair_f1, pair_auprc      at the test threshold; the training split's lead is overfitting
+pair_f1, precision, …    at the run's threshold; the training split's lead is overfitting
+…_at_half                the same at a threshold of 0.5
+pair_auprc               over all thresholds
 gold_confidence          mean confidence of gold pairs
 gap_hard                 mean distance of gold pairs to their hard negatives
 violation_rate_hard      share of hard negatives within the margin (equations 8 to 11)
@@ -48,9 +50,9 @@ def _examine(arguments: argparse.Namespace) -> None:
         splits = examine(folder, arguments.without)
         rows += [list(row.values()) for row in splits]
         print(", without ".join([str(folder), *arguments.without]))
-        print(f"{'in points':22s}", *(f"{row['split']:>7s}" for row in splits))
+        print(f"{'in points':24s}", *(f"{row['split']:>7s}" for row in splits))
         for name in COLUMNS:
-            print(f"{name:22s}", *(f"{row[name]:7.2f}" for row in splits))
+            print(f"{name:24s}", *(f"{row[name]:7.2f}" for row in splits))
     if arguments.out:
         write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
 

@@ -6,9 +6,9 @@ RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and moda
 difference comes with a 95 % interval, from a paired bootstrap over test dialogues and seeds
 (rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only gains
 whose interval excludes it are bold. F1 is given at the threshold chosen on validation and at 0.5.
-Table 6 has a paired t test over seeds for every objective against base, and Holm's correction over
-all of them, so the choice of RESULTS decides what is one family. Table 7 is Causal Emotion
-Entailment, for RECCON.
+Table 6 has a paired t test over seeds for every objective against base and, for each metric, Holm's
+correction over all its rows, so the choice of RESULTS decides what is one family. Table 7 is Causal
+Emotion Entailment, for RECCON.
 """
 
 import argparse

@@ -4,10 +4,11 @@ python tools/run_grid.py --config=configs/ecf_minilm.py --objectives=base,rpcl -
   --seeds=42,345,456 --out=runs/ecf_minilm_grid
 
 Each cell runs `rpcl_jax.main` in its own process and its own folder,
-OUT/<objective>-<modalities>-seed<seed>. One cell at a time runs on each visible NVIDIA GPU or, if
-there is none, on the machine as a whole; with --cpu-cells=2 two of them share its cores, which is
-faster where the models are small. Finished cells are skipped and interrupted ones are
-continued. With --engine=ray they run on the machines of a cluster, which share the folder OUT;
+OUT/<objective>-<modalities>[-<backbone>]-seed<seed>. One cell at a time runs on each visible NVIDIA
+GPU or, if there is none, on the machine as a whole; with --cpu-cells=2 two cells share its cores,
+which is faster for small models. The number of threads changes the last bits, so all cells that
+will be compared should have the same --cpu-cells. Finished cells are skipped and interrupted ones
+are continued. With --engine=ray they run on the machines of a cluster, which share the folder OUT;
 see docs/scaling.md.
 
 Further `--config.FIELD=VALUE` flags hold for all cells. The objective of a cell is that of

@@ -247,8 +247,8 @@ def balanced_parts(sizes: np.ndarray, parts: int, rng: np.random.Generator) -> l
 def balanced_shares(sizes: np.ndarray, devices: int) -> list[np.ndarray]:
     """Splits the dialogues of a batch between devices that all wait for the one with most to do.
 
-    The largest come first, each to the device with the fewest word pieces so far of those that may
-    have another dialogue.
+    Places dialogues from largest to smallest, each on the device with the fewest word pieces that
+    still has room.
 
     Args:
       sizes: int [dialogues], the word pieces of each.
@@ -258,10 +258,11 @@ def balanced_shares(sizes: np.ndarray, devices: int) -> list[np.ndarray]:
       For each device, the places of its dialogues in `sizes`, ascending.
     """
     shares: list[list[int]] = [[] for _ in range(devices)]
-    loads, most = [0] * devices, -(-len(sizes) // devices)
+    most = -(-len(sizes) // devices)
+    lightest = [(0, device) for device in range(devices)]
     for place in np.argsort(-sizes, kind="stable"):
-        free = [device for device, share in enumerate(shares) if len(share) < most]
-        lightest = min(free, key=loads.__getitem__)
-        shares[lightest].append(place)
-        loads[lightest] += int(sizes[place])
+        load, device = heappop(lightest)
+        shares[device].append(place)
+        if len(shares[device]) < most:
+            heappush(lightest, (load + int(sizes[place]), device))
     return [np.sort(np.array(share, int)) for share in shares]

@@ -93,8 +93,8 @@ class Batches:
     """The batches of a split, for a number of devices.
 
     The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
-    and few different shapes: one or two on one device, where every batch needs about the same
-    number of rows, and up to five on several, so a jitted step compiles rarely.
+    and so have the devices' shares (`packing.balanced_shares`), so there are two or three different
+    shapes and a jitted step compiles rarely.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Batches:
         """Returns shapes of a device's share of a batch, by row length, short rows first.
 
         They go from the tightest to one that always fits. The mean load, rounded up, usually
-        suffices on one device; several devices and odd batches need the next shapes. Dialogue rows
+        suffices; odd batches need the next shapes. Dialogue rows
         get one extra row, because batches are not balanced by utterances; it costs little compared
         with a row of word pieces.
         """
@@ -175,7 +175,7 @@ class Batches:
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yields an epoch's batches while a background thread prepares the next two.
 
-        The order depends on `seed` and `epoch` only.
+        What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices.
 
         Yields:
           int [batch_size], the index of the example at each position (-1: none), and the shares

@@ -21,7 +21,7 @@ _CHUNK = 1000
 
 
 class Interval(NamedTuple):
-    """A difference and its percentile interval."""
+    """A difference and its 95 % interval."""
 
     difference: float
     low: float

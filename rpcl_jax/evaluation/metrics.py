@@ -13,8 +13,8 @@ from rpcl_jax.evaluation.scores import ScoredDialogue
 
 # A threshold that no probability reaches, even if rounding made it slightly larger than 1.
 PREDICT_NOTHING = 2.0
-# Beside the threshold that is chosen on validation: a gain at this one alone may only be a move of
-# the operating point.
+# Reported beside the threshold chosen on validation: a gain at only one of the two may be a shift
+# of the operating point.
 FIXED_THRESHOLD = 0.5
 
 

@@ -37,19 +37,25 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
     error = float(differences.std(ddof=1)) / seeds**0.5
     reach = error * float(stats.t.ppf(0.975, seeds - 1))
     # Without variance between seeds, t is infinite, or 0 / 0 where there is no difference.
-    p = 1.0 if not mean else 2 * float(stats.t.sf(abs(mean) / error, seeds - 1)) if error else 0.0
+    t = abs(mean) / error if error else np.inf if mean else 0.0
+    p = 2 * float(stats.t.sf(t, seeds - 1))
     return Interval(mean, mean - reach, mean + reach, seeds), p
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Returns the p-values corrected for the size of their family, by Holm's step-down method.
 
-    With k of m p-values at least as large as one, itself included, it is multiplied by k, and is
-    at least the corrected value of those before it (Holm 1979).
+    The i-th smallest of m p-values is multiplied by m - i + 1; a corrected value is never below
+    that of a smaller p-value, nor above 1 (Holm 1979).
+
+    Raises:
+      ValueError: a p-value is NaN.
 
     >>> [f"{p:.2f}" for p in holm([0.01, 0.04, 0.03])]
     ['0.03', '0.06', '0.06']
     """
+    if np.isnan(p_values).any():
+        raise ValueError("a p-value is NaN")
     corrected, largest = [0.0] * len(p_values), 0.0
     for place, number in enumerate(np.argsort(p_values, kind="stable")):
         largest = max(largest, min(1.0, (len(p_values) - place) * p_values[number]))

@@ -59,7 +59,7 @@ def drop_modality(
       features: of b dialogues, [b, n, …].
       rate: a probability.
       axis_name: mesh axis that dialogues are split over in equal parts. What is drawn for a
-        dialogue depends on its place in the global batch, not on the number of devices.
+        dialogue depends on its place in the global batch, not on how that is split over devices.
     """
     places = jnp.arange(len(features.present))
     if axis_name is not None:

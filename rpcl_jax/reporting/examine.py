@@ -17,7 +17,9 @@ from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.run.workdir import TrainedRun
 
 COLUMNS = (
-    *("pair_f1", "pair_auprc", "gold_confidence", "gap_hard"),
+    *("pair_f1", "pair_precision", "pair_recall"),
+    *("pair_f1_at_half", "pair_precision_at_half", "pair_recall_at_half"),
+    *("pair_auprc", "gold_confidence", "gap_hard"),
     *("violation_rate_hard", "severity_hard", "violation_depth_hard", "inversion_rate_hard"),
     *("bystanders", "shift_gold", "shift_other", "gold_flipped"),
 )

@@ -74,12 +74,12 @@ class Experiment:
     """Runs that differ only in objective and seed.
 
     Attributes:
-      runs: {objective: {seed: run}}, seeds in ascending order.
+      runs: {objective: {seed: run}}, objectives in the order of OBJECTIVES, seeds ascending.
       config: of one of the runs.
     """
 
     def __init__(self, runs: dict[str, dict[int, Run]]):
-        self.runs = {objective: dict(sorted(of.items())) for objective, of in runs.items()}
+        self.runs = {name: dict(sorted(runs[name].items())) for name in OBJECTIVES if name in runs}
         self._all = [run for of in self.runs.values() for run in of.values()]
         self.config = self._all[0].config
 
@@ -198,6 +198,11 @@ def interval_text(interval: Interval) -> tuple[str, str]:
     text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * number for number in interval[:3]))
     caveats = ["contains 0"] * interval.contains_zero + ["one seed"] * (interval.seeds == 1)
     return text.replace("-", "−"), ", ".join(caveats)
+
+
+def p_text(p: float) -> str:
+    """Returns a p-value, or another number below 1000, with three decimals."""
+    return "<0.001" if 0 <= p < 0.0005 else f"{p:.3f}"
 
 
 def read_run(folder: Path) -> Run:

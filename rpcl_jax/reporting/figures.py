@@ -141,7 +141,7 @@ def _draw_interval(
     label: str | None = None,
     across: bool = False,
 ) -> None:
-    """Draws a difference in points with its interval, upright or across; hollow if it has 0."""
+    """Draws a difference in points with its interval; hollow if that contains 0."""
     value = 100 * sign * delta.difference
     ends = sorted(100 * sign * end for end in (delta.low, delta.high))
     # A percentile interval may exclude the difference itself; error bars must not be negative.
@@ -187,7 +187,7 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
 
 
 def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
-    """Returns how far every objective is above base, a line for each experiment and objective."""
+    """Returns a forest plot of every objective's difference from base."""
     lines = [(e, o) for e in experiments if "base" in e.runs for o in e.runs if o != "base"]
     lines = [(e, o) for e, o in lines if e.common_seeds("base", o)]
     if not lines:

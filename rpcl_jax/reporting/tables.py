@@ -12,7 +12,7 @@ from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
-from rpcl_jax.reporting.experiments import Experiment, interval_text
+from rpcl_jax.reporting.experiments import Experiment, interval_text, p_text
 
 CONTROLS = ("fixed_margin", "utterance_dropout")
 ABLATIONS = (
@@ -67,7 +67,7 @@ class Table(NamedTuple):
 def format_value(value: Value) -> tuple[str, bool]:
     """Returns the text of a cell, with metrics in points, and whether it is bold.
 
-    A difference is bold if it is a gain and its interval excludes 0.
+    A difference is bold if it is a gain and its interval, uncorrected, excludes 0.
     """
     match value:
         case None:
@@ -78,7 +78,7 @@ def format_value(value: Value) -> tuple[str, bool]:
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False
         case float():
-            return f"{value:.3f}", False
+            return p_text(value), False
         case _:
             return str(value), False
 
@@ -147,7 +147,7 @@ def _scores_table(
 
 
 def significance_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 6: what every objective is over base, by the bootstrap and by the t test.
+    """Returns Table 6: each objective's difference from base, with bootstrap and t intervals.
 
     Of each metric, all rows are one family for Holm's correction. An objective needs two seeds in
     common with base.

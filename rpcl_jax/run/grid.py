@@ -196,8 +196,8 @@ class Training:
 def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
     """Returns the environment variables of each place where a cell can be trained.
 
-    A place is one of the GPUs, the only one that the cell sees. Without GPUs there are `cpu_cells`
-    places, which share the cores.
+    A place is one GPU, the only one visible to its cell. On a CPU there are `cpu_cells` places,
+    which share the cores.
     """
     # Asked in another process: a process that has opened a GPU reserves most of its memory.
     code = "import jax; print(jax.default_backend(), jax.local_device_count())"
@@ -208,7 +208,7 @@ def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
     if backend != "gpu":  # a CPU is one device, however many XLA was told to simulate
         # XLA starts as many threads as NPROC says, or one on each core.
         threads = str(max(usable_cores() // cpu_cells, 1))
-        return [{"NPROC": threads}] * cpu_cells if cpu_cells > 1 else [{}]
+        return [{"NPROC": threads}] * cpu_cells if backend == "cpu" and cpu_cells > 1 else [{}]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range(int(count))]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]

@@ -50,7 +50,7 @@ from rpcl_jax.training.mesh import fetch, first_process, make_mesh, own_places, 
 
 
 def run_name(config: ConfigDict) -> str:
-    """`<objective>-<modalities>-seed<seed>`, with a backbone that is not the default after both."""
+    """`<objective>-<modalities>[-<backbone>]-seed<seed>`; the default backbone is left out."""
     backbone = config.model.backbone
     parts = [config.objective, config.modalities, "" if backbone == "transformer" else backbone]
     return "-".join([*filter(None, parts), f"seed{config.seed}"])

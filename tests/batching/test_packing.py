@@ -202,8 +202,7 @@ def test_shares_hold_every_dialogue_once_and_none_too_many(sizes, devices):
     assert sorted(np.concatenate(shares).tolist()) == list(range(len(sizes)))
     assert [share.tolist() for share in shares] == [sorted(share) for share in shares]
     assert max(map(len, shares)) <= -(-len(sizes) // devices)
-    # One more dialogue moved or swapped from the heaviest share to another would not have been
-    # taken earlier: their difference is at most the largest dialogue.
+    # Greedy balancing with equal counts: the loads differ by at most the largest dialogue.
     if len(sizes) % devices == 0 and sizes:
         loads = [sum(sizes[place] for place in share) for share in shares]
         assert max(loads) - min(loads) <= max(sizes)

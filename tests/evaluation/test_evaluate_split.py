@@ -128,7 +128,7 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
     assert result["gold_pairs_cut"] == sum(
         max(pair) >= len(s.pair_confidence) for s in scored for pair in s.dialogue.pairs
     )
-    # Frozen, the threshold says the same. At 0.5 it is the other threshold that is reported.
+    # Frozen, the threshold says the same. At τ = 0.5 both sets of scores agree.
     assert evaluate_split(scored, threshold, EMOTIONS) == result
     half = evaluate_split(scored, 0.5, EMOTIONS)
     for kind in ("precision", "recall", "f1"):

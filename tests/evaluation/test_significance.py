@@ -38,6 +38,8 @@ def test_holm_by_hand():
     assert holm([0.03, 0.005, 0.02, 0.011]) == pytest.approx([0.04, 0.02, 0.04, 0.033])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+    with pytest.raises(ValueError, match="NaN"):
+        holm([0.1, np.nan])
 
 
 @given(st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=8), st.floats(0.001, 0.999))

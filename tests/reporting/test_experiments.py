@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from fake_runs import OLD_CONFIG, write_grid, write_run
 from shared import tiny_config
@@ -9,9 +10,12 @@ from shared import tiny_config
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.reporting.experiments import (
+    METRICS,
     interval_text,
+    p_text,
     read_experiments,
     read_setting,
+    resampled_metrics,
     training_curves,
 )
 from rpcl_jax.run.base_config import OBJECTIVES
@@ -25,6 +29,17 @@ def test_settings_that_differ_in_anything_are_told_apart(tmp_path):
     experiments = read_experiments([tmp_path / "past", tmp_path / "all"])
     assert [e.grid for e in experiments] == ["past", "all"]
     assert len({e.title for e in experiments}) == len({e.setup for e in experiments}) == 2
+
+
+def test_a_resample_of_every_dialogue_once_has_the_metrics_of_the_run(tmp_path):
+    (experiment,) = read_experiments([write_run(tmp_path / "run", negatives=-4.0)])
+    run, splits = experiment.runs["rpcl"][42], experiment.splits
+    assert abs(run.result["threshold"] - 0.5) > 0.1, "or the two thresholds could be confused"
+    once = np.ones((1, len(splits["test"])), np.float32)
+    metrics = resampled_metrics(run, run.scores(splits["test"], "test"), once)
+    assert metrics.keys() >= set(METRICS)
+    for name, values in metrics.items():
+        assert values == pytest.approx(run.result["test"][name], abs=1e-6), name
 
 
 def test_curves_of_a_training(tmp_path):
@@ -105,6 +120,12 @@ def test_a_grid_of_version_0_1_is_one_experiment(tmp_path):
     assert (experiment.benchmark, experiment.modalities) == ("ECF", "T")
     setting, objective = read_setting(f"{grid}:no_top_k")
     assert (setting.title, objective) == (experiment.title, "no_top_k")
+
+
+def test_small_p_values_are_not_zero():
+    assert [p_text(p) for p in (0.0, 0.0004, 0.0006, 0.05, 1.0)] == [
+        *("<0.001", "<0.001", "0.001", "0.050", "1.000")
+    ]
 
 
 def test_an_interval_that_contains_zero_says_so():

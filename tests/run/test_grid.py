@@ -23,6 +23,11 @@ from rpcl_jax.run import grid as grid_module
 from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
 
 TINY = [*tiny_flags(), "--seeds=1"]
+# What configs/ecf_frozen.py has set otherwise since, beside the epochs.
+CHANGED_SINCE_0_1 = {
+    "model": ("width", "pair_width", "fusion_layers", "scorer_layers"),
+    "optimizer": ("learning_rate",),
+}
 
 
 def grid(out, *flags):
@@ -156,6 +161,12 @@ def test_a_finished_grid_of_version_0_1_is_listed(tmp_path):
     command = [
         *("tools/run_grid.py", "--config=configs/ecf_frozen.py", "--objectives=base,rpcl"),
         *("--seeds=42", "--config.data.max_utterances=30", f"--out={tmp_path}"),
+        f"--config.epochs={old['epochs']}",
+        *(
+            f"--config.{part}.{field}={old[part][field]}"
+            for part, fields in CHANGED_SINCE_0_1.items()
+            for field in fields
+        ),
     ]
     assert "4 finished cells" in run_python(*command).stdout  # nothing is trained
     names = ["base-t-seed42", "rpcl-t-seed42", "rpcl-t-seed345", "no_top_k-t-seed42"]

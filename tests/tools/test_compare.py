@@ -1,4 +1,5 @@
 import pytest
+import scipy.stats
 from fake_runs import write_grid
 from shared import run_python, tiny_config
 
@@ -34,6 +35,10 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     assert line[0] == "pair_f1"
     assert float(line[3]) == pytest.approx(50 * sum(differences), abs=0.006)
     assert float(line[4]) < float(line[3]) < float(line[5])
+    test = scipy.stats.ttest_rel(
+        *([runs[seed].result["test"]["pair_f1"] for seed in (2, 3)] for runs in (second, first))
+    )
+    assert float(line[6]) == pytest.approx(test.pvalue, abs=0.0006)
     same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[2]
     assert same.endswith("contains 0")
 

@@ -206,6 +206,17 @@ def test_eight_devices_compute_what_one_does():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dialogues", [13, 5])
+def test_padding_and_empty_shares_change_nothing(dialogues):
+    """Of eight devices, with places for 16; nothing is drawn, so the places do not matter."""
+    (terms,), _, after = run_steps(1, "cdmr", members=np.arange(dialogues))
+    (terms8,), _, after8 = run_steps(8, "cdmr", members=np.arange(dialogues))
+    for name in terms:
+        np.testing.assert_allclose(terms8[name], terms[name], atol=1e-5, rtol=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5, rtol=0), after8, after)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "dropout", "name"), [("base", 0.5, "supervised"), ("ccps", 0.0, "stability")]
 )
