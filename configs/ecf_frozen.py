@@ -2,8 +2,9 @@
 
     python -m rpcl_jax.main --config=configs/ecf_frozen.py
 
-A run takes three quarters of a minute on 2 CPU cores, with vectors and programs in the caches. For data and encoder, see configs/ecf_minilm.py; for all
-results, results/README.md. With other backbones, these were chosen:
+A run takes three quarters of a minute on 2 CPU cores, with vectors and programs in the caches. For
+data and encoder, see configs/ecf_minilm.py; for all results, results/README.md. With other
+backbones, these were chosen:
 
     --config.model.backbone=two_step --config.model.fusion_layers=2
     --config.model.backbone=hilo --config.model.scorer_layers=2
