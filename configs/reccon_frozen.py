@@ -15,7 +15,7 @@ from configs import ecf_frozen
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """Returns the config: the settings of configs/ecf_frozen.py, which were chosen on both."""
+    """Returns the config: the settings of configs/ecf_frozen.py, chosen on both benchmarks."""
     c = ecf_frozen.get_config(objective)
     c.data.name = "reccon"
     c.data.format = "reccon"

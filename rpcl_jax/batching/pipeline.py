@@ -127,9 +127,8 @@ class Batches:
         """Returns shapes of a device's share of a batch, by row length, short rows first.
 
         They go from the tightest to one that always fits. The mean load, rounded up, usually
-        suffices; odd batches need the next shapes. Dialogue rows
-        get one extra row, because batches are not balanced by utterances; it costs little compared
-        with a row of word pieces.
+        suffices; odd batches need the next shapes. Dialogue rows get one extra row, because batches
+        are not balanced by utterances; it costs little compared with a row of word pieces.
         """
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])

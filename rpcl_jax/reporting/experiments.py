@@ -201,8 +201,8 @@ def interval_text(interval: Interval) -> tuple[str, str]:
 
 
 def p_text(p: float) -> str:
-    """Returns a p-value, or another number below 1000, with three decimals."""
-    return "<0.001" if 0 <= p < 0.0005 else f"{p:.3f}"
+    """Returns a p-value with three decimals."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def read_run(folder: Path) -> Run:

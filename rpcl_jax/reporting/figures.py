@@ -188,26 +188,25 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
 
 def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
     """Returns a forest plot of every objective's difference from base."""
-    lines = [(e, o) for e in experiments if "base" in e.runs for o in e.runs if o != "base"]
-    lines = [(e, o) for e, o in lines if e.common_seeds("base", o)]
+    lines = [
+        (e, o) for e in experiments for o in e.runs if o != "base" and e.common_seeds("base", o)
+    ]
     if not lines:
         return None
     objectives = list(dict.fromkeys(objective for _, objective in lines))
-    figure, panels = plt.subplots(
-        1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True, squeeze=False
-    )
+    figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True)
     names = {"pair_f1": "Pair F1", "pair_f1_at_half": "Pair F1 at 0.5", "pair_auprc": "AUPRC"}
-    for axes, (metric, name) in zip(panels[0], names.items(), strict=True):
+    for axes, (metric, name) in zip(panels, names.items(), strict=True):
         for place, (e, objective) in enumerate(lines):
             delta = e.delta(objective, metric, e.common_seeds("base", objective))
             colour = plt.get_cmap("tab10")(objectives.index(objective))
             _draw_interval(axes, place, delta, colour=colour, across=True)
         axes.axvline(0, color="black", lw=0.8)
         axes.set_title(f"{name}, over base (points)")
-    panels[0, 0].set_yticks(
+    panels[0].set_yticks(
         range(len(lines)), [f"{e.title}: {objective}" for e, objective in lines], fontsize=6
     )
-    panels[0, 0].invert_yaxis()
+    panels[0].invert_yaxis()
     return figure
 
 

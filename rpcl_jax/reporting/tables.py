@@ -49,6 +49,11 @@ PARTS = {
     for metric in ("pair_f1", "pair_f1_at_half")
 }
 
+
+class PValue(float):
+    """A p-value, which is never printed as 0."""
+
+
 Value = str | int | float | np.ndarray | Interval | None
 
 
@@ -77,8 +82,10 @@ def format_value(value: Value) -> tuple[str, bool]:
         case np.ndarray():
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False
-        case float():
+        case PValue():
             return p_text(value), False
+        case float():
+            return f"{value:.3f}", False
         case _:
             return str(value), False
 
@@ -158,15 +165,15 @@ def significance_table(experiments: Sequence[Experiment]) -> Table:
         family: list[list[Value]] = []
         p_values: list[float] = []
         for e in experiments:
-            for objective in e.runs if "base" in e.runs else ():
+            for objective in e.runs:
                 seeds = e.common_seeds("base", objective)
                 if objective == "base" or len(seeds) < 2:
                     continue
                 interval, p = paired_t(*(e.values(o, metric, seeds) for o in (objective, "base")))
                 delta = e.delta(objective, metric, seeds)
-                family.append([*_setting(e, seeds, objective), label, delta, interval, p])
+                family.append([*_setting(e, seeds, objective), label, delta, interval, PValue(p)])
                 p_values.append(p)
-        rows += [[*row, p] for row, p in zip(family, holm(p_values), strict=True)]
+        rows += [[*row, PValue(p)] for row, p in zip(family, holm(p_values), strict=True)]
     return Table("table6_significance", columns, rows)
 
 

@@ -205,10 +205,11 @@ def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
         [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
     )
     backend, count = answer.stdout.split()
-    if backend != "gpu":  # a CPU is one device, however many XLA was told to simulate
+    if backend == "cpu" and cpu_cells > 1:
         # XLA starts as many threads as NPROC says, or one on each core.
-        threads = str(max(usable_cores() // cpu_cells, 1))
-        return [{"NPROC": threads}] * cpu_cells if backend == "cpu" and cpu_cells > 1 else [{}]
+        return [{"NPROC": str(max(usable_cores() // cpu_cells, 1))}] * cpu_cells
+    if backend != "gpu":  # a CPU is one device, however many XLA was told to simulate
+        return [{}]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range(int(count))]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]

@@ -13,6 +13,7 @@ from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.reporting.experiments import read_experiments
 from rpcl_jax.reporting.tables import (
+    PValue,
     Table,
     ablations_table,
     controls_table,
@@ -97,7 +98,9 @@ def test_tables_of_a_grid(grid, tmp_path):
     rows = {row["objective"]: row for row in read_csv(tmp_path / "table5_ablations.csv")}
     assert list(rows) == ["base", "cdmr", "no_top_k", "rpcl"]
     assert float(rows["cdmr"]["AUPRC, over base (high)"]) < 0
-    assert r"\textbf{+" in (tmp_path / "table5_ablations.tex").read_text()
+    lines = (tmp_path / "table5_ablations.tex").read_text().splitlines()
+    (line,) = [line for line in lines if r" & no\_top\_k & " in line]
+    assert r" & \textbf{+" in line
 
     rows = read_csv(tmp_path / "table6_significance.csv")
     assert [row["metric"] for row in rows] == [
@@ -160,6 +163,8 @@ def test_cells():
     assert format_value(np.array([0.5, 0.52])) == ("51.00 ± 1.41", False)
     assert format_value(np.array([0.5])) == ("50.00", False)
     assert format_value(None) == ("", False)
+    assert format_value(0.0) == ("0.000", False), "such as a mean distance"
+    assert format_value(PValue(0.0)) == ("<0.001", False)
 
 
 def test_writers(tmp_path):

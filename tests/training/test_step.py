@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_model import small_batches, small_model
+from small_model import ODD, small_batches, small_model
 
 from rpcl_jax.data.features import Features
 from rpcl_jax.run.config import objective_of
@@ -171,10 +171,16 @@ def test_modality_dropout_draws_anew_for_each_modality_and_step_and_not_for_devi
 
 
 def run_steps(
-    devices, objective="rpcl", dropout=0.0, optimizer=None, steps=1, modality_dropout=0.0, **batch
+    devices,
+    objective="rpcl",
+    dropout=0.0,
+    optimizer=None,
+    steps=1,
+    modality_dropout=0.0,
+    members=ODD,
 ):
     """The terms of every step, and the parameters before and after."""
-    config, model, batch = small_model(devices, objective, dropout, **batch)
+    config, model, batch = small_model(devices, objective, dropout, members)
     _, _, whole = small_model(1)
     mesh = make_mesh(devices)
     optimizer = optimizer or optax.sgd(1.0)
