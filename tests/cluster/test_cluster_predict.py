@@ -22,6 +22,7 @@ from shared import (
     write_lines,
 )
 
+import_or_skip("ray")
 fs = import_or_skip("pyarrow.fs")
 
 from rpcl_jax.cluster import predict

@@ -259,26 +259,30 @@ def test_attention_of_a_gpu_is_that_of_a_cpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "width", "implementation"),
+    ("capability", "dtype", "length", "width", "implementation"),
     [
-        ("9.0", "bfloat16", 64, "cudnn"),
-        ("10.0", "bfloat16", 64, "cudnn"),
-        ("7.5", "bfloat16", 64, "xla"),
-        ("9.0", "float32", 64, "xla"),
-        ("9.0", "bfloat16", 20, "xla"),
-        ("gfx942", "bfloat16", 64, "xla"),
-        (None, "bfloat16", 64, "xla"),
+        ("9.0", "bfloat16", 512, 64, "cudnn"),
+        ("10.0", "bfloat16", 512, 64, "cudnn"),
+        ("9.0", "bfloat16", 64, 64, "xla"),
+        ("7.5", "bfloat16", 512, 64, "xla"),
+        ("9.0", "float32", 512, 64, "xla"),
+        ("9.0", "bfloat16", 512, 20, "xla"),
+        ("9.0", "bfloat16", 511, 64, "xla"),
+        ("gfx942", "bfloat16", 512, 64, "xla"),
+        (None, "bfloat16", 512, 64, "xla"),
     ],
 )
-def test_flash_attention_where_it_is(monkeypatch, capability, dtype, width, implementation):
+def test_flash_attention_where_it_is_faster(
+    monkeypatch, capability, dtype, length, width, implementation
+):
     used = []
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [FakeDevice(capability)])
     monkeypatch.setattr(
         jax.nn, "dot_product_attention", lambda q, k, v, **options: used.append(options) or v
     )
-    x = jnp.zeros((1, 2, 16, width), dtype)
-    attend_within_segments(x, x, x, np.ones((1, 16), int), None)
+    x = jnp.zeros((1, 2, length, width), dtype)
+    attend_within_segments(x, x, x, np.ones((1, length), int), None)
     assert [options["implementation"] for options in used] == [implementation]
 
 
