@@ -113,6 +113,20 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
     return true_positive / max(gold, 1), true_positive / predicted
 
 
+def f1_curve(scored: Sequence[ScoredDialogue], thresholds: np.ndarray) -> np.ndarray:
+    """Returns Pair F1 at `p >=` each of these thresholds; 0 / 0 counts as 0.
+
+    Raises:
+      InputError: a dialogue has no labels, or a confidence is NaN.
+    """
+    confidences, labels = _candidates(scored)
+    gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
+    at, true_positive, predicted = counts_at_thresholds(confidences, labels)
+    chosen = np.searchsorted(-at, -thresholds, side="right")  # how many of `at` are predicted
+    true_positive, predicted = (np.append(0, n)[chosen] for n in (true_positive, predicted))
+    return 2 * true_positive / np.maximum(predicted + gold, 1)
+
+
 class Reliability(NamedTuple):
     """The calibration of pair confidences.
 

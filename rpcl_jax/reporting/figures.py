@@ -1,4 +1,4 @@
-"""The paper's Figures 2 and 3 for our runs, and four of our own, as PNG and SVG.
+"""The paper's Figures 2 and 3 for our runs, and five of our own, as PNG and SVG.
 
 Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of bars are standard
 deviations over seeds. A difference whose interval contains 0 is drawn hollow.
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rpcl_jax.evaluation.bootstrap import Interval
-from rpcl_jax.evaluation.metrics import precision_recall_curve, reliability
+from rpcl_jax.evaluation.metrics import f1_curve, precision_recall_curve, reliability
 from rpcl_jax.files import written_whole
 from rpcl_jax.reporting.experiments import Experiment, Run, interval_text, training_curves
 
@@ -245,6 +245,42 @@ def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
     return figure
 
 
+def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
+    """Returns Pair F1 at every threshold, for every seed of base and rpcl; dots: at its own."""
+    figure, panels = _panels(experiments)
+    thresholds = np.linspace(0, 1, 201)
+    for axes, experiment in zip(panels, experiments, strict=True):
+        axes.axvline(0.5, color="#999999", lw=0.8, ls="--")
+        for objective, runs in _shown(experiment).items():
+            for number, run in enumerate(runs):
+                f1 = f1_curve(run.scores(experiment.splits["test"], "test"), thresholds)
+                result = run.result["test"]
+                axes.plot(
+                    *(thresholds, 100 * f1),
+                    color=COLOURS[objective],
+                    lw=0.9,
+                    alpha=0.8,
+                    label=f"{objective}, {100 * _mean(runs, 'pair_f1'):.2f} at its threshold, "
+                    f"{100 * _mean(runs, 'pair_f1_at_half'):.2f} at 0.5"
+                    if number == 0
+                    else None,
+                )
+                axes.plot(
+                    *(result["threshold"], 100 * result["pair_f1"], "o"),
+                    color=COLOURS[objective],
+                    mec="white",
+                    ms=6,
+                    zorder=3,
+                )
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0)
+        axes.set_xlabel("threshold")
+        axes.set_ylabel("Pair F1")
+        axes.set_title(experiment.title)
+        axes.legend(loc="lower left", fontsize=7)
+    return figure
+
+
 def training_figure(experiments: Sequence[Experiment]) -> Figure:
     """Returns the training loss and validation Pair F1 per epoch of every base and rpcl run."""
     figure, panels = _panels(experiments, columns=2)
@@ -320,6 +356,7 @@ FIGURES = {
     "figure3_modalities": modalities_figure,
     "objectives": objectives_figure,
     "precision_recall": precision_recall_figure,
+    "thresholds": thresholds_figure,
     "training": training_figure,
     "reliability": reliability_figure,
 }

@@ -12,7 +12,10 @@ from sklearn.calibration import calibration_curve
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL
 from rpcl_jax.evaluation.metrics import (
     confidence_diagnostics,
+    f1_curve,
+    pair_counts,
     precision_recall_curve,
+    precision_recall_f1,
     ranked_negatives,
     reliability,
 )
@@ -96,6 +99,15 @@ def test_precision_recall_curve_is_scikit_learns_scaled_by_what_is_missed(seed):
     # scikit-learn ascends in confidence and ends with a point of its own, (0, 1).
     assert precision == pytest.approx(expected[0][-2::-1])
     assert recall == pytest.approx(expected[1][-2::-1] * sum(labels) / gold)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_f1_curve_is_pair_f1_at_each_threshold(seed):
+    scored = random_split(seed)
+    thresholds = np.array([0.3, 0.0, scored[0].pair_confidence[1, 0], 0.999, 1.0])
+    for threshold, value in zip(thresholds, f1_curve(scored, thresholds), strict=True):
+        counts = np.sum([pair_counts(s, threshold) for s in scored], axis=0)
+        assert value == pytest.approx(precision_recall_f1(*counts)[2])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from rpcl_jax.reporting.figures import (
     modalities_figure,
     objectives_figure,
     precision_recall_figure,
+    thresholds_figure,
 )
 
 
@@ -110,15 +111,19 @@ def test_every_objective_of_every_experiment_has_its_interval(grids):
             assert hollow == delta.contains_zero
 
 
-def test_operating_points_lie_on_their_curves(grids):
+@pytest.mark.parametrize("draw", [precision_recall_figure, thresholds_figure])
+def test_operating_points_lie_on_their_curves(grids, draw):
     (experiment,) = read_experiments(grids[:1])
-    axes = precision_recall_figure([experiment]).axes[0]
-    curves = [line for line in axes.lines if line.get_marker() == "None"]
+    axes = draw([experiment]).axes[0]
+    curves = [line for line in axes.lines if line.get_marker() == "None" and line.get_ls() == "-"]
     points = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(curves) == len(points) == 6
     for curve, point in zip(curves, points, strict=True):
-        at = np.isclose(curve.get_xdata(), point.get_xdata()[0])
-        assert np.isclose(curve.get_ydata()[at], point.get_ydata()[0]).any()
+        x, y = (values[0] for values in point.get_data())
+        if draw is thresholds_figure:  # drawn at every half per cent
+            assert np.interp(x, *curve.get_data()) == pytest.approx(y, abs=1)
+        else:
+            assert np.isclose(curve.get_ydata()[np.isclose(curve.get_xdata(), x)], y).any()
         assert same_color(curve.get_color(), point.get_color())
     assert {line.get_color() for line in curves} == set(COLOURS.values())
     run = experiment.runs["rpcl"][1]
