@@ -61,15 +61,19 @@ def supervise() -> None:
             signal.signal(number, lambda number, frame: child.send_signal(number))
     assert child.stderr is not None
     held: list[bytes] = []
+    said = False  # by the child itself, what is wrong; JAX's noise may come before it and after it
     for line in child.stderr:
         if line.startswith(b"rpcl_jax: "):
-            held.clear()  # it says itself what is wrong
+            said = True
+            held.clear()
         elif held or _LOST.match(line):
             held.append(line)
             continue
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
     status, noise = child.wait(), b"".join(held)
+    if noise and said:
+        sys.exit(status if status >= 0 else 1)
     if noise and status == -signal.SIGABRT:
         print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else _ENDED}", file=sys.stderr)
         sys.exit(1)
