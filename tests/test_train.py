@@ -74,6 +74,7 @@ def kill_when(condition, workdir):
     assert not (workdir / "result.json").exists()
 
 
+@pytest.mark.long
 def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path):
     workdir = tmp_path / "run"
     checkpoints = workdir / "checkpoints"
@@ -96,6 +97,7 @@ def assert_continues_to_the_same_bits(workdir, finished):
     assert_same_run(finished, workdir)
 
 
+@pytest.mark.long
 def test_ctrl_c_says_how_to_continue(finished, tmp_path):
     process = subprocess.Popen(
         command(*tiny_flags(), f"--workdir={tmp_path}"),

@@ -67,6 +67,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_workers_and_a_killed_command(ray, whole, clips, extractor, tmp_path):
     out, extract, killed = tmp_path / "audio", extract_on_ray(ray, extractor.description), []
 
@@ -96,6 +97,7 @@ def test_killed_workers_and_a_killed_command(ray, whole, clips, extractor, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_revision_is_refused(ray, whole, clips, extractor, tmp_path):
     out = tmp_path / "audio"
     described = extractor.description | {"revision": "0" * 40}
@@ -106,6 +108,7 @@ def test_another_revision_is_refused(ray, whole, clips, extractor, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_chunk_that_kills_its_workers(ray, whole, clips, extractor, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "_RETRIES", 0)
     extract = extract_on_ray(ray, extractor.description)
@@ -146,6 +149,7 @@ def test_what_a_worker_asks_for():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command(whole, clips, extractor, tmp_path):
     lines = [f"1 {COUNT}", "(1,1)"]
     lines += [

@@ -32,6 +32,7 @@ def finish(task):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_is_started_again(ray, tmp_path, capsys):
     start = start_on_ray(ray, None)
     for code, status, runs in (
@@ -47,6 +48,7 @@ def test_what_is_started_again(ray, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_process_ends_with_its_task_and_with_its_worker(ray, tmp_path):
     start = start_on_ray(ray, None)
     for how in ("terminate", "kill"):
@@ -68,6 +70,7 @@ def test_the_process_ends_with_its_task_and_with_its_worker(ray, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_process_outlives_a_killed_grid(tmp_path):
     log = tmp_path / "log"
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
@@ -97,6 +100,7 @@ time.sleep(99)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_folder_that_the_machine_does_not_have(ray, tmp_path):
     with pytest.raises(InputError, match=r"nosuch: not found on .* all machines of the cluster"):
         finish(start_on_ray(ray, None)(["-c", "pass"], tmp_path / "nosuch/log"))
@@ -159,6 +163,7 @@ def test_a_grid_whose_worker_is_killed_is_the_local_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_distributed_is_refused(tmp_path):
     for tool, instead in (("run_grid", "--engine=ray"), ("extract_features", "--shard")):
         done = run_python(f"tools/{tool}.py", "--config=configs/demo.py", "--distributed", status=2)

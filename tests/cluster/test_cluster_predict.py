@@ -140,6 +140,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
         worker = predict._FilePredictor(tmp_path, corpus, strict, None, "", lambda name: 1)

@@ -70,6 +70,7 @@ def is_left(mark):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_workers_and_what_is_left_of_them(tmp_path):
     """From another folder, with a home that cannot be written."""
     cache = str(tmp_path / "compiled")
@@ -94,6 +95,7 @@ def test_a_long_path_of_temporary_files_is_not_used(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
     process, mark = begin(tmp_path, SLEEP="60")
     assert process.stdout.readline()
@@ -105,6 +107,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_joining_a_cluster(tmp_path):
     temporary = start._short_folder()
     with socket.create_server(("", 0)) as server:
@@ -142,6 +145,7 @@ def test_joining_a_cluster(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(start, "_PATIENCE", 2)
     with socket.create_server(("localhost", 0)) as server:  # accepts and says nothing

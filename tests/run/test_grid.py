@@ -209,6 +209,7 @@ def test_a_stopped_grid_continues_where_it_was(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
     flags = ["--config.epochs=2000", "--config.patience=2000", "--objectives=base"]
     process = subprocess.Popen(

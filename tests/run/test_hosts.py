@@ -17,7 +17,7 @@ from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, run_python, tin
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.run.hosts import _ENDED
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 FLAGS = [*tiny_flags(), "--config.batch_size=8"]  # batches of one shape for four devices
 
 
