@@ -156,8 +156,8 @@ def _scores_table(
 def significance_table(experiments: Sequence[Experiment]) -> Table:
     """Returns Table 6: each objective's difference from base, with bootstrap and t intervals.
 
-    Of each metric, all rows are one family for Holm's correction. An objective needs two seeds in
-    common with base.
+    Of each metric, all rows of a setting are one family for Holm's correction. An objective needs
+    two seeds in common with base. The last rows are of the mean over all settings.
     """
     columns = [*COLUMNS, "metric", "over base", "by paired t", "p", "p (Holm)"]
     rows: list[list[Value]] = []
@@ -174,7 +174,31 @@ def significance_table(experiments: Sequence[Experiment]) -> Table:
                 family.append([*_setting(e, seeds, objective), label, delta, interval, PValue(p)])
                 p_values.append(p)
         rows += [[*row, PValue(p)] for row, p in zip(family, holm(p_values), strict=True)]
-    return Table("table6_significance", columns, rows)
+    return Table("table6_significance", columns, rows + _means_over_settings(experiments))
+
+
+def _means_over_settings(experiments: Sequence[Experiment]) -> list[list[Value]]:
+    """Returns a row for each metric and objective that two settings or more compare with base.
+
+    A seed's value is the mean over the settings, so settings count alike and seeds, which share
+    nothing, are what the t test is over.
+    """
+    rows: list[list[Value]] = []
+    for metric, label in NAMES.items():
+        for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
+            compared = [e for e in experiments if e.common_seeds("base", objective)]
+            of_all = [set(e.common_seeds("base", objective)) for e in compared]
+            seeds = sorted(set.intersection(*of_all)) if len(compared) > 1 else []
+            if len(seeds) < 2:
+                continue
+            means = [
+                np.mean([e.values(o, metric, seeds) for e in compared], axis=0)
+                for o in (objective, "base")
+            ]
+            interval, p = paired_t(*means)
+            setting = [f"mean of {len(compared)} settings", None, None, None, _list(seeds)]
+            rows.append([*setting, objective, label, None, interval, PValue(p), None])
+    return rows
 
 
 def published_table(experiments: Sequence[Experiment]) -> Table:

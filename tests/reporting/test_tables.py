@@ -118,6 +118,33 @@ def test_tables_of_a_grid(grid, tmp_path):
     assert float(smallest["p (Holm)"]) == pytest.approx(5 * float(smallest["p"]))
 
 
+def test_the_mean_over_settings_is_tested_over_the_seeds_of_all(tmp_path):
+    for name, modalities, seeds in (("one", "t", (1, 2, 3, 4)), ("other", "tav", (2, 3, 4, 5))):
+        config = tiny_config()
+        config.modalities = modalities
+        write_grid(tmp_path / name, {"base": 1.0, "rpcl": 1.4}, seeds=seeds, config=config)
+    write_run(tmp_path / "one/ccps-t-seed1", "ccps", 1, 2.0)
+    experiments = read_experiments([tmp_path / "one", tmp_path / "other"])
+    table = significance_table(experiments)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    pooled = [row for row in rows if row["benchmark"] == "mean of 2 settings"]
+    assert rows[-3:] == pooled
+    assert [(row["metric"], row["objective"]) for row in pooled] == [
+        (metric, "rpcl") for metric in ("Pair F1", "F1 at 0.5", "AUPRC")
+    ]
+    differences = [
+        np.mean([e.values("rpcl", "pair_auprc", [s]) - e.values("base", "pair_auprc", [s])
+                 for e in experiments]) for s in (2, 3, 4)
+    ]  # fmt: skip
+    test = scipy.stats.ttest_1samp(differences, 0)
+    assert pooled[2]["seeds"] == "2, 3, 4"
+    assert pooled[2]["by paired t"].difference == pytest.approx(np.mean(differences))
+    assert pooled[2]["by paired t"].high == pytest.approx(test.confidence_interval().high)
+    assert pooled[2]["p"] == pytest.approx(test.pvalue)
+    write_table_csv(table, tmp_path / "table.csv")
+    assert read_csv(tmp_path / "table.csv")[-1]["over base (low)"] == ""
+
+
 @needs_ecf
 def test_published_systems_stand_beside_ours_on_their_benchmark(tmp_path):
     """With random scores on the real ECF: the test is about the rows, not the numbers."""
