@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "relu": nn.relu,
 }
 _init = nn.initializers.normal(0.02)  # as in BERT
-_LONG_ROW = 256  # word pieces; 64 and 512 were measured
+_LONG_ROW = 256  # word pieces; a guess, between 64 and 512
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def attend_within_segments(query, key, value, segment_ids, keep):
     """
     if keep is not None or jax.default_backend() == "cpu":
         return segment_attention(query, key, value, segment_ids, keep)
-    fused = _has_flash_attention(key)
+    fused = _prefers_cudnn(key)
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     out = jax.nn.dot_product_attention(
         query,
@@ -87,11 +87,11 @@ def attend_within_segments(query, key, value, segment_ids, keep):
     return out.swapaxes(1, 2)
 
 
-def _has_flash_attention(key: jax.Array) -> bool:
-    """Returns whether cuDNN's fused attention takes these shapes on these devices, and is faster.
+def _prefers_cudnn(key: jax.Array) -> bool:
+    """Returns whether to use cuDNN's fused attention: whether it takes these shapes, in long rows.
 
-    On an H100 it is 2.4 times as fast as `segment_attention` in rows of 512 and slower than XLA's
-    products in rows of 64; see docs/performance.md.
+    On an H100 it was slower than XLA in rows of 48 and 64, and 2.4 times as fast as
+    `segment_attention` in rows of 512; see docs/performance.md.
     """
     # NVIDIA's GPUs have one such as "9.0", AMD's such as "gfx942", others none.
     major, _, _ = str(getattr(jax.local_devices()[0], "compute_capability", "")).partition(".")

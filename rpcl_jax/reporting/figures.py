@@ -246,7 +246,10 @@ def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
 
 
 def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Returns Pair F1 at every threshold: means and ranges over seeds; dots: at their own."""
+    """Returns Pair F1 at every threshold: means and ranges over seeds.
+
+    Dots are the seeds at their thresholds chosen on validation.
+    """
     figure, panels = _panels(experiments)
     thresholds = np.linspace(0, 1, 201)
     for axes, experiment in zip(panels, experiments, strict=True):
@@ -255,13 +258,15 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
             colour = COLOURS[objective]
             scores = [run.scores(experiment.splits["test"], "test") for run in runs]
             f1 = 100 * np.array([f1_curve(one, thresholds) for one in scores])
-            label = f"{objective}: {100 * _mean(runs, 'pair_f1'):.2f} at the chosen threshold, "
+            label = (
+                f"{objective}, {len(runs)} seeds: {100 * _mean(runs, 'pair_f1'):.2f} as chosen, "
+            )
             label += f"{100 * _mean(runs, 'pair_f1_at_half'):.2f} at 0.5"
             axes.plot(thresholds, f1.mean(axis=0), color=colour, lw=1.2, label=label)
             axes.fill_between(thresholds, f1.min(axis=0), f1.max(axis=0), color=colour, alpha=0.15)
             chosen = [run.result["test"] for run in runs]
             axes.plot(
-                [result["threshold"] for result in chosen],
+                [min(result["threshold"], 1) for result in chosen],  # 2 predicts nothing
                 [100 * result["pair_f1"] for result in chosen],
                 "o",
                 color=colour,

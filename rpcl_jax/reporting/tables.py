@@ -1,7 +1,7 @@
 """The paper's five tables for our runs and two of our own, as Markdown, CSV and LaTeX."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
-from rpcl_jax.evaluation.bootstrap import Interval
+from rpcl_jax.evaluation.bootstrap import Interval, paired_interval
 from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
 from rpcl_jax.reporting.experiments import Experiment, interval_text, p_text
@@ -156,49 +156,61 @@ def _scores_table(
 def significance_table(experiments: Sequence[Experiment]) -> Table:
     """Returns Table 6: each objective's difference from base, with bootstrap and t intervals.
 
-    Of each metric, all rows of a setting are one family for Holm's correction. An objective needs
-    two seeds in common with base. The last rows are of the mean over all settings.
+    An objective needs two seeds in common with base. Of each metric, the rows of all settings
+    together are one family for Holm's correction. Then come means over settings, another family.
     """
     columns = [*COLUMNS, "metric", "over base", "by paired t", "p", "p (Holm)"]
     rows: list[list[Value]] = []
-    for metric, label in NAMES.items():
-        family: list[list[Value]] = []
-        p_values: list[float] = []
-        for e in experiments:
-            for objective in e.runs:
-                seeds = e.common_seeds("base", objective)
-                if objective == "base" or len(seeds) < 2:
-                    continue
-                interval, p = paired_t(*(e.values(o, metric, seeds) for o in (objective, "base")))
-                delta = e.delta(objective, metric, seeds)
-                family.append([*_setting(e, seeds, objective), label, delta, interval, PValue(p)])
+    for compare in (_of_each_setting, _of_all_settings):
+        for metric, label in NAMES.items():
+            family: list[list[Value]] = []
+            p_values: list[float] = []
+            for setting, delta, (interval, p) in compare(experiments, metric):
+                family.append([*setting, label, delta, interval, PValue(p)])
                 p_values.append(p)
-        rows += [[*row, PValue(p)] for row, p in zip(family, holm(p_values), strict=True)]
-    return Table("table6_significance", columns, rows + _means_over_settings(experiments))
+            rows += [[*row, PValue(p)] for row, p in zip(family, holm(p_values), strict=True)]
+    return Table("table6_significance", columns, rows)
 
 
-def _means_over_settings(experiments: Sequence[Experiment]) -> list[list[Value]]:
-    """Returns a row for each metric and objective that two settings or more compare with base.
+# What a row is of, and the difference by the bootstrap and by the t test, with its p-value.
+_Compared = tuple[list[Value], Interval, tuple[Interval, float]]
 
-    A seed's value is the mean over the settings, so settings count alike and seeds, which share
-    nothing, are what the t test is over.
+
+def _of_each_setting(experiments: Sequence[Experiment], metric: str) -> Iterator[_Compared]:
+    for e in experiments:
+        for objective in e.runs:
+            seeds = e.common_seeds("base", objective)
+            if objective != "base" and len(seeds) > 1:
+                tested = paired_t(*(e.values(o, metric, seeds) for o in (objective, "base")))
+                yield _setting(e, seeds, objective), e.delta(objective, metric, seeds), tested
+
+
+def _of_all_settings(experiments: Sequence[Experiment], metric: str) -> Iterator[_Compared]:
+    """Yields the mean over the settings that compare an objective with base, if there are two.
+
+    The value of a seed is its mean over the settings, which count alike. The t test is over seeds;
+    the bootstrap resamples the dialogues too, those of one benchmark alike in all its settings.
     """
-    rows: list[list[Value]] = []
-    for metric, label in NAMES.items():
-        for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
-            compared = [e for e in experiments if e.common_seeds("base", objective)]
-            of_all = [set(e.common_seeds("base", objective)) for e in compared]
-            seeds = sorted(set.intersection(*of_all)) if len(compared) > 1 else []
-            if len(seeds) < 2:
-                continue
-            means = [
-                np.mean([e.values(o, metric, seeds) for e in compared], axis=0)
-                for o in (objective, "base")
-            ]
-            interval, p = paired_t(*means)
-            setting = [f"mean of {len(compared)} settings", None, None, None, _list(seeds)]
-            rows.append([*setting, objective, label, None, interval, PValue(p), None])
-    return rows
+    for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
+        compared = [e for e in experiments if len(e.common_seeds("base", objective)) > 1]
+        common = [set(e.common_seeds("base", objective)) for e in compared]
+        seeds = sorted(set.intersection(*common)) if len(compared) > 1 else []
+        if len(seeds) < 2:
+            continue
+        system, base = (
+            np.mean([e.values(o, metric, seeds) for e in compared], axis=0)
+            for o in (objective, "base")
+        )
+        resampled = (
+            np.mean(
+                [[e.resampled[o, seed][metric] for seed in seeds] for e in compared],
+                axis=0,
+            )
+            for o in (objective, "base")
+        )
+        delta = paired_interval(*resampled, float((system - base).mean()))
+        setting: list[Value] = [f"mean of {len(compared)} settings", None, None, None, _list(seeds)]
+        yield [*setting, objective], delta, paired_t(system, base)
 
 
 def published_table(experiments: Sequence[Experiment]) -> Table:

@@ -43,8 +43,9 @@ def supervise() -> None:
     """Runs this command again in a child process, and ends with its status when it has ended.
 
     When a process of a run dies, JAX aborts all others from a thread of its own, with a stack trace
-    in C++ that no Python code can prevent. The parent puts one line in its place. The child ends
-    when its parent does, however that ends. In the child, returns at once.
+    in C++ that no Python code can prevent. The parent puts one line in its place, or nothing where
+    the child has said itself why it ends. The child ends when its parent does, however that ends.
+    In the child, returns at once.
     """
     if _WORKER in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -72,7 +73,7 @@ def supervise() -> None:
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
     status, noise = child.wait(), b"".join(held)
-    if noise and said:
+    if said and (status >= 0 or status == -signal.SIGABRT):
         sys.exit(status if status >= 0 else 1)
     if noise and status == -signal.SIGABRT:
         print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else _ENDED}", file=sys.stderr)

@@ -163,7 +163,6 @@ def test_a_grid_whose_worker_is_killed_is_the_local_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_distributed_is_refused(tmp_path):
     for tool, instead in (("run_grid", "--engine=ray"), ("extract_features", "--shard")):
         done = run_python(f"tools/{tool}.py", "--config=configs/demo.py", "--distributed", status=2)

@@ -22,7 +22,6 @@ from shared import (
     write_lines,
 )
 
-import_or_skip("ray")
 fs = import_or_skip("pyarrow.fs")
 
 from rpcl_jax.cluster import predict
@@ -140,7 +139,6 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
         worker = predict._FilePredictor(tmp_path, corpus, strict, None, "", lambda name: 1)
@@ -268,6 +266,7 @@ def test_a_file_is_written_whole_or_not_at_all(store, tmp_path):
 
 def test_bad_usage(tmp_path, capsys):
     """Each is found out before Ray is started, and nothing is written."""
+    import_or_skip("ray")
     run, corpus = tmp_path / "run", tmp_path / "in"
     run.mkdir()
     names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")

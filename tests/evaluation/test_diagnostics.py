@@ -10,6 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL
+from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.metrics import (
     confidence_diagnostics,
     f1_curve,
@@ -104,10 +105,25 @@ def test_precision_recall_curve_is_scikit_learns_scaled_by_what_is_missed(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_f1_curve_is_pair_f1_at_each_threshold(seed):
     scored = random_split(seed)
-    thresholds = np.array([0.3, 0.0, scored[0].pair_confidence[1, 0], 0.999, 1.0])
+    assert any((s.pair_confidence == np.float32(0.7)).any() for s in scored)  # it is below 0.7
+    thresholds = np.array([0.3, 0.0, scored[0].pair_confidence[1, 0], 0.7, 0.999, 1.0])
     for threshold, value in zip(thresholds, f1_curve(scored, thresholds), strict=True):
         counts = np.sum([pair_counts(s, threshold) for s in scored], axis=0)
         assert value == pytest.approx(precision_recall_f1(*counts)[2])
+
+
+def test_f1_without_gold_pairs_or_predictions_is_0():
+    scored = ScoredDialogue(
+        dialogue_of([NEUTRAL, "joy"], ()),
+        np.array([[0.2, 0.0], [0.5, 0.75]]),
+        np.tri(2, dtype=bool),
+        np.ones((2, len(EMOTIONS))),
+        np.zeros(2),
+    )
+    assert f1_curve([scored], np.array([0.1, 0.9])).tolist() == [0, 0]
+    scored.pair_confidence[1, 0] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        f1_curve([scored], np.array([0.5]))
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,9 @@ def test_attention_of_a_gpu_is_that_of_a_cpu(monkeypatch):
     [
         ("9.0", "bfloat16", 512, 64, "cudnn"),
         ("10.0", "bfloat16", 512, 64, "cudnn"),
-        ("9.0", "bfloat16", 64, 64, "xla"),
+        ("9.0", "bfloat16", 256, 64, "cudnn"),
+        ("9.0", "bfloat16", 254, 64, "xla"),
+        ("9.0", "bfloat16", 512, 136, "xla"),
         ("7.5", "bfloat16", 512, 64, "xla"),
         ("9.0", "float32", 512, 64, "xla"),
         ("9.0", "bfloat16", 512, 20, "xla"),

@@ -136,9 +136,15 @@ def test_f1_at_every_threshold_has_the_f1_at_half(grids):
         curve, points = [line for line in axes.lines if same_color(line.get_color(), colour)]
         at_half = experiment.values(objective, "pair_f1_at_half", [1, 2, 3])
         assert np.interp(0.5, *curve.get_data()) == pytest.approx(100 * at_half.mean())
+        runs = experiment.runs[objective].values()
+        assert list(points.get_xdata()) == [run.result["threshold"] for run in runs]
         assert list(points.get_ydata()) == pytest.approx(
-            100 * experiment.values(objective, "pair_f1", [1, 2, 3])
+            [100 * run.result["test"]["pair_f1"] for run in runs]
         )
+        (band,) = [c for c in axes.collections if same_color(c.get_facecolor()[0, :3], colour)]
+        ends = band.get_paths()[0].vertices
+        ends = ends[np.isclose(ends[:, 0], 0.5), 1]
+        assert (ends.min(), ends.max()) == pytest.approx((100 * at_half.min(), 100 * at_half.max()))
 
 
 def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):

@@ -119,30 +119,45 @@ def test_tables_of_a_grid(grid, tmp_path):
 
 
 def test_the_mean_over_settings_is_tested_over_the_seeds_of_all(tmp_path):
-    for name, modalities, seeds in (("one", "t", (1, 2, 3, 4)), ("other", "tav", (2, 3, 4, 5))):
+    for name, modalities, signal, seeds in (
+        ("one", "t", 1.4, (1, 2, 3, 4)),
+        ("other", "tav", 1.1, (2, 3, 4, 5)),
+    ):
         config = tiny_config()
         config.modalities = modalities
-        write_grid(tmp_path / name, {"base": 1.0, "rpcl": 1.4}, seeds=seeds, config=config)
-    write_run(tmp_path / "one/ccps-t-seed1", "ccps", 1, 2.0)
-    experiments = read_experiments([tmp_path / "one", tmp_path / "other"])
+        signals = {"base": 1.0, "rpcl": signal, "ccps": 0.9}
+        write_grid(tmp_path / name, signals, seeds=seeds, config=config)
+    third = tiny_config()
+    third.modalities = "ta"
+    write_grid(tmp_path / "third", {"base": 1.0, "rpcl": 2.0}, seeds=(9,), config=third)
+    experiments = read_experiments([tmp_path / name for name in ("one", "other", "third")])
     table = significance_table(experiments)
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     pooled = [row for row in rows if row["benchmark"] == "mean of 2 settings"]
-    assert rows[-3:] == pooled
-    assert [(row["metric"], row["objective"]) for row in pooled] == [
-        (metric, "rpcl") for metric in ("Pair F1", "F1 at 0.5", "AUPRC")
-    ]
-    differences = [
-        np.mean([e.values("rpcl", "pair_auprc", [s]) - e.values("base", "pair_auprc", [s])
-                 for e in experiments]) for s in (2, 3, 4)
-    ]  # fmt: skip
-    test = scipy.stats.ttest_1samp(differences, 0)
-    assert pooled[2]["seeds"] == "2, 3, 4"
-    assert pooled[2]["by paired t"].difference == pytest.approx(np.mean(differences))
-    assert pooled[2]["by paired t"].high == pytest.approx(test.confidence_interval().high)
-    assert pooled[2]["p"] == pytest.approx(test.pvalue)
-    write_table_csv(table, tmp_path / "table.csv")
-    assert read_csv(tmp_path / "table.csv")[-1]["over base (low)"] == ""
+    assert rows[-6:] == pooled, "a setting with one seed is left out"
+    assert {row["seeds"] for row in pooled} == {"2, 3, 4"}
+    one, other = experiments[:2]
+    for row, metric in zip(pooled[::2], ("pair_f1", "pair_f1_at_half", "pair_auprc"), strict=True):
+        assert row["objective"] == "rpcl"
+        of_one, of_other = (
+            e.values("rpcl", metric, [2, 3, 4]) - e.values("base", metric, [2, 3, 4])
+            for e in (one, other)
+        )
+        assert abs(of_one - of_other).min() > 0.001, "the mean is that of both"
+        differences = (of_one + of_other) / 2
+        test = scipy.stats.ttest_1samp(differences, 0)
+        for interval in (row["by paired t"], row["over base"]):
+            assert interval.difference == pytest.approx(differences.mean())
+        assert tuple(row["by paired t"])[1:3] == pytest.approx(tuple(test.confidence_interval()))
+        assert row["p"] == pytest.approx(test.pvalue)
+        # Both settings have the same test dialogues here, so the mean is as uncertain as one.
+        width = row["over base"].high - row["over base"].low
+        widths = [e.delta("rpcl", metric, [2, 3, 4]) for e in (one, other)]
+        assert width == pytest.approx(np.mean([d.high - d.low for d in widths]), rel=0.35)
+    # Two p-values of a metric are a family: the smaller is doubled, whatever the settings' are.
+    for first, second in zip(pooled[::2], pooled[1::2], strict=True):
+        smaller = min(first, second, key=lambda row: row["p"])
+        assert smaller["p (Holm)"] == pytest.approx(min(1, 2 * smaller["p"]))
 
 
 @needs_ecf

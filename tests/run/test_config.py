@@ -226,7 +226,8 @@ def test_flags_win_over_the_objective(tmp_path):
     small = [*tiny_flags()[1:], "--config.epochs=1", "--config.modalities=t"]
     workdir = tmp_path / "run"
     flags = ["--config.rpcl.row_weight=0.5", f"--workdir={workdir}"]
-    run_main("--config=configs/demo.py:base", *small, *flags)  # which has no ranking
+    assert OBJECTIVES["base"]["row_weight"] == 0
+    run_main("--config=configs/demo.py:base", *small, *flags)
     written = json.loads((workdir / "config.json").read_text())
     lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert written["objective"] == "base"

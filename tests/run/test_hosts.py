@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, run_python, tiny_flags, write_lines
+from shared import ENVIRONMENT, ROOT, assert_one_line, run_main, tiny_flags, write_lines
 
 from rpcl_jax.data.features import FeatureTable
-from rpcl_jax.run.hosts import _ENDED
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 FLAGS = [*tiny_flags(), "--config.batch_size=8"]  # batches of one shape for four devices
@@ -142,7 +141,6 @@ def test_evaluation_and_prediction(runs, tmp_path):
     assert one == two
 
 
-@pytest.mark.long
 def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_path):
     with two_processes(*FLAGS, f"--workdir={tmp_path / 'run'}") as processes:
         while not (tmp_path / "run/checkpoints/1").exists():
@@ -181,27 +179,6 @@ def test_processes_that_disagree_write_nothing(differ, tmp_path):
         assert "the processes disagree" in errors or "another process" in errors
     assert any("the processes disagree about" in errors for _, errors in printed)
     assert not (tmp_path / "run").exists()
-
-
-NOISE = "E1126 15:40:00.000000 1 coordination_service.cc:1] lost\n*** trace ***\n"
-
-
-@pytest.mark.parametrize(
-    ("written", "end", "status", "shown"),
-    [
-        ("rpcl_jax: why\n" + NOISE, "sys.exit(1)", 1, "rpcl_jax: why\n"),
-        (NOISE + "rpcl_jax: why\n", "sys.exit(1)", 1, "rpcl_jax: why\n"),
-        ("rpcl_jax: why\n" + NOISE, "os.abort()", 1, "rpcl_jax: why\n"),
-        (NOISE, "os.abort()", 1, f"rpcl_jax: {_ENDED}\n"),
-        ("epoch 1\n" + NOISE, "sys.exit(3)", 3, "epoch 1\n" + NOISE),
-        ("rpcl_jax: why\nmore\n", "sys.exit(1)", 1, "rpcl_jax: why\nmore\n"),
-    ],
-)
-def test_what_is_shown_of_a_process(written, end, status, shown):
-    """JAX's threads may write before a process says why it ends, and until it has ended."""
-    code = "import os, sys; from rpcl_jax.run.hosts import supervise; supervise(); "
-    code += f"sys.stderr.write({written!r}); sys.stderr.flush(); {end}"
-    assert run_python("-c", code, status=status).stderr == shown
 
 
 def test_a_table_with_nan_ends_all_processes(tmp_path):
