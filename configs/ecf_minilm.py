@@ -2,8 +2,8 @@
 
     python -m rpcl_jax.main --config=configs/ecf_minilm.py
 
-A run of 7 epochs takes six to eight minutes on 2 CPU cores. Over seeds 42, 345 and 456, the test
-Pair F1 is 55.32 ± 0.35 (`rpcl`) and 54.80 ± 0.38 (`:base`).
+A run of 7 epochs takes six to eight minutes on 2 CPU cores. The test Pair F1 of three seeds is
+55.32 ± 0.35 (`rpcl`) and 54.80 ± 0.38 (`:base`), with older code; see results/README.md.
 
 The data are read from data/ECF, and the encoder is downloaded from the hub. Pass local copies as
 --config.data.root=FOLDER and --config.text.pretrained=FOLDER.

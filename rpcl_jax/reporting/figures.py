@@ -278,7 +278,7 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
         axes.set_ylim(0)
         axes.set_xlabel("threshold")
         axes.set_ylabel("Pair F1")
-        axes.set_title(experiment.title, fontsize=9)
+        axes.set_title(experiment.title, fontsize=8)
         axes.legend(loc="lower left", fontsize=7)
     return figure
 
