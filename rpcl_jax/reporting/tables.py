@@ -201,14 +201,15 @@ def _of_all_settings(experiments: Sequence[Experiment], metric: str) -> Iterator
             np.mean([e.values(o, metric, seeds) for e in compared], axis=0)
             for o in (objective, "base")
         )
-        resampled = (
+        system_resampled, base_resampled = (
             np.mean(
                 [[e.resampled[o, seed][metric] for seed in seeds] for e in compared],
                 axis=0,
             )
             for o in (objective, "base")
         )
-        delta = paired_interval(*resampled, float((system - base).mean()))
+        observed = float((system - base).mean())
+        delta = paired_interval(system_resampled, base_resampled, observed)
         setting: list[Value] = [f"mean of {len(compared)} settings", None, None, None, _list(seeds)]
         yield [*setting, objective], delta, paired_t(system, base)
 
