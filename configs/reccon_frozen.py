@@ -12,14 +12,9 @@ from data/RECCON; for the encoder, see configs/ecf_minilm.py.
 from ml_collections import ConfigDict
 
 from configs import ecf_frozen
+from configs.reccon_minilm import on_reccon
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
     """Returns the config: the settings of configs/ecf_frozen.py, chosen on both benchmarks."""
-    c = ecf_frozen.get_config(objective)
-    c.data.name = "reccon"
-    c.data.format = "reccon"
-    c.data.root = "data/RECCON"
-    c.data.audio = ""  # text alone
-    c.data.vision = ""
-    return c
+    return on_reccon(ecf_frozen.get_config(objective))

@@ -14,7 +14,11 @@ from configs import ecf_minilm
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
     """Returns the config: the settings of configs/ecf_minilm.py."""
-    c = ecf_minilm.get_config(objective)
+    return on_reccon(ecf_minilm.get_config(objective))
+
+
+def on_reccon(c: ConfigDict) -> ConfigDict:
+    """Makes a config of ECF read RECCON, and returns it."""
     c.data.name = "reccon"
     c.data.format = "reccon"
     c.data.root = "data/RECCON"

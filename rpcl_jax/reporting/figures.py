@@ -258,10 +258,10 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
             colour = COLOURS[objective]
             scores = [run.scores(experiment.splits["test"], "test") for run in runs]
             f1 = 100 * np.array([f1_curve(one, thresholds) for one in scores])
+            as_chosen, at_half = (100 * _mean(runs, m) for m in ("pair_f1", "pair_f1_at_half"))
             label = (
-                f"{objective}, {len(runs)} seeds: {100 * _mean(runs, 'pair_f1'):.2f} as chosen, "
+                f"{objective}, {len(runs)} seeds: {as_chosen:.2f} as chosen, {at_half:.2f} at 0.5"
             )
-            label += f"{100 * _mean(runs, 'pair_f1_at_half'):.2f} at 0.5"
             axes.plot(thresholds, f1.mean(axis=0), color=colour, lw=1.2, label=label)
             axes.fill_between(thresholds, f1.min(axis=0), f1.max(axis=0), color=colour, alpha=0.15)
             chosen = [run.result["test"] for run in runs]
