@@ -1,5 +1,5 @@
 # make demo   install, train RPCL on a generated corpus with text, audio and vision, show results
-# make test   install, run all tests but those of whole runs in several processes, on Ray or killed
+# make test   install, run all tests but those of processes that share work, of Ray and of kills
 # make test-all   and those, as .ci/run does
 # make quick  install without PyTorch, run the tests that take less than a second each
 # make check  formatting, lint and types

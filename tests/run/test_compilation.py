@@ -54,6 +54,7 @@ def programs(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
     result(start(tmp_path / "killed", "kill"), status=-9)
     ((name, size),) = programs(tmp_path / "killed").items()
@@ -64,6 +65,7 @@ def test_a_program_that_a_kill_cut_short_is_compiled_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_write_at_once(tmp_path):
     outputs = {result(process) for process in [start(tmp_path), start(tmp_path)]}
     assert len(outputs) == 1

@@ -96,6 +96,7 @@ def test_rows_are_those_of_opensmile(whole, corpus):
     assert len(np.unique(table.values, axis=0)) > 20  # voices and words differ
 
 
+@pytest.mark.long
 def test_killed_and_resumed_it_is_the_same(whole, corpus, tmp_path):
     out = tmp_path / "audio"
     process = subprocess.Popen(
@@ -114,6 +115,7 @@ def test_killed_and_resumed_it_is_the_same(whole, corpus, tmp_path):
     assert not (tmp_path / "audio.partial").exists()
 
 
+@pytest.mark.long
 def test_shards_at_the_same_time_are_the_same(whole, corpus, tmp_path):
     out = tmp_path / "audio"
     processes = [
