@@ -37,6 +37,7 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/installed $(RUN)/result.json
+	$(VENV)/bin/python -m benchmarks.run --processes=2 $(BENCH)
 	$(VENV)/bin/python -m benchmarks.train_step --processes=2 --rounds=5 $(BENCH)
 	$(VENV)/bin/python -m benchmarks.predict --processes=2 --workdir=$(RUN)
 	$(VENV)/bin/python -m benchmarks.host --processes=2 $(BENCH)

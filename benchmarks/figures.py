@@ -22,7 +22,7 @@ PARTS = {
 # What a process may tell besides seconds, with its unit and what to divide it by.
 _FURTHER = (
     ("encoder's rate / product's", "", 1),
-    ("the same by CPU", "", 1),
+    ("encoder's rate / product's, by CPU", "", 1),
     ("utilisation", "of the peak, by the text encoder", 1),
     ("rate", "dialogues/s", 1),
     ("memory of the program", "MiB", 2**20),
@@ -67,7 +67,8 @@ def step_figures(ended: Mapping[str, Sequence[Ended]], inside: Sequence[str]) ->
             figures.append(Figure(what, unit, turns, combine(*map(median, columns))))
 
     combined("rpcl / base", "by clock", "seconds", operator.truediv, "rpcl", "base")
-    combined("rpcl / base", "by CPU", "cpu", operator.truediv, "rpcl", "base")
+    if "product by CPU" in next(iter(told.values()))[0]:  # elsewhere, a CPU only starts the work
+        combined("rpcl / base", "by CPU", "cpu", operator.truediv, "rpcl", "base")
     combined("rpcl / base", "by products", "products", operator.truediv, "rpcl", "base")
     for name, unit in (("seconds", "s"), ("cpu", "CPU s")):
         combined("encoder, backward", unit, name, operator.sub, "encoder", "forward")
@@ -102,12 +103,10 @@ def prediction_figures(parts: Sequence[Ended], whole: Sequence[Ended]) -> list[F
             "by clock",
             [one["operations"] / one["seconds"] / one["product"] for one in told],
         ),
-        Figure(
-            "steady state: encoder's rate / product's",
-            "by CPU",
-            [one["operations"] / one["cpu"] / one["product by CPU"] for one in told],
-        ),
     ]
+    if "product by CPU" in told[0]:
+        shares = [one["operations"] / one["cpu"] / one["product by CPU"] for one in told]
+        figures.append(Figure("steady state: encoder's rate / product's", "by CPU", shares))
     laps = {lap: [one["laps"][lap] for one in told] for lap in told[0]["laps"]}
     laps[FIRST] = [first - one["seconds"] for first, one in zip(laps[FIRST], told, strict=True)]
     laps["computing"] = [one["seconds"] for one in told]

@@ -70,11 +70,10 @@ def _make_batches(devices: int) -> dict[str, Any]:
     text = text_input(encoder, corpus.splits, config, make_mesh())
     batches = make_batches(train, text, corpus.tables, config, devices, corpus.emotions)
     plan = [places[places >= 0] for places, _ in batches.epoch(config.seed, 1)]
-    whole = [members for members in plan if len(members) == config.batch_size] or plan
     taken: list[tuple[float, float]] = []  # seconds for a dialogue
     ends = time.perf_counter() + _SECONDS
-    while time.perf_counter() < ends or len(taken) < len(whole):
-        members = whole[len(taken) % len(whole)]
+    while time.perf_counter() < ends or len(taken) < len(plan):
+        members = plan[len(taken) % len(plan)]
         clock, cpu = time.perf_counter(), time.thread_time()
         batches.make(members)
         clock, cpu = time.perf_counter() - clock, time.thread_time() - cpu

@@ -278,7 +278,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def commit() -> str:
-    """Returns the commit of this repository, "-dirty" after it if other files are there.
+    """Returns the commit of this repository, with "-dirty" if tracked files differ from it.
 
     The table, which each benchmark changes, does not count. "unknown" where Git does not tell.
     """

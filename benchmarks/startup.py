@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ml_collections import config_flags
@@ -18,6 +19,7 @@ from ml_collections import config_flags
 from benchmarks import measure
 from benchmarks.figures import package_seconds
 from benchmarks.measure import CHOOSING, Ended, Figure, Laps
+from rpcl_jax.run.compilation import cache_settings
 
 _PROCESSES, _TABLE = measure.define_flags()
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
@@ -70,10 +72,11 @@ def _measure() -> None:
 
 def _starts(folder: str) -> dict[str, Callable[[], Ended]]:
     """Returns what starts a run with an empty cache in `folder`, and again with that cache."""
-    environment = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}  # as the commands do
+    environment: dict[str, str] = {}
 
     def cold() -> Ended:
-        environment["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
+        settings = cache_settings(Path(tempfile.mkdtemp(dir=folder)))
+        environment.update({name.upper(): str(value) for name, value in settings.items()})
         return warm()
 
     def warm() -> Ended:

@@ -107,7 +107,9 @@ def _time(part: str) -> dict[str, Any]:
     if part in _PASSES and lengths:
         operations = _PASSES[part] * encoder_operations(work.encoder.config, lengths)
         told["encoder's rate / product's"] = operations / told["products"]
-        told["the same by CPU"] = operations / told["cpu"] / told["product by CPU"]
+        if "product by CPU" in told:
+            by_cpu = operations / told["cpu"] / told["product by CPU"]
+            told["encoder's rate / product's, by CPU"] = by_cpu
         if peak := _PEAK.value or peak_of(device.device_kind):
             told["utilisation"] = operations / told["seconds"] / (peak * 1e12 * work.mesh.size)
     if part in ("base", "rpcl"):

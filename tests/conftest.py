@@ -99,6 +99,27 @@ def reads_text(tmp_path_factory):
     ) / "text"  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def small_bert(tmp_path_factory):
+    """A small random BERT over the words of the tiny corpus, as save_pretrained writes it."""
+    from shared import import_or_skip, tiny_config
+
+    torch = import_or_skip("torch")
+    from transformers import BertConfig, BertModel
+
+    from rpcl_jax.batching.text import word_tokenizer
+    from rpcl_jax.readers.corpus import load_corpus
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = word_tokenizer(load_corpus(tiny_config()).splits["train"])
+    tokenizer.save(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": 64}
+    BertModel(BertConfig(vocab_size=tokenizer.size, **sizes)).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def ray():
     """The module ray, started as the commands start it."""

@@ -93,7 +93,7 @@ class Batches:
     """The batches of a split, for a number of devices.
 
     The batches of an epoch have nearly the same number of word pieces (`packing.balanced_batches`)
-    and so have the devices' shares (`packing.balanced_shares`), so there are two or three different
+    and so have the devices' shares (`packing.balanced_shares`), so there are two to five different
     shapes and a jitted step compiles rarely.
     """
 

@@ -110,7 +110,7 @@ def segment_attention(query, key, value, segment_ids, keep):
     """Computes softmax attention of every word piece to the pieces of its segment.
 
     The derivative is explicit: JAX's own multiplies by transposes of arrays with two length axes,
-    which takes a CPU twice as long as transposing arrays with one.
+    which makes attention in rows of 512 15 to 30 % slower on a CPU.
 
     Args:
       query, key, value: [rows, heads, length, d]; the query is already divided by sqrt(d).

@@ -39,13 +39,14 @@ def use_compilation_cache(folder: Path | None = None) -> None:
     except (OSError, filelock.Timeout):
         return
     # The environment is for the processes this one starts, and for JAX if it is not yet imported.
-    for name, value in _settings(folder).items():
+    for name, value in cache_settings(folder).items():
         os.environ.setdefault(name.upper(), str(value))
         if "jax" in sys.modules:
             sys.modules["jax"].config.update(name, value)
 
 
-def _settings(folder: Path) -> dict[str, str | int | float]:
+def cache_settings(folder: Path) -> dict[str, str | int | float]:
+    """Returns JAX's settings for a cache of compiled programs in `folder`, by name."""
     return {
         "jax_compilation_cache_dir": str(folder),
         "jax_compilation_cache_max_size": MAX_CACHE_BYTES,

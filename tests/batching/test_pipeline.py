@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -61,6 +63,25 @@ def test_processes_make_the_shares_of_their_own_devices(corpus):
             )
             merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), of_devices)
             jax.tree.map(np.testing.assert_array_equal, part, merged)
+
+
+def test_the_next_two_batches_are_made_while_one_is_used(corpus, monkeypatch):
+    batches, made, third = batches_of(corpus), [], threading.Event()
+    make = batches.make
+    assert len(batches) > 3
+
+    def spied(members):
+        made.append(threading.current_thread())
+        if len(made) == 3:
+            third.set()
+        return make(members)
+
+    monkeypatch.setattr(batches, "make", spied)
+    epoch = batches.epoch(seed=1, epoch=1)
+    next(epoch)
+    assert third.wait(10)
+    assert len(made) == 3
+    assert threading.current_thread() not in made
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(corpus):

@@ -1,5 +1,7 @@
 """Batches of a stream: all of it, in its place, in few shapes."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -117,6 +119,23 @@ def test_what_fills_more_rows_than_planned_gets_twice_as_many():
     for _, batch in batches:
         rows = batch.text.token_ids.shape[0]
         assert rows & (rows - 1) == 0
+
+
+def test_prefetched_makes_the_next_item_on_another_thread():
+    made, second = [], threading.Event()
+
+    def make():
+        for k in range(5):
+            made.append((k, threading.current_thread()))
+            if k == 1:
+                second.set()
+            yield k
+
+    items = prefetched(make())
+    assert next(items) == 0
+    assert second.wait(10), "nobody asks for it yet"
+    assert [k for k, _ in made] == [0, 1]
+    assert threading.current_thread() not in {thread for _, thread in made}
 
 
 def test_prefetched_keeps_the_order_and_passes_errors_on():

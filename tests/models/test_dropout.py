@@ -30,6 +30,12 @@ def test_random_words_are_those_of_jax(size, implementation):
         np.testing.assert_array_equal(words, jax.random.bits(key, (size,), jnp.uint32))
 
 
+def test_a_rate_just_below_one_drops_nearly_everything():
+    got = np.asarray(dropout(jnp.ones(100_000), 0.999999, jax.random.key(0)))
+    assert set(np.unique(got)) <= {0.0, 65536.0}
+    assert (got == 0).mean() > 0.999
+
+
 def test_dropout_statistics():
     n = 500_001
     got = np.asarray(dropout(jnp.ones(n), 0.1, jax.random.key(5)))

@@ -10,9 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from shared import import_or_skip, tiny_config
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertModel
 
-from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
@@ -38,20 +37,6 @@ torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A small random BERT over the words of the tiny corpus, as save_pretrained writes it."""
-    folder = tmp_path_factory.mktemp("bert")
-    tokenizer = word_tokenizer(load_corpus(tiny_config()).splits["train"])
-    tokenizer.save(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    sizes |= {"intermediate_size": 64, "max_position_embeddings": 64}
-    config = BertConfig(vocab_size=tokenizer.size, **sizes)
-    BertModel(config).save_pretrained(folder)
-    return folder
-
-
 def frozen_config(folder, tmp_path):
     config = tiny_config()
     config.text.pretrained = str(folder)
@@ -68,12 +53,15 @@ def nudge(folder):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_vectors_are_the_mean_of_transformers_own(folder, tmp_path, devices):
-    config = frozen_config(folder, tmp_path)
+def test_vectors_are_the_mean_of_transformers_own(small_bert, tmp_path, devices):
+    config = frozen_config(small_bert, tmp_path)
     dialogues = load_corpus(config).splits["dev"]
     encoder = load_text_encoder(config, ())
     table = utterance_vectors(encoder, dialogues, config, make_mesh(devices))
-    model, theirs = BertModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model, theirs = (
+        BertModel.from_pretrained(small_bert).eval(),
+        AutoTokenizer.from_pretrained(small_bert),
+    )
     utterances = [u for dialogue in dialogues for u in dialogue.utterances]
     assert len(table.values) == len(utterances)
     for utterance in utterances[:40]:
@@ -84,11 +72,11 @@ def test_vectors_are_the_mean_of_transformers_own(folder, tmp_path, devices):
         np.testing.assert_allclose(table.rows([utterance.id]).values[0], expected, atol=1e-5)
 
 
-def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
-    config = frozen_config(folder, tmp_path)
+def test_the_key_is_made_of_all_that_matters_and_nothing_else(small_bert, tmp_path):
+    config = frozen_config(small_bert, tmp_path)
     dialogues = load_corpus(config).splits["dev"]
     encoder = load_text_encoder(config, ())
-    same = frozen_config(folder, tmp_path)
+    same = frozen_config(small_bert, tmp_path)
     same.text.dropout = 0.5
     same.seed = 7
     same.batch_size = 3
@@ -104,7 +92,7 @@ def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
         "text.max_tokens": 32,
         "data.max_utterances": 5,
     }.items():
-        changed = frozen_config(folder, tmp_path)
+        changed = frozen_config(small_bert, tmp_path)
         changed.update_from_flattened_dict({field: value})
         keys.add(vectors_key(encoder, dialogues, changed))
     first = dialogues[0].utterances[0]
@@ -114,21 +102,21 @@ def test_the_key_is_made_of_all_that_matters_and_nothing_else(folder, tmp_path):
     )
     keys.add(vectors_key(encoder, [other, *dialogues[1:]], config))
     keys.add(vectors_key(encoder, dialogues[1:], config))
-    swapped = shutil.copytree(folder, tmp_path / "swapped")
+    swapped = shutil.copytree(small_bert, tmp_path / "swapped")
     tokenizer = load_tokenizer(swapped, encoder.config.vocab_size)
     swap = {"cls_token": "[SEP]", "sep_token": "[CLS]"}
     tokenizer._replace(special={**tokenizer.special, **swap}).save(swapped)
     keys.add(
         vectors_key(load_text_encoder(frozen_config(swapped, tmp_path), ()), dialogues, config)
     )
-    nudged = nudge(shutil.copytree(folder, tmp_path / "nudged"))
+    nudged = nudge(shutil.copytree(small_bert, tmp_path / "nudged"))
     keys.add(vectors_key(load_text_encoder(frozen_config(nudged, tmp_path), ()), dialogues, config))
     assert len(keys) == 9
 
 
-def test_the_key_does_not_change_with_use(folder, tmp_path):
+def test_the_key_does_not_change_with_use(small_bert, tmp_path):
     """A tokenizer whose file asks for truncation and padding forgets both when it is used."""
-    folder = shutil.copytree(folder, tmp_path / "bert")
+    folder = shutil.copytree(small_bert, tmp_path / "bert")
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(16)
@@ -143,15 +131,15 @@ def test_the_key_does_not_change_with_use(folder, tmp_path):
     assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
 
 
-def test_what_is_said_of_an_encoder(folder, tmp_path, capsys):
+def test_what_is_said_of_an_encoder(small_bert, tmp_path, capsys):
     """Of one with heads whose tokenizer knows other words, and of one that has neither."""
-    config = frozen_config(folder, tmp_path)
+    config = frozen_config(small_bert, tmp_path)
     train = load_corpus(config).splits["train"]
     load_text_encoder(config, train)
     assert capsys.readouterr().err == ""
 
-    config.text.pretrained = str(shutil.copytree(folder, tmp_path / "classifier"))
-    tensors = load_file(folder / "model.safetensors")
+    config.text.pretrained = str(shutil.copytree(small_bert, tmp_path / "classifier"))
+    tensors = load_file(small_bert / "model.safetensors")
     tensors["classifier.weight"] = np.zeros((2, 32), np.float32)
     save_file(tensors, tmp_path / "classifier/model.safetensors", metadata={"format": "pt"})
     strange = [Dialogue("1", (Utterance("a", "Ann", "Сегодня " + "дождь " * 19),)), *train[:1]]
@@ -165,16 +153,16 @@ def test_what_is_said_of_an_encoder(folder, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_two_utterances_of_one_id_are_refused(folder, tmp_path):
-    config = frozen_config(folder, tmp_path)
+def test_two_utterances_of_one_id_are_refused(small_bert, tmp_path):
+    config = frozen_config(small_bert, tmp_path)
     dialogue = load_corpus(config).splits["dev"][0]
     twin = dataclasses.replace(dialogue, id="twin")
     with pytest.raises(InputError, match="is duplicated"):
         utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
 
 
-def test_vectors_are_computed_once(folder, tmp_path, monkeypatch):
-    config = frozen_config(folder, tmp_path)
+def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch):
+    config = frozen_config(small_bert, tmp_path)
     splits = {"dev": load_corpus(config).splits["dev"]}
     encoder = load_text_encoder(config, ())
     first = cached_vectors(encoder, splits, config, make_mesh(1))
@@ -184,8 +172,8 @@ def test_vectors_are_computed_once(folder, tmp_path, monkeypatch):
     assert again.row_of_id == first.row_of_id
 
 
-def test_a_frozen_run_from_training_to_new_pairs(folder, tmp_path):
-    folder = shutil.copytree(folder, tmp_path / "bert")
+def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
+    folder = shutil.copytree(small_bert, tmp_path / "bert")
     config, workdir = frozen_config(folder, tmp_path), tmp_path / "run"
     result = train_and_evaluate(config, workdir)
     assert result["test"]["dialogues"] == 8
@@ -222,7 +210,7 @@ def test_the_name_of_an_encoder_that_is_kept_with_a_run(tmp_path, monkeypatch):
     (tmp_path / "encoder").mkdir()
     monkeypatch.chdir(tmp_path)
     for name, kept in (
-        ("", ""),  # trained from scratch; not the current folder
+        ("", ""),  # trained from scratch; not the current small_bert
         ("someone/encoder", "someone/encoder"),  # of the hub
         ("encoder", str(tmp_path / "encoder")),
     ):
