@@ -20,7 +20,8 @@ from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.models.two_step import TwoStepBackbone, TwoStepScorer
 
 # From the modalities to h, and from h to pair logits; all with the fields and the signatures of the
-# first pair. docs/method.md, "Backbones", describes them.
+# first pair. h may be twice `width` wide: then its halves are an emotion and a cause vector, and
+# neither utterance head sees the other's. docs/method.md, "Backbones", describes them.
 BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "transformer": (FusionBackbone, PairScorer),
     "hilo": (HiloBackbone, HiloScorer),
@@ -32,7 +33,7 @@ BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 class Outputs(NamedTuple):
     """What the backbone and the scorer return for b dialogues of n utterances."""
 
-    utterances: jax.Array  # h, [b, n, width], 0 in the padding; twice the width for "two_step"
+    utterances: jax.Array  # h, [b, n, width or 2 · width], 0 in the padding
     emotion_logits: jax.Array  # [b, n, emotions]
     cause_logits: jax.Array  # [b, n, 2]
     pair_logits: jax.Array  # [b, n, n, 2]
@@ -84,8 +85,7 @@ class PairExtractor(nn.Module):
             deterministic=deterministic,
         )
         h = pack_utterances(packed, places)
-        # The encoders of "two_step" are independent: neither head sees the other's vector.
-        emotion, cause = jnp.split(h, 2, -1) if self.backbone == "two_step" else (h, h)
+        emotion, cause = jnp.split(h, 2, -1) if h.shape[-1] == 2 * self.width else (h, h)
         return Outputs(
             utterances=h,
             emotion_logits=self.emotion_head(emotion),

@@ -27,8 +27,8 @@ def edge_types(speakers: jax.Array) -> jax.Array:
 def smoothed(table: jax.Array) -> jax.Array:
     """Returns a table of distances [2 · reach + 1, d] smoothed by a radial kernel.
 
-    Each entry becomes a mean of the entries around it, with weights exp(-(difference)²), as in
-    RankCP, so that a rare distance learns from those beside it.
+    Each entry becomes the sum of all entries times exp(-(difference)²), as in RankCP, so that a
+    rare distance learns from those beside it.
     """
     distance = jnp.arange(len(table))
     kernel = jnp.exp(-jnp.square(distance[:, None] - distance[None, :]).astype(table.dtype))

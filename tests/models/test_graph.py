@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from numpy_layers import dense, gelu, norm, random_params, softmax
 
-from rpcl_jax.models.graph import RELATIONS, GraphLayer, GraphScorer, edge_types, smoothed
+from rpcl_jax.models.graph import (
+    RELATIONS,
+    GraphBackbone,
+    GraphLayer,
+    GraphScorer,
+    edge_types,
+    smoothed,
+)
 
 HEADS, REACH = 2, 2
 # A row of two dialogues, and one of a single dialogue and padding.
@@ -22,11 +29,11 @@ def test_the_types_of_edges_by_hand():
     ]
 
 
-def clipped(distance):
-    return min(max(distance, -REACH), REACH) + REACH
+def clipped(distance, reach=REACH):
+    return min(max(distance, -reach), reach) + reach
 
 
-def reference_layer(p, x, ids, types):
+def reference_layer(p, x, ids, types, reach=REACH):
     """`GraphLayer` on a row [n, width], one edge and one head at a time."""
     n, width = x.shape
     head = width // HEADS
@@ -40,7 +47,7 @@ def reference_layer(p, x, ids, types):
             [
                 receiver[i, h]
                 + sender[j, h]
-                + p["distance"][clipped(i - j), h]
+                + p["distance"][clipped(i - j, reach), h]
                 + p["type"][types[i, j], h]
                 for j in others
             ]
@@ -62,6 +69,18 @@ def test_a_layer_passes_messages_of_each_type_within_the_dialogue():
             params, x[row].astype(np.float64), IDS[row], np.asarray(types[row])
         )
         np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_backbone_is_a_projection_then_messages():
+    text = np.random.default_rng(1).normal(size=(2, 5, 6)).astype(np.float32)
+    backbone = GraphBackbone("t", 8, HEADS, layers=1, dropout=0.5)
+    p = random_params(backbone, text, {}, IDS, SPEAKERS)
+    found = backbone.apply({"params": p}, text, {}, IDS, SPEAKERS, deterministic=True)
+    x, types = norm(p["text_norm"], dense(p["text"], text.astype(float))), edge_types(SPEAKERS)
+    for row in range(2):
+        wanted = reference_layer(p["layer_0"], x[row], IDS[row], np.asarray(types[row]), reach=10)
+        np.testing.assert_allclose(found[row], norm(p["norm"], wanted), rtol=1e-3, atol=1e-4)
 
 
 def kernel_sum(table, entry):

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from numpy_layers import dense, gelu, norm, random_params, softmax
 
-from rpcl_jax.models.hilo import LONGEST, HiloScorer, ViewLayer, rotate, views
+from rpcl_jax.data.features import Features
+from rpcl_jax.models.hilo import LONGEST, HiloBackbone, HiloScorer, ViewLayer, rotate, views
+from rpcl_jax.models.recurrent import BidirectionalGRU
 
 HEADS = 2
 # A row of two dialogues, and one of a single dialogue and padding.
@@ -68,6 +70,32 @@ def test_a_layer_attends_under_three_masks_to_all_copies():
     for row in range(2):
         wanted = reference_layer(params, x[row].astype(np.float64), IDS[row], SPEAKERS[row])
         np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_backbone_is_recurrence_then_views_of_all_copies_then_gates():
+    """The GRU is tested by itself."""
+    rng = np.random.default_rng(1)
+    text, audio = (rng.normal(size=(2, 6, d)).astype(np.float32) for d in (5, 3))
+    features = {"audio": Features(audio, np.ones((2, 6), bool)), "vision": None}
+    backbone = HiloBackbone("ta", 8, HEADS, layers=1, dropout=0.5)
+    inputs = text, features, IDS, SPEAKERS
+    p = random_params(backbone, *inputs)
+    standard = (audio - p["audio"]["mean"]) / p["audio"]["scale"]
+    copies = np.stack(
+        [
+            norm(p["text_norm"], dense(p["text"], text.astype(np.float64))),
+            norm(p["audio"]["norm"], dense(p["audio"]["dense"], np.clip(standard, -10, 10))),
+        ]
+    )
+    read = BidirectionalGRU(8).apply({"params": p["recurrent"]}, np.float32(copies), IDS)
+    copies += np.asarray(read)
+    for row in range(2):
+        copies[:, row] = reference_layer(p["layer_0"], copies[:, row], IDS[row], SPEAKERS[row])
+    x, y = norm(p["copies_norm"], copies)
+    x += y / (1 + np.exp(-dense(p["audio_gate"], np.concatenate([x, y], -1))))
+    found = backbone.apply({"params": p}, *inputs, deterministic=True)
+    np.testing.assert_allclose(found, norm(p["norm"], x), rtol=1e-3, atol=1e-4)
 
 
 def turned(query, key, distance):

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from numpy_layers import dense, gelu, random_params
+from numpy_layers import dense, gelu, norm, random_params
 
 from rpcl_jax.corruption import corrupt_context, gold_utterances
+from rpcl_jax.models.recurrent import BidirectionalGRU
 from rpcl_jax.models.two_step import TwoStepBackbone, TwoStepScorer
 
 N, WIDTH = 5, 4
@@ -56,6 +57,20 @@ def test_corruption_moves_the_cells_of_zeroed_bystanders_and_no_other(scorer):
     np.testing.assert_array_equal(moved, touched)
     assert not moved[labels].any()
     assert moved[0, 2].any(), "a gold row's negatives do move"
+
+
+@pytest.mark.slow
+def test_the_backbone_adds_what_two_recurrences_read():
+    """The GRU is tested by itself."""
+    text = np.random.default_rng(0).normal(size=(2, N, 6)).astype(np.float32)
+    module = TwoStepBackbone("t", WIDTH, 1, layers=2, dropout=0.5)
+    p = random_params(module, text, {}, IDS, SPEAKERS)
+    x = np.stack(2 * [norm(p["text_norm"], dense(p["text"], text.astype(np.float64)))])
+    for layer in ("layer_0", "layer_1"):
+        x += BidirectionalGRU(WIDTH).apply({"params": p[layer]}, np.float32(x), IDS)
+    wanted = [norm(p["emotion_norm"], x[0]), norm(p["cause_norm"], x[1])]
+    found = module.apply({"params": p}, text, {}, IDS, SPEAKERS, deterministic=True)
+    np.testing.assert_allclose(found, np.concatenate(wanted, -1), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
