@@ -353,10 +353,15 @@ def _device_of_jax(device: torch.device) -> torch.device:
             return device
     warnings.warn(
         f"JAX does not have {device}, so RPCL's losses are computed on the CPU"
-        + (' (pip install "jax[cuda12]")' if device.type == "cuda" else ""),
+        + (f' (pip install "jax[cuda{_cuda_version()}]")' if device.type == "cuda" else ""),
         stacklevel=2,
     )
     return torch.device("cpu")
+
+
+def _cuda_version() -> str:
+    """The version of CUDA, such as "13", that PyTorch was built for; what JAX needs, too."""
+    return (torch.version.cuda or "13").partition(".")[0]
 
 
 def _wait_for_torch(device: torch.device) -> None:

@@ -331,6 +331,7 @@ def test_devices_that_jax_does_not_have(monkeypatch):
     find = torch_losses._device_of_jax.__wrapped__
     cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
     assert find(cpu) == cpu
+    monkeypatch.setattr(torch.version, "cuda", "12.9")
     for device, advice in ((gpu, r"jax\[cuda12\]"), (torch.device("mps"), "CPU$")):
         with pytest.warns(UserWarning, match=advice):
             assert find(device) == cpu

@@ -42,7 +42,8 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
         if modality not in trained.feature_tables:
             raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")
     splits = trained.splits_with(trained.feature_tables.keys() - set(without))
-    name = " ".join([folder.name, *(f"without {modality}" for modality in without)])
+    name = f"{folder.absolute().parent.name}/{folder.name}"  # grids have cells of the same names
+    name = " ".join([name, *(f"without {modality}" for modality in without)])
     rows = []
     for split in SPLITS:
         scored = trained.score(splits[split])

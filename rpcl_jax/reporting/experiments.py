@@ -190,6 +190,46 @@ def paired_delta(
     return paired_interval(values, others, float(observed))
 
 
+class MeanOverSettings(NamedTuple):
+    """A test metric of an objective and of base, in the mean of several settings.
+
+    settings: how many there are.
+    seeds: that all of them were run with.
+    values, of_base: the means over the settings, which count alike, by seed.
+    delta: the difference; its bootstrap resamples the dialogues of a benchmark alike in all its
+      settings.
+    """
+
+    settings: int
+    seeds: list[int]
+    values: np.ndarray
+    of_base: np.ndarray
+    delta: Interval
+
+
+def mean_over_settings(
+    experiments: Sequence[Experiment], objective: str, metric: str
+) -> MeanOverSettings | None:
+    """Compares an objective with base over the experiments that have both with several seeds.
+
+    Returns None if fewer than two do, or if they have fewer than two seeds in common.
+    """
+    compared = [e for e in experiments if len(e.common_seeds("base", objective)) > 1]
+    common = [set(e.common_seeds("base", objective)) for e in compared]
+    seeds = sorted(set.intersection(*common)) if len(compared) > 1 else []
+    if len(seeds) < 2:
+        return None
+    values, of_base = (
+        np.mean([e.values(o, metric, seeds) for e in compared], axis=0) for o in (objective, "base")
+    )
+    resampled, base_resampled = (
+        np.mean([[e.resampled[o, seed][metric] for seed in seeds] for e in compared], axis=0)
+        for o in (objective, "base")
+    )
+    delta = paired_interval(resampled, base_resampled, float((values - of_base).mean()))
+    return MeanOverSettings(len(compared), seeds, values, of_base, delta)
+
+
 def interval_text(interval: Interval) -> tuple[str, str]:
     """Returns a difference with its interval in points, and the caveats about it, if any.
 

@@ -20,10 +20,28 @@ from matplotlib.figure import Figure
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.metrics import f1_curve, precision_recall_curve, reliability
 from rpcl_jax.files import written_whole
-from rpcl_jax.reporting.experiments import Experiment, Run, interval_text, training_curves
+from rpcl_jax.reporting.experiments import (
+    Experiment,
+    Run,
+    interval_text,
+    mean_over_settings,
+    training_curves,
+)
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = {"base": "#0072B2", "rpcl": "#D55E00"}
+# Okabe and Ito's colours, which colour-blind readers can tell apart. The
+# greys are not theirs.
+COLOURS = {
+    "base": "#0072B2",
+    "rpcl": "#D55E00",
+    "fixed_margin": "#E69F00",
+    "utterance_dropout": "#CC79A7",
+    "cdmr": "#56B4E9",
+    "ccps": "#009E73",
+    "no_alignment": "#000000",
+    "no_corrupted_ce": "#666666",
+    "no_adaptive_margin": "#999999",
+    "no_top_k": "#F0E442",
+}
 MODALITIES = ("T", "T+A", "T+V", "T+A+V")
 STYLE = {
     "figure.constrained_layout.use": True,
@@ -187,27 +205,45 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
 
 
 def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
-    """Returns a forest plot of every objective's difference from base."""
-    lines = [
-        (e, o) for e in experiments for o in e.runs if o != "base" and e.common_seeds("base", o)
-    ]
+    """Returns a forest plot of every objective's difference from base, and of the means of all."""
+    names = {"pair_f1": "Pair F1", "pair_f1_at_half": "Pair F1 at 0.5", "pair_auprc": "AUPRC"}
+    lines: list[tuple[str, str, list[Interval]]] = []  # label, objective, differences by metric
+    for e, title in zip(experiments, _distinguishing_titles(experiments), strict=True):
+        for objective in e.runs:
+            seeds = e.common_seeds("base", objective)
+            if objective != "base" and seeds:
+                deltas = [e.delta(objective, metric, seeds) for metric in names]
+                lines.append((f"{title}: {objective}", objective, deltas))
     if not lines:
         return None
-    objectives = list(dict.fromkeys(objective for _, objective in lines))
+    for objective in dict.fromkeys(objective for _, objective, _ in lines):
+        means = [m for name in names if (m := mean_over_settings(experiments, objective, name))]
+        if means:
+            label = f"mean of {means[0].settings} settings: {objective}"
+            lines.append((label, objective, [mean.delta for mean in means]))
     figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True)
-    names = {"pair_f1": "Pair F1", "pair_f1_at_half": "Pair F1 at 0.5", "pair_auprc": "AUPRC"}
-    for axes, (metric, name) in zip(panels, names.items(), strict=True):
-        for place, (e, objective) in enumerate(lines):
-            delta = e.delta(objective, metric, e.common_seeds("base", objective))
-            colour = plt.get_cmap("tab10")(objectives.index(objective))
-            _draw_interval(axes, place, delta, colour=colour, across=True)
+    for column, (axes, name) in enumerate(zip(panels, names.values(), strict=True)):
+        for place, (_, objective, deltas) in enumerate(lines):
+            _draw_interval(axes, place, deltas[column], colour=COLOURS[objective], across=True)
         axes.axvline(0, color="black", lw=0.8)
         axes.set_title(f"{name}, over base (points)")
-    panels[0].set_yticks(
-        range(len(lines)), [f"{e.title}: {objective}" for e, objective in lines], fontsize=6
-    )
+    panels[0].set_yticks(range(len(lines)), [label for label, *_ in lines], fontsize=7)
     panels[0].invert_yaxis()
     return figure
+
+
+def _distinguishing_titles(experiments: Sequence[Experiment]) -> list[str]:
+    """Returns titles without what all experiments share; empty or equal ones name the grid."""
+    words = [
+        [e.benchmark, e.modalities, *e.encoder.split(", "), e.config.model.backbone]
+        for e in experiments
+    ]
+    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    titles = [", ".join(w for w in dict.fromkeys(of) if w not in shared) for of in words]
+    return [
+        title if titles.count(title) == 1 and title else f"{title or e.benchmark} ({e.grid})"
+        for e, title in zip(experiments, titles, strict=True)
+    ]
 
 
 def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
@@ -346,7 +382,8 @@ def _panels(experiments: Sequence[Experiment], columns: int = 1) -> tuple[Figure
 
 def _shown(experiment: Experiment) -> dict[str, list[Run]]:
     """Returns the runs of base and rpcl that exist."""
-    return {o: list(experiment.runs[o].values()) for o in COLOURS if o in experiment.runs}
+    shown = (o for o in ("base", "rpcl") if o in experiment.runs)
+    return {o: list(experiment.runs[o].values()) for o in shown}
 
 
 def _mean(runs: Sequence[Run], metric: str) -> float:

@@ -9,10 +9,10 @@ import numpy as np
 
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
-from rpcl_jax.evaluation.bootstrap import Interval, paired_interval
+from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
-from rpcl_jax.reporting.experiments import Experiment, interval_text, p_text
+from rpcl_jax.reporting.experiments import Experiment, interval_text, mean_over_settings, p_text
 
 CONTROLS = ("fixed_margin", "utterance_dropout")
 ABLATIONS = (
@@ -186,32 +186,12 @@ def _of_each_setting(experiments: Sequence[Experiment], metric: str) -> Iterator
 
 
 def _of_all_settings(experiments: Sequence[Experiment], metric: str) -> Iterator[_Compared]:
-    """Yields the mean over the settings that compare an objective with base, if there are two.
-
-    The value of a seed is its mean over the settings, which count alike. The t test is over seeds;
-    the bootstrap resamples the dialogues too, those of one benchmark alike in all its settings.
-    """
+    """Yields the mean over the settings that compare an objective with base, if there are two."""
     for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
-        compared = [e for e in experiments if len(e.common_seeds("base", objective)) > 1]
-        common = [set(e.common_seeds("base", objective)) for e in compared]
-        seeds = sorted(set.intersection(*common)) if len(compared) > 1 else []
-        if len(seeds) < 2:
-            continue
-        system, base = (
-            np.mean([e.values(o, metric, seeds) for e in compared], axis=0)
-            for o in (objective, "base")
-        )
-        system_resampled, base_resampled = (
-            np.mean(
-                [[e.resampled[o, seed][metric] for seed in seeds] for e in compared],
-                axis=0,
-            )
-            for o in (objective, "base")
-        )
-        observed = float((system - base).mean())
-        delta = paired_interval(system_resampled, base_resampled, observed)
-        setting: list[Value] = [f"mean of {len(compared)} settings", None, None, None, _list(seeds)]
-        yield [*setting, objective], delta, paired_t(system, base)
+        if mean := mean_over_settings(experiments, objective, metric):
+            name = f"mean of {mean.settings} settings"
+            setting: list[Value] = [name, None, None, None, _list(mean.seeds), objective]
+            yield setting, mean.delta, paired_t(mean.values, mean.of_base)
 
 
 def published_table(experiments: Sequence[Experiment]) -> Table:

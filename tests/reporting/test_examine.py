@@ -1,7 +1,9 @@
 """The numbers of tools/examine.py, against views that are corrupted by hand."""
 
 import runpy
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def test_rows_are_those_of_the_run(finished):
     result = read_json(finished / "result.json")
     rows = examine(finished)
     assert [(row["run"], row["split"]) for row in rows] == [
-        ("run", split) for split in ("train", "dev", "test")
+        (f"{finished.parent.name}/run", split) for split in ("train", "dev", "test")
     ]
     for row in rows[1:]:
         for metric in ("pair_auprc", "gold_confidence", "gap_hard", "violation_rate_hard"):
@@ -35,7 +37,7 @@ def test_rows_are_those_of_the_run(finished):
 def test_what_is_taken_away_is_absent(finished):
     """As if the tables of the run's data said so."""
     (_, dev, _) = examine(finished, ["vision", "audio"])
-    assert dev["run"] == "run without vision without audio"
+    assert dev["run"] == f"{finished.parent.name}/run without vision without audio"
     trained = TrainedRun.from_workdir(finished, devices=1)
     batches = trained.splits["dev"]
     tables = {
@@ -65,8 +67,9 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
 
     shifts, flips, bystanders = {True: [], False: []}, [], []
     variables = {"params": trained.params}
+    score = jax.jit(partial(trained.model.apply, method="score_pairs"))
     for places, batch in batches.epoch(seed=0, epoch=0):
-        outputs = trained.model.apply(variables, batch)
+        outputs = jax.jit(trained.model.apply)(variables, batch)
         h = np.array(outputs.utterances)
         for place, index in enumerate(places):
             if index >= 0:
@@ -76,7 +79,7 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
                     bystanders.append(t not in part)
                     if t not in part:
                         h[place, t] = 0
-        logits = trained.model.apply(variables, jnp.asarray(h), batch, method="score_pairs")
+        logits = score(variables, jnp.asarray(h), batch)
         before, after = (np.asarray(pair_confidence(x)) for x in (outputs.pair_logits, logits))
         for place, index in enumerate(places):
             if index >= 0:

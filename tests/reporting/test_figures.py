@@ -12,7 +12,7 @@ from shared import ENVIRONMENT, ROOT, tiny_config
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluation.metrics import evaluate_split
-from rpcl_jax.reporting.experiments import interval_text, read_experiments
+from rpcl_jax.reporting.experiments import interval_text, mean_over_settings, read_experiments
 from rpcl_jax.reporting.figures import (
     COLOURS,
     FIGURES,
@@ -22,6 +22,7 @@ from rpcl_jax.reporting.figures import (
     precision_recall_figure,
     thresholds_figure,
 )
+from rpcl_jax.run.base_config import OBJECTIVES
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +104,30 @@ def test_every_objective_of_every_experiment_has_its_interval(grids):
     ):
         points = {line.get_ydata()[0]: line for line in panel.lines if line.get_marker() == "o"}
         names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-        assert names == [f"{e.title}: rpcl" for e in experiments.values()]
+        assert names == ["T+A+V: rpcl", "T: rpcl", "mean of 2 settings: rpcl"]
+        mean = mean_over_settings(list(experiments.values()), "rpcl", metric)
+        assert points[2].get_xdata()[0] == pytest.approx(100 * mean.delta.difference)
+        assert same_color(points[2].get_color(), COLOURS["rpcl"])
         for place, e in enumerate(experiments.values()):
             delta = e.delta("rpcl", metric, [1, 2, 3])
             assert points[place].get_xdata()[0] == pytest.approx(100 * delta.difference)
             hollow = same_color(points[place].get_markerfacecolor(), "white")
             assert hollow == delta.contains_zero
+
+
+def test_settings_that_differ_in_no_word_are_told_by_their_grids(tmp_path):
+    wide = tiny_config()
+    wide.model.width = 64
+    write_grid(tmp_path / "narrow", {"base": 1.0, "ccps": 2.0}, seeds=(1,))
+    write_grid(tmp_path / "wide", {"base": 1.0, "ccps": 2.0}, seeds=(1,), config=wide)
+    figure = objectives_figure(read_experiments([tmp_path / "narrow", tmp_path / "wide"]))
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert [name.partition("(")[2] for name in names] == ["narrow): ccps", "wide): ccps"]
+
+
+def test_every_objective_has_a_colour_of_its_own():
+    assert COLOURS.keys() == OBJECTIVES.keys()
+    assert len(set(COLOURS.values())) == len(COLOURS)
 
 
 def test_operating_points_lie_on_their_curves(grids):
@@ -121,7 +140,7 @@ def test_operating_points_lie_on_their_curves(grids):
         at = np.isclose(curve.get_xdata(), point.get_xdata()[0])
         assert np.isclose(curve.get_ydata()[at], point.get_ydata()[0]).any()
         assert same_color(curve.get_color(), point.get_color())
-    assert {line.get_color() for line in curves} == set(COLOURS.values())
+    assert {line.get_color() for line in curves} == {COLOURS["base"], COLOURS["rpcl"]}
     run = experiment.runs["rpcl"][1]
     numbers = evaluate_split(
         run.scores(experiment.splits["test"], "test"), run.result["threshold"], EMOTIONS
@@ -132,7 +151,8 @@ def test_operating_points_lie_on_their_curves(grids):
 def test_f1_at_every_threshold_has_the_f1_at_half(grids):
     (experiment,) = read_experiments(grids[:1])
     axes = thresholds_figure([experiment]).axes[0]
-    for objective, colour in COLOURS.items():
+    for objective in ("base", "rpcl"):
+        colour = COLOURS[objective]
         curve, points = [line for line in axes.lines if same_color(line.get_color(), colour)]
         at_half = experiment.values(objective, "pair_f1_at_half", [1, 2, 3])
         assert np.interp(0.5, *curve.get_data()) == pytest.approx(100 * at_half.mean())
