@@ -102,6 +102,8 @@ def run_benchmark(
       parts: each measures something in this process, and returns it for `Ended.printed`.
       check_flags: raises flags.Error if the flags are wrong.
     """
+    for flag in ("processes", "table"):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])  # --help shows it
     part = os.environ.get(_PART)
     if part is None:
         run_command(name, measure, check_flags)
@@ -280,7 +282,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def commit() -> str:
     """Returns the commit of this repository, with "-dirty" if tracked files differ from it.
 
-    The table, which each benchmark changes, does not count. "unknown" where Git does not tell.
+    "unknown" where Git does not tell.
     """
 
     def git(*arguments: str) -> str:
@@ -289,7 +291,7 @@ def commit() -> str:
 
     try:
         described = git("describe", "--always")
-        changed = git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/history.csv")
+        changed = git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{described}-dirty" if changed else described

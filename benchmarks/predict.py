@@ -35,6 +35,8 @@ def main() -> None:
 def _check_flags() -> None:
     if not _WORKDIR.value:
         raise flags.Error("--workdir is required, the folder of a finished run")
+    if not (Path(_WORKDIR.value) / "result.json").is_file():
+        raise flags.Error(f"--workdir={_WORKDIR.value}: is not the folder of a finished run")
 
 
 def _input() -> Path:

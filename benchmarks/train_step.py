@@ -57,6 +57,7 @@ def _check_flags() -> None:
 
 def _measure() -> None:
     if _TRACE.value:
+        Path(_TRACE.value).mkdir(parents=True, exist_ok=True)  # or it fails after the compilation
         written = measure.run_part("train_step", _TRACED).printed
         print(f"{written['file']}: {_STEPS} steps, of {written['operations']} operations each")
         slowest = ", ".join(f"{name} {ms:.1f}" for name, ms in written["slowest"])

@@ -7,21 +7,28 @@ its position in the dialogue, not on padding or on how the batch is split over d
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.losses import check_shapes
+
 
 def gold_utterances(pair_labels: jax.Array) -> jax.Array:
     """Returns G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
 
     Args:
-      pair_labels: [b, n, n], bool or 0/1, row = emotion, column = cause. It contains all gold
-        pairs, candidates or not, and is 0 in the padding.
+      pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
+        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
 
     Returns:
       bool [b, n].
 
+    Raises:
+      InputError: the labels have another shape.
+
     >>> print(gold_utterances(jnp.array([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]])))
     [[ True False  True]]
     """
-    return pair_labels.any(axis=-1) | pair_labels.any(axis=-2)
+    check_shapes(pair_labels=pair_labels)
+    gold = pair_labels > 0
+    return gold.any(axis=-1) | gold.any(axis=-2)
 
 
 def corrupt_context(
@@ -46,11 +53,15 @@ def corrupt_context(
       [b, n, d] with the dtype of `utterances`. A zeroed row is 0 even if it held NaN, and passes
       no gradient.
 
+    Raises:
+      InputError: shapes do not fit each other.
+
     >>> h = jnp.ones((1, 6, 1))
     >>> protected = jnp.array([[1, 1, 0, 0, 0, 0]])
     >>> print(corrupt_context(jax.random.key(0), h, protected, rate=0.5)[0, :, 0])
     [1. 1. 0. 1. 1. 1.]
     """
+    check_shapes(utterances=utterances, protected=protected)
     b, n, _ = utterances.shape
     places = jnp.arange(b)
     if axis_name is not None:

@@ -23,8 +23,55 @@ Inside `shard_map` with `check_vma=False`, `jax.grad` returns on each device tha
 times the number of devices. In this case only, average the gradient with `jax.lax.pmean`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from rpcl_jax.errors import InputError
+
+# The axes of the arguments of these functions and of `rpcl_jax.corruption`; those of one letter are
+# of one size.
+_AXES = {
+    "emotion_logits": "bne",
+    "cause_logits": "bn2",
+    "pair_logits": "bnn2",
+    "corrupted_pair_logits": "bnn2",
+    "clean_pair_logits": "bnn2",
+    "emotion_labels": "bn",
+    "cause_labels": "bn",
+    "pair_labels": "bnn",
+    "utterance_mask": "bn",
+    "candidate_mask": "bnn",
+    "utterances": "bnd",
+    "protected": "bn",
+}
+
+
+def check_shapes(**arrays: Any) -> None:
+    """Refuses arguments, by name, whose shapes do not fit each other.
+
+    Otherwise a mask of all dialogues, [n, n], would be broadcast, and a mean divided by its count.
+
+    Raises:
+      InputError: naming the argument, its shape and what was expected.
+    """
+    sizes = {"2": 2}
+    for name, x in arrays.items():
+        axes = _AXES[name]
+        if len(x.shape) == len(axes) and all(
+            sizes.setdefault(axis, size) == size for axis, size in zip(axes, x.shape, strict=True)
+        ):
+            continue
+        known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items() if axis != "2")
+        hint = ""
+        if axes == "bnn2" and (len(x.shape) == 3 or x.shape[3:] == (1,)):
+            hint = "; a single logit x per pair becomes stack((zeros_like(x), x), -1)"
+        raise InputError(
+            f"{name}: has shape {list(x.shape)}, expected [{', '.join(axes)}]"
+            + (f" with {known}" if known else "")
+            + hint
+        )
 
 
 def pair_confidence(pair_logits: jax.Array) -> jax.Array:
@@ -61,12 +108,16 @@ def pair_cross_entropy(
     Returns:
       Scalar.
 
+    Raises:
+      InputError: shapes do not fit each other.
+
     >>> logits = jnp.array([[[[0.0, 2.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 9.0]]]])
     >>> labels = jnp.array([[[1, 0], [0, 0]]])
     >>> candidates = jnp.array([[[1, 1], [1, 0]]])
     >>> print(f"{pair_cross_entropy(logits, labels, candidates):.4f}")  # softplus of -2, 0, -1
     0.3778
     """
+    check_shapes(pair_logits=pair_logits, pair_labels=pair_labels, candidate_mask=candidate_mask)
     return _cross_entropy(pair_logits, pair_labels, candidate_mask, axis_name)
 
 
@@ -100,6 +151,9 @@ def supervised_loss(
     Returns:
       Scalar.
 
+    Raises:
+      InputError: shapes do not fit each other.
+
     >>> loss = supervised_loss(
     ...     jnp.zeros((1, 2, 7)), jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2, 2)),
     ...     jnp.array([[4, -1]]), jnp.array([[1, -1]]), jnp.zeros((1, 2, 2)),
@@ -107,6 +161,14 @@ def supervised_loss(
     >>> print(f"{loss:.4f}")  # log 7 + log 2 + log 2
     3.3322
     """
+    check_shapes(
+        emotion_logits=emotion_logits,
+        cause_logits=cause_logits,
+        pair_logits=pair_logits,
+        emotion_labels=emotion_labels,
+        cause_labels=cause_labels,
+        utterance_mask=utterance_mask,
+    )
     return (
         _cross_entropy(emotion_logits, emotion_labels, utterance_mask, axis_name)
         + _cross_entropy(cause_logits, cause_labels, utterance_mask, axis_name)
@@ -138,13 +200,16 @@ def cdmr_loss(
       cause_logits: z_cause, [b, n, 2].
       pair_labels: y, [b, n, n]; gold pairs outside V are ignored.
       candidate_mask: V, [b, n, n].
-      top_k: hard negatives per row, fewer if the row has fewer; None: all negatives.
+      top_k: hard negatives per row, at least 1, fewer if the row has fewer; None: all negatives.
       base_margin: m0.
       adaptive_margin: if False, every margin is m0.
       axis_name: mesh axis that dialogues are split over.
 
     Returns:
       Scalar.
+
+    Raises:
+      InputError: shapes do not fit each other, or `top_k` is no such number.
 
     >>> pair_logits = jnp.zeros((1, 2, 2, 2))
     >>> cause_logits = jnp.array([[[0.0, 0.0], [0.0, 2.0]]])
@@ -154,6 +219,14 @@ def cdmr_loss(
     >>> print(f"{loss:.4f}")  # 0.05 · exp(0.5 - 0.8808) - (0.5 - 0.5)
     0.0342
     """
+    check_shapes(
+        pair_logits=pair_logits,
+        cause_logits=cause_logits,
+        pair_labels=pair_labels,
+        candidate_mask=candidate_mask,
+    )
+    if top_k is not None and not (type(top_k) is int and top_k > 0):
+        raise InputError(f"top_k: is {top_k!r}, expected a whole number from 1, or None for all")
     candidates = candidate_mask.astype(bool)
     gold = candidates & pair_labels.astype(bool)
     hard = candidates & ~gold
@@ -203,11 +276,20 @@ def ccps_loss(
     Returns:
       Scalar.
 
+    Raises:
+      InputError: shapes do not fit each other.
+
     >>> corrupted, clean = jnp.array([[[[0.0, 0.0]]]]), jnp.array([[[[0.0, 2.0]]]])
     >>> loss = ccps_loss(corrupted, clean, jnp.ones((1, 1, 1)), jnp.ones((1, 1, 1)))
     >>> print(f"{loss:.4f}")  # 0.75 · log 2 + 0.2 · 2 · (0.8808 - 0.5)²
     0.5779
     """
+    check_shapes(
+        corrupted_pair_logits=corrupted_pair_logits,
+        clean_pair_logits=clean_pair_logits,
+        pair_labels=pair_labels,
+        candidate_mask=candidate_mask,
+    )
     candidates = candidate_mask.astype(bool)
     corrupted = jax.nn.softmax(_fill(corrupted_pair_logits, candidates))
     clean = jax.nn.softmax(_fill(jax.lax.stop_gradient(clean_pair_logits), candidates))

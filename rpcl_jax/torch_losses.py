@@ -19,6 +19,7 @@ second for each new shape. Neither library sees the other's memory after a call 
 
 import contextlib
 import functools
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -43,17 +44,6 @@ except ImportError as error:
         f"rpcl_jax.torch_losses requires PyTorch ({error}); pip install torch"
     ) from error
 
-# Letters are sizes that must agree among the arguments of a call.
-_SHAPES = {
-    "pair_logits": "bnn2",
-    "corrupted_pair_logits": "bnn2",
-    "clean_pair_logits": "bnn2",
-    "cause_logits": "bn2",
-    "pair_labels": "bnn",
-    "candidate_mask": "bnn",
-    "utterances": "bnd",
-    "protected": "bn",
-}
 _process: int | None = None  # that made the first call
 
 
@@ -79,7 +69,8 @@ def cdmr_loss(
       cause_logits: [b, n, 2]; used as if detached.
       pair_labels: [b, n, n]; gold pairs outside the candidates are ignored.
       candidate_mask: V, [b, n, n].
-      top_k: hard negatives per row, fewer if the row has fewer; None: all negatives. Compiled in.
+      top_k: hard negatives per row, at least 1, fewer if the row has fewer; None: all negatives.
+        Compiled in.
       base_margin: m0.
       adaptive_margin: if False, every margin is m0. Compiled in.
 
@@ -87,7 +78,7 @@ def cdmr_loss(
       float32 scalar on the device of `pair_logits`.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape and kind.
+      InputError: an argument is not a tensor of the right shape and kind, or a number is wrong.
 
     >>> pair_logits = torch.zeros(1, 2, 2, 2)
     >>> cause_logits = torch.tensor([[[0.0, 0.0], [0.0, 2.0]]])
@@ -106,7 +97,7 @@ def cdmr_loss(
     return _loss(
         losses.cdmr_loss,
         (pair_logits, cause_logits, pair_labels, candidate_mask),
-        {"base_margin": float(base_margin)},
+        {"base_margin": _number("base_margin", base_margin)},
         (("top_k", top_k), ("adaptive_margin", bool(adaptive_margin))),
     )
 
@@ -137,7 +128,7 @@ def ccps_loss(
       float32 scalar on the device of `corrupted_pair_logits`.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape and kind.
+      InputError: an argument is not a tensor of the right shape and kind, or a number is wrong.
 
     >>> corrupted, clean = torch.tensor([[[[0.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
     >>> loss = ccps_loss(corrupted, clean, torch.ones(1, 1, 1), torch.ones(1, 1, 1))
@@ -154,8 +145,8 @@ def ccps_loss(
         losses.ccps_loss,
         (corrupted_pair_logits, clean_pair_logits, pair_labels, candidate_mask),
         {
-            "corruption_weight": float(corruption_weight),
-            "alignment_weight": float(alignment_weight),
+            "corruption_weight": _number("corruption_weight", corruption_weight),
+            "alignment_weight": _number("alignment_weight", alignment_weight),
         },
         (),
     )
@@ -165,16 +156,20 @@ def gold_utterances(pair_labels: torch.Tensor) -> torch.Tensor:
     """Returns G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
 
     Args:
-      pair_labels: [b, n, n], bool or 0/1, row = emotion, column = cause. It contains all gold
-        pairs, candidates or not, and is 0 in the padding.
+      pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
+        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
 
     Returns:
       bool [b, n].
 
+    Raises:
+      InputError: the labels have another shape.
+
     >>> gold_utterances(torch.tensor([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]]))
     tensor([[ True, False,  True]])
     """
-    gold = pair_labels.bool()
+    losses.check_shapes(pair_labels=pair_labels)
+    gold = pair_labels > 0
     return gold.any(-1) | gold.any(-2)
 
 
@@ -203,7 +198,7 @@ def corrupt_context(
       NaN, and passes no gradient; every other row passes its own.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape.
+      InputError: an argument is not a tensor of the right shape, or the rate is wrong.
 
     >>> _ = torch.manual_seed(0)
     >>> corrupt_context(torch.ones(1, 6, 1), torch.tensor([[1, 1, 0, 0, 0, 0]]), rate=0.5)[0, :, 0]
@@ -213,7 +208,9 @@ def corrupt_context(
     device = "cpu" if generator is None else generator.device
     seed = torch.randint(2**31, (), generator=generator, device=device).item()
     b, n, _ = utterances.shape
-    drawn = np.array(_draw(_padded_size(b, 8), _padded_size(n, 4), seed, float(rate)))[:b, :n]
+    drawn = np.array(_draw(_padded_size(b, 8), _padded_size(n, 4), seed, _number("rate", rate, 1)))[
+        :b, :n
+    ]
     zeroed = torch.from_numpy(drawn).to(utterances.device) & ~protected.bool()
     return utterances.masked_fill(zeroed[..., None], 0)
 
@@ -381,28 +378,26 @@ def _check(**tensors: torch.Tensor) -> None:
             "rpcl_jax.torch_losses was used before this process was forked, which JAX does not "
             'survive; start processes with the method "spawn" or "forkserver"'
         )
-    sizes = {"2": 2}
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor):
             raise InputError(f"{name}: is {type(x).__name__}, expected a torch.Tensor")
-        letters = _SHAPES[name]
-        if x.ndim != len(letters) or any(
-            sizes.setdefault(letter, size) != size
-            for letter, size in zip(letters, x.shape, strict=True)
-        ):
-            known = ", ".join(f"{k} = {v}" for k, v in sizes.items() if k != "2")
-            hint = ""
-            if letters == "bnn2":
-                hint = (
-                    "; a single logit x per pair becomes torch.stack((torch.zeros_like(x), x), -1)"
-                )
-            raise InputError(
-                f"{name}: has shape {list(x.shape)}, expected [{', '.join(letters)}]"
-                + (f" with {known}" if known else "")
-                + hint
-            )
-        if letters.endswith("2") and not x.is_floating_point():
+    losses.check_shapes(**tensors)
+    for name, x in tensors.items():
+        if name.endswith("logits") and not x.is_floating_point():
             raise InputError(f"{name}: is {x.dtype}, expected logits of a float type")
+
+
+def _number(name: str, value: float, most: float = math.inf) -> float:
+    """Returns a weight or a rate as a float.
+
+    Raises:
+      InputError: it is no number, below 0 or above `most`.
+    """
+    number = float(value)
+    if not 0 <= number <= most:
+        wanted = "at least 0" if most == math.inf else f"from 0 to {most:g}"
+        raise InputError(f"{name}: is {number:g}, expected a number {wanted}")
+    return number
 
 
 def _warn_if_late() -> None:

@@ -102,10 +102,10 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def refusal(function: Callable[..., object], *arguments: object) -> str:
+def refusal(function: Callable[..., object], *arguments: object, **options: object) -> str:
     """Returns the message, of one line, of the InputError that a call must raise."""
     with pytest.raises(InputError) as caught:
-        function(*arguments)
+        function(*arguments, **options)
     message = str(caught.value)
     assert "\n" not in message
     return message

@@ -56,6 +56,7 @@ def test_bad_flags(arguments, parts, tmp_path):
     ("arguments", "status", "parts"),
     [
         (["--config=configs/demo.py", "--config.modalities=av"], 2, ["modalities", "'av'"]),
+        (["--config=nosuch.py:base"], 2, ["--config=nosuch.py:base: no such file"]),
         (["--mode=evaluate", "--workdir=/nosuch/run"], 1, ["/nosuch/run"]),
         (["--config=configs/demo.py", "--config.devices=99"], 1, ["99 devices requested"]),
         (["--config=configs/ecf.py", "--config.data.root=/nosuch"], 1, ["/nosuch", "git clone"]),
@@ -65,6 +66,14 @@ def test_bad_values_and_folders(arguments, status, parts, tmp_path):
     if "--config" in "".join(arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert_one_line(run_main(*arguments, status=status), *parts)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_config_has_a_line(tmp_path):
+    config = tmp_path / "mine.py"
+    config.write_text("def get_config():\n    return something\n")
+    done = run_main(f"--config={config}", status=2)
+    assert done.stderr == f"rpcl_jax: {config}:2: name 'something' is not defined\n"
 
 
 @pytest.mark.slow

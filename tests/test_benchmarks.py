@@ -280,6 +280,12 @@ def test_the_trace_has_the_steps_operations(tmp_path):
 def test_mistakes_are_one_line(tmp_path):
     done = run_python("-m", "benchmarks.train_step", "--parts=all", *tiny_flags(), status=2)
     assert done.stderr.startswith("train_step: --parts: 'all' is none; they are base, rpcl, ")
-    done = run_python("-m", "benchmarks.predict", f"--workdir={tmp_path}", status=1)
-    assert done.stderr.count("\n") == 1
-    assert "predictions/test.json: no such file" in done.stderr
+    done = run_python("-m", "benchmarks.predict", f"--workdir={tmp_path}", status=2)
+    assert done.stderr == f"predict: --workdir={tmp_path}: is not the folder of a finished run\n"
+    done = run_python("-m", "benchmarks.host", "--config=nope.py", status=2)
+    assert done.stderr == "host: --config=nope.py: no such file\n"
+    trace = ("-m", "benchmarks.train_step", *tiny_flags(), "--trace=/dev/null/x")
+    assert run_python(*trace, status=1).stderr == "train_step: /dev/null/x: Not a directory\n"
+    helped = run_python("-m", "benchmarks.host", "--help", status=1).stdout
+    for flag in ("--processes", "--table", "--config"):
+        assert flag in helped

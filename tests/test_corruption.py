@@ -36,6 +36,11 @@ def test_gold_utterances_are_those_in_any_pair(seed):
         np.testing.assert_array_equal(gold_utterances(jnp.asarray(labels.astype(kind))), wanted)
 
 
+def test_a_label_to_ignore_protects_nobody():
+    labels = jnp.array([[[-100.0, 0.0, jnp.nan], [1.0, 0.0, -100.0], [0.0, 0.0, -1.0]]])
+    assert gold_utterances(labels).tolist() == [[True, True, False]]
+
+
 @settings(max_examples=25)
 @given(SEEDS, st.sampled_from([0.0, 0.3, 1.0]))
 def test_gold_is_never_touched_and_rows_are_whole(seed, rate):

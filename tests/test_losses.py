@@ -23,8 +23,10 @@ from reference import (
     reference_triples,
     same,
     softmax,
+    supervised,
     to_jax,
 )
+from shared import refusal
 
 from rpcl_jax import losses
 
@@ -113,12 +115,35 @@ def test_defaults_are_the_papers():
 
 def test_default_top_k_is_eight():
     # One gold against seven negatives, all of confidence 1/2, and four more of confidence ~0.
-    logits = np.zeros((1, 1, 12, 2), np.float32)
+    logits = np.zeros((1, 12, 12, 2), np.float32)
     logits[0, 0, 8:, 0] = 20.0
-    labels = np.eye(1, 12, dtype=bool)[None]
-    arguments = (logits, np.zeros((1, 12, 2)), labels, np.ones((1, 1, 12), bool))
+    labels = np.eye(12, dtype=bool)[None]
+    first_row = np.zeros((1, 12, 12), bool)
+    first_row[0, 0] = True
+    arguments = (logits, np.zeros((1, 12, 2)), labels, first_row)
     close(losses.cdmr_loss(*arguments), 0.05 * 7 / 8)
     close(losses.cdmr_loss(*arguments, top_k=None), 0.05 * 7 / 11)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 2.5, True, "8"])
+def test_what_is_no_number_of_negatives_is_refused(top_k):
+    batch = to_jax(make_batch(0, "all"))
+    assert refusal(cdmr, batch, top_k=top_k).startswith(f"top_k: is {top_k!r}, expected a whole")
+
+
+def test_what_would_be_broadcast_is_refused():
+    """A mask [n, n] once made a loss of b dialogues b times too large."""
+    batch = to_jax(make_batch(0, "all"))
+    shared = {"candidates": batch["candidates"][0]}
+    for loss in (cdmr, ccps, supervised):
+        message = refusal(loss, batch | shared)
+        assert message.startswith(f"candidate_mask: has shape [{N}, {N}], expected [b, n, n] with")
+        assert f"b = {B}" in message
+    message = refusal(ccps, batch | {"corrupted": batch["corrupted"][..., 1]})
+    assert message.startswith("corrupted_pair_logits: has shape")
+    assert "stack((zeros_like(x), x), -1)" in message
+    three = jnp.concatenate([batch["pair"]] * 2, -1)[..., :3]
+    assert "stack" not in refusal(cdmr, batch | {"pair": three})
 
 
 def test_of_equal_negatives_the_first_is_taken():

@@ -1,5 +1,6 @@
 """The losses in PyTorch against those in JAX and against a plain port, and what trainers do."""
 
+import math
 import types
 
 import jax
@@ -315,7 +316,11 @@ def test_the_losses_in_a_checkpointed_region():
 def test_wrong_arguments_are_one_line():
     pair, corrupted, cause, labels, candidates = example()
     for loss, arguments, parts in (
-        (cdmr_loss, (pair[..., 0], cause, labels, candidates), ("5, 7, 7]", "torch.stack")),
+        (
+            cdmr_loss,
+            (pair[..., 0], cause, labels, candidates),
+            ("5, 7, 7]", "stack((zeros_like(x), x), -1)"),
+        ),
         (cdmr_loss, (pair, cause[..., 0], labels, candidates), ("cause_logits", "b = 5, n = 7")),
         (cdmr_loss, (pair, cause, labels, candidates[:1]), ("candidate_mask", "[1, 7, 7]")),
         (cdmr_loss, (pair, cause, labels.numpy(), candidates), ("pair_labels", "ndarray")),
@@ -325,6 +330,21 @@ def test_wrong_arguments_are_one_line():
         message = refusal(loss, *arguments)
         for part in parts:
             assert part in message
+    for loss, arguments, name, value, wanted in (
+        (cdmr_loss, (pair, cause, labels, candidates), "base_margin", -1, "at least 0"),
+        (cdmr_loss, (pair, cause, labels, candidates), "top_k", 0, "a whole number from 1"),
+        (ccps_loss, (corrupted, pair, labels, candidates), "alignment_weight", math.nan, "least 0"),
+        (corrupt_context, (cause, labels[..., 0]), "rate", 30, "from 0 to 1"),
+    ):
+        message = refusal(loss, *arguments, **{name: value})
+        assert message.startswith(f"{name}: is {value}, expected")
+        assert wanted in message
+
+
+def test_a_label_to_ignore_protects_nobody():
+    labels = torch.tensor([[[-100.0, 0.0, torch.nan], [1.0, 0.0, -100.0], [0.0, 0.0, -1.0]]])
+    assert gold_utterances(labels).tolist() == [[True, True, False]]
+    assert gold_utterances(labels.nan_to_num(0).int()).tolist() == [[True, True, False]]
 
 
 def test_devices_that_jax_does_not_have(monkeypatch):

@@ -59,6 +59,9 @@ def _check_flags() -> None:
     check_engine(_ENGINE, _ADDRESS, _GPUS)
     if _ENGINE.value == "ray" and _CPU_CELLS.value > 1:
         raise flags.Error("--cpu-cells: Ray decides how many cells a machine trains at a time")
+    for flag in (_OBJECTIVES, _MODALITIES, _SEEDS):
+        if not flag.value:
+            raise flags.Error(f"--{flag.name}: is empty")
     for seed in _SEEDS.value:
         if not re.fullmatch(r"[0-9]+", seed):
             raise flags.Error(f"--seeds={','.join(_SEEDS.value)}: must be whole numbers from 0")

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def run_command(
         files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
         sys.path += [str(Path(file).resolve().parent.parent) for file in files]
         try:
+            for file in files:
+                if not (Path(file).is_file() or Path(file.partition(":")[0]).is_file()):
+                    raise flags.Error(f"--config={file}: no such file")
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
@@ -71,7 +75,7 @@ def run_command(
                 sys.exit(_INTERRUPTED)  # nothing has begun
             if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
-            _complain(name, _without_traceback(error))
+            _complain(name, f"{_line_of(files, error)}{_without_traceback(error)}")
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
@@ -180,8 +184,18 @@ def _without_traceback(error: BaseException) -> BaseException | str:
         error = error.__context__
     cause = error.args[0] if error.args else None
     if isinstance(cause, KeyError):  # from ConfigDict
-        return f"--config has no field {cause.args[0]}"
+        return "--config has no field " + cause.args[0].replace("\nDid", "; did")
     return error
+
+
+def _line_of(files: Sequence[str], error: BaseException) -> str:
+    """Returns "FILE:LINE: " of a config file with a mistake, or an empty string."""
+    if isinstance(error, InputError):  # is about a value, and names it
+        return ""
+    names = {str(Path(file.partition(":")[0]).resolve()) for file in files}
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if str(Path(frame.filename).resolve()) in names]
+    return f"{lines[-1].filename}:{lines[-1].lineno}: " if lines else ""
 
 
 def define_engine() -> tuple[flags.FlagHolder, flags.FlagHolder]:
@@ -232,6 +246,10 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads our output has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
         memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error)
         known = memory or isinstance(error, KeyboardInterrupt | InputError | OSError)

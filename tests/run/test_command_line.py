@@ -82,6 +82,30 @@ def test_faults_are_a_line_each(capsys):
     assert rest == "me: and 3 more like these"
 
 
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_the_command():
+    tool = """
+import argparse, time
+from rpcl_jax.run.command_line import run_tool
+
+def job(given):
+    print("one line", flush=True)
+    time.sleep(given.wait)
+    for _ in range(100_000):
+        print("more than a pipe holds")
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--wait", type=float)
+run_tool("tool", parser, job)
+"""
+    command = '"$0" -c "$1" --wait=0.5 | head -n 1'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, tool],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("one line\n", "")
+
+
 def test_other_errors_are_ours():
     for error in (ValueError("bug"), OSError(errno.EINVAL, "Invalid argument")):
         with pytest.raises(type(error)), one_line("me"):

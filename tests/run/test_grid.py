@@ -102,6 +102,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
             ["--config.rpcl.row_weight=0.5", "--objectives=rpcl,ccps"],
         ),
         ("--cpu-cells: Ray decides", ["--engine=ray", "--cpu-cells=2"]),
+        ("--seeds: is empty", ["--seeds="]),
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arguments):
