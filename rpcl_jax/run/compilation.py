@@ -1,5 +1,6 @@
 """Compiled programs: kept on disk for the next command, and announced while they compile."""
 
+import importlib.util
 import os
 import sys
 import threading
@@ -26,11 +27,11 @@ def use_compilation_cache(folder: Path | None = None) -> None:
     a read-only home directory, there is no cache.
 
     Args:
-      folder: of the cache; by default `rpcl_jax/compiled` in the user's cache folder.
+      folder: of the cache; by default `cache_name` in `rpcl_jax` in the user's cache folder.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = folder or platformdirs.user_cache_path("rpcl_jax") / "compiled"
+    folder = folder or platformdirs.user_cache_path("rpcl_jax") / cache_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # JAX takes the same lock to read, to write and to evict.
@@ -43,6 +44,15 @@ def use_compilation_cache(folder: Path | None = None) -> None:
         os.environ.setdefault(name.upper(), str(value))
         if "jax" in sys.modules:
             sys.modules["jax"].config.update(name, value)
+
+
+def cache_name() -> str:
+    """Returns a name for a cache that Pythons share only if JAX compresses programs alike in them.
+
+    Otherwise one would find programs of another that it cannot read, and compile them every time.
+    """
+    zstd = sys.version_info >= (3, 14) or importlib.util.find_spec("zstandard") is not None
+    return "compiled-zstd" if zstd else "compiled-zlib"
 
 
 def cache_settings(folder: Path) -> dict[str, str | int | float]:

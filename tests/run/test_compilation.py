@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src import compilation_cache
 from shared import ENVIRONMENT, ROOT
 
 from rpcl_jax.run import compilation
-from rpcl_jax.run.compilation import Compiled, use_compilation_cache
+from rpcl_jax.run.compilation import Compiled, cache_name, use_compilation_cache
 
 # Compiles one program and prints a result; `kill` dies halfway through writing the cache.
 PROGRAM = """
@@ -95,6 +96,12 @@ def test_where_it_cannot_be_written_there_is_none(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     use_compilation_cache(tmp_path / "file/compiled")
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_the_name_of_a_cache_tells_how_jax_compresses():
+    compressed = compilation_cache.compress_executable(b"a program")
+    is_zstd = compressed.startswith(b"\x28\xb5\x2f\xfd")
+    assert cache_name() == ("compiled-zstd" if is_zstd else "compiled-zlib")
 
 
 def test_the_users_own_folder_is_left_alone(monkeypatch, tmp_path):
