@@ -51,7 +51,8 @@ _AXES = {
 def check_shapes(**arrays: Any) -> None:
     """Refuses arguments, by name, whose shapes do not fit each other.
 
-    Otherwise a mask of all dialogues, [n, n], would be broadcast, and a mean divided by its count.
+    Otherwise a mask [n, n] shared by all dialogues would be broadcast: the sum of a mean would be
+    over b dialogues and its count over one.
 
     Raises:
       InputError: naming the argument, its shape and what was expected.

@@ -205,12 +205,11 @@ def corrupt_context(
     tensor([1., 1., 1., 1., 1., 0.])
     """
     _check(utterances=utterances, protected=protected)
+    rate = _number("rate", rate, 1)
     device = "cpu" if generator is None else generator.device
     seed = torch.randint(2**31, (), generator=generator, device=device).item()
     b, n, _ = utterances.shape
-    drawn = np.array(_draw(_padded_size(b, 8), _padded_size(n, 4), seed, _number("rate", rate, 1)))[
-        :b, :n
-    ]
+    drawn = np.array(_draw(_padded_size(b, 8), _padded_size(n, 4), seed, rate))[:b, :n]
     zeroed = torch.from_numpy(drawn).to(utterances.device) & ~protected.bool()
     return utterances.masked_fill(zeroed[..., None], 0)
 

@@ -5,6 +5,8 @@ from functools import partial
 import jax
 import numpy as np
 
+from rpcl_jax.models.fusion import FURTHEST
+
 
 def norm(p, x):
     deviation = x - x.mean(-1, keepdims=True)
@@ -23,6 +25,20 @@ def gelu(x):
 def softmax(x):
     e = np.exp(x - x.max())
     return e / e.sum()
+
+
+def project(p, text, audio):
+    """The vectors of text and audio, all present, before they are fused."""
+    standard = np.clip((audio - p["audio"]["mean"]) / p["audio"]["scale"], -FURTHEST, FURTHEST)
+    return (
+        norm(p["text_norm"], dense(p["text"], text.astype(np.float64))),
+        norm(p["audio"]["norm"], dense(p["audio"]["dense"], standard)),
+    )
+
+
+def gated(p, x, y):
+    """Text x with audio y, which is added through its gate."""
+    return x + y / (1 + np.exp(-dense(p["audio_gate"], np.concatenate([x, y], -1))))
 
 
 def random_params(module, *inputs):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy_layers import dense, gelu, norm, random_params, softmax
+from numpy_layers import dense, gated, gelu, norm, project, random_params, softmax
 
 from rpcl_jax.batching.packing import assign_rows, pack_dialogues
 from rpcl_jax.data.features import Features
@@ -69,10 +69,7 @@ def test_modalities_are_added_through_gates():
     inputs = text, features, IDS, SPEAKERS
     p = random_params(fusion, *inputs)
     p["audio"]["scale"] = np.abs(p["audio"]["scale"]) + 1
-    x = norm(p["text_norm"], dense(p["text"], text.astype(np.float64)))
-    standard = (audio - p["audio"]["mean"]) / p["audio"]["scale"]
-    y = norm(p["audio"]["norm"], dense(p["audio"]["dense"], standard))
-    x += y / (1 + np.exp(-dense(p["audio_gate"], np.concatenate([x, y], -1))))
+    x = gated(p, *project(p, text, audio))
     found = fusion.apply({"params": p}, *inputs, deterministic=True)
     np.testing.assert_allclose(found, norm(p["norm"], x), rtol=1e-4, atol=1e-5)
 

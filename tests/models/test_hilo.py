@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy_layers import dense, gelu, norm, random_params, softmax
+from numpy_layers import dense, gated, gelu, norm, project, random_params, softmax
 
 from rpcl_jax.data.features import Features
 from rpcl_jax.models.hilo import LONGEST, HiloBackbone, HiloScorer, ViewLayer, rotate, views
@@ -81,19 +81,12 @@ def test_the_backbone_is_recurrence_then_views_of_all_copies_then_gates():
     backbone = HiloBackbone("ta", 8, HEADS, layers=1, dropout=0.5)
     inputs = text, features, IDS, SPEAKERS
     p = random_params(backbone, *inputs)
-    standard = (audio - p["audio"]["mean"]) / p["audio"]["scale"]
-    copies = np.stack(
-        [
-            norm(p["text_norm"], dense(p["text"], text.astype(np.float64))),
-            norm(p["audio"]["norm"], dense(p["audio"]["dense"], np.clip(standard, -10, 10))),
-        ]
-    )
+    copies = np.stack(project(p, text, audio))
     read = BidirectionalGRU(8).apply({"params": p["recurrent"]}, np.float32(copies), IDS)
     copies += np.asarray(read)
     for row in range(2):
         copies[:, row] = reference_layer(p["layer_0"], copies[:, row], IDS[row], SPEAKERS[row])
-    x, y = norm(p["copies_norm"], copies)
-    x += y / (1 + np.exp(-dense(p["audio_gate"], np.concatenate([x, y], -1))))
+    x = gated(p, *norm(p["copies_norm"], copies))
     found = backbone.apply({"params": p}, *inputs, deterministic=True)
     np.testing.assert_allclose(found, norm(p["norm"], x), rtol=1e-3, atol=1e-4)
 
