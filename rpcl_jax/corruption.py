@@ -7,6 +7,7 @@ its position in the dialogue, not on padding or on how the batch is split over d
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.losses import check_shapes
 
 
@@ -15,7 +16,8 @@ def gold_utterances(pair_labels: jax.Array) -> jax.Array:
 
     Args:
       pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
-        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
+        candidate or not. Anything else, such as a negative index to ignore or NaN, is none. A
+        tensor of PyTorch will do, too, and returns one.
 
     Returns:
       bool [b, n].
@@ -54,7 +56,7 @@ def corrupt_context(
       no gradient.
 
     Raises:
-      InputError: shapes do not fit each other.
+      InputError: shapes do not fit each other, or the rate is a number outside of 0 to 1.
 
     >>> h = jnp.ones((1, 6, 1))
     >>> protected = jnp.array([[1, 1, 0, 0, 0, 0]])
@@ -62,6 +64,8 @@ def corrupt_context(
     [1. 1. 0. 1. 1. 1.]
     """
     check_shapes(utterances=utterances, protected=protected)
+    if isinstance(rate, int | float) and not 0 <= rate <= 1:
+        raise InputError(f"rate: is {rate:g}, expected a number from 0 to 1")
     b, n, _ = utterances.shape
     places = jnp.arange(b)
     if axis_name is not None:

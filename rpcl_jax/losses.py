@@ -4,8 +4,9 @@
 
 Arrays hold b dialogues of at most n utterances. Row i is the emotion utterance, column j the cause
 utterance, and class 1 of a pair means "j causes i". The candidate set V is a mask. Labels and masks
-are bool or 0/1. Logits may have any float type and are converted to float32. Every loss is a
-float32 scalar and a mean over the whole mini-batch; a mean over nothing is 0 and has zero gradient.
+are bool or 0/1; a pair is gold if its label is above 0. Logits may have any float type and are
+converted to float32. Every loss is a float32 scalar and a mean over the whole mini-batch; a mean
+over nothing is 0 and has zero gradient.
 
 Where a mask is False, logits and labels may hold any value, NaN included, without changing the
 value or the gradient of a loss.
@@ -119,7 +120,7 @@ def pair_cross_entropy(
     0.3778
     """
     check_shapes(pair_logits=pair_logits, pair_labels=pair_labels, candidate_mask=candidate_mask)
-    return _cross_entropy(pair_logits, pair_labels, candidate_mask, axis_name)
+    return _cross_entropy(pair_logits, pair_labels > 0, candidate_mask, axis_name)
 
 
 def supervised_loss(
@@ -229,7 +230,7 @@ def cdmr_loss(
     if top_k is not None and not (type(top_k) is int and top_k > 0):
         raise InputError(f"top_k: is {top_k!r}, expected a whole number from 1, or None for all")
     candidates = candidate_mask.astype(bool)
-    gold = candidates & pair_labels.astype(bool)
+    gold = candidates & (pair_labels > 0)
     hard = candidates & ~gold
     p = pair_confidence(_fill(pair_logits, candidates))
     # q may be NaN for an utterance outside every candidate; such a q reaches no triple.

@@ -96,7 +96,7 @@ def cdmr_loss(
     )
     return _loss(
         losses.cdmr_loss,
-        (pair_logits, cause_logits, pair_labels, candidate_mask),
+        (pair_logits, cause_logits, pair_labels > 0, candidate_mask),
         {"base_margin": _number("base_margin", base_margin)},
         (("top_k", top_k), ("adaptive_margin", bool(adaptive_margin))),
     )
@@ -143,7 +143,7 @@ def ccps_loss(
     )
     return _loss(
         losses.ccps_loss,
-        (corrupted_pair_logits, clean_pair_logits, pair_labels, candidate_mask),
+        (corrupted_pair_logits, clean_pair_logits, pair_labels > 0, candidate_mask),
         {
             "corruption_weight": _number("corruption_weight", corruption_weight),
             "alignment_weight": _number("alignment_weight", alignment_weight),
@@ -152,25 +152,7 @@ def ccps_loss(
     )
 
 
-def gold_utterances(pair_labels: torch.Tensor) -> torch.Tensor:
-    """Returns G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
-
-    Args:
-      pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
-        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
-
-    Returns:
-      bool [b, n].
-
-    Raises:
-      InputError: the labels have another shape.
-
-    >>> gold_utterances(torch.tensor([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]]))
-    tensor([[ True, False,  True]])
-    """
-    losses.check_shapes(pair_labels=pair_labels)
-    gold = pair_labels > 0
-    return gold.any(-1) | gold.any(-2)
+gold_utterances = corruption.gold_utterances  # of tensors, too
 
 
 @torch.compiler.disable
@@ -315,7 +297,7 @@ def _draw(b: int, n: int, seed: int, rate: float) -> jax.Array:
 
 
 def _padded_size(size: int, step: int) -> int:
-    """Returns the next power of two below `step`, and multiples of it above.
+    """Rounds up: to a power of two up to `step`, to a multiple of `step` above it.
 
     >>> [_padded_size(n, 4) for n in (0, 1, 2, 3, 4, 5, 33)]
     [1, 1, 2, 4, 4, 8, 36]

@@ -38,15 +38,19 @@ def port_ccps(corrupted, clean, labels, candidates):
     return 0.75 * cross_entropy(corrupted, labels[candidates].long()) + 0.2 * distance
 
 
-def example(b=5, n=7, dtype=torch.float32, seed=0):
+ON_DEVICES = pytest.mark.parametrize("device", ["cpu"] + ["cuda"] * torch.cuda.is_available())
+
+
+def example(b=5, n=7, dtype=torch.float32, seed=0, device="cpu"):
     """Leaves that require a gradient: pair, corrupted and cause logits; labels and candidates."""
     random = torch.Generator().manual_seed(seed)
     logits = [
-        torch.randn(shape, generator=random, dtype=torch.float64).to(dtype).requires_grad_()
+        torch.randn(shape, generator=random, dtype=torch.float64).to(device, dtype).requires_grad_()
         for shape in ((b, n, n, 2), (b, n, n, 2), (b, n, 2))
     ]
-    labels = (torch.rand(b, n, n, generator=random) < 0.25).long()
-    return *logits, labels, torch.ones(n, n, dtype=torch.bool).tril().repeat(b, 1, 1)
+    labels = (torch.rand(b, n, n, generator=random) < 0.25).long().to(device)
+    candidates = torch.ones(n, n, dtype=torch.bool, device=device).tril().repeat(b, 1, 1)
+    return *logits, labels, candidates
 
 
 def both(pair, corrupted, cause, labels, candidates):
@@ -56,7 +60,7 @@ def both(pair, corrupted, cause, labels, candidates):
 
 
 def gradients(loss, *leaves):
-    return [g.double().numpy() for g in torch.autograd.grad(loss, leaves)]
+    return [g.double().cpu().numpy() for g in torch.autograd.grad(loss, leaves)]
 
 
 def close(actual, wanted, tolerance=1e-6):
@@ -99,8 +103,9 @@ def test_options_are_those_of_jax():
     assert weighted.item() == pytest.approx(wanted.item(), abs=1e-6)
 
 
-def test_equal_to_a_plain_port_in_float64():
-    pair, corrupted, cause, labels, candidates = example(b=9, n=13, dtype=torch.float64)
+@ON_DEVICES
+def test_equal_to_a_plain_port_in_float64(device):
+    pair, corrupted, cause, labels, candidates = example(9, 13, torch.float64, device=device)
     assert cdmr_loss(pair, cause, labels, candidates).item() > 0
     for ours, port, leaf in (
         (cdmr_loss(pair, cause, labels, candidates), port_cdmr(pair, cause, labels, candidates),
@@ -108,7 +113,8 @@ def test_equal_to_a_plain_port_in_float64():
         (ccps_loss(corrupted, pair, labels, candidates),
          port_ccps(corrupted, pair, labels, candidates), corrupted),
     ):  # fmt: skip
-        close([ours.detach()], [port.detach()])
+        assert ours.device == leaf.device
+        assert ours.item() == pytest.approx(port.item(), abs=1e-6)
         close(gradients(ours, leaf), gradients(port, leaf), tolerance=1e-8)
 
 
@@ -208,9 +214,10 @@ def test_graphs_that_use_it_twice():
         torch.autograd.grad(loss, pair, create_graph=True)
 
 
-def test_no_memory_is_shared():
+@ON_DEVICES
+def test_no_memory_is_shared(device):
     """Changed in place, freed and allocated anew, tensors leave loss and gradient as they were."""
-    pair, corrupted, cause, labels, candidates = example(b=8, n=8)  # no padding: no other copy
+    pair, corrupted, cause, labels, candidates = example(8, 8, device=device)  # without padding
     wanted = both(pair, corrupted, cause, labels, candidates)
     (gradient,) = gradients(wanted, pair)
     for _ in range(20):
@@ -221,10 +228,11 @@ def test_no_memory_is_shared():
             for changed in (*x, *masks):
                 changed.zero_()
         del masks, changed
-        noise = [torch.full((8, 8, 8, 2), torch.nan) for _ in range(8)]
+        noise = [torch.full((8, 8, 8, 2), torch.nan, device=device) for _ in range(8)]
         leaf = x[0]
         (got,) = torch.autograd.grad(loss, leaf)
-        close([got, loss.detach()], [gradient, wanted.detach()], tolerance=0)
+        close([got.cpu()], [gradient], tolerance=0)
+        assert loss.item() == wanted.item()
         got.fill_(torch.nan)  # PyTorch's to change
         del x, leaf, noise
 
@@ -267,7 +275,9 @@ class TestCorruption:
     protected = torch.tensor([[1, 0, 0, 1, 0, 0, 0, 0, 0]] * 3)
 
     @pytest.mark.slow
-    def test_equal_to_jax(self):
+    @ON_DEVICES
+    def test_equal_to_jax(self, device):
+        h, protected = self.h.to(device), self.protected.to(device)
         torch.manual_seed(5)
         seed = torch.randint(2**31, ()).item()
         key = jax.random.key(seed)
@@ -276,9 +286,9 @@ class TestCorruption:
         assert (wanted == 0).all(-1).any()
         for generator in (None, torch.Generator().manual_seed(5)):
             torch.manual_seed(5)
-            got = corrupt_context(self.h, self.protected, rate=0.4, generator=generator)
-            np.testing.assert_array_equal(got, wanted)
-            again = corrupt_context(self.h, self.protected, rate=0.4, generator=generator)
+            got = corrupt_context(h, protected, rate=0.4, generator=generator)
+            np.testing.assert_array_equal(got.cpu(), wanted)
+            again = corrupt_context(h, protected, rate=0.4, generator=generator)
             assert not torch.equal(got, again), "the generator moves on"
 
     def test_gradients_flow_through_the_rows_that_are_kept(self):
@@ -341,7 +351,15 @@ def test_wrong_arguments_are_one_line():
         assert wanted in message
 
 
-def test_a_label_to_ignore_protects_nobody():
+def test_a_label_to_ignore_is_not_gold():
+    pair, corrupted, cause, labels, candidates = example()
+    ignored = torch.where(labels == 0, -100, labels)
+    for one, other in (
+        (cdmr_loss(pair, cause, ignored, candidates), cdmr_loss(pair, cause, labels, candidates)),
+        (ccps_loss(corrupted, pair, ignored, candidates),
+         ccps_loss(corrupted, pair, labels, candidates)),
+    ):  # fmt: skip
+        assert one.item() == other.item()
     labels = torch.tensor([[[-100.0, 0.0, torch.nan], [1.0, 0.0, -100.0], [0.0, 0.0, -1.0]]])
     assert gold_utterances(labels).tolist() == [[True, True, False]]
     assert gold_utterances(labels.nan_to_num(0).int()).tolist() == [[True, True, False]]

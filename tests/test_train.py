@@ -17,7 +17,13 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run, split_numbers
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.files import read_json
+from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.readers.semeval import conversation_object
+from rpcl_jax.reporting.experiments import read_run
+from rpcl_jax.reporting.report import report_data
+from rpcl_jax.run.export import export_run
 from rpcl_jax.train import Progress, _make_mesh, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
@@ -50,6 +56,29 @@ def assert_same_run(one, other):
 def test_the_same_command_gives_the_same_bits(finished, tmp_path):
     run_main(*tiny_flags(), f"--workdir={tmp_path / 'again'}")
     assert_same_run(finished, tmp_path / "again")
+
+
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "transformer"])
+def test_everything_works_with_another_backbone(backbone, tmp_path):
+    config = tiny_config()
+    config.model.backbone, config.epochs = backbone, 1
+    run = tmp_path / "run"
+    result = train_and_evaluate(config, run)
+    assert evaluate_run(run)["test"] == result["test"]
+    assert report_data([read_run(run)])["runs"][0]["test"]["pair_f1"] == result["test"]["pair_f1"]
+    export_run(run, tmp_path / "model", "card")
+    corpus = load_corpus(config)
+    conversations = [conversation_object(d) for d in corpus.splits["test"]]
+    wanted, found = (
+        make(folder)(conversations, corpus.tables)
+        for make, folder in (
+            (Predictor.from_workdir, run),
+            (Predictor.from_pretrained, tmp_path / "model"),
+        )
+    )
+    for one, other in zip(wanted, found, strict=True):
+        assert one["pair_confidences"] == other["pair_confidences"]
+    assert any(one["pair_confidences"] for one in wanted)
 
 
 def command(*arguments):

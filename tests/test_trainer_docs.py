@@ -102,9 +102,9 @@ def test_torch():
         h, cause = torch.tensor(FEATURES), torch.zeros(*FEATURES.shape[:2], 2)
 
         def step(labels, _):
-            loss = names["rpcl_loss"](
-                scorer, h, cause, torch.tensor(labels), torch.tensor(CANDIDATES)
-            )
+            masks = torch.tensor(labels), torch.tensor(CANDIDATES)
+            pair_logits, loss = names["rpcl_loss"](scorer, h, cause, *masks)
+            assert pair_logits.requires_grad, "for the supervised loss"
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

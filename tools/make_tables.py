@@ -4,11 +4,11 @@ python tools/make_tables.py runs/ecf_minilm_grid --out=results/tables
 
 RESULTS are grids (tools/run_grid.py) or single runs, of any benchmarks and modalities. Every
 difference comes with a 95 % interval, from a paired bootstrap over test dialogues and seeds
-(rpcl_jax/evaluation/bootstrap.py). Differences whose interval contains 0 are marked; only gains
-whose interval excludes it are bold. F1 is given at the threshold chosen on validation and at 0.5.
-Table 6 has a paired t test over seeds for every objective against base and, for each metric, Holm's
-correction over all settings, so the choice of RESULTS decides what is one family; its last rows are
-means over the settings. Table 7 is Causal Emotion Entailment, for RECCON.
+(rpcl_jax/evaluation/bootstrap.py). Those whose interval contains 0 are marked; those, gains or
+losses, whose interval excludes it are bold. F1 is given at the threshold chosen on validation and
+at 0.5. Table 6 has a paired t test over seeds for every objective against base and, for each
+metric, Holm's correction over all settings, so the choice of RESULTS decides what is one family;
+its last rows are means over the settings. Table 7 is Causal Emotion Entailment, for RECCON.
 """
 
 import argparse

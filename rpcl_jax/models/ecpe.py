@@ -7,23 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.batching.batch import Batch, TextVectors
-from rpcl_jax.models.fusion import (
-    FusionBackbone,
-    encode_utterances,
-    pack_utterances,
-    unpack_pairs,
-)
+from rpcl_jax.models.fusion import encode_utterances, pack_utterances, unpack_pairs
 from rpcl_jax.models.graph import GraphBackbone, GraphScorer
 from rpcl_jax.models.hilo import HiloBackbone, HiloScorer
-from rpcl_jax.models.pair_scorer import PairScorer
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+from rpcl_jax.models.transformer import TransformerBackbone, TransformerScorer
 from rpcl_jax.models.two_step import TwoStepBackbone, TwoStepScorer
 
 # From the modalities to h, and from h to pair logits; all with the fields and the signatures of the
 # first pair. h may be twice `width` wide: then its halves are an emotion and a cause vector, and
 # neither utterance head sees the other's. docs/method.md, "Backbones", describes them.
 BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
-    "transformer": (FusionBackbone, PairScorer),
+    "transformer": (TransformerBackbone, TransformerScorer),
     "hilo": (HiloBackbone, HiloScorer),
     "two_step": (TwoStepBackbone, TwoStepScorer),
     "graph": (GraphBackbone, GraphScorer),
@@ -58,6 +53,7 @@ class PairExtractor(nn.Module):
         """Names the parts; `text_encoder` is the parameter group with its own learning rate."""
         self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
         backbone, scorer = BACKBONES[self.backbone]
+        # The names of the parts are those of the parameters in every checkpoint.
         self.fusion = backbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )

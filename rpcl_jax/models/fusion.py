@@ -1,4 +1,4 @@
-"""The fusion backbone: from word vectors and features of a dialogue to one h_t per utterance."""
+"""What all backbones share: pooled words, packed rows, projected and fused modalities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.data.features import MODALITIES, Features
-from rpcl_jax.models.dropout import drop
 
 FURTHEST = 10.0  # features are clipped this many standard deviations from their mean
 
@@ -59,52 +58,15 @@ def unpack_pairs(pairs: jax.Array, places: jax.Array) -> jax.Array:
     return pairs.at[row, column[:, :, None], column[:, None, :]].get(mode="fill", fill_value=0)
 
 
+def same(ids: jax.Array) -> jax.Array:
+    """Returns whether two utterances have the same id, bool [rows, n, n], from int [rows, n]."""
+    return ids[:, :, None] == ids[:, None, :]
+
+
 def relative_positions(n: int, reach: int) -> jax.Array:
     """Returns int [n, n], the distance i - j clipped to ±reach and shifted to 0 … 2 · reach."""
     place = jnp.arange(n)
     return jnp.clip(place[:, None] - place[None, :], -reach, reach) + reach
-
-
-class DialogueLayer(nn.Module):
-    """A pre-norm transformer layer over the utterances of a dialogue.
-
-    A row may hold several dialogues; an utterance attends only to utterances with the same dialogue
-    id. Each head has learned biases for the distance of two utterances and for whether both have
-    the same speaker.
-    """
-
-    width: int
-    heads: int
-    dropout: float
-    reach: int = 10
-
-    @nn.compact
-    def __call__(self, x, dialogue_ids, speakers, *, deterministic: bool):
-        """Maps x [rows, n, width] to the same shape; ids and speakers are int [rows, n]."""
-        n, head_width = x.shape[1], self.width // self.heads
-        distance = self.param("distance", nn.initializers.zeros, (2 * self.reach + 1, self.heads))
-        same_speaker = self.param("same_speaker", nn.initializers.zeros, (2, self.heads))
-        same = (speakers[:, :, None] == speakers[:, None, :]).astype(jnp.int32)
-        # [rows, n, n, heads]
-        bias = distance[relative_positions(n, self.reach)] + same_speaker[same]
-
-        y = nn.LayerNorm(name="attention_norm")(x)
-        query, key, value = jnp.split(nn.Dense(3 * self.width, name="query_key_value")(y), 3, -1)
-        query, key, value = (
-            part.reshape(*part.shape[:2], self.heads, head_width) for part in (query, key, value)
-        )
-        logits = jnp.einsum("bihd,bjhd->bijh", query, key) / jnp.sqrt(head_width) + bias
-        together = dialogue_ids[:, :, None] == dialogue_ids[:, None, :]
-        logits = jnp.where(together[..., None], logits, -1e9)
-        attention = nn.softmax(logits, axis=2)
-        y = jnp.einsum("bijh,bjhd->bihd", attention, value).reshape(x.shape)
-        y = nn.Dense(self.width, name="attention_out")(y)
-        x = x + drop(self, y, deterministic)
-
-        y = nn.LayerNorm(name="feed_forward_norm")(x)
-        y = nn.gelu(nn.Dense(2 * self.width, name="feed_forward_in")(y))
-        y = nn.Dense(self.width, name="feed_forward_out")(drop(self, y, deterministic))
-        return x + drop(self, y, deterministic)
 
 
 class FeatureProjection(nn.Module):
@@ -137,8 +99,13 @@ def project_modalities(
 ) -> dict[str, jax.Array]:
     """Returns the vectors of "text" and then of "audio" and "vision", each [rows, n, width].
 
-    The compact module that calls this function gets the parameters. The arguments are those of
-    `FusionBackbone`.
+    The compact module that calls this function gets the parameters.
+
+    Args:
+      modalities: "t", "ta", "tv" or "tav".
+      width: of the vectors.
+      text: [rows, n, d], pooled word vectors.
+      features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
     """
     vectors = {"text": nn.LayerNorm(name="text_norm")(nn.Dense(width, name="text")(text))}
     for modality in (MODALITIES[letter] for letter in "av" if letter in modalities):
@@ -170,37 +137,3 @@ def apply_layers(
             x, *context, deterministic=deterministic
         )
     return x
-
-
-class FusionBackbone(nn.Module):
-    """Fuses text, audio and vision of each utterance by gates, then applies dialogue layers.
-
-    Only the modalities in `modalities` ("t", "ta", "tv" or "tav") have parameters.
-    """
-
-    modalities: str
-    width: int
-    heads: int
-    layers: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns utterance representations.
-
-        Args:
-          text: [rows, n, d], pooled word vectors.
-          features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
-          dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
-          speakers: int [rows, n], numbered within the dialogue.
-          deterministic: True disables dropout.
-
-        Returns:
-          h, [rows, n, width].
-        """
-        x = fuse(project_modalities(self.modalities, self.width, text, features))
-        x = drop(self, x, deterministic)
-        x = apply_layers(
-            self, DialogueLayer, x, dialogue_ids, speakers, deterministic=deterministic
-        )
-        return nn.LayerNorm(name="norm")(x)

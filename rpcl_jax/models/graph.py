@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities, relative_positions
+from rpcl_jax.models.fusion import (
+    apply_layers,
+    fuse,
+    project_modalities,
+    relative_positions,
+    same,
+)
 
 RELATIONS = 5  # types of edges
 
@@ -20,7 +26,7 @@ def edge_types(speakers: jax.Array) -> jax.Array:
     """
     place = jnp.arange(speakers.shape[1])
     later = (place[:, None] < place[None, :]).astype(jnp.int32)
-    other = (speakers[:, :, None] != speakers[:, None, :]).astype(jnp.int32)
+    other = (~same(speakers)).astype(jnp.int32)
     return jnp.where(place[:, None] == place[None, :], 0, 1 + 2 * later + other)
 
 
@@ -62,8 +68,7 @@ class GraphLayer(nn.Module):
             + distance[relative_positions(n, self.reach)]
             + is_type @ of_type
         )
-        together = dialogue_ids[:, :, None] == dialogue_ids[:, None, :]
-        logits = jnp.where(together[..., None], nn.leaky_relu(logits, 0.2), -1e9)
+        logits = jnp.where(same(dialogue_ids)[..., None], nn.leaky_relu(logits, 0.2), -1e9)
         weights = nn.softmax(logits, axis=2)[:, :, :, None] * is_type[..., None]
         messages = nn.Dense(RELATIONS * self.width, use_bias=False, name="messages")(y)
         messages = messages.reshape(rows, n, RELATIONS, self.heads, -1)
@@ -83,7 +88,7 @@ class GraphBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns h, [rows, n, width]; the arguments are those of `FusionBackbone`."""
+        """Returns h, [rows, n, width]; the arguments are those of `TransformerBackbone`."""
         x = fuse(project_modalities(self.modalities, self.width, text, features))
         x, types = drop(self, x, deterministic), edge_types(speakers)
         x = apply_layers(self, GraphLayer, x, dialogue_ids, types, deterministic=deterministic)
@@ -91,7 +96,7 @@ class GraphBackbone(nn.Module):
 
 
 class GraphScorer(nn.Module):
-    """Passes messages, then ranks every cell from its two utterances and their distance.
+    """Passes messages, then scores every cell from its two utterances and their distance.
 
     The message passing (`layers` ≥ 1) is ours: RankCP scores h as it is, so that corrupting a
     bystander could not change a gold pair's confidence.
@@ -106,7 +111,7 @@ class GraphScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `PairScorer`."""
+        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `TransformerScorer`."""
         types = edge_types(speakers)
         x = apply_layers(self, GraphLayer, h, dialogue_ids, types, deterministic=deterministic)
         x = nn.LayerNorm(name="norm")(x)

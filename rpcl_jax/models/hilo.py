@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities, same
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 NEAR = 2  # neighbours are at most this many utterances apart
-LONGEST = 100.0  # the slowest rotation turns by 1 in so many utterances, the fastest in one
+LONGEST = 100.0  # the slowest rotation needs about as many utterances for a radian, the fastest one
 
 
 def views(dialogue_ids: jax.Array, speakers: jax.Array) -> jax.Array:
@@ -23,9 +23,8 @@ def views(dialogue_ids: jax.Array, speakers: jax.Array) -> jax.Array:
     """
     place = jnp.arange(dialogue_ids.shape[1])
     near = jnp.abs(place[:, None] - place[None, :]) <= NEAR
-    together = dialogue_ids[:, :, None] == dialogue_ids[:, None, :]
-    same = speakers[:, :, None] == speakers[:, None, :]
-    return jnp.stack([together, together & same, together & near], axis=1)
+    together = same(dialogue_ids)
+    return jnp.stack([together, together & same(speakers), together & near], axis=1)
 
 
 def rotate(x: jax.Array) -> jax.Array:
@@ -82,7 +81,7 @@ class HiloBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns h, [rows, n, width]; the arguments are those of `FusionBackbone`."""
+        """Returns h, [rows, n, width]; the arguments are those of `TransformerBackbone`."""
         vectors = project_modalities(self.modalities, self.width, text, features)
         x = drop(self, jnp.stack(list(vectors.values())), deterministic)
         x += drop(
@@ -110,7 +109,7 @@ class HiloScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `PairScorer`."""
+        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `TransformerScorer`."""
         x, masks = h[:, None], views(dialogue_ids, speakers)
         x = apply_layers(self, ViewLayer, x, masks, deterministic=deterministic)
         x = nn.LayerNorm(name="norm")(x[:, 0])
@@ -118,7 +117,7 @@ class HiloScorer(nn.Module):
             drop(self, nn.gelu(nn.Dense(self.pair_width, name=name)(x)), deterministic)
             for name in ("emotion", "cause")
         )
-        # The products of two vectors of unit elements have unit variance.
+        # As in attention: otherwise the products grow with the width.
         scale = 1 / jnp.sqrt(self.pair_width)
 
         biaffine = nn.DenseGeneral((2, self.pair_width), use_bias=False, name="biaffine")(emotion)

@@ -25,7 +25,7 @@ class TwoStepBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns h, [rows, n, 2 · width]; the arguments are those of `FusionBackbone`.
+        """Returns h, [rows, n, 2 · width]; the arguments are those of `TransformerBackbone`.
 
         `speakers` are not read.
         """
@@ -71,7 +71,7 @@ class TwoStepScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `PairScorer`.
+        """Returns pair logits, [rows, n, n, 2]; the arguments are those of `TransformerScorer`.
 
         `dialogue_ids` and `speakers` are not read.
         """

@@ -191,20 +191,13 @@ def paired_delta(
 
 
 class MeanOverSettings(NamedTuple):
-    """A test metric of an objective and of base, in the mean of several settings.
+    """A test metric of an objective and of base, in the mean of several settings."""
 
-    settings: how many there are.
-    seeds: that all of them were run with.
-    values, of_base: the means over the settings, which count alike, by seed.
-    delta: the difference; its bootstrap resamples the dialogues of a benchmark alike in all its
-      settings.
-    """
-
-    settings: int
-    seeds: list[int]
-    values: np.ndarray
+    count: int  # of the settings, which count alike
+    seeds: list[int]  # that all settings were run with
+    values: np.ndarray  # of the objective, a mean for each seed
     of_base: np.ndarray
-    delta: Interval
+    delta: Interval  # dialogues are resampled alike in all settings of a benchmark
 
 
 def mean_over_settings(

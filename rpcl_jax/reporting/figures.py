@@ -219,7 +219,7 @@ def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
     for objective in dict.fromkeys(objective for _, objective, _ in lines):
         means = [m for name in names if (m := mean_over_settings(experiments, objective, name))]
         if means:
-            label = f"mean of {means[0].settings} settings: {objective}"
+            label = f"mean of {means[0].count} settings: {objective}"
             lines.append((label, objective, [mean.delta for mean in means]))
     figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True)
     for column, (axes, name) in enumerate(zip(panels, names.values(), strict=True)):

@@ -72,13 +72,13 @@ class Table(NamedTuple):
 def format_value(value: Value) -> tuple[str, bool]:
     """Returns the text of a cell, with metrics in points, and whether it is bold.
 
-    A difference is bold if it is a gain and its interval, uncorrected, excludes 0.
+    A difference, gain or loss, is bold if its interval, uncorrected, excludes 0.
     """
     match value:
         case None:
             return "", False
         case Interval():
-            return " ".join(interval_text(value)).strip(), value.low > 0
+            return " ".join(interval_text(value)).strip(), not value.contains_zero
         case np.ndarray():
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False
@@ -189,7 +189,7 @@ def _of_all_settings(experiments: Sequence[Experiment], metric: str) -> Iterator
     """Yields the mean over the settings that compare an objective with base, if there are two."""
     for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
         if mean := mean_over_settings(experiments, objective, metric):
-            name = f"mean of {mean.settings} settings"
+            name = f"mean of {mean.count} settings"
             setting: list[Value] = [name, None, None, None, _list(mean.seeds), objective]
             yield setting, mean.delta, paired_t(mean.values, mean.of_base)
 

@@ -71,24 +71,3 @@ def test_the_backbone_adds_what_two_recurrences_read():
     wanted = [norm(p["emotion_norm"], x[0]), norm(p["cause_norm"], x[1])]
     found = module.apply({"params": p}, text, {}, IDS, SPEAKERS, deterministic=True)
     np.testing.assert_allclose(found, np.concatenate(wanted, -1), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_two_encoders_are_independent():
-    rng = np.random.default_rng(0)
-    text = rng.normal(size=(2, N, 6)).astype(np.float32)
-    module = TwoStepBackbone("t", WIDTH, 1, layers=2, dropout=0.5)
-    p = random_params(module, text, {}, IDS, SPEAKERS)
-
-    def h(params):
-        return np.asarray(
-            module.apply({"params": params}, text, {}, IDS, SPEAKERS, deterministic=True)
-        )
-
-    before = h(p)
-    for layer in ("layer_0", "layer_1"):
-        changed = p[layer] | {"recurrent": p[layer]["recurrent"] * [[[[1]], [[2]]]] * 2}
-        changed["recurrent"][:, 0] = p[layer]["recurrent"][:, 0]
-        after = h(p | {layer: changed})
-        np.testing.assert_array_equal(after[..., :WIDTH], before[..., :WIDTH])
-        assert (np.abs(after[..., WIDTH:] - before[..., WIDTH:]).max(-1) > 1e-4).any()

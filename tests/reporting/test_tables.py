@@ -98,6 +98,8 @@ def test_tables_of_a_grid(grid, tmp_path):
     rows = {row["objective"]: row for row in read_csv(tmp_path / "table5_ablations.csv")}
     assert list(rows) == ["base", "cdmr", "no_top_k", "rpcl"]
     assert float(rows["cdmr"]["AUPRC, over base (high)"]) < 0
+    lines = (tmp_path / "table5_ablations.md").read_text().splitlines()
+    assert sum("**−" in line for line in lines if "| cdmr |" in line) == 1, "a loss is bold, too"
     lines = (tmp_path / "table5_ablations.tex").read_text().splitlines()
     (line,) = [line for line in lines if r" & no\_top\_k & " in line]
     assert r" & \textbf{+" in line
@@ -199,7 +201,7 @@ def test_cells():
 
     assert text(0.0123, 0.002, 0.021, 3) == ("+1.23 [+0.20, +2.10]", True)
     assert text(0.01, -0.001, 0.02, 3) == ("+1.00 [−0.10, +2.00] contains 0", False)
-    assert text(-0.01, -0.02, -0.001, 2) == ("−1.00 [−2.00, −0.10]", False), "a loss"
+    assert text(-0.01, -0.02, -0.001, 2) == ("−1.00 [−2.00, −0.10]", True), "a loss"
     assert text(0.01, 0.001, 0.02, 1) == ("+1.00 [+0.10, +2.00] one seed", True)
     assert text(0.01, 0.0, 0.02, 1) == ("+1.00 [+0.00, +2.00] contains 0, one seed", False)
     assert format_value(np.array([0.5, 0.52])) == ("51.00 ± 1.41", False)
