@@ -193,7 +193,7 @@ def paired_delta(
 class MeanOverSettings(NamedTuple):
     """A test metric of an objective and of base, in the mean of several settings."""
 
-    count: int  # of the settings, which count alike
+    settings: int  # how many; they count alike
     seeds: list[int]  # that all settings were run with
     values: np.ndarray  # of the objective, a mean for each seed
     of_base: np.ndarray

@@ -208,6 +208,11 @@ def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
     """Returns a forest plot of every objective's difference from base, and of the means of all."""
     names = {"pair_f1": "Pair F1", "pair_f1_at_half": "Pair F1 at 0.5", "pair_auprc": "AUPRC"}
     lines: list[tuple[str, str, list[Interval]]] = []  # label, objective, differences by metric
+    for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
+        means = [m for name in names if (m := mean_over_settings(experiments, objective, name))]
+        if means:
+            label = f"mean of {means[0].settings} settings: {objective}"
+            lines.append((label, objective, [mean.delta for mean in means]))
     for e, title in zip(experiments, _distinguishing_titles(experiments), strict=True):
         for objective in e.runs:
             seeds = e.common_seeds("base", objective)
@@ -216,11 +221,6 @@ def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
                 lines.append((f"{title}: {objective}", objective, deltas))
     if not lines:
         return None
-    for objective in dict.fromkeys(objective for _, objective, _ in lines):
-        means = [m for name in names if (m := mean_over_settings(experiments, objective, name))]
-        if means:
-            label = f"mean of {means[0].count} settings: {objective}"
-            lines.append((label, objective, [mean.delta for mean in means]))
     figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True)
     for column, (axes, name) in enumerate(zip(panels, names.values(), strict=True)):
         for place, (_, objective, deltas) in enumerate(lines):
@@ -288,7 +288,9 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     """
     figure, panels = _panels(experiments)
     thresholds = np.linspace(0, 1, 201)
-    for axes, experiment in zip(panels, experiments, strict=True):
+    titles = _distinguishing_titles(experiments)
+    for axes, experiment, title in zip(panels, experiments, titles, strict=True):
+        highest = 0.0
         axes.axvline(0.5, color="#999999", lw=0.8, ls="--")
         for objective, runs in _shown(experiment).items():
             colour = COLOURS[objective]
@@ -300,6 +302,7 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
             )
             axes.plot(thresholds, f1.mean(axis=0), color=colour, lw=1.2, label=label)
             axes.fill_between(thresholds, f1.min(axis=0), f1.max(axis=0), color=colour, alpha=0.15)
+            highest = max(highest, f1.max())
             chosen = [run.result["test"] for run in runs]
             axes.plot(
                 [min(result["threshold"], 1) for result in chosen],  # 2 predicts nothing
@@ -311,10 +314,10 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
                 zorder=3,
             )
         axes.set_xlim(0, 1)
-        axes.set_ylim(0)
+        axes.set_ylim(highest / 2, 1.05 * highest)  # where one would choose a threshold
         axes.set_xlabel("threshold")
         axes.set_ylabel("Pair F1")
-        axes.set_title(experiment.title, fontsize=8)
+        axes.set_title(title)
         axes.legend(loc="lower left", fontsize=7)
     return figure
 

@@ -189,7 +189,7 @@ def _of_all_settings(experiments: Sequence[Experiment], metric: str) -> Iterator
     """Yields the mean over the settings that compare an objective with base, if there are two."""
     for objective in dict.fromkeys(o for e in experiments for o in e.runs if o != "base"):
         if mean := mean_over_settings(experiments, objective, metric):
-            name = f"mean of {mean.count} settings"
+            name = f"mean of {mean.settings} settings"
             setting: list[Value] = [name, None, None, None, _list(mean.seeds), objective]
             yield setting, mean.delta, paired_t(mean.values, mean.of_base)
 

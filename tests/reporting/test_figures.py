@@ -104,11 +104,11 @@ def test_every_objective_of_every_experiment_has_its_interval(grids):
     ):
         points = {line.get_ydata()[0]: line for line in panel.lines if line.get_marker() == "o"}
         names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-        assert names == ["T+A+V: rpcl", "T: rpcl", "mean of 2 settings: rpcl"]
+        assert names == ["mean of 2 settings: rpcl", "T+A+V: rpcl", "T: rpcl"]
         mean = mean_over_settings(list(experiments.values()), "rpcl", metric)
-        assert points[2].get_xdata()[0] == pytest.approx(100 * mean.delta.difference)
-        assert same_color(points[2].get_color(), COLOURS["rpcl"])
-        for place, e in enumerate(experiments.values()):
+        assert points[0].get_xdata()[0] == pytest.approx(100 * mean.delta.difference)
+        assert same_color(points[0].get_color(), COLOURS["rpcl"])
+        for place, e in enumerate(experiments.values(), 1):
             delta = e.delta("rpcl", metric, [1, 2, 3])
             assert points[place].get_xdata()[0] == pytest.approx(100 * delta.difference)
             hollow = same_color(points[place].get_markerfacecolor(), "white")
