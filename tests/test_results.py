@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import subprocess
 
 import numpy as np
 import pytest
@@ -39,3 +40,8 @@ def test_a_difference_of_means(summary):
     assert len(seeds) == 10
     found = summary.difference("test.pair_f1_at_half", "rpcl", "base", "reccon")
     assert found == expected.replace("-", "−")
+
+
+def test_the_patch_of_what_was_tried_applies():
+    patch = RESULTS / "tried.patch"
+    subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, check=True)
