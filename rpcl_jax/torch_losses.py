@@ -94,6 +94,7 @@ def cdmr_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
+    _check_values(pair_labels, candidate_mask)
     return _loss(
         losses.cdmr_loss,
         (pair_logits, cause_logits, pair_labels > 0, candidate_mask),
@@ -141,6 +142,7 @@ def ccps_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
+    _check_values(pair_labels, candidate_mask)
     return _loss(
         losses.ccps_loss,
         (corrupted_pair_logits, clean_pair_logits, pair_labels > 0, candidate_mask),
@@ -366,6 +368,22 @@ def _check(**tensors: torch.Tensor) -> None:
     for name, x in tensors.items():
         if name.endswith("logits") and not x.is_floating_point():
             raise InputError(f"{name}: is {x.dtype}, expected logits of a float type")
+
+
+def _check_values(pair_labels: torch.Tensor, candidate_mask: torch.Tensor) -> None:
+    """Refuses what a conversion to bool would turn into something else.
+
+    Such are a mask that is added to logits, 0 and -inf, and smoothed labels.
+    """
+    for name, x, relevant in (
+        ("candidate_mask", candidate_mask, True),
+        ("pair_labels", pair_labels, candidate_mask.to(pair_labels.device).bool()),
+    ):
+        if x.dtype != torch.bool:
+            wrong = x[(x != 0) & (x != 1) & relevant]
+            if len(wrong):
+                where = " among the candidates" if name == "pair_labels" else ""
+                raise InputError(f"{name}: holds {wrong[0].item():g}{where}, expected bool or 0/1")
 
 
 def _number(name: str, value: float, most: float = math.inf) -> float:

@@ -84,6 +84,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     finished = (workdir / "result.json").exists()
     mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
+    if mesh is None and first_process():
+        print(f"{workdir}: finished before; to train anew, delete it", file=sys.stderr)
     if mesh is not None:
         with notes_of_first_process():
             corpus = load_corpus(config, check_values=first_process())

@@ -204,6 +204,20 @@ def test_bool_int_and_float_labels_and_masks_are_the_same():
         same(all_terms(x | cast), wanted)
 
 
+def test_a_label_below_0_is_not_gold():
+    x = to_jax(make_batch(2, "random"))
+    ignored = jnp.where(x["labels"] > 0, 1, -100)
+    arguments = x["pair"], x["cause"], x["labels"], x["candidates"]
+    for loss, (pair, *others, labels, candidates) in (
+        (losses.pair_cross_entropy, (arguments[0], *arguments[2:])),
+        (losses.cdmr_loss, arguments),
+        (losses.ccps_loss, (x["corrupted"], x["pair"], *arguments[2:])),
+    ):
+        wanted = loss(pair, *others, labels, candidates)
+        assert wanted > 0
+        assert loss(pair, *others, ignored, candidates) == wanted
+
+
 def test_bfloat16_logits_are_computed_on_in_float32():
     x = to_jax(make_batch(2, "random"))
     low = {k: x[k].astype(jnp.bfloat16) for k in LOGITS}

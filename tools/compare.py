@@ -40,6 +40,9 @@ def _compare(first: str, second: str) -> None:
     if not seeds:
         raise InputError(f"{second}: no seed in common with {first}")
     print("seeds", *seeds)
+    print(
+        "low and high: 95 %, paired bootstrap over dialogues and seeds; p: paired t test over seeds"
+    )
     names = (first, second, "difference", "low", "high")
     widths = [max(12, len(name)) for name in names]
     print(f"{'test, in points':24s}", *map(str.rjust, names, widths), f"{'p':>6s}")

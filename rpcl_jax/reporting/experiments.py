@@ -325,7 +325,7 @@ def _run_folders(path: Path) -> list[Path]:
     if not table.is_file():
         raise InputError(
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
-            "tools/run_grid.py writes"
+            "tools/run_grid.py writes, also for finished runs that are in its --out already"
         )
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))

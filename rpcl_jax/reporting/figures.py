@@ -42,6 +42,7 @@ COLOURS = {
     "no_adaptive_margin": "#999999",
     "no_top_k": "#F0E442",
 }
+OTHER_COLOUR = "#7B3294"  # of an objective that has none of its own
 MODALITIES = ("T", "T+A", "T+V", "T+A+V")
 STYLE = {
     "figure.constrained_layout.use": True,
@@ -224,7 +225,13 @@ def objectives_figure(experiments: Sequence[Experiment]) -> Figure | None:
     figure, panels = plt.subplots(1, 3, figsize=(12, 1.2 + 0.22 * len(lines)), sharey=True)
     for column, (axes, name) in enumerate(zip(panels, names.values(), strict=True)):
         for place, (_, objective, deltas) in enumerate(lines):
-            _draw_interval(axes, place, deltas[column], colour=COLOURS[objective], across=True)
+            _draw_interval(
+                axes,
+                place,
+                deltas[column],
+                colour=COLOURS.get(objective, OTHER_COLOUR),
+                across=True,
+            )
         axes.axvline(0, color="black", lw=0.8)
         axes.set_title(f"{name}, over base (points)")
     panels[0].set_yticks(range(len(lines)), [label for label, *_ in lines], fontsize=7)

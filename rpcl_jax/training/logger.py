@@ -77,6 +77,7 @@ class RunLogger:
         self._steps, self._dialogues = len(train), len(train.examples)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._shown: dict[str, str] = {}
+        self._losses: list[float] = []  # of the steps of this epoch
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=epochs * len(train),
@@ -103,15 +104,20 @@ class RunLogger:
             step, terms = pending
             values = {name: float(value) for name, value in jax.device_get(terms).items()}
             self._write(step, {f"train/{name}": value for name, value in values.items()})
+            self._losses.append(values["loss"])
             self._show(loss=f"{values['loss']:.3f}")
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Writes an epoch's validation metrics; prints a line if stderr is not a terminal."""
+        """Writes an epoch's validation metrics; prints a line if stderr is not a terminal.
+
+        The loss of the line is the mean over the epoch.
+        """
         previous, self._pending = self._pending, None
         self._write_step(previous)
         now = self._clock()
         seconds, self._since = now - self._since, now
         step, rate = epoch * self._steps, self._dialogues / seconds
+        loss, self._losses = sum(self._losses) / self._steps, []
         self._write(step, {f"dev/{name}": value for name, value in metrics.items()})
         self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
         self._events.flush()
@@ -119,7 +125,7 @@ class RunLogger:
         if not self._terminal:
             left = (self._epochs - epoch) * seconds
             print(
-                f"epoch {epoch}/{self._epochs}  loss {self._shown['loss']}  "
+                f"epoch {epoch}/{self._epochs}  loss {loss:.3f}  "
                 f"validation Pair F1 {100 * metrics['pair_f1']:.2f}  "
                 f"AUPRC {100 * metrics['pair_auprc']:.2f}  {rate:.1f} dialogues/s  "
                 f"at most {left / 60:.1f} min left",

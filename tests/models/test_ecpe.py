@@ -27,14 +27,16 @@ def corpus():
     return synthetic.generate_corpus(2, sizes={"train": 12})
 
 
-def batches_and_model(corpus, modalities="tav", backbone="transformer", **text):
+def batches_and_model(corpus, modalities="tav", backbone="transformer", only=None, **text):
+    """`only` is the number of a dialogue that is alone, in rows of its own length."""
     splits, tables = corpus
     config = tiny_config()
     config.modalities, config.model.backbone = modalities, backbone
     config.text.update(text)
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
-    batches = make_batches(splits["train"], encoder.tokenizer, tables, config, 1, EMOTIONS)
+    dialogues = splits["train"] if only is None else [splits["train"][only]]
+    batches = make_batches(dialogues, encoder.tokenizer, tables, config, 1, EMOTIONS)
     return batches, build_model(config, encoder.config, EMOTIONS)
 
 
@@ -56,7 +58,8 @@ def model_and_params(corpus, request):
 def apply(model_and_params):
     """The clean view of a batch without dropout, compiled once for each backbone and shape."""
     model, params, _ = model_and_params
-    return jax.jit(lambda batch: model.apply({"params": params}, batch))
+    compiled = jax.jit(lambda batch: model.apply({"params": params}, batch))
+    return lambda batch: compiled(jax.tree.map(jnp.asarray, batch))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,24 @@ def assert_alone_is_the_same(apply, batches):
 
 def test_packed_with_others_or_alone_a_dialogue_scores_the_same(model_and_params, apply):
     assert_alone_is_the_same(apply, model_and_params[2])
+
+
+def test_the_length_of_the_rows_changes_nothing(corpus, model_and_params, apply):
+    """Else a confidence would depend on how long the other conversations of a file are."""
+    _, _, batches = model_and_params
+    _, together = batches.make(np.arange(12))
+    lengths = together.utterance_mask.sum(axis=1)[:12]
+    place = int(np.argsort(lengths)[6])
+    _, alone = batches_and_model(corpus, only=place)[0].make(np.array([0]))
+    n = alone.utterance_mask.shape[1]
+    assert n == lengths[place] < together.utterance_mask.shape[1]
+    found, wanted = apply(alone).pair_logits[0], apply(together).pair_logits[place, :n, :n]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_outputs_are_float32(model_and_params, apply):
+    _, batch = model_and_params[2].make(np.arange(6))
+    assert {x.dtype for x in apply(batch)} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize("model_and_params", ["transformer"], indirect=True)
