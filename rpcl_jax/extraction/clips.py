@@ -28,6 +28,8 @@ _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav")
 # Decoding starts this many seconds early: an index may refer to decoding time, which is some frames
 # ahead of presentation time, and audio codecs need a few packets to settle.
 _RUN_UP = 1.0
+# A title that is not UTF-8 does not make a file unusable; PyAV 19 needs not be told.
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if av.__version__ < "19" else {}
 _MEAN = {"rematrix_maxval": "1"}  # averages channels; by default two are 1.4 times as loud
 _JUMP = 0.05  # seconds; smaller gaps in the audio are rounding errors of time stamps
 
@@ -186,8 +188,7 @@ def _opened(
     format cannot seek exactly. Errors of FFmpeg within the block become ClipErrors.
     """
     try:
-        # A title that is not UTF-8 should not make a file unusable.
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), **_METADATA) as container:
             stream: Any = container.streams.best(kind)
             # Cover art is a video stream too.
             if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
