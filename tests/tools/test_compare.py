@@ -15,7 +15,7 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     one = write_grid(tmp_path / "one", {"base": 1.0, "rpcl": 2.0}, seeds=(1, 2, 3), config=config)
     config.rpcl.corruption_rate = 0.5
     other = write_grid(tmp_path / "other", {"rpcl": 3.0}, seeds=(2, 3, 4), config=config)
-    seeds, header, line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[:3]
+    seeds, _, header, line = run(f"{one}:rpcl", f"{other}:rpcl").stdout.splitlines()[:4]
     assert seeds == "seeds 2 3"
     assert header.split()[3:] == [
         f"{one}:rpcl",

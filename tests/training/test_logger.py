@@ -81,10 +81,15 @@ def test_without_a_terminal_every_epoch_is_a_line(tmp_path, clock, capsys):
     logger = start(tmp_path)
     clock.seconds += 30.0
     log_epoch(logger, 1)
+    clock.seconds += 30.0
+    log_epoch(logger, 2)
     logger.close()
+    # The losses of the steps are 0.125 times 1 to 4, and times 5 to 8.
     assert capsys.readouterr().err == (
-        "epoch 1/3  loss 0.500  validation Pair F1 25.00  AUPRC 12.50  0.3 dialogues/s  "
+        "epoch 1/3  loss 0.312  validation Pair F1 25.00  AUPRC 12.50  0.3 dialogues/s  "
         "at most 1.0 min left\n"
+        "epoch 2/3  loss 0.812  validation Pair F1 25.00  AUPRC 12.50  0.3 dialogues/s  "
+        "at most 0.5 min left\n"
     )
 
 
