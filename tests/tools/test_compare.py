@@ -39,7 +39,7 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
         *([runs[seed].result["test"]["pair_f1"] for seed in (2, 3)] for runs in (second, first))
     )
     assert float(line[6]) == pytest.approx(test.pvalue, abs=0.0006)
-    same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[2]
+    same = run(f"{one}:base", f"{one}:base").stdout.splitlines()[3]
     assert same.endswith("contains 0")
 
     assert "no 'ccps'; it has base, rpcl" in run(f"{one}:base", f"{one}:ccps", status=1).stderr

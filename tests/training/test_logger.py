@@ -88,7 +88,7 @@ def test_without_a_terminal_every_epoch_is_a_line(tmp_path, clock, capsys):
     assert capsys.readouterr().err == (
         "epoch 1/3  loss 0.312  validation Pair F1 25.00  AUPRC 12.50  0.3 dialogues/s  "
         "at most 1.0 min left\n"
-        "epoch 2/3  loss 0.812  validation Pair F1 25.00  AUPRC 12.50  0.3 dialogues/s  "
+        "epoch 2/3  loss 0.812  validation Pair F1 50.00  AUPRC 12.50  0.3 dialogues/s  "
         "at most 0.5 min left\n"
     )
 
