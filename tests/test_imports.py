@@ -13,12 +13,14 @@ from shared import ENVIRONMENT, ROOT
 FORBIDDEN = ("torch", "av", "opensmile", "PIL")
 POSIX = ("fcntl", "grp", "pwd", "resource", "termios", "uvloop")  # modules
 CODE = f"""
-import json, os, signal, sys
+import asyncio, json, os, signal, sys
 from pathlib import Path
 import filelock, subprocess  # which do on Windows without what is taken away here
 
 for name in {FORBIDDEN + POSIX}:
     sys.modules[name] = None  # to import it is an ImportError now, and nobody can find it
+
+asyncio.new_event_loop().close()  # Python 3.14 chooses by the platform, at the first use
 
 sys.path.insert(0, "tests")
 import rpcl_jax.main
