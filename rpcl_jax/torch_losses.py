@@ -78,7 +78,8 @@ def cdmr_loss(
       float32 scalar on the device of `pair_logits`.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape and kind, or a number is wrong.
+      InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
+        candidate is neither 0 nor 1, or a number is wrong.
 
     >>> pair_logits = torch.zeros(1, 2, 2, 2)
     >>> cause_logits = torch.tensor([[[0.0, 0.0], [0.0, 2.0]]])
@@ -129,7 +130,8 @@ def ccps_loss(
       float32 scalar on the device of `corrupted_pair_logits`.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape and kind, or a number is wrong.
+      InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
+        candidate is neither 0 nor 1, or a number is wrong.
 
     >>> corrupted, clean = torch.tensor([[[[0.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
     >>> loss = ccps_loss(corrupted, clean, torch.ones(1, 1, 1), torch.ones(1, 1, 1))

@@ -29,7 +29,9 @@ _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav")
 # ahead of presentation time, and audio codecs need a few packets to settle.
 _RUN_UP = 1.0
 # A title that is not UTF-8 does not make a file unusable; PyAV 19 needs not be told.
-_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if av.__version__ < "19" else {}
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 _MEAN = {"rematrix_maxval": "1"}  # averages channels; by default two are 1.4 times as loud
 _JUMP = 0.05  # seconds; smaller gaps in the audio are rounding errors of time stamps
 

@@ -12,7 +12,7 @@ from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities, same
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 NEAR = 2  # neighbours are at most this many utterances apart
-LONGEST = 100.0  # the slowest rotation needs about as many utterances for a radian, the fastest one
+LONGEST = 100.0  # utterances in which the slowest rotation turns by about a radian; the fastest: 1
 
 
 def views(dialogue_ids: jax.Array, speakers: jax.Array) -> jax.Array:
