@@ -75,7 +75,7 @@ def run_command(
                 sys.exit(_INTERRUPTED)  # nothing has begun
             if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
-            _complain(name, f"{_line_of(files, error)}{_without_traceback(error)}")
+            _complain(name, f"{_line_of(files, error)}{_without_traceback(error, argv)}")
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
@@ -178,13 +178,19 @@ def _field_named(flag: str) -> str:
     return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
 
 
-def _without_traceback(error: BaseException) -> BaseException | str:
-    """The error that a config file raised; ml_collections puts its whole traceback in a message."""
+def _without_traceback(error: BaseException, argv: Sequence[str]) -> BaseException | str:
+    """The error that a config file raised; ml_collections puts its whole traceback in a message.
+
+    If a flag names a field that does not exist, that is said of the flag.
+    """
+    cause = error if isinstance(error, KeyError) else error.args[0] if error.args else None
+    if isinstance(cause, KeyError) and str(cause.args[0]).startswith("'"):  # from ConfigDict
+        message = cause.args[0].replace("\nDid", "; did")
+        fields = (given.partition("=")[0] for given in argv if given.startswith("--config."))
+        named = (f for f in fields if message.split("'")[1] in f.split("."))
+        return f"{next(named, '--config')}: no field {message}"
     while "Error whilst parsing config file" in str(error) and error.__context__:
         error = error.__context__
-    cause = error.args[0] if error.args else None
-    if isinstance(cause, KeyError):  # from ConfigDict
-        return "--config has no field " + cause.args[0].replace("\nDid", "; did")
     return error
 
 

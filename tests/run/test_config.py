@@ -213,7 +213,11 @@ def test_the_command_refuses_a_wrong_value_in_one_line(flags, parts, tmp_path):
         ),
         (
             ["--config=configs/ecf.py", "--config.sead=1"],
-            'rpcl_jax: --config has no field \'sead\'; did you mean "seed" instead of "sead"?',
+            'rpcl_jax: --config.sead: no field \'sead\'; did you mean "seed" instead of "sead"?',
+        ),
+        (
+            ["--config=configs/ecf.py", "--config.seed=1", "--config.rpc.top_k=1"],
+            'rpcl_jax: --config.rpc.top_k: no field \'rpc\'; did you mean "rpcl" instead of "rpc"?',
         ),
     ],
 )
