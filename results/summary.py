@@ -56,6 +56,8 @@ def main() -> None:
             print(difference(given.column, one, other, given.benchmark))
         except KeyError as error:
             parser.error(f"{error} is neither a column nor an objective of frozen/*_frozen_*.csv")
+        except ValueError:
+            parser.error(f"{given.column} holds text, not numbers")
     else:
         parser.error("give a column and two objectives, or nothing")
 

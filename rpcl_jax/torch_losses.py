@@ -32,7 +32,6 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-from jax._src import xla_bridge  # noqa: E402 (nothing public tells whether JAX has started)
 
 from rpcl_jax import corruption, losses  # noqa: E402
 from rpcl_jax.errors import InputError  # noqa: E402
@@ -392,21 +391,23 @@ def _number(name: str, value: float, most: float = math.inf) -> float:
     """Returns a weight or a rate as a float.
 
     Raises:
-      InputError: it is no number, below 0 or above `most`.
+      InputError: it is NaN, infinite, below 0 or above `most`.
     """
     number = float(value)
-    if not 0 <= number <= most:
-        wanted = "at least 0" if most == math.inf else f"from 0 to {most:g}"
+    if not (0 <= number <= most and math.isfinite(number)):
+        wanted = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(f"{name}: is {number:g}, expected a number {wanted}")
     return number
 
 
 def _warn_if_late() -> None:
-    if (
-        not _MEMORY_IS_CHOSEN
-        and xla_bridge.backends_are_initialized()
-        and jax.default_backend() == "gpu"
-    ):
+    try:
+        from jax._src import xla_bridge  # nothing public tells whether JAX has started
+
+        started = xla_bridge.backends_are_initialized()
+    except (ImportError, AttributeError):
+        return  # a JAX that keeps it elsewhere: rather no warning than no losses
+    if not _MEMORY_IS_CHOSEN and started and jax.default_backend() == "gpu":
         warnings.warn(
             "JAX started before rpcl_jax.torch_losses was imported, and reserves three quarters of "
             "the GPU's memory; import it first, or set XLA_PYTHON_CLIENT_PREALLOCATE=false",

@@ -212,6 +212,8 @@ def test_graphs_that_use_it_twice():
     loss = both(pair, corrupted, cause, labels, candidates)
     with pytest.raises(RuntimeError, match="no second derivatives"):
         torch.autograd.grad(loss, pair, create_graph=True)
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda x: cdmr_loss(x, cause, labels, candidates))(pair)
 
 
 @ON_DEVICES
@@ -347,6 +349,13 @@ def test_wrong_arguments_are_one_line():
         (cdmr_loss, (pair, cause, labels, candidates), "base_margin", -1, "at least 0"),
         (cdmr_loss, (pair, cause, labels, candidates), "top_k", 0, "a whole number from 1"),
         (ccps_loss, (corrupted, pair, labels, candidates), "alignment_weight", math.nan, "least 0"),
+        (
+            ccps_loss,
+            (corrupted, pair, labels, candidates),
+            "corruption_weight",
+            math.inf,
+            "least 0",
+        ),
         (corrupt_context, (cause, labels[..., 0]), "rate", 30, "from 0 to 1"),
     ):
         message = refusal(loss, *arguments, **{name: value})

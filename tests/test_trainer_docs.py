@@ -1,6 +1,8 @@
 """The examples of docs/trainer.md: the dropout is the same in both calls, and the loss falls."""
 
+import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from reference import make_batch
-from shared import ROOT, import_or_skip
+from shared import ROOT, import_or_skip, run_python
 
 PAGE = (ROOT / "docs/trainer.md").read_text(encoding="utf-8")
 BATCH = make_batch(3)
@@ -139,3 +141,24 @@ def test_the_mean_over_ranks(monkeypatch):
         wanted = losses(*whole)[term]
         assert mean.item() == pytest.approx(wanted.item(), abs=1e-6)
         assert sum(parts).item() / 2 != pytest.approx(wanted.item(), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_two_ranks_of_distributed_data_parallel_have_the_gradients_of_one(tmp_path):
+    import_or_skip("torch")
+
+    def rank(number, ranks):
+        folder = tmp_path / str(ranks)
+        folder.mkdir(exist_ok=True)
+        return run_python(ROOT / "tests/ddp_rank.py", number, ranks, folder).stdout
+
+    with ThreadPoolExecutor() as pool:
+        printed = list(pool.map(rank, (0, 0, 1), (1, 2, 2)))
+    (_, wanted), (first, gradients), (second, same) = (json.loads(text) for text in printed)
+    assert first != second
+    assert len(wanted) == 6
+    for one, other, third in zip(wanted, gradients, same, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6)
+        np.testing.assert_allclose(third, other, atol=1e-7)
+    assert max(np.abs(one).max() for one in wanted) > 1e-3
