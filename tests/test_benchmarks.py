@@ -264,6 +264,7 @@ def test_prediction_batches_start_up_and_a_whole_run_are_measured(reads_text, tm
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_losses_of_pytorch_are_measured_beside_a_port_that_is_equal(tmp_path):
     torch = import_or_skip("torch")
     from benchmarks.torch_losses import IMPLEMENTATIONS, batch
