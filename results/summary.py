@@ -36,6 +36,8 @@ FLAGS = {  # of each backbone with the encoder frozen
     "graph": "--config.model.backbone=graph",
 }
 
+OVER_BASE = "over `base`"
+
 Row = dict[str, str]  # of a CSV file
 # Rows of the runs by (benchmark, backbone) and objective; fine-tuned ones have no backbone's name.
 Runs = dict[tuple[str, str], dict[str, list[Row]]]
@@ -128,8 +130,9 @@ def fine_tuned_table(runs: Runs) -> str:
                 row.append(text + f" ({parts})" * bool(parts))
             rows.append(row)
             if objective != "base":
-                rows.append(["", "difference", *differences(f"{benchmark}_minilm", objective)])
-    rows.append(["mean of both", "difference", *differences("", "rpcl")])
+                rows.append(["", OVER_BASE, *differences(f"{benchmark}_minilm", objective)])
+    for objective in dict.fromkeys(row["objective"] for row in compared):
+        rows.append([f"mean of both, `{objective}`", OVER_BASE, *differences("", objective)])
     scores = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
     return markdown(Table("", ["", "objective", *scores], rows))
 
@@ -160,9 +163,7 @@ def best_runs() -> str:
             seed = max(found, key=lambda row: float(row["dev.pair_f1"]))["seed"]
             command = f"python -m rpcl_jax.main --config={config}:{objective} --config.seed={seed}"
             # A run's number of threads changes its last bits.
-            lines.append(
-                " ".join(filter(None, ["NPROC=1" * bool(backbone), command, FLAGS.get(backbone)]))
-            )
+            lines.append(" ".join(filter(None, ["NPROC=1", command, FLAGS.get(backbone)])))
     return "\n".join(lines) + "\n"
 
 
