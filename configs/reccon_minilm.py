@@ -3,8 +3,8 @@
     python -m rpcl_jax.main --config=configs/reccon_minilm.py
 
 The setting is that of configs/ecf_minilm.py: of three shapes of the model that were tried with
-one seed, the best in mean validation Pair F1 of both benchmarks, by 0.2. The validation split has only
-47 conversations. For data and encoder, see configs/reccon_frozen.py and configs/ecf_minilm.py.
+one seed, the best in mean validation Pair F1 of both benchmarks, by 0.2. The validation split has
+only 47 conversations. For data and encoder, see configs/reccon_frozen.py and configs/ecf_minilm.py.
 """
 
 from ml_collections import ConfigDict
