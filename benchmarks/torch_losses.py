@@ -9,7 +9,7 @@ port is what someone writes who knows PyTorch well: no loop, `topk` over masked 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,18 @@ _DIALOGUES, _UTTERANCES = 32, 35
 _GOLD = 0.03  # share of the candidates, as in ECF
 _SECONDS = 3.0  # for which batches are computed
 
-Losses = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+class Batch(NamedTuple):
+    """Logits, labels and candidates of dialogues, as `rpcl_jax.torch_losses` takes them."""
+
+    pair: torch.Tensor
+    corrupted: torch.Tensor
+    cause: torch.Tensor
+    labels: torch.Tensor
+    candidates: torch.Tensor
+
+
+Losses = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
 
 
 def main() -> None:
@@ -51,11 +62,11 @@ def _measure() -> None:
 
 def _time(losses: Losses) -> dict[str, Any]:
     """Returns the median seconds of a forward and a backward pass."""
-    pair, corrupted, cause, labels, candidates = batch(_DIALOGUES, _UTTERANCES)
+    batch = make_batch(_DIALOGUES, _UTTERANCES)
 
     def step() -> None:
-        cdmr, ccps = losses(pair, corrupted, cause, labels, candidates)
-        torch.autograd.grad(0.3 * cdmr + ccps, (pair, corrupted))
+        cdmr, ccps = losses(batch)
+        torch.autograd.grad(0.3 * cdmr + ccps, (batch.pair, batch.corrupted))
 
     step()  # compiles
     taken: list[float] = []
@@ -67,38 +78,28 @@ def _time(losses: Losses) -> dict[str, Any]:
     return {"seconds": float(np.median(taken))}
 
 
-def batch(b: int, n: int) -> tuple[torch.Tensor, ...]:
-    """Returns pair, corrupted and cause logits, labels and candidates, of n utterances each."""
+def make_batch(b: int, n: int) -> Batch:
+    """Returns random logits and labels of b dialogues of n utterances each."""
     random = torch.Generator().manual_seed(0)
     pair, corrupted = (torch.randn(b, n, n, 2, generator=random).requires_grad_() for _ in range(2))
     cause = torch.randn(b, n, 2, generator=random)
     candidates = torch.ones(n, n, dtype=torch.bool).tril().repeat(b, 1, 1)
     labels = (torch.rand(b, n, n, generator=random) < _GOLD) & candidates
-    return pair, corrupted, cause, labels, candidates
+    return Batch(pair, corrupted, cause, labels, candidates)
 
 
-def ours(
-    pair: torch.Tensor,
-    corrupted: torch.Tensor,
-    cause: torch.Tensor,
-    labels: torch.Tensor,
-    candidates: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def ours(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     from rpcl_jax.torch_losses import ccps_loss, cdmr_loss  # not in the port's process
 
+    pair, corrupted, cause, labels, candidates = batch
     return (
         cdmr_loss(pair, cause, labels, candidates),
         ccps_loss(corrupted, pair, labels, candidates),
     )
 
 
-def plain_port(
-    pair: torch.Tensor,
-    corrupted: torch.Tensor,
-    cause: torch.Tensor,
-    labels: torch.Tensor,
-    candidates: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def plain_port(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    pair, corrupted, cause, labels, candidates = batch
     p, q = pair.softmax(-1)[..., 1], cause.detach().softmax(-1)[..., 1]
     hardest, columns = p.masked_fill(labels | ~candidates, -torch.inf).topk(8)  # [b, n, k]
     margin = (

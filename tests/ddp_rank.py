@@ -10,6 +10,7 @@ import torch
 from reference import make_batch
 from test_trainer_docs import FEATURES, example
 from torch import distributed
+from torch_scorer import Scorer
 
 
 def main() -> None:
@@ -35,17 +36,6 @@ def main() -> None:
     (over_ranks(ranking, triples) + over_ranks(stability, cells)).backward()
     gradients = [p.grad.tolist() for p in scorer.parameters() if p.grad is not None]
     print(json.dumps([ranking.item() * stability.item(), gradients]))
-
-
-class Scorer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.row, self.column = torch.nn.Linear(5, 8), torch.nn.Linear(5, 8)
-        self.pair = torch.nn.Linear(8, 2)
-
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
-        x = h + h.mean(1, keepdim=True)
-        return self.pair(torch.relu(self.row(x)[:, :, None] + self.column(x)[:, None]))
 
 
 if __name__ == "__main__":

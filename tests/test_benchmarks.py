@@ -267,12 +267,12 @@ def test_prediction_batches_start_up_and_a_whole_run_are_measured(reads_text, tm
 @pytest.mark.long
 def test_the_losses_of_pytorch_are_measured_beside_a_port_that_is_equal(tmp_path):
     torch = import_or_skip("torch")
-    from benchmarks.torch_losses import IMPLEMENTATIONS, batch
+    from benchmarks.torch_losses import IMPLEMENTATIONS, make_batch
 
-    arguments = batch(3, 9)
-    losses = [of(*arguments) for of in IMPLEMENTATIONS.values()]
+    batch = make_batch(3, 9)
+    losses = [of(batch) for of in IMPLEMENTATIONS.values()]
     torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*(torch.autograd.grad(sum(of), arguments[:2]) for of in losses))
+    torch.testing.assert_close(*(torch.autograd.grad(sum(of), batch[:2]) for of in losses))
     rows = rows_of("torch_losses", table=tmp_path / "history.csv")
     ours, port = value_of(rows, "ours"), value_of(rows, "plain port")
     assert 0.1 < port < 1000

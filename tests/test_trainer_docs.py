@@ -84,22 +84,12 @@ def test_nnx():
 def test_torch():
     torch = import_or_skip("torch")
 
-    class Scorer(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.row, self.column = torch.nn.Linear(5, 64), torch.nn.Linear(5, 64)
-            self.pair, self.dropout = torch.nn.Linear(64, 2), torch.nn.Dropout(0.1)
-
-        def forward(self, h):
-            x = h + h.mean(1, keepdim=True)
-            return self.pair(
-                self.dropout(torch.relu(self.row(x)[:, :, None] + self.column(x)[:, None]))
-            )
+    from torch_scorer import Scorer
 
     def start():
         names = example("PyTorch")
         torch.manual_seed(0)
-        scorer = Scorer()
+        scorer = Scorer(dropout=0.1)
         optimizer = torch.optim.Adam(scorer.parameters(), 1e-2)
         h, cause = torch.tensor(FEATURES), torch.zeros(*FEATURES.shape[:2], 2)
 

@@ -183,14 +183,14 @@ def _without_traceback(error: BaseException, argv: Sequence[str]) -> BaseExcepti
 
     If a flag names a field that does not exist, that is said of the flag.
     """
+    while "Error whilst parsing config file" in str(error) and error.__context__:
+        error = error.__context__
     cause = error if isinstance(error, KeyError) else error.args[0] if error.args else None
     if isinstance(cause, KeyError) and str(cause.args[0]).startswith("'"):  # from ConfigDict
         message = cause.args[0].replace("\nDid", "; did")
         fields = (given.partition("=")[0] for given in argv if given.startswith("--config."))
         named = (f for f in fields if message.split("'")[1] in f.split("."))
         return f"{next(named, '--config')}: no field {message}"
-    while "Error whilst parsing config file" in str(error) and error.__context__:
-        error = error.__context__
     return error
 
 
