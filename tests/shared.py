@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,8 @@ RECCON = SHARED / "data/RECCON"
 MINILM = SHARED / "models/all-MiniLM-L6-v2"
 # The environment of a command as a user runs it: one device, not the eight of tests/conftest.py.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+# For Python code that is no command of ours and imports configs, tools or what the tests share.
+IMPORTABLE = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
 def needs(there: bool, what: str) -> pytest.MarkDecorator:
@@ -73,14 +75,16 @@ def tiny_flags() -> list[str]:
     return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in changed)]
 
 
-def run_python(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs Python in the repository's root, as a user does.
+def run_python(
+    *arguments: object, status: int = 0, environment: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python in the repository's root, as a user does, with `environment` added.
 
     It must end with `status`, and without a traceback unless `--debug` asks for one.
     """
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
+        cwd=ROOT, env=ENVIRONMENT | {**environment}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     assert "--debug" in arguments or "Traceback" not in done.stderr

@@ -263,16 +263,22 @@ def test_prediction_batches_start_up_and_a_whole_run_are_measured(reads_text, tm
     assert value_of(ran, "whole run: memory") > 100
 
 
+EQUAL_LOSSES = """
+import torch
+from benchmarks.torch_losses import IMPLEMENTATIONS, make_batch
+
+batch = make_batch(3, 9)
+losses = [of(batch) for of in IMPLEMENTATIONS.values()]
+torch.testing.assert_close(*losses)
+torch.testing.assert_close(*(torch.autograd.grad(sum(of), batch[:2]) for of in losses))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_losses_of_pytorch_are_measured_beside_a_port_that_is_equal(tmp_path):
-    torch = import_or_skip("torch")
-    from benchmarks.torch_losses import IMPLEMENTATIONS, make_batch
-
-    batch = make_batch(3, 9)
-    losses = [of(batch) for of in IMPLEMENTATIONS.values()]
-    torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*(torch.autograd.grad(sum(of), batch[:2]) for of in losses))
+    import_or_skip("torch")
+    run_python("-c", EQUAL_LOSSES)
     rows = rows_of("torch_losses", table=tmp_path / "history.csv")
     ours, port = value_of(rows, "ours"), value_of(rows, "plain port")
     assert 0.1 < port < 1000

@@ -1,16 +1,13 @@
 """A run trained on some number of devices is used and continued on any other."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from shared import ENVIRONMENT, ROOT, tiny_config
+from shared import IMPORTABLE, run_python, tiny_config
 
 from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.readers.corpus import load_corpus
@@ -85,13 +82,7 @@ train_and_evaluate(read_config(begun / "config.json"), begun)
 
 def run(devices, code, *folders):
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, folders)],
-        env=ENVIRONMENT | flags | path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return run_python("-c", code, *folders, environment=flags | IMPORTABLE).stderr
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from reference import make_batch
-from shared import ROOT, import_or_skip, run_python
+from shared import IMPORTABLE, ROOT, import_or_skip, run_python
 
 PAGE = (ROOT / "docs/trainer.md").read_text(encoding="utf-8")
 BATCH = make_batch(3)
@@ -141,7 +141,8 @@ def test_two_ranks_of_distributed_data_parallel_have_the_gradients_of_one(tmp_pa
     def rank(number, ranks):
         folder = tmp_path / str(ranks)
         folder.mkdir(exist_ok=True)
-        return run_python(ROOT / "tests/ddp_rank.py", number, ranks, folder).stdout
+        arguments = ROOT / "tests/ddp_rank.py", number, ranks, folder
+        return run_python(*arguments, environment=IMPORTABLE).stdout
 
     with ThreadPoolExecutor() as pool:
         printed = list(pool.map(rank, (0, 0, 1), (1, 2, 2)))
