@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.batching.batch import Batch, candidate_mask
 from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
@@ -29,10 +31,19 @@ Score = Callable[[dict, Batch], Scores]
 
 
 def make_score(model: PairExtractor, mesh: Mesh) -> jax.stages.Wrapped:
-    """Returns the jitted inference function (params, batch) -> Scores, on the clean view."""
+    """Returns the jitted inference function (params, batch) -> Scores, on the clean view.
+
+    It raises InputError if the parameters are of a model with other code.
+    """
 
     def score(params, batch: Batch) -> Scores:
-        outputs = model.apply({"params": params}, batch)
+        try:
+            outputs = model.apply({"params": params}, batch)
+        except (ScopeParamNotFoundError, ScopeParamShapeError) as error:
+            raise InputError(
+                f"the run's parameters do not fit the model ({str(error).partition(' (http')[0]}): "
+                "it was trained by other code; use that, or train it again in another folder"
+            ) from error
         return Scores(
             pair_confidence=pair_confidence(outputs.pair_logits),
             emotion_probabilities=jax.nn.softmax(outputs.emotion_logits),

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from shared import tiny_config
+from shared import refusal, tiny_config
 from small_model import SPLITS, TABLES, small_batches, small_model
 
 from rpcl_jax.batching.pipeline import make_batches
@@ -28,6 +28,17 @@ def test_inference_is_the_same_program_whatever_the_objective():
         score = make_score(model, make_mesh(1))
         programs.add(str(jax.make_jaxpr(score)(params, batch)))
     assert len(programs) == 1
+
+
+@pytest.mark.slow
+def test_parameters_of_other_code_are_one_line():
+    _, model, batch = small_model(1)
+    params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    score = make_score(model, make_mesh(1))
+    table = params["pair_scorer"].pop("distance")
+    assert "parameter named \"distance\"" in refusal(score.lower, params, batch)
+    params["pair_scorer"]["distance"] = jax.ShapeDtypeStruct((2, *table.shape[1:]), table.dtype)
+    assert f"shape {table.shape}" in refusal(score.lower, params, batch)
 
 
 @pytest.mark.slow
