@@ -3,7 +3,7 @@
     python -m rpcl_jax.main --config=configs/ecf_minilm.py
 
 A run of 7 epochs takes eight minutes on 2 CPU cores. The test Pair F1 of five seeds is
-55.18 ± 0.50 (`rpcl`) and 54.97 ± 0.38 (`:base`); see results/README.md.
+55.09 ± 0.61 (`rpcl`) and 55.65 ± 0.34 (`:base`); see results/README.md.
 
 The data are read from data/ECF, and the encoder is downloaded from the hub. Pass local copies as
 --config.data.root=FOLDER and --config.text.pretrained=FOLDER.
@@ -15,7 +15,11 @@ from configs import ecf
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """Returns the config; its settings were chosen by the validation Pair F1 of `rpcl`."""
+    """Returns the config.
+
+    The layers were chosen by the validation Pair F1 of `base`, the mean of five seeds, and before
+    that dropout, batches, rates and epochs by that of `rpcl`.
+    """
     c = ecf.get_config(objective)
     c.modalities = "t"
     c.text.pretrained = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,6 +27,8 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     c.text.max_tokens = 128
     c.text.row_length = 128
     c.text.attention_dropout = 0.0
+    c.model.fusion_layers = 0  # h before any exchange between utterances
+    c.model.scorer_layers = 3
     c.model.dropout = 0.3
     c.batch_size = 16
     c.epochs = 7

@@ -47,9 +47,13 @@ NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:fixed_margin -
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:utterance_dropout --config.seed=7 --config.model.backbone=graph
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:cdmr --config.seed=5 --config.model.backbone=graph
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:ccps --config.seed=3 --config.model.backbone=graph
-NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456
-NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456
-NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456
-NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=456
-NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456
-NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=345 --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3

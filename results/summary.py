@@ -1,9 +1,9 @@
-"""Prints the tables of README.md and best_runs.sh from the files beside it, or another difference.
+"""Prints the tables of both README.md and best_runs.sh from the files beside it, or a difference.
 
     python results/summary.py
-    python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf
+    python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf --encoder=fine_tuned
 
-The second is the mean difference, in points, of a column of frozen/*_frozen_*.csv between two
+The second is the mean difference, in points, of a column of the runs' CSV files between two
 objectives over the settings of both benchmarks or of one, with the p-value of the paired t test
 over seeds.
 """
@@ -29,17 +29,24 @@ from rpcl_jax.reporting.tables import (
 from rpcl_jax.run.base_config import OBJECTIVES
 
 HERE = Path(__file__).parent
-FLAGS = {  # of each backbone with the encoder frozen
-    "transformer": "",
-    "hilo": "--config.model.backbone=hilo --config.model.scorer_layers=2",
-    "two_step": "--config.model.backbone=two_step --config.model.fusion_layers=2",
-    "graph": "--config.model.backbone=graph",
+FLAGS = {  # of each setting, beside its config
+    "frozen_transformer": "",
+    "frozen_hilo": "--config.model.backbone=hilo --config.model.scorer_layers=2",
+    "frozen_two_step": "--config.model.backbone=two_step --config.model.fusion_layers=2",
+    "frozen_graph": "--config.model.backbone=graph",
+    "minilm": "--config.model.fusion_layers=2 --config.model.scorer_layers=1",
+    "minilm_cut": "--config.model.fusion_layers=0 --config.model.scorer_layers=3",
 }
+LAYERS = {"minilm": "2 + 1 layers", "minilm_cut": "0 + 3 layers"}  # before and after h
 
+COMPARED = {
+    "frozen": "frozen/tables/table6_significance.csv",
+    "fine_tuned": "fine_tuned/tables/table6_significance.csv",
+}
 OVER_BASE = "over `base`"
 
 Row = dict[str, str]  # of a CSV file
-# Rows of the runs by (benchmark, backbone) and objective; fine-tuned ones have no backbone's name.
+# Rows of the runs by benchmark and setting, and by objective.
 Runs = dict[tuple[str, str], dict[str, list[Row]]]
 
 
@@ -49,15 +56,16 @@ def main() -> None:
     parser.add_argument("column", nargs="?", help="such as test.pair_f1")
     parser.add_argument("objectives", nargs="*", help="two, such as rpcl base")
     parser.add_argument("--benchmark", choices=["ecf", "reccon"])
+    parser.add_argument("--encoder", choices=["frozen", "fine_tuned"], default="frozen")
     given = parser.parse_args()
     if given.column is None:
         print(*tables(), best_runs(), sep="\n", end="")
     elif len(given.objectives) == 2:
         one, other = given.objectives
         try:
-            print(difference(given.column, one, other, given.benchmark))
+            print(difference(given.column, one, other, given.benchmark, given.encoder))
         except KeyError as error:
-            parser.error(f"{error} is neither a column nor an objective of frozen/*_frozen_*.csv")
+            parser.error(f"{error} is neither a column nor an objective of {given.encoder}/*.csv")
         except ValueError:
             parser.error(f"{given.column} holds text, not numbers")
     else:
@@ -65,36 +73,29 @@ def main() -> None:
 
 
 def tables() -> list[str]:
-    """Returns the tables of the page in Markdown."""
-    frozen, fine_tuned = frozen_runs(), fine_tuned_runs()
+    """Returns the tables of the report, and last the one of the repository's README.md."""
+    frozen, fine_tuned = runs_of("frozen"), runs_of("fine_tuned")
     return [
         frozen_table(frozen),
         fine_tuned_table(fine_tuned),
         entailment_table(frozen | fine_tuned),
+        short_table(frozen | fine_tuned),
     ]
 
 
-def frozen_runs() -> Runs:
-    """Returns the runs with the encoder frozen."""
+def runs_of(encoder: str) -> Runs:
+    """Returns the runs with the encoder "frozen" or "fine_tuned"."""
     return {
-        (benchmark, backbone): _by_objective(_read(f"frozen/{benchmark}_frozen_{backbone}.csv"))
+        (benchmark, setting): _by_objective(_read(f"{encoder}/{benchmark}_{setting}.csv"))
         for benchmark in ("ecf", "reccon")
-        for backbone in FLAGS
-    }
-
-
-def fine_tuned_runs() -> Runs:
-    """Returns the runs with the encoder fine-tuned; those on a GPU are of other settings too."""
-    rows = [row for row in _read("fine_tuned.csv") if row["device"] == "1 x cpu"]
-    return {
-        (benchmark, ""): _by_objective([row for row in rows if row["benchmark"] == benchmark])
-        for benchmark in ("ecf", "reccon")
+        for setting in FLAGS
+        if (setting in LAYERS) == (encoder == "fine_tuned")
     }
 
 
 def frozen_table(runs: Runs) -> str:
     """Returns each objective's difference from base in the mean of all, and RPCL's in each."""
-    compared = _read("frozen/tables/table6_significance.csv")
+    compared = _read(COMPARED["frozen"])
     rows: list[list[Value]] = []
     for objective in OBJECTIVES:
         if any(row["objective"] == objective and not row["grid"] for row in compared):
@@ -102,11 +103,11 @@ def frozen_table(runs: Runs) -> str:
             for name in NAMES.values():
                 row += ["", *_over_base(compared, name, "", objective)]
             rows.append(row)
-    for (benchmark, backbone), of in runs.items():
-        row = [f"{benchmark.upper()}, {backbone}", "`rpcl`"]
+    for (benchmark, setting), of in runs.items():
+        row = [_label(benchmark, setting), "`rpcl`"]
         for metric, name in NAMES.items():
             row.append(_mean(of["base"], metric))
-            row += _over_base(compared, name, f"{benchmark}_frozen_{backbone}", "rpcl")
+            row += _over_base(compared, name, f"{benchmark}_{setting}", "rpcl")
         rows.append(row)
     header = [part for name in NAMES.values() for part in (f"{name} of base", "over it", "p")]
     return markdown(Table("", ["", "objective", *header], rows))
@@ -114,25 +115,25 @@ def frozen_table(runs: Runs) -> str:
 
 def fine_tuned_table(runs: Runs) -> str:
     """Returns the scores with the encoder fine-tuned, and the differences from base."""
-    compared = _read("fine_tuned/table6_significance.csv")
+    compared = _read(COMPARED["fine_tuned"])
 
     def differences(grid: str, objective: str) -> list[str]:
         return [", p ".join(_over_base(compared, n, grid, objective)) for n in NAMES.values()]
 
     rows: list[list[Value]] = []
-    for (benchmark, _), of in runs.items():
+    for (benchmark, setting), of in runs.items():
         for objective, found in of.items():
-            seeds = ", ".join(row["seed"] for row in found)
-            row: list[Value] = [f"{benchmark.upper()}, seeds {seeds}", f"`{objective}`"]
+            row: list[Value] = [_label(benchmark, setting), f"`{objective}`"]
             for metric in NAMES:
                 text, _ = format_value(_values(found, f"test.{metric}"))
                 parts = ", ".join(_mean(found, part) for part in PARTS.get(metric, ()))
                 row.append(text + f" ({parts})" * bool(parts))
             rows.append(row)
             if objective != "base":
-                rows.append(["", OVER_BASE, *differences(f"{benchmark}_minilm", objective)])
+                rows.append(["", OVER_BASE, *differences(f"{benchmark}_{setting}", objective)])
     for objective in dict.fromkeys(row["objective"] for row in compared):
-        rows.append([f"mean of both, `{objective}`", OVER_BASE, *differences("", objective)])
+        row = [f"**mean of all {len(runs)}**, `{objective}`", OVER_BASE]
+        rows.append([*row, *differences("", objective)])
     scores = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
     return markdown(Table("", ["", "objective", *scores], rows))
 
@@ -143,39 +144,70 @@ def entailment_table(runs: Runs) -> str:
         [f"{system}, fine-tuned, published", *(f"{score:.2f}" for score in scores)]
         for _, system, *scores in PUBLISHED_ENTAILMENT
     ]
-    for (benchmark, backbone), of in runs.items():
-        name = f"`{backbone}`" if backbone else "`transformer`, fine-tuned"
+    for (benchmark, setting), of in runs.items():
+        backbone = "fine-tuned, " * (setting in LAYERS) + _label("", setting)
         for objective in ("base", "rpcl") if benchmark == "reccon" else ():
             scores = (
                 _values(of[objective], f"test.cee_{s}_f1")
                 for s in ("positive", "negative", "macro")
             )
-            rows.append([f"ours, {name}, `{objective}`", *scores])
+            rows.append([f"ours, {backbone}, `{objective}`", *scores])
     return markdown(Table("", ["system", "F1 of causes", "F1 of others", "macro F1"], rows))
+
+
+def short_table(runs: Runs) -> str:
+    """Returns the scores of base and rpcl with our own backbone, as the configs have it."""
+    rows: list[list[Value]] = []
+    for encoder, grid in (
+        ("frozen", "ecf_frozen_transformer"),
+        ("frozen", "reccon_frozen_transformer"),
+        ("fine_tuned", "ecf_minilm_cut"),
+        ("fine_tuned", "reccon_minilm"),
+    ):
+        benchmark, _, setting = grid.partition("_")
+        of, compared = runs[benchmark, setting], _read(COMPARED[encoder])
+        row: list[Value] = [f"{benchmark.upper()}, {encoder.replace('_', '-')}"]
+        for metric, name in NAMES.items():
+            means = []
+            for objective in ("base", "rpcl"):
+                parts = ", ".join(_mean(of[objective], p) for p in PARTS.get(metric, ()))
+                means.append(_mean(of[objective], metric) + f" ({parts})" * bool(parts))
+            row += [" → ".join(means), _over_base(compared, name, grid, "rpcl")[0]]
+        rows.append(row)
+    header = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
+    header[0] += ": `base` → `rpcl`"
+    return markdown(Table("", ["", *(c for name in header for c in (name, "difference"))], rows))
 
 
 def best_runs() -> str:
     """Returns the commands of best_runs.sh."""
     lines = ["# The run with the best validation Pair F1 of each setting and objective."]
-    for (benchmark, backbone), of in (frozen_runs() | fine_tuned_runs()).items():
-        config = f"configs/{benchmark}_{'frozen' if backbone else 'minilm'}.py"
+    for (benchmark, setting), of in (runs_of("frozen") | runs_of("fine_tuned")).items():
+        config = f"configs/{benchmark}_{setting.partition('_')[0]}.py"
         for objective, found in of.items():
             seed = max(found, key=lambda row: float(row["dev.pair_f1"]))["seed"]
             command = f"python -m rpcl_jax.main --config={config}:{objective} --config.seed={seed}"
             # A run's number of threads changes its last bits.
-            lines.append(" ".join(filter(None, ["NPROC=1", command, FLAGS.get(backbone)])))
+            lines.append(" ".join(filter(None, ["NPROC=1", command, FLAGS[setting]])))
     return "\n".join(lines) + "\n"
 
 
-def difference(column: str, one: str, other: str, benchmark: str | None = None) -> str:
-    """Returns the difference of means over the frozen settings, and its p-value over seeds."""
-    settings = [of for (b, _), of in frozen_runs().items() if benchmark in (None, b)]
+def difference(
+    column: str, one: str, other: str, benchmark: str | None = None, encoder: str = "frozen"
+) -> str:
+    """Returns the difference of means over the encoder's settings, and its p-value over seeds."""
+    settings = [of for (b, _), of in runs_of(encoder).items() if benchmark in (None, b)]
     means = (
         np.mean([_values(of[objective], column) for of in settings], axis=0)
         for objective in (one, other)
     )
     interval, p = paired_t(*means)
     return f"{100 * interval.difference:+.2f}, p {p_text(p)}".replace("-", "−")
+
+
+def _label(benchmark: str, setting: str) -> str:
+    name = LAYERS.get(setting, setting.removeprefix("frozen_"))
+    return ", ".join(filter(None, [benchmark.upper(), name]))
 
 
 def _read(file: str) -> list[Row]:

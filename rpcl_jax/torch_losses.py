@@ -94,7 +94,8 @@ def cdmr_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
-    _check_values(pair_labels, candidate_mask)
+    _check_values("candidate_mask", candidate_mask)
+    _check_values("pair_labels", pair_labels, candidate_mask)
     return _loss(
         losses.cdmr_loss,
         (pair_logits, cause_logits, pair_labels > 0, candidate_mask),
@@ -143,7 +144,8 @@ def ccps_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
-    _check_values(pair_labels, candidate_mask)
+    _check_values("candidate_mask", candidate_mask)
+    _check_values("pair_labels", pair_labels, candidate_mask)
     return _loss(
         losses.ccps_loss,
         (corrupted_pair_logits, clean_pair_logits, pair_labels > 0, candidate_mask),
@@ -183,13 +185,15 @@ def corrupt_context(
       NaN, and passes no gradient; every other row passes its own.
 
     Raises:
-      InputError: an argument is not a tensor of the right shape, or the rate is wrong.
+      InputError: an argument is not a tensor of the right shape, `protected` is neither bool nor
+        0/1, or the rate is wrong.
 
     >>> _ = torch.manual_seed(0)
     >>> corrupt_context(torch.ones(1, 6, 1), torch.tensor([[1, 1, 0, 0, 0, 0]]), rate=0.5)[0, :, 0]
     tensor([1., 1., 1., 1., 1., 0.])
     """
     _check(utterances=utterances, protected=protected)
+    _check_values("protected", protected)
     rate = _number("rate", rate, 1)
     device = "cpu" if generator is None else generator.device
     seed = torch.randint(2**31, (), generator=generator, device=device).item()
@@ -309,7 +313,7 @@ def _padded_size(size: int, step: int) -> int:
 
 
 def _padded(x: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Returns a contiguous copy with b rounded up to eights and n to fours.
+    """Returns a contiguous copy with b and n rounded up by `_padded_size`.
 
     Zeros follow, which the candidate mask makes padding that no loss reads.
     """
@@ -371,20 +375,19 @@ def _check(**tensors: torch.Tensor) -> None:
             raise InputError(f"{name}: is {x.dtype}, expected logits of a float type")
 
 
-def _check_values(pair_labels: torch.Tensor, candidate_mask: torch.Tensor) -> None:
-    """Refuses what a conversion to bool would turn into something else.
+def _check_values(name: str, x: torch.Tensor, candidates: torch.Tensor | None = None) -> None:
+    """Refuses what a conversion to bool would turn into something else, among the candidates.
 
     Such are a mask that is added to logits, 0 and -inf, and smoothed labels.
     """
-    for name, x, relevant in (
-        ("candidate_mask", candidate_mask, True),
-        ("pair_labels", pair_labels, candidate_mask.to(pair_labels.device).bool()),
-    ):
-        if x.dtype != torch.bool:
-            wrong = x[(x != 0) & (x != 1) & relevant]
-            if len(wrong):
-                where = " among the candidates" if name == "pair_labels" else ""
-                raise InputError(f"{name}: holds {wrong[0].item():g}{where}, expected bool or 0/1")
+    if x.dtype == torch.bool:
+        return
+    wrong = (x != 0) & (x != 1)
+    if candidates is not None:
+        wrong &= candidates.to(x.device).bool()
+    if wrong.any():
+        where = "" if candidates is None else " among the candidates"
+        raise InputError(f"{name}: holds {x[wrong][0].item():g}{where}, expected bool or 0/1")
 
 
 def _number(name: str, value: float, most: float = math.inf) -> float:

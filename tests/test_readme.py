@@ -86,7 +86,8 @@ def test_the_losses_in_a_trainer_in_pytorch():
     assert not seen[0].any(), "all are protected, and the dropout is the same"
     assert seen[1].any(), "corrupted"
     names["ccps_loss"] = lambda corrupted, clean, *_: corrupted
-    assert not torch.equal(loss(), loss()), "other dropout and corruption in the next step"
+    everything = torch.ones_like(labels)
+    assert not torch.equal(loss(everything), loss(everything)), "other dropout in the next step"
 
 
 def test_its_commands_name_files_that_exist():

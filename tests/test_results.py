@@ -21,19 +21,50 @@ def summary():
 
 
 def test_the_report_has_the_tables_of_the_files(summary):
+    *tables, short = summary.tables()
     report = (RESULTS / "README.md").read_text(encoding="utf-8")
-    for table in summary.tables():
+    for table in tables:
         assert f"\n\n{table}\n" in report
+    assert f"\n\n{short}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert (RESULTS / "best_runs.sh").read_text(encoding="utf-8") == summary.best_runs()
+
+
+def read(path):
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("encoder", ["frozen", "fine_tuned"])
+def test_the_differences_are_those_of_the_runs(encoder):
+    """Every row of Table 6, computed anew from the runs' own files."""
+    columns = {"Pair F1": "pair_f1", "F1 at 0.5": "pair_f1_at_half", "AUPRC": "pair_auprc"}
+    scores = {}
+    for path in (RESULTS / encoder).glob("*_*.csv"):
+        for row in read(path):
+            for metric, column in columns.items():
+                key = path.stem, row["objective"], metric
+                scores.setdefault(key, {})[row["seed"]] = float(row[f"test.{column}"])
+    compared = read(next((RESULTS / encoder).glob("tables/table6_*.csv")))
+    grids = {row["grid"] for row in compared} - {""}
+    for row in compared:
+        pairs = [
+            [(scores[grid, row["objective"], row["metric"]][s], base[s]) for s in sorted(base)]
+            for grid in ([row["grid"]] if row["grid"] else sorted(grids))
+            for base in [scores[grid, "base", row["metric"]]]
+        ]
+        one, other = np.mean(pairs, axis=0).T
+        found = float(row["over base (difference)"]), float(row["p"])
+        wanted = np.mean(one - other), stats.ttest_rel(one, other).pvalue
+        assert found == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+    assert len(compared) == 3 * (len(grids) + 1) * len({row["objective"] for row in compared})
 
 
 def test_a_difference_of_means(summary):
     of = {}
     for path in RESULTS.glob("frozen/reccon_frozen_*.csv"):
-        with path.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                run = row["objective"], int(row["seed"])
-                of.setdefault(run, []).append(100 * float(row["test.pair_f1_at_half"]))
+        for row in read(path):
+            run = row["objective"], int(row["seed"])
+            of.setdefault(run, []).append(100 * float(row["test.pair_f1_at_half"]))
     seeds = [seed for objective, seed in of if objective == "base"]
     one, other = ([np.mean(of[o, seed]) for seed in seeds] for o in ("rpcl", "base"))
     expected = f"{np.mean(one) - np.mean(other):+.2f}, p {stats.ttest_rel(one, other).pvalue:.3f}"

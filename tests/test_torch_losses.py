@@ -361,6 +361,8 @@ def test_wrong_arguments_are_one_line():
         message = refusal(loss, *arguments, **{name: value})
         assert message.startswith(f"{name}: is {value}, expected")
         assert wanted in message
+    additive = labels[..., 0].float().log()
+    assert "protected: holds -inf" in refusal(corrupt_context, cause, additive, rate=0.3)
 
 
 def test_a_label_to_ignore_protects_nobody():

@@ -36,7 +36,7 @@ def test_parameters_of_other_code_are_one_line():
     params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
     score = make_score(model, make_mesh(1))
     table = params["pair_scorer"].pop("distance")
-    assert "parameter named \"distance\"" in refusal(score.lower, params, batch)
+    assert 'parameter named "distance"' in refusal(score.lower, params, batch)
     params["pair_scorer"]["distance"] = jax.ShapeDtypeStruct((2, *table.shape[1:]), table.dtype)
     assert f"shape {table.shape}" in refusal(score.lower, params, batch)
 
