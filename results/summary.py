@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--benchmark", choices=["ecf", "reccon"])
     parser.add_argument("--encoder", choices=["frozen", "fine_tuned"], default="frozen")
     given = parser.parse_args()
-    if given.column is None:
+    if given.column is None and (given.benchmark, given.encoder) == (None, "frozen"):
         print(*tables(), best_runs(), sep="\n", end="")
     elif len(given.objectives) == 2:
         one, other = given.objectives
@@ -132,7 +132,8 @@ def fine_tuned_table(runs: Runs) -> str:
             if objective != "base":
                 rows.append(["", OVER_BASE, *differences(f"{benchmark}_{setting}", objective)])
     for objective in dict.fromkeys(row["objective"] for row in compared):
-        row = [f"**mean of all {len(runs)}**, `{objective}`", OVER_BASE]
+        count = sum(objective in of for of in runs.values())
+        row = [f"**mean of {'all ' * (count == len(runs))}{count}**, `{objective}`", OVER_BASE]
         rows.append([*row, *differences("", objective)])
     scores = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
     return markdown(Table("", ["", "objective", *scores], rows))

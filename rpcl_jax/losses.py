@@ -56,11 +56,13 @@ def check_shapes(**arrays: Any) -> None:
     over b dialogues and its count over one.
 
     Raises:
-      InputError: naming the argument, its shape and what was expected.
+      InputError: naming the argument, its shape or type and what was expected.
     """
     sizes = {"2": 2}
     for name, x in arrays.items():
         axes = _AXES[name]
+        if not hasattr(x, "shape"):
+            raise InputError(f"{name}: is {type(x).__name__}, expected an array")
         if len(x.shape) == len(axes) and all(
             sizes.setdefault(axis, size) == size for axis, size in zip(axes, x.shape, strict=True)
         ):

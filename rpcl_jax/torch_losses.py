@@ -368,7 +368,8 @@ def _check(**tensors: torch.Tensor) -> None:
         )
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor):
-            raise InputError(f"{name}: is {type(x).__name__}, expected a torch.Tensor")
+            hint = "; without a classifier of causes, pass zeros" if name == "cause_logits" else ""
+            raise InputError(f"{name}: is {type(x).__name__}, expected a torch.Tensor{hint}")
     losses.check_shapes(**tensors)
     for name, x in tensors.items():
         if name.endswith("logits") and not x.is_floating_point():
@@ -394,9 +395,12 @@ def _number(name: str, value: float, most: float = math.inf) -> float:
     """Returns a weight or a rate as a float.
 
     Raises:
-      InputError: it is NaN, infinite, below 0 or above `most`.
+      InputError: it is no number, NaN, infinite, below 0 or above `most`.
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: is {value!r}, expected a number") from None
     if not (0 <= number <= most and math.isfinite(number)):
         wanted = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(f"{name}: is {number:g}, expected a number {wanted}")

@@ -336,6 +336,8 @@ def test_wrong_arguments_are_one_line():
         (cdmr_loss, (pair, cause[..., 0], labels, candidates), ("cause_logits", "b = 5, n = 7")),
         (cdmr_loss, (pair, cause, labels, candidates[:1]), ("candidate_mask", "[1, 7, 7]")),
         (cdmr_loss, (pair, cause, labels.numpy(), candidates), ("pair_labels", "ndarray")),
+        (cdmr_loss, (pair, None, labels, candidates), ("cause_logits", "pass zeros")),
+        (gold_utterances, (labels.tolist(),), ("pair_labels", "list")),
         (ccps_loss, (corrupted.long(), pair, labels, candidates), ("corrupted_pair", "int64")),
         (ccps_loss, (corrupted, pair[:, :6, :6], labels, candidates), ("clean_pair_logits",)),
         (cdmr_loss, (pair, cause, 0.9 * labels + 0.05, candidates), ("pair_labels", "0.05 among")),
@@ -361,6 +363,8 @@ def test_wrong_arguments_are_one_line():
         message = refusal(loss, *arguments, **{name: value})
         assert message.startswith(f"{name}: is {value}, expected")
         assert wanted in message
+    message = refusal(corrupt_context, cause, labels[..., 0], rate="a")
+    assert message == "rate: is 'a', expected a number"
     additive = labels[..., 0].float().log()
     assert "protected: holds -inf" in refusal(corrupt_context, cause, additive, rate=0.3)
 
