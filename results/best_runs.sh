@@ -52,8 +52,10 @@ NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.see
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=345 --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456 --config.model.fusion_layers=0 --config.model.scorer_layers=3
