@@ -188,6 +188,7 @@ def best_runs() -> str:
         for objective, found in of.items():
             seed = max(found, key=lambda row: float(row["dev.pair_f1"]))["seed"]
             command = f"python -m rpcl_jax.main --config={config}:{objective} --config.seed={seed}"
+            command += f" --workdir=runs/best/{benchmark}_{setting}-{objective}"
             # A run's number of threads changes its last bits.
             lines.append(" ".join(filter(None, ["NPROC=1", command, FLAGS[setting]])))
     return "\n".join(lines) + "\n"
