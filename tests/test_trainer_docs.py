@@ -159,3 +159,4 @@ def test_two_ranks_of_distributed_data_parallel_have_the_gradients_of_one(tmp_pa
         np.testing.assert_allclose(other, one, atol=1e-6)
         np.testing.assert_allclose(third, other, atol=1e-7)
         assert np.abs(one).max() > 1e-5
+    assert max(np.abs(one).max() for one in wanted) > 1e-3
