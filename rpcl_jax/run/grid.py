@@ -160,7 +160,7 @@ class Training:
         return [line for line in lines if not line.startswith("results: ")]
 
     def show(self) -> None:
-        """Updates the line; without a terminal, prints each new epoch and compilation."""
+        """Updates the line; without a terminal, prints each new epoch and what comes before it."""
         if self.line is None:
             if not self.log.exists():
                 return
@@ -170,7 +170,7 @@ class Training:
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
-        progress = [m for m in self.messages() if m.startswith(("epoch", "compiling"))]
+        progress = [m for m in self.messages() if m.startswith(("epoch", "compiling", "encoding"))]
         for message in progress[self.shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
             if self.line.disable:

@@ -161,15 +161,19 @@ def test_two_utterances_of_one_id_are_refused(small_bert, tmp_path):
         utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
 
 
-def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch):
+def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
     config = frozen_config(small_bert, tmp_path)
     splits = {"dev": load_corpus(config).splits["dev"]}
+    count = len([u for dialogue in splits["dev"] for u in dialogue.utterances])
     encoder = load_text_encoder(config, ())
     first = cached_vectors(encoder, splits, config, make_mesh(1))
+    said = capsys.readouterr().err
+    assert said.startswith(f"encoding {count} utterances with {small_bert}; kept in {tmp_path}")
     monkeypatch.setattr("rpcl_jax.run.text_vectors.utterance_vectors", None)
     again = cached_vectors(encoder, splits, config, make_mesh(1))
     np.testing.assert_array_equal(first.values, again.values)
     assert again.row_of_id == first.row_of_id
+    assert not capsys.readouterr().err
 
 
 def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
