@@ -13,6 +13,7 @@ from reference import (
     make_batch,
     reference_ccps,
     reference_cdmr,
+    reference_cross_entropy,
     reference_supervised,
     reference_triples,
 )
@@ -35,6 +36,7 @@ TABLE = {
     "rpcl": (True, "adaptive", "top-k", "protected", True, True),
     "fixed_margin": (True, "fixed", "top-k", None, False, False),
     "utterance_dropout": (False, None, None, "unprotected", False, True),
+    "pair_weight": (False, None, None, "of nothing", True, True),
     "cdmr": (True, "adaptive", "top-k", None, False, False),
     "ccps": (False, None, None, "protected", True, True),
     "no_alignment": (True, "adaptive", "top-k", "protected", True, False),
@@ -127,7 +129,7 @@ def test_an_objective_is_its_row_of_the_table():
             base_margin=0.05,
             adaptive_margin=margin != "fixed",
             top_k=None if negatives == "all" else 1,
-            corruption_rate=0.3,
+            corruption_rate=0.0 if corruption == "of nothing" else 0.3,
             protect_gold=corruption != "unprotected",
             corruption_weight=0.75 * corrupted_ce,
             alignment_weight=0.2 * alignment,
@@ -226,6 +228,16 @@ def setup():
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     params = jax.tree.map(lambda x: 1.5 * x, params)
     return model, params, batch
+
+
+def test_pair_weight_only_weighs_the_pairs_more():
+    x, batch = random_arrays()
+    objective, key = objective_of(tiny_config("pair_weight")), jax.random.key(5)
+    loss, _ = objective_loss(objective, FakeModel(), jnp.float32(1), batch, None, key)
+    pair = pair_logits(1.0, x["pair"], x["h"])
+    expected = reference_supervised(x | {"pair": pair})
+    expected += 0.75 * reference_cross_entropy(pair, x["labels"], x["candidates"])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

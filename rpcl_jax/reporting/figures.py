@@ -28,13 +28,14 @@ from rpcl_jax.reporting.experiments import (
     training_curves,
 )
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart. The
-# greys are not theirs.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. The greys and the dark red are
+# not theirs.
 COLOURS = {
     "base": "#0072B2",
     "rpcl": "#D55E00",
     "fixed_margin": "#E69F00",
     "utterance_dropout": "#CC79A7",
+    "pair_weight": "#882255",
     "cdmr": "#56B4E9",
     "ccps": "#009E73",
     "no_alignment": "#000000",

@@ -128,7 +128,9 @@ def model_card(folder: Path, name: str) -> str:
     features = described_features(folder)
     resampled = _resampled(run, run.scores(splits["test"], "test"))
     encoder = public_name(config.text.pretrained) or "trained from scratch"
-    corrupted = config.rpcl.corruption_weight or config.rpcl.alignment_weight
+    corrupted = config.rpcl.corruption_rate and (
+        config.rpcl.corruption_weight or config.rpcl.alignment_weight
+    )
     return _CARD.format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,

@@ -14,7 +14,7 @@ from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
 from rpcl_jax.reporting.experiments import Experiment, interval_text, mean_over_settings, p_text
 
-CONTROLS = ("fixed_margin", "utterance_dropout")
+CONTROLS = ("fixed_margin", "utterance_dropout", "pair_weight")
 ABLATIONS = (
     *("cdmr", "ccps"),
     *("no_alignment", "no_corrupted_ce", "no_adaptive_margin", "no_top_k"),
