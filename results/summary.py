@@ -4,8 +4,8 @@
     python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf --encoder=fine_tuned
 
 The second is the mean difference, in points, of a column of the runs' CSV files between two
-objectives over the settings of both benchmarks or of one, with the p-value of the paired t test
-over seeds.
+objectives over the settings of both benchmarks or of one, with the 95 % interval and the p-value of
+the paired t test over seeds.
 """
 
 import argparse
@@ -197,14 +197,17 @@ def best_runs() -> str:
 def difference(
     column: str, one: str, other: str, benchmark: str | None = None, encoder: str = "frozen"
 ) -> str:
-    """Returns the difference of means over the encoder's settings, and its p-value over seeds."""
+    """Returns a difference of means over the encoder's settings, with its 95 % interval and p.
+
+    Both are those of the paired t test over seeds.
+    """
     settings = [of for (b, _), of in runs_of(encoder).items() if benchmark in (None, b)]
     means = (
         np.mean([_values(of[objective], column) for of in settings], axis=0)
         for objective in (one, other)
     )
     interval, p = paired_t(*means)
-    return f"{100 * interval.difference:+.2f}, p {p_text(p)}".replace("-", "−")
+    return f"{interval_text(interval)[0]}, p {p_text(p)}"
 
 
 def _label(benchmark: str, setting: str) -> str:

@@ -213,6 +213,16 @@ def test_the_loss_is_that_of_the_dialogues_of_all_devices():
         np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
 
 
+def test_pair_weight_only_weighs_the_pairs_more():
+    x, batch = random_arrays()
+    objective, key = objective_of(tiny_config("pair_weight")), jax.random.key(5)
+    loss, _ = objective_loss(objective, FakeModel(), jnp.float32(1), batch, None, key)
+    pair = pair_logits(1.0, x["pair"], x["h"])
+    expected = reference_supervised(x | {"pair": pair})
+    expected += 0.75 * reference_cross_entropy(pair, x["labels"], x["candidates"])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 # With the model.
 
 
@@ -228,16 +238,6 @@ def setup():
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     params = jax.tree.map(lambda x: 1.5 * x, params)
     return model, params, batch
-
-
-def test_pair_weight_only_weighs_the_pairs_more():
-    x, batch = random_arrays()
-    objective, key = objective_of(tiny_config("pair_weight")), jax.random.key(5)
-    loss, _ = objective_loss(objective, FakeModel(), jnp.float32(1), batch, None, key)
-    pair = pair_logits(1.0, x["pair"], x["h"])
-    expected = reference_supervised(x | {"pair": pair})
-    expected += 0.75 * reference_cross_entropy(pair, x["labels"], x["candidates"])
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -67,7 +67,10 @@ def test_a_difference_of_means(summary):
             of.setdefault(run, []).append(100 * float(row["test.pair_f1_at_half"]))
     seeds = [seed for objective, seed in of if objective == "base"]
     one, other = ([np.mean(of[o, seed]) for seed in seeds] for o in ("rpcl", "base"))
-    expected = f"{np.mean(one) - np.mean(other):+.2f}, p {stats.ttest_rel(one, other).pvalue:.3f}"
+    test = stats.ttest_rel(one, other)
+    low, high = test.confidence_interval()
+    mean = np.mean(one) - np.mean(other)
+    expected = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}], p {test.pvalue:.3f}"
     assert len(seeds) == 10
     found = summary.difference("test.pair_f1_at_half", "rpcl", "base", "reccon")
     assert found == expected.replace("-", "−")

@@ -13,7 +13,8 @@ violation_rate_hard      share of hard negatives within the margin (equations 8 
 severity_hard            mean depth in the margin over all hard negatives
 violation_depth_hard     mean depth in the margin over the violating ones
 inversion_rate_hard      share of hard negatives above the gold pair
-bystanders               share of utterances that corruption may zero (equations 12 to 14)
+bystanders               share of utterances that corruption may zero (equations 12 to 14), at the
+                         run's rho or, if that is 0, at 0.3
 shift_gold, shift_other  mean change of the confidence of gold and other pairs when it does
 gold_flipped             share of gold pairs that cross the threshold when it does
 """

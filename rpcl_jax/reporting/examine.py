@@ -14,6 +14,7 @@ from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SPLITS
 from rpcl_jax.reporting.experiments import read_run
+from rpcl_jax.run.base_config import base_config
 from rpcl_jax.run.workdir import TrainedRun
 
 COLUMNS = (
@@ -54,7 +55,8 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
             trained.model,
             trained.params,
             splits[split],
-            rate=trained.config.rpcl.corruption_rate,
+            # A run without corruption is measured as RPCL's are.
+            rate=trained.config.rpcl.corruption_rate or base_config().rpcl.corruption_rate,
             threshold=run.result["threshold"],
         )
         rows.append({"run": name, "split": split} | {c: 100 * numbers[c] for c in COLUMNS})

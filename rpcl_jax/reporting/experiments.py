@@ -305,15 +305,15 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
 def _common_config(config: ConfigDict) -> str:
     """Returns what the configs of an experiment's runs have in common, as JSON.
 
-    A field that the objective sets gets the paper's value. If a flag overrode the objective, the
-    field keeps its value, so that the run belongs to an experiment of its own.
+    The fields that the objective sets get the paper's values. If a flag overrode one of them, they
+    and the objective stay, so that the run belongs to an experiment of its own.
     """
     common = config.copy_and_resolve_references()  # ConfigDict(config) would share `rpcl`
-    paper = base_config().rpcl
-    for field, value in OBJECTIVES[config.objective].items():
-        if common.rpcl[field] == value:
-            common.rpcl[field] = paper[field]
-    common.update({"objective": "", "seed": 0})
+    paper, own = base_config().rpcl, OBJECTIVES[config.objective]
+    if all(common.rpcl[field] == value for field, value in own.items()):
+        common.rpcl.update({field: paper[field] for field in own})
+        common.objective = ""
+    common.seed = 0
     return common.to_json(sort_keys=True)
 
 

@@ -110,7 +110,7 @@ def main_table(experiments: Sequence[Experiment]) -> Table:
 
 
 def controls_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 3: the two training-objective controls between base and rpcl."""
+    """Returns Table 3: the paper's two controls, and ours, between base and rpcl."""
     objectives = ("base", *CONTROLS, "rpcl")
     return _scores_table("table3_controls", experiments, objectives, set(CONTROLS), over_it=True)
 

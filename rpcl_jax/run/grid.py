@@ -160,7 +160,7 @@ class Training:
         return [line for line in lines if not line.startswith("results: ")]
 
     def show(self) -> None:
-        """Updates the line; without a terminal, prints each new epoch and what comes before it."""
+        """Updates the line; without a terminal, prints each epoch and what is done before it."""
         if self.line is None:
             if not self.log.exists():
                 return

@@ -166,7 +166,7 @@ def cached_vectors(
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
     The key is a digest of everything they depend on, so a cached table is never stale. If there is
-    none yet, says on stderr what is encoded.
+    none yet, stderr says what is encoded.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
@@ -175,7 +175,7 @@ def cached_vectors(
         if first_process():
             count = sum(len(dialogue.utterances) for dialogue in dialogues)
             name = config.text.pretrained
-            print(f"encoding {count} utterances with {name}; kept in {folder}", file=sys.stderr)
+            print(f"encoding {count} utterances with {name}, once, for {folder}", file=sys.stderr)
         table = utterance_vectors(encoder, dialogues, config, mesh)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
         table = dataclasses.replace(table, description=description)

@@ -1,6 +1,8 @@
 """The numbers of tools/examine.py, against views that are corrupted by hand."""
 
+import json
 import runpy
+import shutil
 from functools import partial
 
 import jax
@@ -31,6 +33,17 @@ def test_rows_are_those_of_the_run(finished):
             assert row[metric] == pytest.approx(expected, rel=1e-4), metric
         severity = row["violation_rate_hard"] / 100 * row["violation_depth_hard"]
         assert severity == pytest.approx(row["severity_hard"])
+
+
+@pytest.mark.slow
+def test_a_run_without_corruption_is_examined_with_it(finished, tmp_path):
+    other = shutil.copytree(finished, tmp_path / "run")
+    config = read_json(other / "config.json")
+    config["rpcl"]["corruption_rate"] = 0.0
+    (other / "config.json").write_text(json.dumps(config))
+    row, wanted = examine(other)[1], examine(finished)[1]
+    assert row | {"run": ""} == wanted | {"run": ""}
+    assert row["shift_gold"] > 0
 
 
 @pytest.mark.slow

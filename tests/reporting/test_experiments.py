@@ -83,7 +83,10 @@ def test_all_objectives_of_a_grid_are_one_experiment(tmp_path):
 
 @pytest.mark.parametrize(
     ("objective", "field", "value"),
-    [("base", "row_weight", 0.1), ("rpcl", "row_weight", 0.0), ("no_top_k", "top_k", 4)],
+    [
+        *(("base", "row_weight", 0.1), ("rpcl", "row_weight", 0.0), ("no_top_k", "top_k", 4)),
+        ("pair_weight", "corruption_rate", 0.3),  # the paper's value
+    ],
 )
 def test_a_run_whose_objective_was_overridden_stands_alone(tmp_path, objective, field, value):
     """`rpcl` without ranking would otherwise be compared with `base` as if it were `rpcl`."""

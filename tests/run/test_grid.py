@@ -101,6 +101,10 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
             "--config.rpcl.row_weight: the objective ccps sets this field",
             ["--config.rpcl.row_weight=0.5", "--objectives=rpcl,ccps"],
         ),
+        (
+            "--config.rpcl.corruption_rate: the objective pair_weight sets this field",
+            ["--config.rpcl.corruption_rate=0.5", "--objectives=ccps,pair_weight"],
+        ),
         ("--cpu-cells: Ray decides", ["--engine=ray", "--cpu-cells=2"]),
         ("--seeds: is empty", ["--seeds="]),
     ],
@@ -119,6 +123,7 @@ def test_a_cell_shows_that_it_compiles(tmp_path, capsys):
     cell = Cell("base-t-seed1", None, [])
     training = Training(cell, None, log, tqdm(bar_format="{desc}", disable=True))
     for text, shown in (
+        ("encoding 5 utterances with a", True),
         ("compiling the training step …", True),
         ("some note", False),
         ("epoch 1/2  loss 1.0", True),

@@ -168,7 +168,7 @@ def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
     encoder = load_text_encoder(config, ())
     first = cached_vectors(encoder, splits, config, make_mesh(1))
     said = capsys.readouterr().err
-    assert said.startswith(f"encoding {count} utterances with {small_bert}; kept in {tmp_path}")
+    assert said.startswith(f"encoding {count} utterances with {small_bert}, once, for {tmp_path}")
     monkeypatch.setattr("rpcl_jax.run.text_vectors.utterance_vectors", None)
     again = cached_vectors(encoder, splits, config, make_mesh(1))
     np.testing.assert_array_equal(first.values, again.values)
