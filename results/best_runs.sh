@@ -49,13 +49,17 @@ NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:cdmr --config.
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_frozen.py:ccps --config.seed=3 --workdir=runs/best/reccon_frozen_graph-ccps --config.model.backbone=graph
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456 --workdir=runs/best/ecf_minilm-base --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456 --workdir=runs/best/ecf_minilm-rpcl --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:pair_weight --config.seed=456 --workdir=runs/best/ecf_minilm-pair_weight --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456 --workdir=runs/best/ecf_minilm-ccps --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:base --config.seed=456 --workdir=runs/best/ecf_minilm_cut-base --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:rpcl --config.seed=456 --workdir=runs/best/ecf_minilm_cut-rpcl --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:pair_weight --config.seed=456 --workdir=runs/best/ecf_minilm_cut-pair_weight --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/ecf_minilm.py:ccps --config.seed=456 --workdir=runs/best/ecf_minilm_cut-ccps --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=456 --workdir=runs/best/reccon_minilm-base --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --workdir=runs/best/reccon_minilm-rpcl --config.model.fusion_layers=2 --config.model.scorer_layers=1
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:pair_weight --config.seed=456 --workdir=runs/best/reccon_minilm-pair_weight --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456 --workdir=runs/best/reccon_minilm-ccps --config.model.fusion_layers=2 --config.model.scorer_layers=1
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:base --config.seed=345 --workdir=runs/best/reccon_minilm_cut-base --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:rpcl --config.seed=456 --workdir=runs/best/reccon_minilm_cut-rpcl --config.model.fusion_layers=0 --config.model.scorer_layers=3
+NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:pair_weight --config.seed=345 --workdir=runs/best/reccon_minilm_cut-pair_weight --config.model.fusion_layers=0 --config.model.scorer_layers=3
 NPROC=1 python -m rpcl_jax.main --config=configs/reccon_minilm.py:ccps --config.seed=456 --workdir=runs/best/reccon_minilm_cut-ccps --config.model.fusion_layers=0 --config.model.scorer_layers=3
