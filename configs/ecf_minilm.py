@@ -2,7 +2,7 @@
 
     python -m rpcl_jax.main --config=configs/ecf_minilm.py
 
-A run of 7 epochs takes ten minutes with one thread of a CPU. The test Pair F1 of five seeds is
+A run of 7 epochs takes ten minutes on one CPU thread. The test Pair F1 of five seeds is
 55.09 ± 0.61 (`rpcl`) and 55.65 ± 0.34 (`:base`); see results/README.md.
 
 The data are read from data/ECF, and the encoder is downloaded from the hub. Pass local copies as

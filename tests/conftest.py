@@ -29,7 +29,7 @@ settings.load_profile("repeatable")
 
 
 def pytest_ignore_collect(collection_path):
-    """Leaves out what tests share: no doctests are there, and some of it imports PyTorch."""
+    """Skips the modules that tests share: they have no doctests, and some import PyTorch."""
     if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
         return True
     return None  # as pytest would

@@ -55,7 +55,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
             trained.model,
             trained.params,
             splits[split],
-            # A run without corruption is measured as RPCL's are.
+            # A run trained without corruption is measured as one of RPCL's would be.
             rate=trained.config.rpcl.corruption_rate or base_config().rpcl.corruption_rate,
             threshold=run.result["threshold"],
         )

@@ -14,7 +14,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "rpcl": {},
     "fixed_margin": _NO_CORRUPTION | {"adaptive_margin": False},
     "utterance_dropout": _NO_RANKING | {"protect_gold": False, "corruption_weight": 0.0},
-    "pair_weight": _NO_RANKING | {"corruption_rate": 0.0},  # both views are the clean one
+    "pair_weight": _NO_RANKING | {"corruption_rate": 0.0},  # both views are clean
     "cdmr": _NO_CORRUPTION,
     "ccps": _NO_RANKING,
     "no_alignment": {"alignment_weight": 0.0},

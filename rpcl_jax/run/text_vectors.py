@@ -165,15 +165,16 @@ def cached_vectors(
 ) -> FeatureTable:
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
-    The key is a digest of everything they depend on, so a cached table is never stale. If there is
-    none yet, stderr says what is encoded.
+    The key is a digest of everything they depend on, so a cached table is never stale. Says on
+    stderr what it encodes.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
     # All processes encode together, even if some of them see a finished table.
     if not everywhere(folder.exists()):
         if first_process():
-            count = sum(len(dialogue.utterances) for dialogue in dialogues)
+            most = config.data.max_utterances
+            count = sum(min(len(dialogue.utterances), most) for dialogue in dialogues)
             name = config.text.pretrained
             print(f"encoding {count} utterances with {name}, once, for {folder}", file=sys.stderr)
         table = utterance_vectors(encoder, dialogues, config, mesh)
