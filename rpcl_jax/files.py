@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -61,20 +62,36 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def errors_name(path: Path, temporary: Path) -> Iterator[None]:
+    """Lets an OSError about a temporary file or folder, or a full disk, name what it becomes."""
+    try:
+        yield
+    except OSError as error:
+        full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not str(error.filename).startswith(str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Yields a file that becomes `path` when the block ends, and only if it ends well.
 
     A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
     of their files is there in the end.
+
+    Raises:
+      OSError: it cannot be written; the error names `path`.
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with errors_name(path, temporary):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -104,7 +104,7 @@ def _check_flags() -> None:
 
         check_config(_CONFIG.value)
     elif not _WORKDIR.value and not (_MODEL.value and _MODE.value == "predict"):
-        or_model = " or --model" if _MODE.value == "predict" else ""
+        or_model = ", or --model" if _MODE.value == "predict" else ""
         raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run{or_model}")
     elif _CONFIG.value is not None:
         raise flags.Error(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.stream import prefetched
+from rpcl_jax.batching.text import longest_utterance
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -64,8 +65,9 @@ class Predictor:
     """A trained run, ready for new conversations.
 
     predictor = Predictor.from_workdir("runs/ecf_minilm/rpcl-t-seed42")
+    conversations = [{"utterances": [{"text": "I lost it."}, {"text": "Oh no, I am so sorry!"}]}]
     for conversation in predictor(conversations):
-        print(conversation["emotion-cause_pairs"], conversation["pair_confidences"])
+        print(conversation["pairs"], conversation["pair_confidences"])
     """
 
     def __init__(self, run: TrainedRun, threshold: float, name: str):
@@ -75,11 +77,17 @@ class Predictor:
         self._name = name
         self._said_absent: Set[str] = set()
         self._pieces = self._unknown_pieces = 0
+        self._cut = False
 
     @property
     def max_utterances(self) -> int:
         """Longer conversations are scored in windows of this many utterances."""
         return self._run.config.data.max_utterances
+
+    @property
+    def max_tokens(self) -> int:
+        """Of an utterance, this many word pieces are read, with the two special ones."""
+        return self._run.config.text.max_tokens
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
@@ -253,6 +261,7 @@ class Predictor:
             for _, batch in batches:
                 assert isinstance(batch.text, PackedText)
                 self._count(batch.text)
+                self._look_for_cuts(pieces, batch.text)
             return chunk, batches
 
         # The devices already work on the next chunk while this one is decoded and written.
@@ -271,6 +280,16 @@ class Predictor:
         self._pieces += said.size
         unknown = self._run.encoder.tokenizer.unknown_id
         self._unknown_pieces += int(np.count_nonzero(said == unknown))
+
+    def _look_for_cuts(self, dialogues: Sequence[Dialogue], text: PackedText) -> None:
+        # Only a segment that is full can have lost something, which tokenizing anew tells.
+        if not self._cut and text.position_ids.max() == self.max_tokens - 1:
+            names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
+            self._cut = longest_utterance(dialogues, tokenizer, names) > self.max_tokens - 2
+
+    def has_cut(self) -> bool:
+        """Returns whether an utterance so far had more word pieces than the model reads."""
+        return self._cut
 
     def unknown_share(self) -> float:
         """Returns which share of the word pieces so far is unknown to the model, from 0 to 1."""
@@ -454,6 +473,12 @@ def predict_file(
             print(
                 f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
                 "are they in its language, and about what it was trained on?",
+                file=sys.stderr,
+            )
+        if predictor.has_cut():
+            print(
+                f"of an utterance, the model reads {predictor.max_tokens} word pieces at most; the "
+                "ends of longer ones were left out",
                 file=sys.stderr,
             )
     return done

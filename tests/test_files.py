@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and locks between processes."""
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import pytest
 from shared import ENVIRONMENT, ROOT
 
+from rpcl_jax import files
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import locked, make_folder, read_json, write_json, written_whole
 
@@ -51,6 +53,22 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         one.write(b"one")
         other.write(b"other")
     assert path.read_bytes() == b"one"
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    full = OSError(errno.ENOSPC, "No space left on device")  # as `write` raises it, without a name
+    with pytest.raises(OSError, match="No space left") as raised, written_whole(path):
+        raise full
+    assert raised.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as raised, written_whole(path):
+        (tmp_path / "another").read_bytes()
+    assert raised.value.filename == str(tmp_path / "another")
+    monkeypatch.setattr(files, "make_folder", lambda path: None)
+    with pytest.raises(FileNotFoundError) as raised, written_whole(tmp_path / "nosuch/file"):
+        pass
+    assert raised.value.filename == str(tmp_path / "nosuch/file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kill_leaves_the_old_file(tmp_path):

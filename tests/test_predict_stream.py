@@ -232,4 +232,16 @@ def test_words_that_the_model_does_not_know_are_said(reads_text, tmp_path, capsy
     assert "does not know 82% of the word pieces of these" in capsys.readouterr().err
     known = {"id": "1", "utterances": [{"speaker": "Ann", "text": "the dog"}]}
     predict_file(reads_text, write_lines(source, [known]), tmp_path / "out.jsonl")
-    assert "does not know" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "does not know" not in said
+    assert "were left out" not in said
+
+
+def test_an_utterance_that_is_cut_is_said(reads_text, tmp_path, capsys):
+    most = Predictor.from_workdir(reads_text).max_tokens
+    for words, cut in ((most - 1, True), (most - 2, False)):  # beside the two special pieces
+        turn = {"speaker": "Ann", "text": "the " * words}
+        source = write_lines(tmp_path / "in.jsonl", [{"id": "1", "utterances": [turn]}])
+        predict_file(reads_text, source, tmp_path / "out.jsonl")
+        said = f"reads {most} word pieces at most; the ends of longer ones were left out"
+        assert (said in capsys.readouterr().err) == cut

@@ -76,6 +76,18 @@ def encode_dialogue(
     return segments
 
 
+def longest_utterance(
+    dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
+) -> int:
+    """Returns how many word pieces the longest utterance has before it is cut."""
+    lengths = (
+        len(ids)
+        for dialogue in dialogues
+        for ids in tokenizer.ids([_text(u, speaker_names) for u in dialogue.utterances])
+    )
+    return max(lengths, default=0)
+
+
 def unknown_pieces(
     dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
 ) -> tuple[float, list[str]]:

@@ -322,6 +322,8 @@ def _run_folders(path: Path) -> list[Path]:
     if (path / "config.json").is_file():
         return [path]
     table = path if path.name == "results.csv" else path / "results.csv"
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give a run, a grid or its results.csv")
     if not table.is_file():
         raise InputError(
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "

@@ -1,5 +1,6 @@
 """The model card of a run: what it is, how good it is, and what it is not for."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,8 @@ an utterance that caused it. A pair scorer, trained with the objective `{objecti
 
 ## Use
 
+With rpcl_jax installed (`pip install .` in its repository):
+
 ```py
 from rpcl_jax.predict import Predictor
 
@@ -51,7 +54,7 @@ print(predictor([{{"id": "1", "utterances": turns}}])[0]["pairs"])
 ```
 
 ```sh
-python -m rpcl_jax.main --mode=predict --model={name} \\
+python -m rpcl_jax.main --mode=predict --model={quoted} \\
   --input=conversations.json --output=pairs.json
 ```
 
@@ -134,6 +137,7 @@ def model_card(folder: Path, name: str) -> str:
     return _CARD.format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,
+        quoted=shlex.quote(name),
         objective=config.objective,
         paper=_PAPER,
         modalities=" and ".join(["text", *features]),

@@ -244,7 +244,7 @@ def require_config(config: flags.FlagHolder) -> None:
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """Turns bad input and file errors into a line for each fault and exit status 1.
 
-    Ctrl-C, a full disk and too little memory also end in one line, which says how to continue.
+    Ctrl-C, a full disk and too little memory also end in one line, which says what to do.
 
     Args:
       name: of the command; the line begins with it.
@@ -270,7 +270,7 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if unless or (isinstance(error, OSError) and not error.filename and not full):
             raise
-        advice = "; free some space and run the same command again to continue" if full else ""
+        advice = "; free some space and run the same command again" if full else ""
         if memory:
             what, *_ = str(error).splitlines() or [""]
             error = InputError(f"out of memory: {what}")

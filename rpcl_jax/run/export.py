@@ -30,6 +30,7 @@ from rpcl_jax.data.features import MODALITIES, absent_table
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import (
     MODEL_FIELDS,
+    errors_name,
     make_folder,
     read_json,
     write_json,
@@ -93,12 +94,13 @@ def export_run(workdir: Path, out: Path, card: str) -> None:
     make_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.unfinished")
     try:
-        shutil.copytree(workdir / "tokenizer", unfinished)
-        write_json(unfinished / "config.json", described)
-        with written_whole(unfinished / WEIGHTS) as file:
-            file.write(save(tensors, metadata={"format": "flax"}))
-        write_text(unfinished / "README.md", card)
-        unfinished.rename(out)
+        with errors_name(out, unfinished):
+            shutil.copytree(workdir / "tokenizer", unfinished)
+            write_json(unfinished / "config.json", described)
+            with written_whole(unfinished / WEIGHTS) as file:
+                file.write(save(tensors, metadata={"format": "flax"}))
+            write_text(unfinished / "README.md", card)
+            unfinished.rename(out)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

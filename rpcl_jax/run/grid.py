@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -121,6 +121,9 @@ def write_results(grid: Grid) -> int:
     return len(cells)
 
 
+_PROGRESS = ("epoch", "compiling", "encoding")  # how the lines that tell of it begin
+
+
 class Process(Protocol):
     """What the grid uses of `subprocess.Popen`, here or on another machine."""
 
@@ -151,6 +154,7 @@ class Training:
     log: Path  # there once the process runs
     line: tqdm | None = None
     shown: int = 0  # messages of progress
+    said: set[str] = field(default_factory=set)  # by all cells of the grid
 
     def messages(self) -> list[str]:
         """Returns the lines of the log, without those that name the result files."""
@@ -170,7 +174,14 @@ class Training:
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
-        progress = [m for m in self.messages() if m.startswith(("epoch", "compiling", "encoding"))]
+        messages = self.messages()
+        numbers = [i for i, m in enumerate(messages) if m.startswith(_PROGRESS)]
+        if numbers:  # what the run says of its data and its encoder before it begins
+            for message in messages[: numbers[0]]:
+                if message not in self.said:
+                    tqdm.write(message, file=sys.stderr)
+                self.said.add(message)
+        progress = [messages[i] for i in numbers]
         for message in progress[self.shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
             if self.line.disable:
@@ -265,6 +276,7 @@ def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell
     """Trains cells, one at a time at each place, and returns those that failed."""
     failed: list[Cell] = []
     running: dict[int, Training] = {}  # by place
+    said: set[str] = set()
     try:
         while waiting or running:
             for place, start in enumerate(starts):
@@ -272,7 +284,7 @@ def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell
                     cell, log = waiting[0], out / f"{waiting[0].name}.log"
                     arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={out / cell.name}"]
                     log.unlink(missing_ok=True)
-                    running[place] = Training(cell, start(arguments, log), log)
+                    running[place] = Training(cell, start(arguments, log), log, said=said)
                     waiting.pop(0)
             time.sleep(0.5)
             for place, training in list(running.items()):

@@ -1,6 +1,7 @@
 """Checkpoints of a run's last and best epoch, which survive a kill at any time."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,24 @@ def _reading(folder: Path) -> Iterator[None]:
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
     """Returns the sort key of a checkpoint, worst to best; of equal ones, the earlier is better."""
     return metrics["pair_f1"], -metrics["epoch"]
+
+
+@contextlib.contextmanager
+def _one_failure() -> Iterator[None]:
+    """Keeps TensorStore from printing a traceback for each array that it still writes.
+
+    If one cannot be written, Orbax closes the event loop to which the threads that write the others
+    report, and each of them then prints that it is closed.
+    """
+    shown = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = show
+    yield
+    sys.unraisablehook = shown  # not after a failure, which the threads outlive
 
 
 class Checkpoints:
@@ -78,7 +97,7 @@ class Checkpoints:
         Raises:
           OSError: the checkpoint cannot be written, for example because the disk is full.
         """
-        with file_errors(self._folder):
+        with file_errors(self._folder), _one_failure():
             self._manager.save(
                 epoch,
                 args=ocp.args.Composite(

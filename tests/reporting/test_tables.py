@@ -288,7 +288,8 @@ def test_what_is_no_result_is_refused(grid, tmp_path):
         assert "Traceback" not in done.stderr
         return done.stderr
 
-    assert "neither a run nor a grid" in refuse(tmp_path / "nosuch")
+    assert "no such file or folder" in refuse(tmp_path / "nosuch")
+    assert "neither a run nor a grid" in refuse(tmp_path)
     assert "the same run as" in refuse(grid, grid / "results.csv")
     unfinished = write_run(tmp_path / "unfinished")
     (unfinished / "result.json").unlink()

@@ -31,8 +31,7 @@ runpy.run_module("rpcl_jax.main", run_name="__main__")
         (
             OSError(errno.ENOSPC, "No space left on device"),
             1,
-            "me: No space left on device; free some space and run the same command again "
-            "to continue",
+            "me: No space left on device; free some space and run the same command again",
         ),
         (
             MemoryError("Unable to allocate 7 PiB"),

@@ -135,6 +135,21 @@ def test_a_cell_shows_that_it_compiles(tmp_path, capsys):
         assert capsys.readouterr().err == f"base-t-seed1: {text}\n" * shown
 
 
+def test_what_cells_say_before_they_begin_is_shown_once(tmp_path, capsys):
+    said = set()
+    for name in "ab":
+        log = tmp_path / f"{name}.log"
+        line = tqdm(bar_format="{desc}", disable=True)
+        training = Training(Cell(name, None, []), None, log, line, said=said)
+        log.write_text("the tokenizer does not know 65 %\n")
+        training.show()
+        assert not capsys.readouterr().err, "a line may be half written, or of an error"
+        log.write_text("the tokenizer does not know 65 %\ncompiling the initialisation …\n")
+        training.show()
+        notice = "the tokenizer does not know 65 %\n" * (name == "a")
+        assert capsys.readouterr().err == f"{notice}{name}: compiling the initialisation …\n"
+
+
 def test_cells_are_what_their_flags_train(monkeypatch):
     """A cell's config, against the one that the command line makes of the cell's flags."""
     common = {"rpcl.row_weight": 0.5, "text.finetune": False, "data.root": "else where"}

@@ -7,10 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from shared import IMPORTABLE, run_python
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.mesh import make_mesh, replicate
+
+# A limit for the size of files fails as a full disk does, while other arrays are being written.
+FULL = """
+import logging, resource, sys, time
+from pathlib import Path
+import numpy as np
+from rpcl_jax.training.checkpoint import Checkpoints
+logging.disable()  # Orbax logs the error itself; commands do not show it
+checkpoints = Checkpoints(Path(sys.argv[1]))
+random = np.random.default_rng(0)
+state = {str(k): random.random(20_000) for k in range(200)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    checkpoints.save(1, state, {}, 0.5)
+except OSError as error:
+    print(error.filename)
+    time.sleep(2)  # while the threads that write the others end
+"""
 
 
 def state_of(epoch):
@@ -178,3 +197,9 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
         Checkpoints(tmp_path).restore_params(1, make_mesh(1)),
         state_of(1),
     )
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_error_without_tracebacks(tmp_path):
+    done = run_python("-c", FULL, tmp_path, environment=IMPORTABLE)  # refuses a traceback
+    assert done.stdout == f"{tmp_path / 'checkpoints'}\n"
