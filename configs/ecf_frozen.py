@@ -22,6 +22,7 @@ def get_config(objective: str = "rpcl") -> ConfigDict:
     c.text.finetune = False
     c.model.width = 200
     c.model.pair_width = 100
+    c.model.dropout = 0.3
     c.model.fusion_layers = 0  # h before any exchange between utterances
     c.model.scorer_layers = 3
     c.epochs = 12

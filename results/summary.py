@@ -1,7 +1,7 @@
 """Prints the tables of both README.md and best_runs.sh from the files beside it, or a difference.
 
     python results/summary.py
-    python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf --encoder=fine_tuned
+    python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf --study=fine_tuned
 
 The second is the mean difference, in points, of a column of the runs' CSV files between two
 objectives over the settings of both benchmarks or of one, with the 95 % interval and the p-value of
@@ -11,6 +11,7 @@ the paired t test over seeds.
 import argparse
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,31 +24,42 @@ from rpcl_jax.reporting.tables import (
     PUBLISHED_ENTAILMENT,
     Table,
     Value,
-    format_value,
     markdown,
 )
 from rpcl_jax.run.base_config import OBJECTIVES
 
 HERE = Path(__file__).parent
-FLAGS = {  # of each setting, beside its config
-    "frozen_transformer": "",
-    "frozen_hilo": "--config.model.backbone=hilo --config.model.scorer_layers=2",
-    "frozen_two_step": "--config.model.backbone=two_step --config.model.fusion_layers=2",
-    "frozen_graph": "--config.model.backbone=graph",
-    "minilm": "--config.model.fusion_layers=2 --config.model.scorer_layers=1",
-    "minilm_cut": "--config.model.fusion_layers=0 --config.model.scorer_layers=3",
+_DROPOUT = "--config.model.dropout=0.3"
+STUDIES = {  # a folder each: its settings, and the flags of each beside its config
+    "frozen": {
+        "frozen_transformer": "",
+        "frozen_hilo": "--config.model.backbone=hilo --config.model.scorer_layers=2",
+        "frozen_two_step": "--config.model.backbone=two_step --config.model.fusion_layers=2",
+        "frozen_graph": "--config.model.backbone=graph",
+    },
+    "fine_tuned": {
+        "minilm": f"--config.model.fusion_layers=2 --config.model.scorer_layers=1 {_DROPOUT}",
+        "minilm_cut": f"--config.model.fusion_layers=0 --config.model.scorer_layers=3 {_DROPOUT}",
+    },
+    "lower_dropout": {"minilm": ""},
 }
-LAYERS = {"minilm": "2 + 1 layers", "minilm_cut": "0 + 3 layers"}  # before and after h
+LABELS = {  # layers before and after h
+    ("fine_tuned", "minilm"): "2 + 1 layers",
+    ("fine_tuned", "minilm_cut"): "0 + 3 layers",
+    ("lower_dropout", "minilm"): "dropout 0.15",
+}
 
-COMPARED = {
-    "frozen": "frozen/tables/table6_significance.csv",
-    "fine_tuned": "fine_tuned/tables/table6_significance.csv",
-}
-OVER_BASE = "over `base`"
+
+class Setting(NamedTuple):
+    """Whose runs are in STUDY/BENCHMARK_NAME.csv."""
+
+    study: str
+    benchmark: str
+    name: str
+
 
 Row = dict[str, str]  # of a CSV file
-# Rows of the runs by benchmark and setting, and by objective.
-Runs = dict[tuple[str, str], dict[str, list[Row]]]
+Runs = dict[Setting, dict[str, list[Row]]]  # by objective
 
 
 def main() -> None:
@@ -56,16 +68,16 @@ def main() -> None:
     parser.add_argument("column", nargs="?", help="such as test.pair_f1")
     parser.add_argument("objectives", nargs="*", help="two, such as rpcl base")
     parser.add_argument("--benchmark", choices=["ecf", "reccon"])
-    parser.add_argument("--encoder", choices=["frozen", "fine_tuned"], default="frozen")
+    parser.add_argument("--study", choices=STUDIES, default="frozen")
     given = parser.parse_args()
-    if given.column is None and (given.benchmark, given.encoder) == (None, "frozen"):
+    if given.column is None and (given.benchmark, given.study) == (None, "frozen"):
         print(*tables(), best_runs(), sep="\n", end="")
     elif len(given.objectives) == 2:
         one, other = given.objectives
         try:
-            print(difference(given.column, one, other, given.benchmark, given.encoder))
+            print(difference(given.column, one, other, given.benchmark, given.study))
         except KeyError as error:
-            parser.error(f"{error} is neither a column nor an objective of {given.encoder}/*.csv")
+            parser.error(f"{error} is neither a column nor an objective of {given.study}/*.csv")
         except ValueError:
             parser.error(f"{given.column} holds text, not numbers")
     else:
@@ -74,69 +86,80 @@ def main() -> None:
 
 def tables() -> list[str]:
     """Returns the tables of the report, and last the one of the repository's README.md."""
-    frozen, fine_tuned = runs_of("frozen"), runs_of("fine_tuned")
+    frozen, fine_tuned, lower_dropout = map(runs_of, STUDIES)
     return [
         frozen_table(frozen),
-        fine_tuned_table(fine_tuned),
-        entailment_table(frozen | fine_tuned),
-        short_table(frozen | fine_tuned),
+        every_objective_table(fine_tuned),
+        every_objective_table(lower_dropout),
+        entailment_table(frozen | fine_tuned | lower_dropout),
+        short_table(frozen | lower_dropout),
     ]
 
 
-def runs_of(encoder: str) -> Runs:
-    """Returns the runs with the encoder "frozen" or "fine_tuned"."""
+def runs_of(study: str) -> Runs:
+    """Returns the runs of one of STUDIES."""
     return {
-        (benchmark, setting): _by_objective(_read(f"{encoder}/{benchmark}_{setting}.csv"))
+        Setting(study, benchmark, name): _by_objective(_read(f"{study}/{benchmark}_{name}.csv"))
         for benchmark in ("ecf", "reccon")
-        for setting in FLAGS
-        if (setting in LAYERS) == (encoder == "fine_tuned")
+        for name in STUDIES[study]
     }
 
 
 def frozen_table(runs: Runs) -> str:
-    """Returns each objective's difference from base in the mean of all, and RPCL's in each."""
-    compared = _read(COMPARED["frozen"])
+    """Returns every objective in the mean of all settings, and RPCL in each."""
+    rows = [(_mean_label(runs), list(runs), o) for o in _compared(runs)]
+    rows += [(_label(setting), [setting], "rpcl") for setting in runs]
+    return scores_table(runs, rows)
+
+
+def every_objective_table(runs: Runs) -> str:
+    """Returns every objective in the mean of all settings, and in each."""
+    rows = [(_mean_label(runs), list(runs), o) for o in _compared(runs)]
+    rows += [(_label(setting), [setting], o) for setting in runs for o in _compared(runs)]
+    return scores_table(runs, rows)
+
+
+def short_table(runs: Runs) -> str:
+    """Returns RPCL with our own backbone, as the configs have it, without p-values."""
+    rows = [
+        (f"{setting.benchmark.upper()}, {encoder}", [setting], "rpcl")
+        for encoder, study, name in (
+            ("frozen", "frozen", "frozen_transformer"),
+            ("fine-tuned", "lower_dropout", "minilm"),
+        )
+        for setting in (Setting(study, "ecf", name), Setting(study, "reccon", name))
+    ]
+    return scores_table(runs, rows, p=False)
+
+
+def scores_table(runs: Runs, compared: list[tuple[str, list[Setting], str]], p: bool = True) -> str:
+    """Returns the scores of base and of objectives, and the differences.
+
+    Args:
+      runs: of all settings.
+      compared: of each row, its label, the settings that it is the mean of, and the objective.
+      p: whether to add the p-values.
+    """
     rows: list[list[Value]] = []
-    for objective in OBJECTIVES:
-        if any(row["objective"] == objective and not row["grid"] for row in compared):
-            row: list[Value] = [f"**mean of all {len(runs)}**", f"`{objective}`"]
-            for name in NAMES.values():
-                row += ["", *_over_base(compared, name, "", objective)]
-            rows.append(row)
-    for (benchmark, setting), of in runs.items():
-        row = [_label(benchmark, setting), "`rpcl`"]
+    for label, settings, objective in compared:
+        row: list[Value] = [label, f"`{objective}`"]
+        of = [runs[setting] for setting in settings]
+        study, benchmark, setting = settings[0]
+        differences = _read(f"{study}/tables/table6_significance.csv")
+        grid = f"{benchmark}_{setting}" if len(settings) == 1 else ""
         for metric, name in NAMES.items():
-            row.append(_mean(of["base"], metric))
-            row += _over_base(compared, name, f"{benchmark}_{setting}", "rpcl")
+            scores = []
+            for one in ("base", objective):
+                parts = ", ".join(_mean(of, one, part) for part in PARTS.get(metric, ()))
+                scores.append(_mean(of, one, metric) + f" ({parts})" * bool(parts))
+            difference, p_values = _over_base(differences, name, grid, objective)
+            row += [" → ".join(scores), f"{difference}, p {p_values}" if p else difference]
         rows.append(row)
-    header = [part for name in NAMES.values() for part in (f"{name} of base", "over it", "p")]
-    return markdown(Table("", ["", "objective", *header], rows))
-
-
-def fine_tuned_table(runs: Runs) -> str:
-    """Returns the scores with the encoder fine-tuned, and the differences from base."""
-    compared = _read(COMPARED["fine_tuned"])
-
-    def differences(grid: str, objective: str) -> list[str]:
-        return [", p ".join(_over_base(compared, n, grid, objective)) for n in NAMES.values()]
-
-    rows: list[list[Value]] = []
-    for (benchmark, setting), of in runs.items():
-        for objective, found in of.items():
-            row: list[Value] = [_label(benchmark, setting), f"`{objective}`"]
-            for metric in NAMES:
-                text, _ = format_value(_values(found, f"test.{metric}"))
-                parts = ", ".join(_mean(found, part) for part in PARTS.get(metric, ()))
-                row.append(text + f" ({parts})" * bool(parts))
-            rows.append(row)
-            if objective != "base":
-                rows.append(["", OVER_BASE, *differences(f"{benchmark}_{setting}", objective)])
-    for objective in dict.fromkeys(row["objective"] for row in compared):
-        count = sum(objective in of for of in runs.values())
-        row = [f"**mean of {'all ' * (count == len(runs))}{count}**, `{objective}`", OVER_BASE]
-        rows.append([*row, *differences("", objective)])
-    scores = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
-    return markdown(Table("", ["", "objective", *scores], rows))
+    header = ["", "objective"]
+    for metric, name in NAMES.items():
+        header += [name + " (precision, recall)" * (metric in PARTS), "difference"]
+    header[2] += ": `base` → objective"
+    return markdown(Table("", header, rows))
 
 
 def entailment_table(runs: Runs) -> str:
@@ -145,9 +168,9 @@ def entailment_table(runs: Runs) -> str:
         [f"{system}, fine-tuned, published", *(f"{score:.2f}" for score in scores)]
         for _, system, *scores in PUBLISHED_ENTAILMENT
     ]
-    for (benchmark, setting), of in runs.items():
-        backbone = "fine-tuned, " * (setting in LAYERS) + _label("", setting)
-        for objective in ("base", "rpcl") if benchmark == "reccon" else ():
+    for setting, of in runs.items():
+        backbone = "fine-tuned, " * (setting.study != "frozen") + _own_label(setting)
+        for objective in ("base", "rpcl") if setting.benchmark == "reccon" else ():
             scores = (
                 _values(of[objective], f"test.cee_{s}_f1")
                 for s in ("positive", "negative", "macro")
@@ -156,52 +179,30 @@ def entailment_table(runs: Runs) -> str:
     return markdown(Table("", ["system", "F1 of causes", "F1 of others", "macro F1"], rows))
 
 
-def short_table(runs: Runs) -> str:
-    """Returns the scores of base and rpcl with our own backbone, as the configs have it."""
-    rows: list[list[Value]] = []
-    for encoder, grid in (
-        ("frozen", "ecf_frozen_transformer"),
-        ("frozen", "reccon_frozen_transformer"),
-        ("fine_tuned", "ecf_minilm_cut"),
-        ("fine_tuned", "reccon_minilm"),
-    ):
-        benchmark, _, setting = grid.partition("_")
-        of, compared = runs[benchmark, setting], _read(COMPARED[encoder])
-        row: list[Value] = [f"{benchmark.upper()}, {encoder.replace('_', '-')}"]
-        for metric, name in NAMES.items():
-            means = []
-            for objective in ("base", "rpcl"):
-                parts = ", ".join(_mean(of[objective], p) for p in PARTS.get(metric, ()))
-                means.append(_mean(of[objective], metric) + f" ({parts})" * bool(parts))
-            row += [" → ".join(means), _over_base(compared, name, grid, "rpcl")[0]]
-        rows.append(row)
-    header = [name + " (precision, recall)" * (metric in PARTS) for metric, name in NAMES.items()]
-    header[0] += ": `base` → `rpcl`"
-    return markdown(Table("", ["", *(c for name in header for c in (name, "difference"))], rows))
-
-
 def best_runs() -> str:
     """Returns the commands of best_runs.sh."""
     lines = ["# The run with the best validation Pair F1 of each setting and objective."]
-    for (benchmark, setting), of in (runs_of("frozen") | runs_of("fine_tuned")).items():
-        config = f"configs/{benchmark}_{setting.partition('_')[0]}.py"
-        for objective, found in of.items():
-            seed = max(found, key=lambda row: float(row["dev.pair_f1"]))["seed"]
-            command = f"python -m rpcl_jax.main --config={config}:{objective} --config.seed={seed}"
-            command += f" --workdir=runs/best/{benchmark}_{setting}-{objective}"
-            # A run's number of threads changes its last bits.
-            lines.append(" ".join(filter(None, ["NPROC=1", command, FLAGS[setting]])))
+    for study, names in STUDIES.items():
+        for (_, benchmark, name), of in runs_of(study).items():
+            config = f"configs/{benchmark}_{name.partition('_')[0]}.py"
+            for objective, found in of.items():
+                seed = max(found, key=lambda row: float(row["dev.pair_f1"]))["seed"]
+                # A run's number of threads changes its last bits.
+                command = f"NPROC=1 python -m rpcl_jax.main --config={config}:{objective}"
+                workdir = f"runs/best/{study}/{benchmark}_{name}-{objective}"
+                command += f" --config.seed={seed} --workdir={workdir} {names[name]}"
+                lines.append(command.strip())
     return "\n".join(lines) + "\n"
 
 
 def difference(
-    column: str, one: str, other: str, benchmark: str | None = None, encoder: str = "frozen"
+    column: str, one: str, other: str, benchmark: str | None = None, study: str = "frozen"
 ) -> str:
-    """Returns a difference of means over the encoder's settings, with its 95 % interval and p.
+    """Returns a difference of means over the settings of a study, with its 95 % interval and p.
 
     Both are those of the paired t test over seeds.
     """
-    settings = [of for (b, _), of in runs_of(encoder).items() if benchmark in (None, b)]
+    settings = [of for s, of in runs_of(study).items() if benchmark in (None, s.benchmark)]
     means = (
         np.mean([_values(of[objective], column) for of in settings], axis=0)
         for objective in (one, other)
@@ -210,9 +211,21 @@ def difference(
     return f"{interval_text(interval)[0]}, p {p_text(p)}"
 
 
-def _label(benchmark: str, setting: str) -> str:
-    name = LAYERS.get(setting, setting.removeprefix("frozen_"))
-    return ", ".join(filter(None, [benchmark.upper(), name]))
+def _compared(runs: Runs) -> list[str]:
+    """Returns the objectives that every setting has, without base."""
+    return [o for o in OBJECTIVES if o != "base" and all(o in of for of in runs.values())]
+
+
+def _mean_label(runs: Runs) -> str:
+    return f"**mean of {'both' if len(runs) == 2 else f'all {len(runs)}'}**"
+
+
+def _label(setting: Setting) -> str:
+    return f"{setting.benchmark.upper()}, {_own_label(setting)}"
+
+
+def _own_label(setting: Setting) -> str:
+    return LABELS.get((setting.study, setting.name), setting.name.removeprefix("frozen_"))
 
 
 def _read(file: str) -> list[Row]:
@@ -231,8 +244,9 @@ def _values(rows: list[Row], column: str) -> np.ndarray:
     return np.array([float(row[column]) for row in rows])
 
 
-def _mean(rows: list[Row], metric: str) -> str:
-    return f"{100 * _values(rows, f'test.{metric}').mean():.2f}"
+def _mean(settings: list[dict[str, list[Row]]], objective: str, metric: str) -> str:
+    means = [_values(of[objective], f"test.{metric}").mean() for of in settings]
+    return f"{100 * np.mean(means):.2f}"
 
 
 def _over_base(compared: list[Row], metric: str, grid: str, objective: str) -> tuple[str, str]:

@@ -34,17 +34,17 @@ def read(path):
         return list(csv.DictReader(lines))
 
 
-@pytest.mark.parametrize("encoder", ["frozen", "fine_tuned"])
-def test_the_differences_are_those_of_the_runs(encoder):
+@pytest.mark.parametrize("study", ["frozen", "fine_tuned", "lower_dropout"])
+def test_the_differences_are_those_of_the_runs(study):
     """Every row of Table 6, computed anew from the runs' own files."""
     columns = {"Pair F1": "pair_f1", "F1 at 0.5": "pair_f1_at_half", "AUPRC": "pair_auprc"}
     scores = {}
-    for path in (RESULTS / encoder).glob("*_*.csv"):
+    for path in (RESULTS / study).glob("*_*.csv"):
         for row in read(path):
             for metric, column in columns.items():
                 key = path.stem, row["objective"], metric
                 scores.setdefault(key, {})[row["seed"]] = float(row[f"test.{column}"])
-    compared = read(next((RESULTS / encoder).glob("tables/table6_*.csv")))
+    compared = read(next((RESULTS / study).glob("tables/table6_*.csv")))
     grids = {row["grid"] for row in compared} - {""}
     for row in compared:
         pairs = [
