@@ -17,7 +17,7 @@ from configs import ecf_minilm
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """Returns the config; layers, rate and epochs were chosen by the base's validation Pair F1."""
+    """Returns the config; layers, dropout, rate and epochs were chosen by the base on validation."""
     c = ecf_minilm.get_config(objective)
     c.text.finetune = False
     c.model.width = 200
