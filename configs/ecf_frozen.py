@@ -17,7 +17,7 @@ from configs import ecf_minilm
 
 
 def get_config(objective: str = "rpcl") -> ConfigDict:
-    """Returns the config; layers, dropout, rate and epochs were chosen by the base on validation."""
+    """Returns the config; layers, dropout, rate and epochs were chosen by `base` on validation."""
     c = ecf_minilm.get_config(objective)
     c.text.finetune = False
     c.model.width = 200
