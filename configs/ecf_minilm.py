@@ -17,9 +17,8 @@ from configs import ecf
 def get_config(objective: str = "rpcl") -> ConfigDict:
     """Returns the config.
 
-    The layers, with a dropout of 0.3, and then the dropout, of 0.15 and 0.3, were chosen by the
-    validation Pair F1 of `base`; batches, rates and epochs before that by that of `rpcl`, with
-    other layers.
+    The layers, at a dropout of 0.3, and then the dropout were chosen by the validation Pair F1 of
+    `base`. Batches, rates and epochs had been chosen by that of `rpcl`, with other layers.
     """
     c = ecf.get_config(objective)
     c.modalities = "t"

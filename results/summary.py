@@ -10,6 +10,7 @@ the paired t test over seeds.
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,9 +89,9 @@ def tables() -> list[str]:
     """Returns the tables of the report, and last the one of the repository's README.md."""
     frozen, fine_tuned, lower_dropout = map(runs_of, STUDIES)
     return [
-        frozen_table(frozen),
-        every_objective_table(fine_tuned),
-        every_objective_table(lower_dropout),
+        study_table(frozen, in_each=["rpcl"]),
+        study_table(fine_tuned),
+        study_table(lower_dropout),
         entailment_table(frozen | fine_tuned | lower_dropout),
         short_table(frozen | lower_dropout),
     ]
@@ -105,17 +106,12 @@ def runs_of(study: str) -> Runs:
     }
 
 
-def frozen_table(runs: Runs) -> str:
-    """Returns every objective in the mean of all settings, and RPCL in each."""
-    rows = [(_mean_label(runs), list(runs), o) for o in _compared(runs)]
-    rows += [(_label(setting), [setting], "rpcl") for setting in runs]
-    return scores_table(runs, rows)
-
-
-def every_objective_table(runs: Runs) -> str:
-    """Returns every objective in the mean of all settings, and in each."""
-    rows = [(_mean_label(runs), list(runs), o) for o in _compared(runs)]
-    rows += [(_label(setting), [setting], o) for setting in runs for o in _compared(runs)]
+def study_table(runs: Runs, in_each: Sequence[str] = OBJECTIVES) -> str:
+    """Returns every objective in the mean of all settings, and those of `in_each` in each."""
+    objectives = [o for o in OBJECTIVES if o != "base" and all(o in of for of in runs.values())]
+    mean = f"**mean of {'both' if len(runs) == 2 else f'all {len(runs)}'}**"
+    rows = [(mean, list(runs), o) for o in objectives]
+    rows += [(_label(s), [s], o) for s in runs for o in objectives if o in in_each]
     return scores_table(runs, rows)
 
 
@@ -209,15 +205,6 @@ def difference(
     )
     interval, p = paired_t(*means)
     return f"{interval_text(interval)[0]}, p {p_text(p)}"
-
-
-def _compared(runs: Runs) -> list[str]:
-    """Returns the objectives that every setting has, without base."""
-    return [o for o in OBJECTIVES if o != "base" and all(o in of for of in runs.values())]
-
-
-def _mean_label(runs: Runs) -> str:
-    return f"**mean of {'both' if len(runs) == 2 else f'all {len(runs)}'}**"
 
 
 def _label(setting: Setting) -> str:

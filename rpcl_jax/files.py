@@ -63,7 +63,7 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def errors_name(path: Path, temporary: Path) -> Iterator[None]:
-    """Lets an OSError about a temporary file or folder, or a full disk, name what it becomes."""
+    """Makes an OSError about a full disk or a temporary file or folder name `path` instead."""
     try:
         yield
     except OSError as error:

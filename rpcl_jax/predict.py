@@ -258,10 +258,14 @@ class Predictor:
                 for start in window_starts(len(read.dialogue.utterances), width)
             ]
             batches = self._run.prepare(pieces, tables)
+            full = False
             for _, batch in batches:
                 assert isinstance(batch.text, PackedText)
                 self._count(batch.text)
-                self._look_for_cuts(pieces, batch.text)
+                full |= bool(batch.text.position_ids.max() == self.max_tokens - 1)
+            if full and not self._cut:  # only tokenizing anew tells whether something was lost
+                names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
+                self._cut = longest_utterance(pieces, tokenizer, names) > self.max_tokens - 2
             return chunk, batches
 
         # The devices already work on the next chunk while this one is decoded and written.
@@ -280,12 +284,6 @@ class Predictor:
         self._pieces += said.size
         unknown = self._run.encoder.tokenizer.unknown_id
         self._unknown_pieces += int(np.count_nonzero(said == unknown))
-
-    def _look_for_cuts(self, dialogues: Sequence[Dialogue], text: PackedText) -> None:
-        # Only a segment that is full can have lost something, which tokenizing anew tells.
-        if not self._cut and text.position_ids.max() == self.max_tokens - 1:
-            names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
-            self._cut = longest_utterance(dialogues, tokenizer, names) > self.max_tokens - 2
 
     def has_cut(self) -> bool:
         """Returns whether an utterance so far had more word pieces than the model reads."""

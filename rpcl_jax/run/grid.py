@@ -175,13 +175,12 @@ class Training:
                 disable=not sys.stderr.isatty(),
             )
         messages = self.messages()
-        numbers = [i for i, m in enumerate(messages) if m.startswith(_PROGRESS)]
-        if numbers:  # what the run says of its data and its encoder before it begins
-            for message in messages[: numbers[0]]:
-                if message not in self.said:
-                    tqdm.write(message, file=sys.stderr)
+        begins = next((i for i, m in enumerate(messages) if m.startswith(_PROGRESS)), 0)
+        for message in messages[:begins]:  # of its data and its encoder
+            if message not in self.said:
                 self.said.add(message)
-        progress = [messages[i] for i in numbers]
+                tqdm.write(message, file=sys.stderr)
+        progress = [m for m in messages if m.startswith(_PROGRESS)]
         for message in progress[self.shown :]:
             self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
             if self.line.disable:
