@@ -5,15 +5,16 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
 from rpcl_jax.batching.tokenizer import WordPieces, read_word_pieces, word_pieces
 from rpcl_jax.errors import InputError
-from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
+from rpcl_jax.models.families import FAMILIES, Family, encoder_config
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
-BERT_LIKE = ("bert",)
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")  # positions start after the padding index
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SENTENCEPIECE = "sentencepiece.bpe.model"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", SENTENCEPIECE)
@@ -22,18 +23,10 @@ HUB_FILES = (
     *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
     *("special_tokens_map.json", "added_tokens.json"),
 )
-# Names begin with this where the encoder is part of a model with heads, or of a wrapper of one.
-PREFIX = re.compile(r"(?:module\.|model\.|0\.auto_model\.)*(bert\.|roberta\.)?")
-ENCODER = ("embeddings.", "encoder.", "pooler.")
-# What Transformers takes for what config.json leaves out, in both families.
-_DEFAULTS: dict[str, int | float | str] = {
-    **{"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
-    **{"intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2},
-    **{"layer_norm_eps": 1e-12, "hidden_act": "gelu"},
-    **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
-}
-# Parts of the encoder that are not used: the pooler and, in older checkpoints, a buffer.
-UNUSED = re.compile(r"pooler\..*|embeddings\.position_ids")
+# What wrappers of a model, and `torch.compile`, put before the names of its parameters.
+_WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.|model\.|0\.auto_model\.)*")
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_NAMED = 5  # names in an error message
 
 
 def names_folder(name: str) -> bool:
@@ -179,14 +172,15 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, 
       the heads, such as "classifier", which are not read.
 
     Raises:
-      InputError: the folder, its config or its safetensors are missing; the model is neither BERT-
-        nor RoBERTa-like or uses an unsupported option; or parameters of the encoder are missing,
-        left over or of the wrong shape. The message names all of them.
+      InputError: the folder, its config or its safetensors are missing; the model is of no family
+        in `rpcl_jax.models.families` or uses an unsupported option; or parameters of the encoder
+        are missing, left over or of the wrong shape.
     """
     folder = resolve_pretrained(name_or_path)
     config = read_config(folder)
-    tensors, heads = _read_tensors(folder)
-    return config, _convert(config, tensors, folder), heads
+    family = FAMILIES[_read_json(folder / "config.json")["model_type"]]
+    tensors, heads = _read_tensors(folder, family)
+    return config, _convert(config, family, tensors, folder, heads), heads
 
 
 def read_config(folder: Path) -> TextEncoderConfig:
@@ -195,48 +189,7 @@ def read_config(folder: Path) -> TextEncoderConfig:
     Raises:
       InputError: see `load_pretrained`.
     """
-    path = folder / "config.json"
-    written = _read_json(path)
-    family = written.get("model_type")
-    if family not in BERT_LIKE + ROBERTA_LIKE:
-        raise InputError(
-            f"{path}: model_type {family!r} cannot be loaded; "
-            f"take one of {', '.join(BERT_LIKE + ROBERTA_LIKE)}"
-        )
-    positions = written.get("position_embedding_type", "absolute")
-    if positions != "absolute":
-        raise InputError(
-            f"{path}: position_embedding_type {positions!r} cannot be loaded; "
-            "take a model with 'absolute'"
-        )
-    if written.get("is_decoder"):
-        raise InputError(f"{path}: is_decoder is true; take an encoder, which attends both ways")
-    read = {name: written.get(name, default) for name, default in _DEFAULTS.items()}
-    read.setdefault("pad_token_id", written.get("pad_token_id", int(family in ROBERTA_LIKE)))
-    for name, value in read.items():
-        kind = type(_DEFAULTS.get(name, 0))
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise InputError(f"{path}: {name} is {value!r}; it must be of type {kind.__name__}")
-    if read["hidden_act"] not in ACTIVATIONS:
-        raise InputError(
-            f"{path}: hidden_act {read['hidden_act']!r} cannot be loaded; "
-            f"take a model with one of {', '.join(ACTIVATIONS)}"
-        )
-    offset = read["pad_token_id"] + 1 if family in ROBERTA_LIKE else 0
-    return TextEncoderConfig(
-        vocab_size=read["vocab_size"],
-        hidden_size=read["hidden_size"],
-        num_layers=read["num_hidden_layers"],
-        num_heads=read["num_attention_heads"],
-        intermediate_size=read["intermediate_size"],
-        max_positions=read["max_position_embeddings"] - offset,
-        position_offset=offset,
-        type_vocab_size=read["type_vocab_size"],
-        layer_norm_eps=read["layer_norm_eps"],
-        hidden_act=read["hidden_act"],
-        dropout=read["hidden_dropout_prob"],
-        attention_dropout=read["attention_probs_dropout_prob"],
-    )
+    return encoder_config(_read_json(folder / "config.json"), folder / "config.json")
 
 
 def _read_json(path: Path) -> dict:
@@ -251,7 +204,7 @@ def _read_json(path: Path) -> dict:
     return content
 
 
-def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], list[str]]:
     """Reads an encoder's tensors as float32, by name without prefix; names what else is there."""
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
@@ -272,68 +225,67 @@ def _read_tensors(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
-                    prefix = PREFIX.match(name)
-                    assert prefix is not None
-                    key = name[prefix.end() :]
-                    if not prefix[1] and not key.startswith(ENCODER):
+                    key = _WRAPPERS.sub("", name, count=1)
+                    inside = key.startswith(family.prefix)
+                    key = key.removeprefix(family.prefix)
+                    if not inside and not family.has(key):
                         heads.add(key.partition(".")[0])
                         continue
                     key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
                     key = key.replace("LayerNorm.beta", "LayerNorm.bias")
-                    if UNUSED.fullmatch(key):
+                    if key.startswith(family.unused):
                         continue
                     if key in tensors:  # with and without prefix; which one is meant?
                         key += " (twice)"
+                    stored = opened.get_slice(name).get_dtype()
+                    if stored not in _FLOATS:
+                        raise InputError(
+                            f"{path}: {name} is of type {stored}, which is not read; write it in "
+                            "float32 with transformers (AutoModel.from_pretrained(…, "
+                            "dtype=torch.float32), save_pretrained)"
+                        )
                     tensors[key] = opened.get_tensor(name).astype(np.float32, copy=False)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: unreadable ({error}); download it again") from error
     return tensors, sorted(heads)
 
 
-def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: Path) -> dict:
+def _convert(
+    config: TextEncoderConfig,
+    family: Family,
+    tensors: dict[str, np.ndarray],
+    folder: Path,
+    heads: list[str],
+) -> dict:
     """Renames and transposes tensors; checks that each is used once and none is missing."""
+    pieces = jax.ShapeDtypeStruct((1, 2), np.int32)
+    drawn = jax.eval_shape(TextEncoder(config).init, jax.random.key(0), pieces, pieces, pieces)
     left, missing, misshapen = dict(tensors), [], []
-
-    def take(name, *shape):
-        tensor = left.pop(name, None)
-        if tensor is None:
-            missing.append(name)
-        elif tensor.shape != shape:
-            misshapen.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
-        else:
-            return tensor
-        return np.zeros(shape, np.float32)  # continue, so that one message names all problems
-
-    def norm(name):
-        return {"scale": take(f"{name}.weight", hidden), "bias": take(f"{name}.bias", hidden)}
-
-    def dense(names, size, out):
-        """Joins one or several dense layers of the checkpoint into one, side by side."""
-        kernels = [take(f"{name}.weight", out, size).T for name in names]
-        biases = [take(f"{name}.bias", out) for name in names]
-        return {"kernel": np.concatenate(kernels, axis=1), "bias": np.concatenate(biases)}
-
-    hidden, wide = config.hidden_size, config.intermediate_size
-    params: dict = {"embeddings_norm": norm("embeddings.LayerNorm")}
-    for table, size in (
-        ("word_embeddings", config.vocab_size),
-        ("position_embeddings", config.max_positions + config.position_offset),
-        ("token_type_embeddings", config.type_vocab_size),
-    ):
-        params[table] = {"embedding": take(f"embeddings.{table}.weight", size, hidden)}
-    for layer in range(config.num_layers):
-        at = f"encoder.layer.{layer}"
-        heads = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
-        params[f"layer_{layer}"] = {
-            "query_key_value": dense(heads, hidden, hidden),
-            "attention_output": dense([f"{at}.attention.output.dense"], hidden, hidden),
-            "attention_norm": norm(f"{at}.attention.output.LayerNorm"),
-            "intermediate": dense([f"{at}.intermediate.dense"], hidden, wide),
-            "output": dense([f"{at}.output.dense"], wide, hidden),
-            "output_norm": norm(f"{at}.output.LayerNorm"),
-        }
+    params: dict[tuple[str, ...], np.ndarray] = {}
+    for path, wanted in flatten_dict(drawn["params"]).items():
+        names, kernel = family.names(path), path[-1] == "kernel"
+        *outer, last = wanted.shape
+        shape = (*outer, last // len(names))[:: -1 if kernel else 1]
+        parts = []
+        for name in names:
+            tensor = left.pop(name, None)
+            if tensor is None:
+                missing.append(name)
+            elif tensor.shape != shape:
+                misshapen.append(f"{name} {list(tensor.shape)} instead of {list(shape)}")
+            else:
+                parts.append(tensor.T if kernel else tensor)
+        if len(parts) == len(names):
+            params[path] = np.concatenate(parts, axis=-1)
+    if tensors and not params and not misshapen or not tensors:
+        there = sorted(tensors) or heads
+        raise InputError(
+            f"{folder}: the weights are not those of config.json's model_type: none has a name "
+            f"such as {missing[0]}; there are {_listed(there) or 'none'}; save the encoder itself "
+            "with transformers (save_pretrained)"
+        )
     problems = [
-        f"{what} {', '.join(names)}"
+        f"{what} {_listed(names)}"
         for what, names in (
             ("missing", missing),
             ("left over", sorted(left)),
@@ -346,4 +298,9 @@ def _convert(config: TextEncoderConfig, tensors: dict[str, np.ndarray], folder: 
             f"{folder}: the weights do not match config.json: {'; '.join(problems)}; "
             "download it again or correct config.json"
         )
-    return params
+    return unflatten_dict(params)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

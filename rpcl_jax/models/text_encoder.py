@@ -1,4 +1,8 @@
-"""The text encoder: BERT and RoBERTa as Flax modules that read packed rows of word pieces."""
+"""The text encoder: a Flax module that reads packed rows of word pieces, for several families.
+
+Families differ in how a layer is built, in what the tables hold and in how attention knows
+distances; `rpcl_jax.models.families` has what `TextEncoderConfig` is for each of them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +12,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.models.attention import (
+    attend,
+    by_distance,
+    deberta_buckets,
+    disentangled_bias,
+    mpnet_buckets,
+    rotate,
+    same_segment,
+)
 from rpcl_jax.models.dropout import dropout
 
 
@@ -41,15 +54,30 @@ ACTIVATIONS: dict[str, Callable] = {
     "relu": nn.relu,
 }
 _init = nn.initializers.normal(0.02)  # as in BERT
-_LONG_ROW = 256  # word pieces; a guess, between 64 and 512
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
     """Sizes and options of an encoder; `dataclasses.asdict` of it is JSON-serialisable.
 
-    `max_positions` is the longest segment, in word pieces. `position_offset` is the row of position
-    0 in the position table: 2 for RoBERTa, 0 for BERT.
+    The defaults of the options are BERT's, and dropout is where BERT has it in all families.
+
+    Attributes:
+      max_positions: the longest segment, in word pieces.
+      position_offset: the row of position 0 in the position table: 2 for RoBERTa, 0 for BERT.
+      position_table: whether there is one.
+      type_vocab_size: rows of the table of token types, of which the first is used; 0: no table.
+      embedding_size: width of the tables, if they are projected to `hidden_size` (ELECTRA); else 0.
+      relative: how attention knows distances: "" not at all, "bias" added to the logits (MPNet),
+        "disentangled" (DeBERTa) or "rotary" (ModernBERT).
+      relative_buckets: rows of MPNet's table, half the rows of DeBERTa's.
+      relative_furthest: distances beyond it share DeBERTa's last bucket.
+      pre_norm: whether layers are ModernBERT's: layer norms before the products, a gated
+        feed-forward network, no biases.
+      rotary_base, local_rotary_base: see `rpcl_jax.models.attention.rotate`.
+      local_window: pieces that a local layer's attention reaches in both directions.
+      global_every: every how many layers one attends to the whole segment, from the first on.
+      lora_rank: of the adapters; 0 for none.
     """
 
     vocab_size: int
@@ -64,144 +92,132 @@ class TextEncoderConfig:
     hidden_act: str = "gelu"
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    position_table: bool = True
+    embedding_size: int = 0
+    relative: str = ""
+    relative_buckets: int = 0
+    relative_furthest: int = 0
+    pre_norm: bool = False
+    rotary_base: float = 0.0
+    local_rotary_base: float = 0.0
+    local_window: int = 0
+    global_every: int = 1
+    lora_rank: int = 0
 
 
-def attend_within_segments(query, key, value, segment_ids, keep):
-    """Computes attention by what is fastest on these devices; arguments of `segment_attention`.
+class Dense(nn.Module):
+    """A dense layer, with adapters of a rank: y = x W + b + (x A) B (Hu et al. 2022, LoRA).
 
-    On a CPU, and with dropout of the weights, which `jax.nn.dot_product_attention` lacks, that is
-    our own `segment_attention`.
+    Where the layer is several products side by side, as of queries, keys and values, each has an
+    A and a B of its own. B starts at 0. If only A and B are trained, no gradient of W is computed.
     """
-    if keep is not None or jax.default_backend() == "cpu":
-        return segment_attention(query, key, value, segment_ids, keep)
-    fused = _prefers_cudnn(key)
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    out = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
-        mask=_same_segment(segment_ids),
-        scale=1.0,
-        implementation="cudnn" if fused else "xla",
-    )
-    return out.swapaxes(1, 2)
+
+    size: int
+    dtype: jax.typing.DTypeLike
+    rank: int = 0
+    parts: int = 1  # products side by side
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps [..., d] to [..., size]."""
+        kernel = self.param("kernel", _init, (x.shape[-1], self.size))
+        x = x.astype(self.dtype)
+        y = x @ kernel.astype(self.dtype)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.size,)).astype(self.dtype)
+        if self.rank:
+            shape = (self.parts, self.rank, self.size // self.parts)
+            a = self.param("lora_a", _lora_init, (x.shape[-1], self.parts * self.rank))
+            b = self.param("lora_b", nn.initializers.zeros, shape)
+            low = (x @ a.astype(self.dtype)).reshape(*x.shape[:-1], self.parts, self.rank)
+            y += jnp.einsum("...pr,pro->...po", low, b.astype(self.dtype)).reshape(y.shape)
+        return y
 
 
-def _prefers_cudnn(key: jax.Array) -> bool:
-    """Returns whether to use cuDNN's fused attention: whether it takes these shapes, in long rows.
-
-    On an H100 it was slower than XLA in rows of 48 and 64, and 2.4 times as fast as
-    `segment_attention` in rows of 512; see docs/performance.md.
-    """
-    # NVIDIA's GPUs have one such as "9.0", AMD's such as "gfx942", others none.
-    major, _, _ = str(getattr(jax.local_devices()[0], "compute_capability", "")).partition(".")
-    if not major.isdigit() or int(major) < 8 or key.dtype != jnp.bfloat16:
-        return False
-    length, width = key.shape[-2:]
-    return length >= _LONG_ROW and length % 2 == 0 and width % 8 == 0 and width <= 128
-
-
-def _same_segment(segment_ids):
-    return segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-
-
-@jax.custom_vjp
-def segment_attention(query, key, value, segment_ids, keep):
-    """Computes softmax attention of every word piece to the pieces of its segment.
-
-    The derivative is explicit: JAX's own multiplies by transposes of arrays with two length axes,
-    which makes attention in rows of 512 15 to 30 % slower on a CPU.
-
-    Args:
-      query, key, value: [rows, heads, length, d]; the query is already divided by sqrt(d).
-      segment_ids: int [rows, length]. Padding, 0, is treated as a segment, so that no row of the
-        softmax is empty.
-      keep: [rows, heads, length, length], factors of the weights (dropout), or None.
-
-    Returns:
-      [rows, heads, length, d].
-    """
-    return _attend(query, key, value, segment_ids, keep)[0]
-
-
-def _attend(query, key, value, segment_ids, keep):
-    logits = jnp.where(_same_segment(segment_ids), _product("rhid,rhjd->rhij", query, key), -1e9)
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    total = weights.sum(-1, keepdims=True)
-    weights = weights.astype(value.dtype)
-    kept = weights if keep is None else weights * keep
-    out = (_product("rhij,rhjd->rhid", kept, value) / total).astype(value.dtype)
-    return out, (query, key, value, keep, weights, total, out)
-
-
-def _attend_backward(saved, gradient):
-    query, key, value, keep, weights, total, out = saved
-    # The forward pass divides the output, not the weights, by their total; so does the gradient.
-    gradient = gradient / total
-    shift = (gradient * out).sum(-1, keepdims=True)
-    gradient = gradient.astype(value.dtype)
-    upstream = _product("rhid,rhjd->rhij", gradient, value)
-    kept = weights
-    if keep is not None:
-        kept, upstream = weights * keep, upstream * keep
-    d_logits = (weights * (upstream - shift)).astype(value.dtype)
-    d_query = jnp.einsum("rhij,rhjd->rhid", d_logits, key)
-    # The barriers stop XLA from rewriting these as products with transposes of the large factor.
-    gradient, query = jax.lax.optimization_barrier(
-        (gradient.swapaxes(-1, -2), query.swapaxes(-1, -2))
-    )
-    d_value = jnp.einsum("rhdi,rhij->rhdj", gradient, kept)
-    d_key = jnp.einsum("rhdi,rhij->rhdj", query, d_logits)
-    d_value, d_key = jax.lax.optimization_barrier((d_value, d_key))
-    return d_query, d_key.swapaxes(-1, -2), d_value.swapaxes(-1, -2), None, None
-
-
-def _product(subscripts, x, y):
-    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
-
-
-segment_attention.defvjp(_attend, _attend_backward)
+_lora_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class EncoderLayer(nn.Module):
-    """A post-norm transformer layer: attention within segments, then a feed-forward network."""
+    """A transformer layer: attention within segments, then a feed-forward network.
+
+    Layer norms follow the residual sums, as in BERT, or with `config.pre_norm` precede the
+    products, as in ModernBERT, which has none before its first.
+    """
 
     config: TextEncoderConfig
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
+    number: int  # of the layer, from 0
 
     @nn.compact
-    def __call__(self, x, segment_ids, *, deterministic: bool):
-        """Maps x [rows * length, hidden] to the same shape; segment ids are int [rows, length]."""
+    def __call__(self, x, mask, relative, *, deterministic: bool):
+        """Maps x [rows * length, hidden] to the same shape.
+
+        Args:
+          x: vectors of word pieces.
+          mask: bool [rows, 1, length, length], from `same_segment`.
+          relative: [1, heads, length, length], the bias of "bias"; [2 length - 1, hidden], the
+            vectors of distances of "disentangled"; else None.
+          deterministic: True disables dropout.
+        """
         c = self.config
 
-        def dense(size, name):
-            return nn.Dense(size, dtype=self.dtype, kernel_init=_init, name=name)
-
-        def add_and_norm(x, y, name):
-            norm = nn.LayerNorm(epsilon=c.layer_norm_eps, dtype=jnp.float32, name=name)
-            return norm(x + drop(y, c.dropout)).astype(self.dtype)
+        def dense(size, name, parts=1):
+            return Dense(size, self.dtype, c.lora_rank, parts, not c.pre_norm, name=name)
 
         def drop(x, rate):
             return x if deterministic or not rate else dropout(x, rate, self.make_rng("dropout"))
 
-        head_width = c.hidden_size // c.num_heads
-        heads = dense(3 * c.hidden_size, "query_key_value")(x)
-        heads = heads.reshape(*segment_ids.shape, 3, c.num_heads, head_width)
-        query, key, value = heads.transpose(2, 0, 3, 1, 4)
-        keep = None
-        if not deterministic and c.attention_dropout:
-            length = segment_ids.shape[1]
-            keep = drop(jnp.ones((*key.shape[:2], length, length), self.dtype), c.attention_dropout)
-        y = attend_within_segments(query * head_width**-0.5, key, value, segment_ids, keep)
-        y = y.transpose(0, 2, 1, 3).reshape(x.shape)
-        x = add_and_norm(x, dense(c.hidden_size, "attention_output")(y), "attention_norm")
+        def norm(x, name):
+            return _layer_norm(c, name)(x).astype(self.dtype)
 
-        y = ACTIVATIONS[c.hidden_act](dense(c.intermediate_size, "intermediate")(x))
-        return add_and_norm(x, dense(c.hidden_size, "output")(y), "output_norm")
+        def attention(x):
+            query_key_value = dense(3 * c.hidden_size, "query_key_value", parts=3)
+            heads = (c.num_heads, c.hidden_size // c.num_heads)
+            packed = query_key_value(x).reshape(*mask.shape[::3], 3, *heads)
+            query, key, value = packed.transpose(2, 0, 3, 1, 4)
+            bias = relative
+            if c.relative == "rotary":
+                base = c.local_rotary_base if self.number % c.global_every else c.rotary_base
+                query, key = rotate(query, base), rotate(key, base)
+            scale = heads[1] ** -0.5
+            if c.relative == "disentangled":
+                scale = (3 * heads[1]) ** -0.5  # three terms: content, and the two of the bias
+                about = query_key_value(drop(relative, c.dropout)).reshape(-1, 3, *heads)
+                bias = disentangled_bias(query * scale, key * scale, *about.swapaxes(0, 1)[:2])
+            keep = None
+            if not deterministic and c.attention_dropout:
+                length = mask.shape[-1]
+                keep = jnp.ones((*key.shape[:2], length, length), self.dtype)
+                keep = drop(keep, c.attention_dropout)
+            y = attend(query * scale, key, value, mask, bias, keep)
+            y = y.transpose(0, 2, 1, 3).reshape(x.shape)
+            return drop(dense(c.hidden_size, "attention_output")(y), c.dropout)
+
+        def feed_forward(x):
+            y = dense(c.intermediate_size * (1 + c.pre_norm), "intermediate")(x)
+            if c.pre_norm:
+                y, gate = jnp.split(y, 2, axis=-1)
+                y = ACTIVATIONS[c.hidden_act](y) * gate
+            else:
+                y = ACTIVATIONS[c.hidden_act](y)
+            return drop(dense(c.hidden_size, "output")(y), c.dropout)
+
+        if c.pre_norm:
+            x += attention(norm(x, "attention_norm") if self.number else x)
+            return x + feed_forward(norm(x, "output_norm"))
+        x = norm(x + attention(x), "attention_norm")
+        return norm(x + feed_forward(x), "output_norm")
+
+
+def _layer_norm(c: TextEncoderConfig, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(
+        epsilon=c.layer_norm_eps, use_bias=not c.pre_norm, dtype=jnp.float32, name=name
+    )
 
 
 class TextEncoder(nn.Module):
-    """BERT or RoBERTa without its pooler.
+    """A pretrained encoder without its pooler.
 
     Parameters are float32. Matrix products use `dtype`; layer norms and softmax use float32.
     """
@@ -225,20 +241,41 @@ class TextEncoder(nn.Module):
         c = self.config
         shape = token_ids.shape
 
-        def table(size, name):
-            return nn.Embed(size, c.hidden_size, embedding_init=_init, name=name)
+        def table(rows, name, width=c.embedding_size or c.hidden_size):
+            return nn.Embed(rows, width, embedding_init=_init, name=name)
 
         # Keep two axes: on a CPU, XLA multiplies [rows, length, hidden] at half the speed.
         x = table(c.vocab_size, "word_embeddings")(token_ids.reshape(-1))
-        positions = table(c.max_positions + c.position_offset, "position_embeddings")
-        x += positions(position_ids.reshape(-1) + c.position_offset)
-        x += table(c.type_vocab_size, "token_type_embeddings").embedding[0]
-        x = nn.LayerNorm(epsilon=c.layer_norm_eps, dtype=jnp.float32, name="embeddings_norm")(x)
+        if c.position_table:
+            positions = table(c.max_positions + c.position_offset, "position_embeddings")
+            x += positions(position_ids.reshape(-1) + c.position_offset)
+        if c.type_vocab_size:
+            x += table(c.type_vocab_size, "token_type_embeddings").embedding[0]
+        x = _layer_norm(c, "embeddings_norm")(x)
         if not deterministic and c.dropout:
             x = dropout(x, c.dropout, self.make_rng("dropout"))
         x = x.astype(self.dtype)
-        for layer in range(c.num_layers):
-            x = EncoderLayer(c, self.dtype, name=f"layer_{layer}")(
-                x, segment_ids, deterministic=deterministic
+        if c.embedding_size:
+            x = Dense(c.hidden_size, self.dtype, name="embeddings_projection")(x)
+
+        relative = None
+        if c.relative == "bias":
+            buckets = table(c.relative_buckets, "relative_bias", c.num_heads)
+            bias = buckets(mpnet_buckets(shape[1], c.relative_buckets)).T[:, None]
+            relative = by_distance(jnp.repeat(bias, shape[1], axis=1))[None]
+        elif c.relative == "disentangled":
+            buckets = table(2 * c.relative_buckets, "relative_embeddings", c.hidden_size).embedding
+            near = deberta_buckets(shape[1], c.relative_buckets, c.relative_furthest)
+            relative = _layer_norm(c, "relative_norm")(buckets)[near].astype(self.dtype)
+        mask = same_segment(segment_ids)
+        near_mask = same_segment(segment_ids, c.local_window) if c.local_window else mask
+        for number in range(c.num_layers):
+            x = EncoderLayer(c, self.dtype, number, name=f"layer_{number}")(
+                x,
+                near_mask if number % c.global_every else mask,
+                relative,
+                deterministic=deterministic,
             )
+        if c.pre_norm:
+            x = _layer_norm(c, "final_norm")(x).astype(self.dtype)
         return x.reshape(*shape, c.hidden_size)

@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 import transformers
 from shared import MINILM, import_or_skip, needs_minilm
+from transformers import AutoConfig
 
 from rpcl_jax.models.pretrained import load_pretrained
-from rpcl_jax.models.text_encoder import (
-    TextEncoder,
-    TextEncoderConfig,
-    attend_within_segments,
-    segment_attention,
-)
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
 torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
@@ -24,38 +20,58 @@ pytestmark = pytest.mark.slow
 SIZES = {
     "vocab_size": 60,
     "hidden_size": 24,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "intermediate_size": 40,
+    "max_position_embeddings": 34,
     "initializer_range": 0.3,  # far from a model that passes its input through
+    "pad_token_id": 1,
 }
+DISENTANGLED = {
+    "relative_attention": True,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 6,  # so that far distances share buckets
+    "max_relative_positions": 30,
+}
+# The family and what differs from SIZES, a variant after "-".
 MODELS = {
-    "bert": (transformers.BertConfig, {"max_position_embeddings": 32}),
-    "bert-tanh": (
-        transformers.BertConfig,
-        {"max_position_embeddings": 32, "hidden_act": "gelu_new", "type_vocab_size": 3},
-    ),
-    "roberta": (
-        transformers.RobertaConfig,
-        {"max_position_embeddings": 34, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
-    ),
-    "roberta-relu": (
-        transformers.RobertaConfig,
-        {"max_position_embeddings": 34, "type_vocab_size": 1, "hidden_act": "relu"},
-    ),
+    "bert": {},
+    "bert-tanh": {"hidden_act": "gelu_new", "type_vocab_size": 3},
+    "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    "roberta-relu": {"type_vocab_size": 1, "hidden_act": "relu"},
+    "electra": {"embedding_size": 16},
+    "electra-wide": {"embedding_size": 24},  # without a projection
+    "distilbert": {
+        "dim": 24,
+        "n_layers": 4,
+        "n_heads": 4,
+        "hidden_dim": 40,
+    },
+    "mpnet": {"layer_norm_eps": 1e-5},
+    "deberta-v2": DISENTANGLED | {"position_biased_input": False},
+    # Position and type tables, and the furthest distance is that of the longest text.
+    "deberta-v2-tables": DISENTANGLED
+    | {"type_vocab_size": 2, "max_relative_positions": -1, "position_buckets": 16},
+    "modernbert": {"local_attention": 8, "pad_token_id": 0},
+    "modernbert-global": {"global_attn_every_n_layers": 1, "pad_token_id": 0},
 }
+FAMILY = {kind: kind if kind == "deberta-v2" else kind.partition("-")[0] for kind in MODELS}
+FAMILY["deberta-v2-tables"] = "deberta-v2"
 
 
 def random_model(kind: str) -> transformers.PreTrainedModel:
     """A small random model, every parameter of it random: norms and biases too."""
-    config_class, options = MODELS[kind]
+    special = {f"{name}_token_id": 0 for name in ("bos", "eos", "cls", "sep")}
+    config = AutoConfig.for_model(FAMILY[kind], **(SIZES | special | MODELS[kind]))
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(config_class(**SIZES, **options)).eval()
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.randn(parameter.shape))
-            assert parameter.std() > 0.1, name
+            assert parameter.std() > 0.05, name
     return model
 
 
@@ -87,23 +103,75 @@ def lay_out(rows: list[list[np.ndarray]], length: int):
     return (tokens, numbers, positions), places
 
 
-@pytest.mark.parametrize("layout", ["packed", "unpacked"])
-@pytest.mark.parametrize("kind", MODELS)
-def test_equals_transformers(kind, layout, tmp_path):
-    model = random_model(kind)
-    model.save_pretrained(tmp_path, max_shard_size="20KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1  # sharded
-    config, params, _ = load_pretrained(tmp_path)
-    # 32 pieces: the longest that the position table has room for. From 2: 1 pads in RoBERTa.
-    segments = random_segments(1, [7, 32, 12, 1, 9], range(2, 60))
-    a, b, c, d, e = segments
-    rows = [[a, c, e], [b], [d]] if layout == "packed" else [[s] for s in segments]
-    order = [0, 2, 4, 1, 3] if layout == "packed" else range(5)
-    inputs, places = lay_out(rows, 32)
-    got = TextEncoder(config).apply({"params": params}, *inputs)
-    want = reference(model, segments)
+@pytest.fixture(scope="module", params=MODELS)
+def saved(request, tmp_path_factory):
+    """A small random model, and the folder where it is saved in several files."""
+    model = random_model(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return model, folder
+
+
+# 32 pieces: the longest that RoBERTa's position table has room for. From 2: 1 pads in RoBERTa.
+SEGMENTS = random_segments(1, [7, 32, 12, 1, 9], range(2, 60))
+LAYOUTS = {
+    "packed": ([0, 2, 4, 1, 3], [[0, 2, 4], [1], [3]], 32),
+    "alone": ([0, 1, 2, 3, 4], [[0], [1], [2], [3], [4]], 32),
+    "without padding": ([1], [[1]], 32),
+    "in longer rows": ([1, 3, 0, 2, 4], [[1, 3, 0], [2, 4]], 48),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_equals_transformers(saved, layout):
+    model, folder = saved
+    config, params, heads = load_pretrained(folder)
+    assert heads == []
+    order, rows, length = LAYOUTS[layout]
+    inputs, places = lay_out([[SEGMENTS[i] for i in row] for row in rows], length)
+    got = jax.jit(TextEncoder(config).apply)({"params": params}, *inputs)
+    want = reference(model, SEGMENTS)
     for place, index in zip(places, order, strict=True):
-        np.testing.assert_allclose(got[place], want[index], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(got[place], want[index], atol=1e-5, rtol=0)
+
+
+def test_gradients_equal_those_of_transformers(saved, tmp_path):
+    """PyTorch's gradients are saved as if they were weights, so that they are read as ours."""
+    model, folder = saved
+    config, params, _ = load_pretrained(folder)
+    outer = [np.random.default_rng(i).normal(size=(len(s), 24)) for i, s in enumerate(SEGMENTS)]
+    model.zero_grad()
+    for ids, weights in zip(SEGMENTS, outer, strict=True):
+        out = model(torch.tensor(ids[None]).long()).last_hidden_state[0]
+        (out * torch.tensor(weights, dtype=torch.float32)).sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            gradient = parameter.grad if parameter.grad is not None else 0 * parameter
+            parameter.copy_(gradient)  # a pooler has none
+    model.save_pretrained(tmp_path)
+    _, want, _ = load_pretrained(tmp_path)
+
+    order, rows, length = LAYOUTS["packed"]
+    inputs, places = lay_out([[SEGMENTS[i] for i in row] for row in rows], length)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        got = TextEncoder(config).apply({"params": params}, *inputs)
+        return sum((got[p] * outer[i]).sum() for p, i in zip(places, order, strict=True))
+
+    got = gradient(params)
+    for (path, g), w in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        if path[0].key == "position_embeddings" and config.position_offset:
+            g, w = g[2:], w[2:]  # PyTorch skips the row of the padding
+        scale = np.abs(w).max()
+        name = jax.tree_util.keystr(path)
+        if path[-1].key == "embedding" and path[0].key == "token_type_embeddings":
+            assert scale > 0, name
+        np.testing.assert_allclose(g, w, atol=1e-5 * max(scale, 1), rtol=0, err_msg=name)
 
 
 @needs_minilm
@@ -200,92 +268,6 @@ def test_bfloat16_is_close():
         assert np.sqrt((error**2).mean()) < 0.03
     initial = half.init(jax.random.key(0), *inputs)["params"]
     assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
-
-
-def plain_attention(query, key, value, segment_ids, keep):
-    """The same by the book, derivative left to JAX."""
-    same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-    logits = jnp.where(same, jnp.einsum("rhid,rhjd->rhij", query, key), -jnp.inf)
-    weights = jax.nn.softmax(logits)
-    return jnp.einsum("rhij,rhjd->rhid", weights if keep is None else weights * keep, value)
-
-
-@pytest.mark.parametrize("dropped", [False, True])
-def test_attention_and_its_derivative(dropped):
-    rng = np.random.default_rng(4)
-    query, key, value, outer = rng.normal(size=(4, 2, 3, 7, 5))
-    segment_ids = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 0, 0]])
-    keep = (rng.random((2, 3, 7, 7)) < 0.7) / 0.7 if dropped else None
-
-    def weighed(attention, *args):
-        return (attention(*args, segment_ids, keep) * outer).sum()
-
-    with jax.enable_x64(True):
-        got, want = (
-            jax.value_and_grad(weighed, argnums=(1, 2, 3))(f, query * 2, key, value)
-            for f in (segment_attention, plain_attention)
-        )
-        # Logits and sums are float32 whatever the input is.
-        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4), got, want)
-
-
-class FakeDevice:
-    def __init__(self, compute_capability):
-        self.compute_capability = compute_capability
-
-
-def test_attention_of_a_gpu_is_that_of_a_cpu(monkeypatch):
-    """What runs on a GPU in float32 is computed by XLA, so it runs here too."""
-    rng = np.random.default_rng(5)
-    query, key, value, outer = rng.normal(size=(4, 2, 3, 7, 5)).astype(np.float32)
-    segment_ids = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 2, 2, 2, 2, 0, 0]])
-
-    def weighed(*args):
-        return (attend_within_segments(*args, segment_ids, None) * outer).sum()
-
-    on_cpu = jax.value_and_grad(weighed, argnums=(0, 1, 2))(query, key, value)
-    used = []
-    theirs = jax.nn.dot_product_attention
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "local_devices", lambda: [FakeDevice("9.0")])
-    monkeypatch.setattr(
-        jax.nn,
-        "dot_product_attention",
-        lambda *args, **options: used.append(options) or theirs(*args, **options),
-    )
-    on_gpu = jax.value_and_grad(weighed, argnums=(0, 1, 2))(query, key, value)
-    assert [options["implementation"] for options in used] == ["xla"]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), on_cpu, on_gpu)
-
-
-@pytest.mark.parametrize(
-    ("capability", "dtype", "length", "width", "implementation"),
-    [
-        ("9.0", "bfloat16", 512, 64, "cudnn"),
-        ("10.0", "bfloat16", 512, 64, "cudnn"),
-        ("9.0", "bfloat16", 256, 64, "cudnn"),
-        ("9.0", "bfloat16", 254, 64, "xla"),
-        ("9.0", "bfloat16", 512, 136, "xla"),
-        ("7.5", "bfloat16", 512, 64, "xla"),
-        ("9.0", "float32", 512, 64, "xla"),
-        ("9.0", "bfloat16", 512, 20, "xla"),
-        ("9.0", "bfloat16", 511, 64, "xla"),
-        ("gfx942", "bfloat16", 512, 64, "xla"),
-        (None, "bfloat16", 512, 64, "xla"),
-    ],
-)
-def test_flash_attention_where_it_is_faster(
-    monkeypatch, capability, dtype, length, width, implementation
-):
-    used = []
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "local_devices", lambda: [FakeDevice(capability)])
-    monkeypatch.setattr(
-        jax.nn, "dot_product_attention", lambda q, k, v, **options: used.append(options) or v
-    )
-    x = jnp.zeros((1, 2, length, width), dtype)
-    attend_within_segments(x, x, x, np.ones((1, length), int), None)
-    assert [options["implementation"] for options in used] == [implementation]
 
 
 def test_attention_dropout_reaches_the_output():

@@ -1,0 +1,322 @@
+"""The families of pretrained text encoders: what their files call what `TextEncoder` has.
+
+CONTRIBUTING.md, "A family of text encoders", says how to add one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
+
+_BERT_SIZES = {
+    "vocab_size": ("vocab_size", 30522),
+    "hidden_size": ("hidden_size", 768),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "intermediate_size": ("intermediate_size", 3072),
+    "max_positions": ("max_position_embeddings", 512),
+    "type_vocab_size": ("type_vocab_size", 2),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "hidden_act": ("hidden_act", "gelu"),
+    "dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+}
+_BERT_LAYER = {
+    "query_key_value": tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
+    "attention_output": ("attention.output.dense",),
+    "attention_norm": ("attention.output.LayerNorm",),
+    "intermediate": ("intermediate.dense",),
+    "output": ("output.dense",),
+    "output_norm": ("output.LayerNorm",),
+}
+_EMBEDDINGS = {
+    "word_embeddings": ("embeddings.word_embeddings",),
+    "position_embeddings": ("embeddings.position_embeddings",),
+    "token_type_embeddings": ("embeddings.token_type_embeddings",),
+    "embeddings_norm": ("embeddings.LayerNorm",),
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the files of a family of encoders call what ours has.
+
+    Attributes:
+      prefix: of the encoder's parameters in a model with heads.
+      sizes: by field of `TextEncoderConfig`, the name in config.json and what Transformers takes
+        where it is left out, which also says the type.
+      options: fields of `TextEncoderConfig` that are the same in the whole family.
+      required: by name in config.json, what Transformers takes where it is left out, and the only
+        value that can be loaded.
+      modules: by name of a module of `TextEncoder`, those in the weights; several are side by side.
+      layer: the same for the modules of a layer.
+      layers: what precedes the number of a layer.
+      unused: other parameters of the encoder, by how their names begin.
+    """
+
+    prefix: str
+    sizes: Mapping[str, tuple[str, int | float | str]] = field(default_factory=lambda: _BERT_SIZES)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    required: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMBEDDINGS)
+    layer: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _BERT_LAYER)
+    layers: str = "encoder.layer."
+    unused: tuple[str, ...] = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
+
+    def names(self, path: tuple[str, ...]) -> list[str]:
+        """Returns the names in the weights of a parameter of `TextEncoder`, side by side.
+
+        Args:
+          path: of the parameter, such as ("layer_0", "output", "kernel").
+        """
+        *at, module, leaf = path
+        suffix = "bias" if leaf == "bias" else "weight"
+        if at:
+            number = at[0].removeprefix("layer_")
+            return [f"{self.layers}{number}.{name}.{suffix}" for name in self.layer[module]]
+        return [f"{name}.{suffix}" for name in self.modules[module]]
+
+    def has(self, name: str) -> bool:
+        """Returns whether a parameter without prefix is of the encoder and not of a head."""
+        own = [self.layers, *(name for names in self.modules.values() for name in names)]
+        return name.startswith((*self.unused, *{f"{part.partition('.')[0]}." for part in own}))
+
+
+_ABSOLUTE = {"position_embedding_type": ("absolute", "absolute"), "is_decoder": (False, False)}
+_BERT = Family("bert.", required=_ABSOLUTE)
+_ROBERTA = Family("roberta.", required=_ABSOLUTE)  # positions start after the padding index
+FAMILIES: dict[str, Family] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": Family(
+        "electra.",
+        sizes=_BERT_SIZES
+        | {
+            "embedding_size": ("embedding_size", 128),
+            "hidden_size": ("hidden_size", 256),
+            "num_heads": ("num_attention_heads", 4),
+            "intermediate_size": ("intermediate_size", 1024),
+        },
+        required=_ABSOLUTE,
+        modules=_EMBEDDINGS | {"embeddings_projection": ("embeddings_project",)},
+    ),
+    "distilbert": Family(
+        "distilbert.",
+        sizes={
+            "vocab_size": ("vocab_size", 30522),
+            "hidden_size": ("dim", 768),
+            "num_layers": ("n_layers", 6),
+            "num_heads": ("n_heads", 12),
+            "intermediate_size": ("hidden_dim", 3072),
+            "max_positions": ("max_position_embeddings", 512),
+            "hidden_act": ("activation", "gelu"),
+            "dropout": ("dropout", 0.1),
+            "attention_dropout": ("attention_dropout", 0.1),
+        },
+        options={"type_vocab_size": 0},
+        layer={
+            "query_key_value": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+            "attention_output": ("attention.out_lin",),
+            "attention_norm": ("sa_layer_norm",),
+            "intermediate": ("ffn.lin1",),
+            "output": ("ffn.lin2",),
+            "output_norm": ("output_layer_norm",),
+        },
+        layers="transformer.layer.",
+    ),
+    "mpnet": Family(
+        "mpnet.",
+        sizes={name: size for name, size in _BERT_SIZES.items() if name != "type_vocab_size"}
+        | {"vocab_size": ("vocab_size", 30527)},
+        options={"type_vocab_size": 0, "relative": "bias", "relative_buckets": 32},
+        required={"relative_attention_num_buckets": (32, 32)},  # Transformers has no others either
+        modules=_EMBEDDINGS | {"relative_bias": ("encoder.relative_attention_bias",)},
+        layer=_BERT_LAYER
+        | {
+            "query_key_value": tuple(f"attention.attn.{name}" for name in "qkv"),
+            "attention_output": ("attention.attn.o",),
+            "attention_norm": ("attention.LayerNorm",),
+        },
+    ),
+    "deberta-v2": Family(
+        "deberta.",
+        sizes=_BERT_SIZES
+        | {
+            "vocab_size": ("vocab_size", 128100),
+            "hidden_size": ("hidden_size", 1536),
+            "num_layers": ("num_hidden_layers", 24),
+            "num_heads": ("num_attention_heads", 24),
+            "intermediate_size": ("intermediate_size", 6144),
+            "type_vocab_size": ("type_vocab_size", 0),
+            "layer_norm_eps": ("layer_norm_eps", 1e-7),
+            "position_table": ("position_biased_input", True),
+            "relative_buckets": ("position_buckets", -1),
+            "relative_furthest": ("max_relative_positions", -1),
+        },
+        options={"relative": "disentangled"},
+        # What version 3 and the sizes of version 2 up to large have; the others have convolutions.
+        required={
+            "relative_attention": (False, True),
+            "share_att_key": (False, True),
+            "norm_rel_ebd": ("none", "layer_norm"),
+            "pos_att_type": (None, "c2p|p2c"),
+            "conv_kernel_size": (0, 0),
+        },
+        modules=_EMBEDDINGS
+        | {
+            "relative_embeddings": ("encoder.rel_embeddings",),
+            "relative_norm": ("encoder.LayerNorm",),
+        },
+        layer=_BERT_LAYER
+        | {
+            "query_key_value": tuple(
+                f"attention.self.{name}_proj" for name in ("query", "key", "value")
+            )
+        },
+    ),
+    "modernbert": Family(
+        "model.",
+        sizes={
+            "vocab_size": ("vocab_size", 50368),
+            "hidden_size": ("hidden_size", 768),
+            "num_layers": ("num_hidden_layers", 22),
+            "num_heads": ("num_attention_heads", 12),
+            "intermediate_size": ("intermediate_size", 1152),
+            "max_positions": ("max_position_embeddings", 8192),
+            "layer_norm_eps": ("norm_eps", 1e-5),
+            "hidden_act": ("hidden_activation", "gelu"),
+            "dropout": ("mlp_dropout", 0.0),
+            "attention_dropout": ("attention_dropout", 0.0),
+            "rotary_base": ("global_rope_theta", 160_000.0),
+            "local_rotary_base": ("local_rope_theta", 10_000.0),
+            "local_window": ("local_attention", 128),
+            "global_every": ("global_attn_every_n_layers", 3),
+        },
+        options={
+            "type_vocab_size": 0,
+            "position_table": False,
+            "relative": "rotary",
+            "pre_norm": True,
+        },
+        required={name: (False, False) for name in ("norm_bias", "attention_bias", "mlp_bias")},
+        modules={
+            "word_embeddings": ("embeddings.tok_embeddings",),
+            "embeddings_norm": ("embeddings.norm",),
+            "final_norm": ("final_norm",),
+        },
+        layer={
+            "attention_norm": ("attn_norm",),
+            "query_key_value": ("attn.Wqkv",),
+            "attention_output": ("attn.Wo",),
+            "output_norm": ("mlp_norm",),
+            "intermediate": ("mlp.Wi",),
+            "output": ("mlp.Wo",),
+        },
+        layers="layers.",
+    ),
+}
+
+
+def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
+    """Returns the sizes and options that a config.json describes.
+
+    Args:
+      written: its contents.
+      path: of the file, for error messages.
+
+    Raises:
+      InputError: the model is of no family, has an option that cannot be loaded, or a size is not
+        of its type.
+    """
+    kind = written.get("model_type")
+    if kind not in FAMILIES:
+        raise InputError(
+            f"{path}: model_type {kind!r} cannot be loaded; take one of {', '.join(FAMILIES)}"
+        )
+    family = FAMILIES[kind]
+    written = _SPELLED.get(kind, lambda w, _: w)(dict(written), path)
+    for name, (default, wanted) in family.required.items():
+        value = written.get(name, default)
+        if value != wanted:
+            raise InputError(
+                f"{path}: {name} {value!r} cannot be loaded; take a model with {wanted!r}"
+            )
+    read: dict[str, Any] = dict(family.options)
+    for name, (theirs, default) in family.sizes.items():
+        value = read[name] = written.get(theirs, default)
+        kind_of = type(default)
+        if type(value) is not kind_of and not (kind_of is float and type(value) is int):
+            raise InputError(
+                f"{path}: {theirs} is {value!r}; it must be of type {kind_of.__name__}"
+            )
+    if read["hidden_act"] not in ACTIVATIONS:
+        raise InputError(
+            f"{path}: {family.sizes['hidden_act'][0]} {read['hidden_act']!r} cannot be loaded; "
+            f"take a model with one of {', '.join(ACTIVATIONS)}"
+        )
+    if family is _ROBERTA or kind == "mpnet":
+        # Transformers' MPNet takes 1 whatever pad_token_id is.
+        padding = 1 if kind == "mpnet" else written.get("pad_token_id", 1)
+        if type(padding) is not int:
+            raise InputError(f"{path}: pad_token_id is {padding!r}; it must be of type int")
+        read["position_offset"] = padding + 1
+        read["max_positions"] -= padding + 1
+    if kind == "electra" and read["embedding_size"] == read["hidden_size"]:
+        read["embedding_size"] = 0
+    if kind == "deberta-v2" and read["relative_furthest"] < 1:
+        read["relative_furthest"] = read["max_positions"]
+    if kind == "modernbert":
+        read["local_window"] //= 2  # to both sides
+    return TextEncoderConfig(**read)
+
+
+def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns a config.json with the terms of attention in one order, and what is implied."""
+    terms = written.get("pos_att_type")
+    if isinstance(terms, str):
+        terms = terms.split("|")
+    if isinstance(terms, list):
+        written["pos_att_type"] = "|".join(sorted(str(term).strip().lower() for term in terms))
+    if written.get("position_buckets", -1) == -1:
+        raise InputError(
+            f"{path}: position_buckets -1 cannot be loaded; take a model with buckets, such as "
+            "those of DeBERTa-v3"
+        )
+    if written.get("embedding_size", written.get("hidden_size")) != written.get("hidden_size"):
+        raise InputError(
+            f"{path}: embedding_size {written['embedding_size']!r} cannot be loaded; take a model "
+            "where it is hidden_size"
+        )
+    return written
+
+
+def _spelled_modernbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns a config.json of Transformers 5 with the names that older versions wrote."""
+    for kind, name in (("full_attention", "global"), ("sliding_attention", "local")):
+        rope = (written.get("rope_parameters") or {}).get(kind) or {}
+        if rope.get("rope_type", "default") != "default" or written.get("rope_scaling"):
+            raise InputError(
+                f"{path}: rope_type {rope.get('rope_type')!r} cannot be loaded; take a model with "
+                "'default' and without rope_scaling"
+            )
+        if "rope_theta" in rope:
+            written[f"{name}_rope_theta"] = rope["rope_theta"]
+    kinds = written.get("layer_types")
+    if kinds:
+        glob = [number for number, kind in enumerate(kinds) if kind == "full_attention"]
+        every = glob[1] if len(glob) > 1 else len(kinds)
+        if glob != list(range(0, len(kinds), every)):
+            raise InputError(
+                f"{path}: layer_types has full attention in layers {glob}, which cannot be loaded; "
+                "take a model with full attention in every so many layers, from the first on"
+            )
+        written["global_attn_every_n_layers"] = every
+    return written
+
+
+_SPELLED = {"deberta-v2": _spelled_deberta, "modernbert": _spelled_modernbert}
