@@ -277,7 +277,7 @@ def _convert(
                 parts.append(tensor.T if kernel else tensor)
         if len(parts) == len(names):
             params[path] = np.concatenate(parts, axis=-1)
-    if tensors and not params and not misshapen or not tensors:
+    if (tensors and not params and not misshapen) or not tensors:
         there = sorted(tensors) or heads
         raise InputError(
             f"{folder}: the weights are not those of config.json's model_type: none has a name "
