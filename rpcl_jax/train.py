@@ -20,6 +20,7 @@ from rpcl_jax.evaluate import report, write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.files import read_json, write_json
+from rpcl_jax.models.adapters import combine, separate_adapters
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
@@ -40,10 +41,11 @@ from rpcl_jax.training.mesh import (
     from_first_process,
     make_mesh,
     put_batch,
+    replicate,
     replicate_key,
     wait_for_all,
 )
-from rpcl_jax.training.optimizer import make_optimizer
+from rpcl_jax.training.optimizer import ENCODER, make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
 
 
@@ -117,7 +119,8 @@ def _train_and_evaluate(
     model = build_model(config, encoder.config, corpus.emotions)
     optimizer = make_optimizer(config.optimizer, config.epochs * steps)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params = _draw_parameters(model, init_key, train, encoder, corpus)
+    params, frozen = _draw_parameters(model, init_key, train, encoder, corpus)
+    frozen = replicate(frozen, mesh)
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
@@ -134,9 +137,9 @@ def _train_and_evaluate(
         while not progress.is_over(config):
             epoch = progress.epoch + 1
             for step, (_, batch) in enumerate(train.epoch(config.seed, epoch), 1):
-                state, terms = train_step(state, root_key, put_batch(batch, mesh))
+                state, terms = train_step(state, root_key, put_batch(batch, mesh), frozen)
                 logger.step(progress.epoch * steps + step, terms)
-            dev = score_split(score, state.params, batches["dev"], mesh)
+            dev = score_split(score, combine(state.params, frozen), batches["dev"], mesh)
             numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
@@ -144,7 +147,7 @@ def _train_and_evaluate(
             logger.epoch(epoch, numbers)
             checkpoints.save(epoch, state, asdict(progress), numbers["pair_f1"])
 
-    best = checkpoints.restore(progress.best_epoch, state).params
+    best = combine(checkpoints.restore(progress.best_epoch, state).params, frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
         result = report(dev, test, config, corpus.emotions)
@@ -181,12 +184,18 @@ def _make_mesh(config: ConfigDict) -> Mesh:
 
 def _draw_parameters(
     model: PairExtractor, key: jax.Array, train: Batches, encoder: LoadedEncoder, corpus: Corpus
-) -> dict[str, Any]:
-    """Returns the initial parameters: random, pretrained, and the features' normalisation."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the initial parameters: random, pretrained, and the features' normalisation.
+
+    First those that are trained, and then those of an encoder that has adapters.
+    """
     _, batch = train.make(np.arange(1))
     params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])
-    if encoder.params is not None and "text_encoder" in params:
-        params["text_encoder"] = encoder.params
+    frozen = {}
+    if encoder.params is not None and ENCODER in params:
+        params[ENCODER] = combine(params[ENCODER], encoder.params)
+        if encoder.config.lora_rank:
+            params[ENCODER], frozen[ENCODER] = separate_adapters(params[ENCODER])
     for modality, table in corpus.tables.items():
         # Computed once; the other processes use only the rows of their batches.
         normalisation = np.zeros((2, table.dimension), np.float32)
@@ -194,7 +203,7 @@ def _draw_parameters(
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
         mean, scale = from_first_process(normalisation)
         params["fusion"][modality] |= {"mean": mean, "scale": scale}
-    return params
+    return params, frozen
 
 
 def _resume(

@@ -11,7 +11,7 @@ from typing import Any
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
 
-_BERT_SIZES = {
+_BERT_SIZES: dict[str, tuple[str, Any]] = {
     "vocab_size": ("vocab_size", 30522),
     "hidden_size": ("hidden_size", 768),
     "num_layers": ("num_hidden_layers", 12),
@@ -58,7 +58,7 @@ class Family:
     """
 
     prefix: str
-    sizes: Mapping[str, tuple[str, int | float | str]] = field(default_factory=lambda: _BERT_SIZES)
+    sizes: Mapping[str, tuple[str, Any]] = field(default_factory=lambda: _BERT_SIZES)
     options: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMBEDDINGS)

@@ -98,7 +98,9 @@ class Experiment:
         """The name of the text encoder, whether it was frozen, and a backbone that is not ours."""
         name = Path(self.config.text.pretrained).name or "an encoder trained from scratch"
         backbone = self.config.model.backbone
-        parts = [name, "" if self.config.text.finetune else "frozen"]
+        text = self.config.text
+        adapted = f"LoRA {text.lora_rank}" if text.lora_rank else ""
+        parts = [name, adapted if text.finetune else "frozen"]
         return ", ".join(filter(None, [*parts, "" if backbone == "transformer" else backbone]))
 
     @property

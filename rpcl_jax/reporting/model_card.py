@@ -134,6 +134,8 @@ def model_card(folder: Path, name: str) -> str:
     corrupted = config.rpcl.corruption_rate and (
         config.rpcl.corruption_weight or config.rpcl.alignment_weight
     )
+    rank = config.text.lora_rank
+    how = f", with adapters of rank {rank}" if rank else ", frozen" * (not config.text.finetune)
     return _CARD.format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,
@@ -147,7 +149,7 @@ def model_card(folder: Path, name: str) -> str:
             if features
             else ""
         ),
-        encoder=encoder if config.text.finetune else f"{encoder}, frozen",
+        encoder=encoder + how,
         backbone=config.model.backbone,
         emotions=", ".join(run.emotions),
         threshold=run.result["threshold"],

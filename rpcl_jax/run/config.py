@@ -46,6 +46,7 @@ _LIMITS = {
     "devices": (0, 2**16),
     "text.max_tokens": (3, 2**17),  # a word piece between the special tokens
     "text.row_length": (1, 2**17),
+    "text.lora_rank": (0, 2**10),
     **{f"text.encoder.{size}": (0, 2**16) for size in ("hidden_size", "intermediate_size")},
     **{f"text.encoder.num_{parts}": (0, 2**10) for parts in ("layers", "heads")},
     "model.width": (1, 2**16),
@@ -83,6 +84,11 @@ def check_config(config: ConfigDict) -> None:
         raise InputError(
             "config.model.fusion_layers: is 0; the encoders of the backbone 'two_step' need at "
             "least 1"
+        )
+    if c.text.lora_rank and not (c.text.pretrained and c.text.finetune):
+        raise InputError(
+            f"config.text.lora_rank: {c.text.lora_rank} adapts a pretrained encoder, which needs "
+            "config.text.pretrained, and which config.text.finetune=False would freeze; set it to 0"
         )
     if not c.text.pretrained:
         _check_own_encoder(c)
@@ -167,6 +173,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             fields[prefix + name] = value
     return fields
+
+
+def trains_encoder(config: ConfigDict) -> bool:
+    """Returns whether the encoder's own parameters are trained, so that a checkpoint has them.
+
+    They are not if it is frozen or has adapters.
+    """
+    return config.text.finetune and not config.text.lora_rank
 
 
 def load_config_file(path: str | Path, objective: str) -> ConfigDict:

@@ -32,6 +32,7 @@ from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
+from rpcl_jax.run.config import trains_encoder
 from rpcl_jax.training.mesh import (
     AXIS,
     everywhere,
@@ -44,6 +45,7 @@ from rpcl_jax.training.mesh import (
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
+_FIRST_FIELDS = 12  # of TextEncoderConfig, up to `attention_dropout`
 MOST_UNKNOWN = 0.05  # of the word pieces of a text, before a warning
 
 
@@ -77,7 +79,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         )
         params = None
     check_positions(encoder, config, config.text.pretrained)
-    return LoadedEncoder(_with_dropout(encoder, config), params, tokenizer)
+    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
 
 
 def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:
@@ -89,9 +91,12 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
         )
 
 
-def _with_dropout(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:
+def _as_trained(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:
     return dataclasses.replace(
-        encoder, dropout=config.text.dropout, attention_dropout=config.text.attention_dropout
+        encoder,
+        dropout=config.text.dropout,
+        attention_dropout=config.text.attention_dropout,
+        lora_rank=config.text.lora_rank,
     )
 
 
@@ -249,8 +254,8 @@ def _say_what_is_cut(corpus: Corpus, n: int) -> None:
 
 
 def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
-    """Identifies a frozen encoder, which no checkpoint holds; None for one that is trained."""
-    return None if config.text.finetune else encoder_digest(encoder)
+    """Identifies an encoder that no checkpoint holds; None for one that is trained."""
+    return None if trains_encoder(config) else encoder_digest(encoder)
 
 
 def load_trained_encoder(
@@ -267,16 +272,16 @@ def load_trained_encoder(
       pretrained: from there too; see `absolute_name`.
 
     Returns:
-      With parameters if it is frozen; otherwise they are in the run's checkpoint.
+      With parameters if they are not in the run's checkpoint: if it is frozen or has adapters.
 
     Raises:
-      InputError: a frozen encoder is no longer where the config says.
+      InputError: such an encoder is no longer where the config says.
     """
-    if config.text.finetune:
+    if trains_encoder(config):
         return LoadedEncoder(sizes, None, tokenizer)
     folder = pretrained if Path(pretrained).is_dir() else config.text.pretrained
     encoder, params, _ = load_pretrained(folder)
-    return LoadedEncoder(_with_dropout(encoder, config), params, tokenizer)
+    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
 
 
 def absolute_name(config: ConfigDict) -> str:
@@ -316,9 +321,15 @@ def describe_data(corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict) ->
 
 
 def encoder_digest(encoder: LoadedEncoder) -> str:
-    """A digest of an encoder's sizes, parameters and tokenizer."""
-    frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0)
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(frozen)).encode())
+    """A digest of an encoder's sizes, parameters and tokenizer, without adapters."""
+    frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0, lora_rank=0)
+    described = {
+        field.name: value
+        for number, field in enumerate(dataclasses.fields(frozen))
+        # Later fields count where they are used only, so that older digests stay the same.
+        if (value := getattr(frozen, field.name)) != field.default or number < _FIRST_FIELDS
+    }
+    digest = hashlib.sha256(json.dumps(described).encode())
     tokenizer = json.loads(encoder.tokenizer.backend.to_str())
     special = [encoder.tokenizer.special_id(name) for name in ("cls_token", "sep_token")]
     digest.update(json.dumps([tokenizer, special]).encode())

@@ -31,6 +31,7 @@ from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
+from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
@@ -115,7 +116,7 @@ def save_description(
                 "restore them or choose another --workdir"
             )
         _check_same_encoder(digest, described, workdir, config)
-        if described["encoder"] != dataclasses.asdict(encoder.config):
+        if TextEncoderConfig(**described["encoder"]) != encoder.config:
             raise InputError(
                 f"{workdir}: the sizes of its text encoder or the words of its training split have "
                 "changed since it was begun; restore them or choose another --workdir"
@@ -256,6 +257,9 @@ class TrainedRun:
         _check_same_encoder(frozen_digest(encoder, config), described, workdir, config)
         best = checkpoints.progress(last)["best_epoch"]
         params = checkpoints.restore_params(best, mesh)
+        if config.text.lora_rank:
+            frozen = replicate({"text_encoder": encoder.params}, mesh)
+            params, encoder = combine(params, frozen), encoder._replace(params=None)
         emotions = stored_emotions(workdir, config)
         return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)
 

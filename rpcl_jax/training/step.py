@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.data.features import Features
+from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.dropout import drop_modality
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.objective import Objective, objective_loss
@@ -28,7 +29,7 @@ def initial_state(params: dict, optimizer: optax.GradientTransformation, mesh: M
     """Returns the state before the first step, on the devices of `mesh`.
 
     Args:
-      params: parameters of the model.
+      params: parameters of the model that are trained.
       optimizer: from `rpcl_jax.training.optimizer.make_optimizer`.
       mesh: the devices.
     """
@@ -42,11 +43,12 @@ def make_train_step(
     mesh: Mesh,
     modality_dropout: float = 0.0,
 ) -> jax.stages.Wrapped:
-    """Returns the jitted step (state, root key, batch) -> (state, terms).
+    """Returns the jitted step (state, root key, batch, frozen) -> (state, terms).
 
-    The state is donated. The key of a step is `fold_in(root, step)`. It is split into a corruption
-    key, the same on every device, and a dropout key, which differs between devices. The terms are
-    those of `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
+    `frozen` are the parameters that are not trained, if any. The state is donated. The key of a
+    step is `fold_in(root, step)`. It is split into a corruption key, the same on every device, and
+    a dropout key, which differs between devices. The terms are those of
+    `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
 
     Args:
       model, objective, optimizer, mesh: of the run.
@@ -54,7 +56,7 @@ def make_train_step(
         without their vision, drawn independently.
     """
 
-    def step(state: TrainState, root: jax.Array, batch: Batch):
+    def step(state: TrainState, root: jax.Array, batch: Batch, frozen: dict):
         step_key = jax.random.fold_in(root, state.step)
         dropout_key, corruption_key = jax.random.split(step_key)
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
@@ -63,6 +65,7 @@ def make_train_step(
             batch = _drop_modalities(step_key, batch, modality_dropout)
 
         def loss(params):
+            params = combine(params, frozen)
             return objective_loss(
                 objective, model, params, batch, dropout_key, corruption_key, AXIS
             )
@@ -75,8 +78,12 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, optimizer_state), terms
 
-    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(sharded, donate_argnums=0)
+    sharded = jax.shard_map(
+        step, mesh=mesh, in_specs=(P(), P(), P(AXIS), P()), out_specs=(P(), P())
+    )
+    return jax.jit(
+        lambda state, root, batch, frozen={}: sharded(state, root, batch, frozen), donate_argnums=0
+    )
 
 
 def _drop_modalities(step_key: jax.Array, batch: Batch, rate: float) -> Batch:
