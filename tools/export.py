@@ -19,6 +19,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run")
+    parser.add_argument(
+        "--without-encoder",
+        action="store_true",
+        help="of an encoder that is frozen or has adapters, write the name and not the parameters",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new folder")
     run_tool("export", parser, _export)
 
@@ -27,7 +32,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from rpcl_jax.reporting.model_card import model_card
     from rpcl_jax.run.export import export_run
 
-    export_run(arguments.run, arguments.out, model_card(arguments.run, arguments.out.name))
+    card = model_card(arguments.run, arguments.out.name)
+    export_run(arguments.run, arguments.out, card, with_encoder=not arguments.without_encoder)
     print(f"{arguments.out}: written; read and complete its README.md before you share it")
 
 

@@ -1,7 +1,8 @@
 """A trained run as one folder that can be given to others, in the layout of the Hugging Face hub.
 
 config.json          threshold, emotions, features, sizes, and the run's config
-model.safetensors    every parameter, those of a frozen text encoder too
+model.safetensors    every parameter, with adapters merged into the text encoder; or, without the
+                     encoder, those that were trained
 tokenizer.json, …    the text encoder's tokenizer
 README.md            the model card
 
@@ -37,19 +38,22 @@ from rpcl_jax.files import (
     write_text,
     written_whole,
 )
+from rpcl_jax.models.adapters import combine, merge_adapters, separate_adapters
 from rpcl_jax.models.pretrained import (
     WEIGHTS,
     hub_name,
+    load_pretrained,
     load_tokenizer,
     resolve_pretrained,
 )
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.run.base_config import base_config
-from rpcl_jax.run.config import build_model, parse_config, read_config, to_json
+from rpcl_jax.run.config import build_model, parse_config, read_config, to_json, trains_encoder
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.text_vectors import LoadedEncoder, check_positions
+from rpcl_jax.run.text_vectors import LoadedEncoder, check_positions, encoder_digest
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import fetch, make_mesh, own_places, replicate
+from rpcl_jax.training.optimizer import ENCODER
 
 _LAYOUT = 1  # increment it when older versions of this package cannot read the folder
 _FIELDS = MODEL_FIELDS | {
@@ -59,20 +63,37 @@ _FIELDS = MODEL_FIELDS | {
 _AGAIN = "get it again, or export the run again (tools/export.py)"
 
 
-def export_run(workdir: Path, out: Path, card: str) -> None:
+def export_run(workdir: Path, out: Path, card: str, with_encoder: bool = True) -> None:
     """Writes a finished run as a folder that `load_exported` reads.
 
     Args:
       workdir: the run's folder.
       out: the new folder.
       card: text of the model card.
+      with_encoder: False leaves out the parameters of the text encoder that were not trained, and
+        names the encoder instead.
 
     Raises:
-      InputError: there is no finished run, or `out` exists.
+      InputError: there is no finished run, `out` exists, or the encoder cannot be left out because
+        it was trained.
     """
     if out.exists():
         raise InputError(f"{out}: already exists; remove it or write elsewhere")
     run = TrainedRun.from_workdir(workdir, devices=1)
+    params, sizes, named = dict(run.params_with_encoder), run.encoder.config, None
+    if with_encoder:
+        if sizes.lora_rank:
+            params[ENCODER] = merge_adapters(params[ENCODER])
+            sizes = dataclasses.replace(sizes, lora_rank=0)
+    elif trains_encoder(run.config):
+        raise InputError(
+            f"{workdir}: its text encoder was trained, so that it cannot be left out; export it "
+            "with the encoder"
+        )
+    else:
+        digest = read_json(workdir / "model.json")["frozen_encoder"]
+        named = {"name": public_name(run.config.text.pretrained), "digest": digest}
+        params[ENCODER], _ = separate_adapters(params[ENCODER])
     described = {
         "library_name": "rpcl_jax",
         "architectures": [type(run.model).__name__],
@@ -87,10 +108,11 @@ def export_run(workdir: Path, out: Path, card: str) -> None:
             }
             for modality, table in run.feature_tables.items()
         },
-        "encoder": dataclasses.asdict(run.encoder.config),
+        "encoder": dataclasses.asdict(sizes),
+        "encoder_elsewhere": named,
         "run": to_json(_without_paths(run.config)),
     }
-    tensors = _by_name(fetch(run.params_with_encoder))
+    tensors = _by_name(fetch(params))
     make_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.unfinished")
     try:
@@ -168,8 +190,8 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
       The run, without its data, and the threshold.
 
     Raises:
-      InputError: a file is missing or damaged, or the parameters are not those of the model that
-        `config.json` describes.
+      InputError: a file is missing or damaged, the parameters are not those of the model that
+        `config.json` describes, or the encoder elsewhere is another one.
     """
     path = folder / "config.json"
     described = read_json(path, _FIELDS)
@@ -197,11 +219,33 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: describes no model ({reason}); {_AGAIN}") from error
-    params = unflatten_dict(_read(folder / WEIGHTS, shapes), sep=".")
+    elsewhere = _load_elsewhere(described, encoder, path)
+    for name in _by_name(elsewhere):
+        del shapes[name]
+    params = combine(unflatten_dict(_read(folder / WEIGHTS, shapes), sep="."), elsewhere)
     if not config.text.finetune:
         encoder = encoder._replace(params=params.pop("text_encoder"))
     run = TrainedRun(config, emotions, features, encoder, replicate(params, mesh), mesh)
     return run, float(described["threshold"])
+
+
+def _load_elsewhere(
+    described: Mapping[str, Any], encoder: LoadedEncoder, path: Path
+) -> dict[str, Any]:
+    """Returns the parameters of the encoder that an exported run names; {} if it names none."""
+    named = described.get("encoder_elsewhere")
+    if not named:
+        return {}
+    correct = f"give the folder or hub name of its text encoder at encoder_elsewhere.name in {path}"
+    try:
+        sizes, params, _ = load_pretrained(named["name"])
+    except InputError as error:
+        raise InputError(f"{error}; {correct}") from error
+    if encoder_digest(LoadedEncoder(sizes, params, encoder.tokenizer)) != named["digest"]:
+        raise InputError(
+            f"{named['name']}: not the text encoder that {path.parent} was trained with; {correct}"
+        )
+    return {ENCODER: params}
 
 
 def public_name(name: str) -> str:

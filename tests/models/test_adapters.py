@@ -1,0 +1,70 @@
+"""Low-rank adapters against a dense layer with the product added."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rpcl_jax.models.adapters import combine, merge_adapters, separate_adapters
+from rpcl_jax.models.text_encoder import Dense, TextEncoder, TextEncoderConfig
+
+
+def drawn(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_dense_layer_with_the_product_added(parts):
+    rank, size = 2, 12
+    layer = Dense(size, jnp.float32, rank, parts)
+    x, outer = drawn((5, 8), 0), drawn((5, size), 1)
+    params = layer.init(jax.random.key(0), x)["params"]
+    assert not params["lora_b"].any()  # so that training begins at the pretrained model
+    plain = x @ params["kernel"] + params["bias"]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), plain, atol=1e-6)
+
+    a, b = drawn((8, parts * rank), 2), drawn((parts, rank, size // parts), 3)
+    params = params | {"lora_a": a, "lora_b": b}
+    added = np.concatenate(  # each part has an A and a B of its own
+        [a[:, rank * p : rank * (p + 1)] @ b[p] for p in range(parts)], axis=1
+    )
+    dense = {"kernel": params["kernel"] + added, "bias": params["bias"]}
+
+    def outputs(params, rank):
+        out = Dense(size, jnp.float32, rank, parts).apply({"params": params}, x)
+        return (out * outer).sum(), out
+
+    gradient, got = jax.grad(outputs, has_aux=True)(params, rank)
+    of_dense, want = jax.grad(outputs, has_aux=True)(dense, 0)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    # The chain rule from the gradient of the dense layer's kernel.
+    d_kernel = np.split(np.asarray(of_dense["kernel"]), parts, axis=1)
+    columns = np.split(a, parts, axis=1)
+    want_a = np.concatenate([d @ part.T for d, part in zip(d_kernel, b, strict=True)], axis=1)
+    want_b = np.stack([part.T @ d for d, part in zip(d_kernel, columns, strict=True)])
+    np.testing.assert_allclose(gradient["lora_a"], want_a, atol=1e-4)
+    np.testing.assert_allclose(gradient["lora_b"], want_b, atol=1e-4)
+
+
+@pytest.mark.parametrize("relative", ["", "disentangled"])
+def test_a_merged_encoder_computes_the_same(relative):
+    config = TextEncoderConfig(
+        *(20, 16, 2, 2, 24, 8), relative=relative, relative_buckets=4, relative_furthest=8,
+        lora_rank=3,
+    )  # fmt: skip
+    ids = np.arange(8)[None] % 5
+    inputs = (ids, np.ones_like(ids), np.arange(8)[None])
+    params = TextEncoder(config).init(jax.random.key(0), *inputs)["params"]
+    adapters, others = separate_adapters(params)
+    for number, layer in enumerate(adapters.values()):
+        assert layer.keys() == {"query_key_value", "attention_output", "intermediate", "output"}
+        for module in layer.values():
+            module["lora_b"] = drawn(module["lora_b"].shape, number)
+    params = combine(adapters, others)
+    merged = merge_adapters(params)
+    assert jax.tree.structure(merged) == jax.tree.structure(others)
+    got = TextEncoder(config).apply({"params": params}, *inputs)
+    plain = TextEncoder(TextEncoderConfig(**{**vars(config), "lora_rank": 0}))
+    np.testing.assert_allclose(got, plain.apply({"params": merged}, *inputs), atol=2e-5)
+    without = plain.apply({"params": others}, *inputs)
+    assert np.abs(got - without).max() > 0.1  # the adapters do something

@@ -1,0 +1,192 @@
+"""A run whose encoder has low-rank adapters, from training to prediction."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from shared import refusal, saved_parameters, tiny_config
+
+from rpcl_jax.evaluate import evaluate_run
+from rpcl_jax.models.adapters import separate_adapters
+from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.pretrained import load_pretrained
+from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import load_corpus
+from rpcl_jax.readers.semeval import conversation_object
+from rpcl_jax.run.config import check_config
+from rpcl_jax.run.export import export_run, load_exported
+from rpcl_jax.train import train_and_evaluate
+
+pytestmark = pytest.mark.slow
+
+
+def adapted_config(encoder):
+    config = tiny_config()
+    config.modalities, config.epochs = "t", 2
+    config.text.pretrained, config.text.lora_rank = str(encoder), 2
+    return config
+
+
+@pytest.fixture(scope="module")
+def adapted(small_bert, tmp_path_factory):
+    """The folder of a finished run, its result, and conversations."""
+    run = tmp_path_factory.mktemp("adapted") / "run"
+    config = adapted_config(small_bert)
+    result = train_and_evaluate(config, run)
+    conversations = [conversation_object(d) for d in load_corpus(config).splits["test"]]
+    return run, result, conversations
+
+
+def names_of(folder):
+    with safe_open(folder / "model.safetensors", framework="numpy") as opened:
+        return set(opened.keys())
+
+
+def test_checkpoints_have_the_adapters_and_not_the_encoder(adapted):
+    run, result, _ = adapted
+    saved = saved_parameters(run)
+    of_encoder = [name for name in saved if "text_encoder" in name]
+    assert any(name.startswith("params/") for name in of_encoder)
+    assert any(name.startswith("optimizer_state/") for name in of_encoder)
+    assert all(name.endswith(("lora_a", "lora_b")) for name in of_encoder)
+    b = [value for name, value in saved.items() if name.endswith("lora_b")]
+    assert all(np.abs(value).max() > 0 for value in b)  # each began at 0
+    assert evaluate_run(run)["test"] == result["test"]
+
+
+def test_a_step_computes_no_gradient_of_the_encoder(small_bert):
+    """Adapters make the forward pass longer, and the whole step shorter."""
+    from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+
+    sizes = {"num_layers": 4, "hidden_size": 128, "intermediate_size": 512, "num_heads": 2}
+    ids = np.zeros((64, 32), np.int32)
+
+    def operations(rank):
+        config = TextEncoderConfig(vocab_size=50, max_positions=32, lora_rank=rank, **sizes)
+        module = TextEncoder(config)
+        params = jax.eval_shape(module.init, jax.random.key(0), ids, ids, ids)["params"]
+        adapters, others = separate_adapters(params)
+
+        def loss(trained, frozen):
+            from rpcl_jax.models.adapters import combine
+
+            out = module.apply({"params": combine(trained, frozen)}, ids, ids, ids)
+            return (out**2).sum()
+
+        trained = (adapters, others) if rank else (others, {})
+        return jax.jit(jax.grad(loss)).lower(*trained).compile().cost_analysis()["flops"]
+
+    assert operations(2) < 0.75 * operations(0)
+
+
+def test_exported_merged(adapted, tmp_path):
+    run, _, conversations = adapted
+    wanted = Predictor.from_workdir(run)(conversations)
+    assert any(conversation["pair_confidences"] for conversation in wanted)
+    export_run(run, tmp_path / "model", "card")
+    assert not any("lora" in name for name in names_of(tmp_path / "model"))
+    found = Predictor.from_pretrained(tmp_path / "model")(conversations)
+    assert_alike(found, wanted)
+    # It needs neither the run nor the encoder.
+    loaded, _ = load_exported(tmp_path / "model")
+    assert isinstance(loaded.model, PairExtractor)
+    assert loaded.encoder.config.lora_rank == 0
+
+
+def assert_alike(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        assert one["emotion-cause_pairs"] == other["emotion-cause_pairs"]
+        # They have three digits.
+        np.testing.assert_allclose(one["pair_confidences"], other["pair_confidences"], atol=1.1e-3)
+
+
+def test_exported_without_the_encoder(adapted, small_bert, tmp_path):
+    run, _, conversations = adapted
+    model = tmp_path / "model"
+    export_run(run, model, "card", with_encoder=False)
+    names = names_of(model)
+    of_encoder = {name for name in names if name.startswith("text_encoder.")}
+    assert of_encoder
+    assert all(".lora_" in name for name in of_encoder)
+    # The name is what is public of the folder's, which is not found from here.
+    message = refusal(Predictor.from_pretrained, model)
+    assert f"encoder_elsewhere.name in {model / 'config.json'}" in message
+
+    described = json.loads((model / "config.json").read_text())
+    assert described["encoder_elsewhere"]["name"] == small_bert.name
+    described["encoder_elsewhere"]["name"] = str(small_bert)
+    (model / "config.json").write_text(json.dumps(described))
+    found = Predictor.from_pretrained(model)(conversations)
+    wanted = Predictor.from_workdir(run)(conversations)
+    for one, other in zip(found, wanted, strict=True):
+        assert one["pair_confidences"] == other["pair_confidences"]
+
+    other = tmp_path / "other"
+    shutil.copytree(small_bert, other)
+    _change_a_weight(other)
+    described["encoder_elsewhere"]["name"] = str(other)
+    (model / "config.json").write_text(json.dumps(described))
+    assert f"{other}: not the text encoder" in refusal(Predictor.from_pretrained, model)
+
+
+def _change_a_weight(folder):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.LayerNorm.bias"][0] += 1e-3
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_a_run_refuses_another_encoder(adapted, small_bert, tmp_path):
+    run, _, _ = adapted
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    other = tmp_path / "other"
+    shutil.copytree(small_bert, other)
+    _change_a_weight(other)
+    described = json.loads((copy / "model.json").read_text())
+    described["pretrained"] = str(other)
+    (copy / "model.json").write_text(json.dumps(described))
+    assert "not the encoder" in refusal(Predictor.from_workdir, copy)
+
+
+def test_a_trained_encoder_cannot_be_left_out(reads_text, tmp_path):
+    message = refusal(export_run, reads_text, tmp_path / "model", "card", with_encoder=False)
+    assert "its text encoder was trained" in message
+
+
+def test_a_frozen_encoder_can_be_left_out(small_bert, tmp_path):
+    config = adapted_config(small_bert)
+    config.text.lora_rank, config.text.finetune, config.epochs = 0, False, 1
+    config.text.cache = str(tmp_path / "cache")
+    train_and_evaluate(config, tmp_path / "run")
+    model = tmp_path / "model"
+    export_run(tmp_path / "run", model, "card", with_encoder=False)
+    assert not any(name.startswith("text_encoder") for name in names_of(model))
+    described = json.loads((model / "config.json").read_text())
+    described["encoder_elsewhere"]["name"] = str(small_bert)
+    (model / "config.json").write_text(json.dumps(described))
+    conversations = [conversation_object(d) for d in load_corpus(config).splits["test"]]
+    wanted = Predictor.from_workdir(tmp_path / "run")(conversations)
+    found = Predictor.from_pretrained(model)(conversations)
+    for one, other in zip(found, wanted, strict=True):
+        assert one["pair_confidences"] == other["pair_confidences"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("pretrained", ""), ("finetune", False)])
+def test_adapters_need_a_pretrained_encoder_that_is_not_frozen(field, value):
+    config = adapted_config("somewhere")
+    check_config(config)
+    config.text[field] = value
+    assert refusal(check_config, config).startswith("config.text.lora_rank: 2 adapts")
+
+
+def test_the_pretrained_encoder_stays_as_it_is(adapted, small_bert):
+    run, _, _ = adapted
+    _, pretrained, _ = load_pretrained(small_bert)
+    trained = Predictor.from_workdir(run)._run.params["text_encoder"]
+    _, kept = separate_adapters(trained)
+    jax.tree.map(np.testing.assert_array_equal, kept, pretrained)
