@@ -122,6 +122,7 @@ def _train_and_evaluate(
     params, frozen = _draw_parameters(model, init_key, train, encoder, corpus)
     frozen = replicate(frozen, mesh)
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
+    del params
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
     jitted = make_train_step(
@@ -147,7 +148,8 @@ def _train_and_evaluate(
             logger.epoch(epoch, numbers)
             checkpoints.save(epoch, state, asdict(progress), numbers["pair_f1"])
 
-    best = combine(checkpoints.restore(progress.best_epoch, state).params, frozen)
+    del state
+    best = combine(checkpoints.restore_params(progress.best_epoch, mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
         result = report(dev, test, config, corpus.emotions)
@@ -194,6 +196,7 @@ def _draw_parameters(
     frozen = {}
     if encoder.params is not None and ENCODER in params:
         params[ENCODER] = combine(params[ENCODER], encoder.params)
+        encoder.params.clear()  # or they would be in memory twice
         if encoder.config.lora_rank:
             params[ENCODER], frozen[ENCODER] = separate_adapters(params[ENCODER])
     for modality, table in corpus.tables.items():
