@@ -33,7 +33,8 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
         predicted += utterances
         now = time.perf_counter()
         rate = f"{predicted / (now - started):.0f} utterances/s"
-        bar.set_postfix_str(rate, refresh=False)
+        if unit != " utterances":  # whose rate the bar shows anyway
+            bar.set_postfix_str(rate, refresh=False)
         bar.update(done - bar.n)
         if not terminal and now - shown > _EVERY:
             shown = now
