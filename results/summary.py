@@ -116,25 +116,27 @@ def study_table(runs: Runs, in_each: Sequence[str] = OBJECTIVES) -> str:
 
 
 def short_table(runs: Runs) -> str:
-    """Returns RPCL with our own backbone, as the configs have it, without p-values."""
-    rows = [
-        (f"{setting.benchmark.upper()}, {encoder}", [setting], "rpcl")
-        for encoder, study, name in (
-            ("frozen", "frozen", "frozen_transformer"),
-            ("fine-tuned", "lower_dropout", "minilm"),
-        )
-        for setting in (Setting(study, "ecf", name), Setting(study, "reccon", name))
-    ]
-    return scores_table(runs, rows, p=False)
+    """Returns the Pair F1 of base and RPCL with our own backbone, as the configs have it."""
+    rows: list[list[Value]] = []
+    for encoder, study, name in (
+        ("frozen", "frozen", "frozen_transformer"),
+        ("fine-tuned", "lower_dropout", "minilm"),
+    ):
+        differences = _read(f"{study}/tables/table6_significance.csv")
+        for benchmark in ("ecf", "reccon"):
+            of = [runs[Setting(study, benchmark, name)]]
+            means = (_mean(of, objective, "pair_f1") for objective in ("base", "rpcl"))
+            change, _ = _over_base(differences, "Pair F1", f"{benchmark}_{name}", "rpcl")
+            rows.append([f"{benchmark.upper()}, {encoder}", *means, change])
+    return markdown(Table("", ["setting", "base", "RPCL", "difference in Pair F1"], rows))
 
 
-def scores_table(runs: Runs, compared: list[tuple[str, list[Setting], str]], p: bool = True) -> str:
-    """Returns the scores of base and of objectives, and the differences.
+def scores_table(runs: Runs, compared: list[tuple[str, list[Setting], str]]) -> str:
+    """Returns the scores of base and of objectives, and the differences with their p-values.
 
     Args:
       runs: of all settings.
       compared: of each row, its label, the settings that it is the mean of, and the objective.
-      p: whether to add the p-values.
     """
     rows: list[list[Value]] = []
     for label, settings, objective in compared:
@@ -149,7 +151,7 @@ def scores_table(runs: Runs, compared: list[tuple[str, list[Setting], str]], p: 
                 parts = ", ".join(_mean(of, one, part) for part in PARTS.get(metric, ()))
                 scores.append(_mean(of, one, metric) + f" ({parts})" * bool(parts))
             difference, p_values = _over_base(differences, name, grid, objective)
-            row += [" → ".join(scores), f"{difference}, p {p_values}" if p else difference]
+            row += [" → ".join(scores), f"{difference}, p {p_values}"]
         rows.append(row)
     header = ["", "objective"]
     for metric, name in NAMES.items():

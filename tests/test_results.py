@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import subprocess
 
 import numpy as np
@@ -21,12 +22,24 @@ def summary():
 
 
 def test_the_report_has_the_tables_of_the_files(summary):
-    *tables, short = summary.tables()
+    *tables, _ = summary.tables()
     report = (RESULTS / "README.md").read_text(encoding="utf-8")
     for table in tables:
         assert f"\n\n{table}\n" in report
-    assert f"\n\n{short}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert (RESULTS / "best_runs.sh").read_text(encoding="utf-8") == summary.best_runs()
+
+
+def test_the_readme_has_the_differences_of_the_files(summary):
+    frozen, _, lower_dropout, _, short = summary.tables()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n\n{short}\n" in readme
+    first = readme.partition("\n## ")[0]
+    said = re.findall(r"by (\S+ \[.*?\]).*?(frozen|fine-tuned)", first)
+    means = [
+        re.search(r"mean of.*?`rpcl` \|.*?\| (.*?), p", table)[1]
+        for table in (frozen, lower_dropout)
+    ]
+    assert said == list(zip(means, ("frozen", "fine-tuned"), strict=True))
 
 
 def read(path):

@@ -1,4 +1,4 @@
-"""How far a prediction is: a bar in a terminal, a line from time to time elsewhere."""
+"""How far a prediction or an encoding is: a bar in a terminal, else a line from time to time."""
 
 import contextlib
 import sys
@@ -12,17 +12,17 @@ _EVERY = 30.0  # seconds between the lines that say how far it is, without a ter
 
 @contextlib.contextmanager
 def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
-    """Shows how far a prediction is and how many utterances it does in a second.
+    """Shows how far work on utterances is and how many it does in a second.
 
     Without a terminal, it prints a line from time to time.
 
     Args:
       total: how much there is to do.
-      unit: of `total`, " files" or "B" for bytes.
+      unit: of `total`, " files", " utterances" or "B" for bytes.
 
     Yields:
-      A function that is told how many more utterances have been predicted, and how much of `total`
-      is done in all.
+      A function that is told how many more utterances have been done, and how much of `total` in
+      all.
     """
     terminal = sys.stderr.isatty()
     started = shown = time.perf_counter()
@@ -33,12 +33,14 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
         predicted += utterances
         now = time.perf_counter()
         rate = f"{predicted / (now - started):.0f} utterances/s"
-        bar.set_postfix_str(rate, refresh=False)
+        if unit != " utterances":  # whose rate the bar shows anyway
+            bar.set_postfix_str(rate, refresh=False)
         bar.update(done - bar.n)
         if not terminal and now - shown > _EVERY:
             shown = now
-            part = f"{done} of {total} files" if unit == " files" else f"{min(done / total, 1):.0%}"
-            print(f"{part}, {predicted} utterances, {rate}", file=sys.stderr, flush=True)
+            part = f"{min(done / total, 1):.0%}" if unit == "B" else f"{done} of {total}{unit}"
+            counted = "" if unit == " utterances" else f"{predicted} utterances, "
+            print(f"{part}, {counted}{rate}", file=sys.stderr, flush=True)
 
     with tqdm(total=total, unit=unit, unit_scale=True, disable=not terminal, leave=False) as bar:
         yield advance

@@ -4,11 +4,14 @@ Whether the encoder is frozen is decided here. Everything that follows goes by t
 `text_input` returns: a tokenizer, or a table of vectors.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches, make_batches
@@ -27,12 +31,14 @@ from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import written_whole
 from rpcl_jax.models.fusion import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import trains_encoder
+from rpcl_jax.run.progress import progress
 from rpcl_jax.training.mesh import (
     AXIS,
     everywhere,
@@ -113,15 +119,22 @@ def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[s
 
 
 def utterance_vectors(
-    encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict, mesh: Mesh
+    encoder: LoadedEncoder,
+    dialogues: Sequence[Dialogue],
+    config: ConfigDict,
+    mesh: Mesh,
+    folder: Path,
 ) -> FeatureTable:
     """Returns a frozen encoder's vectors of the utterances of `dialogues`, one row each.
+
+    The vectors of each batch are kept on disk, so a run that was killed can be continued.
 
     Args:
       encoder: with its parameters.
       dialogues: utterances beyond `config.data.max_utterances` get no row.
       config: of the run.
       mesh: the devices.
+      folder: where the table will be saved; its name is the key of the vectors.
 
     Raises:
       InputError: two utterances have one id.
@@ -131,23 +144,67 @@ def utterance_vectors(
     batches = make_batches(
         dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
     )
+    counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
+    for utterance, count in counts.items():
+        if count > 1:
+            raise InputError(
+                f"utterance id {utterance} is duplicated; the vectors of a frozen encoder are "
+                "stored by id, so ids must be unique across all splits"
+            )
+    # Not in the key, but what the batches hold and the last bits of the vectors depend on these.
+    sequence = f"{batches.batch_size}-{config.text.row_length}-{mesh.size}"
     vectors: dict[str, np.ndarray] = {}
-    for places, batch in batches.epoch(seed=0, epoch=0):
-        values = fetch(encode(params, put_batch(batch, mesh)))
-        for place, index in enumerate(places):
-            if index >= 0:
-                example = batches.examples[index]
-                utterances = example.dialogue.utterances[: example.length]
-                for utterance, vector in zip(utterances, values[place], strict=False):
-                    if utterance.id in vectors:
-                        raise InputError(
-                            f"utterance id {utterance.id} is duplicated; the vectors of a frozen "
-                            "encoder are stored by id, so ids must be unique across all splits"
-                        )
-                    vectors[utterance.id] = vector
+    first, begun = first_process(), False
+    with (
+        progress(len(counts), " utterances") if first else contextlib.nullcontext(lambda *_: None)
+    ) as advance:
+        for number, (places, batch) in enumerate(batches.epoch(seed=0, epoch=0)):
+            examples = [batches.examples[index] for index in places if index >= 0]
+            ids = [u.id for e in examples for u in e.dialogue.utterances[: e.length]]
+            part = _parts(folder) / sequence / f"{number}.npz"
+            rows = _read_part(part, ids)
+            kept = everywhere(rows is not None)
+            if rows is None or not kept:
+                if first and not begun:
+                    _say_what_is_encoded(len(counts) - len(vectors), len(counts), config, folder)
+                begun = True
+                values = fetch(encode(params, put_batch(batch, mesh)))[places >= 0]
+                rows = np.concatenate(
+                    [v[: e.length] for v, e in zip(values, examples, strict=True)]
+                )
+                if first:
+                    _write_part(part, ids, rows)
+            vectors.update(zip(ids, rows, strict=True))
+            advance(0 if kept else len(ids), len(vectors))
     return FeatureTable(
         np.stack(list(vectors.values())), {utterance: row for row, utterance in enumerate(vectors)}
     )
+
+
+def _say_what_is_encoded(left: int, total: int, config: ConfigDict, folder: Path) -> None:
+    count = f"{total}" if left == total else f"{left} of {total}"
+    message = f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}"
+    tqdm.write(message, file=sys.stderr)  # above the bar
+
+
+def _parts(folder: Path) -> Path:
+    """Where the vectors of single batches are until their table is saved in `folder`."""
+    return folder.with_name(f".{folder.name}.parts")
+
+
+def _read_part(path: Path, ids: list[str]) -> np.ndarray | None:
+    """Returns the vectors of `ids`, or None if they are not there."""
+    try:
+        with np.load(path) as part:
+            return part["vectors"] if part["ids"].tolist() == ids else None
+    except Exception:  # whatever a damaged file raises: it is written again
+        return None
+
+
+def _write_part(path: Path, ids: list[str], vectors: np.ndarray) -> None:
+    # Another run that encodes the same removes the folder when it has saved the table.
+    with contextlib.suppress(FileNotFoundError), written_whole(path) as file:
+        np.savez(file, ids=np.array(ids), vectors=vectors)
 
 
 @functools.cache  # a Predictor calls this often, and each new function would be compiled again
@@ -177,12 +234,7 @@ def cached_vectors(
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
     # All processes encode together, even if some of them see a finished table.
     if not everywhere(folder.exists()):
-        if first_process():
-            most = config.data.max_utterances
-            count = sum(min(len(dialogue.utterances), most) for dialogue in dialogues)
-            name = config.text.pretrained
-            print(f"encoding {count} utterances with {name}, once, for {folder}", file=sys.stderr)
-        table = utterance_vectors(encoder, dialogues, config, mesh)
+        table = utterance_vectors(encoder, dialogues, config, mesh, folder)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
         table = dataclasses.replace(table, description=description)
         if not first_process():
@@ -192,6 +244,8 @@ def cached_vectors(
         except (InputError, OSError):
             if not folder.exists():  # unless another run has just written it
                 raise
+    if first_process():
+        shutil.rmtree(_parts(folder), ignore_errors=True)
     return FeatureTable.load(folder, check_values=first_process())
 
 

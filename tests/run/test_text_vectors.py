@@ -20,6 +20,7 @@ from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
+from rpcl_jax.run import progress, text_vectors
 from rpcl_jax.run.export import export_run
 from rpcl_jax.run.text_vectors import (
     absolute_name,
@@ -35,6 +36,7 @@ from rpcl_jax.training.mesh import make_mesh
 
 torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
+MAKE_ENCODE = text_vectors._make_encode
 
 
 def frozen_config(folder, tmp_path):
@@ -57,7 +59,7 @@ def test_vectors_are_the_mean_of_transformers_own(small_bert, tmp_path, devices)
     config = frozen_config(small_bert, tmp_path)
     dialogues = load_corpus(config).splits["dev"]
     encoder = load_text_encoder(config, ())
-    table = utterance_vectors(encoder, dialogues, config, make_mesh(devices))
+    table = utterance_vectors(encoder, dialogues, config, make_mesh(devices), tmp_path / "table")
     model, theirs = (
         BertModel.from_pretrained(small_bert).eval(),
         AutoTokenizer.from_pretrained(small_bert),
@@ -127,7 +129,7 @@ def test_the_key_does_not_change_with_use(small_bert, tmp_path):
     encoder = load_text_encoder(config, ())
     assert encoder.tokenizer.backend.truncation is None
     before = vectors_key(encoder, dialogues, config), encoder_digest(encoder)
-    utterance_vectors(encoder, dialogues[:2], config, make_mesh(1))
+    utterance_vectors(encoder, dialogues[:2], config, make_mesh(1), tmp_path / "table")
     assert (vectors_key(encoder, dialogues, config), encoder_digest(encoder)) == before
 
 
@@ -157,8 +159,9 @@ def test_two_utterances_of_one_id_are_refused(small_bert, tmp_path):
     config = frozen_config(small_bert, tmp_path)
     dialogue = load_corpus(config).splits["dev"][0]
     twin = dataclasses.replace(dialogue, id="twin")
+    encoder = load_text_encoder(config, ())
     with pytest.raises(InputError, match="is duplicated"):
-        utterance_vectors(load_text_encoder(config, ()), [dialogue, twin], config, make_mesh(1))
+        utterance_vectors(encoder, [dialogue, twin], config, make_mesh(1), tmp_path / "table")
 
 
 def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
@@ -174,6 +177,90 @@ def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(first.values, again.values)
     assert again.row_of_id == first.row_of_id
     assert not capsys.readouterr().err
+
+
+def encode_small_corpus(small_bert, tmp_path, monkeypatch, devices=1, killed_in=0):
+    """Returns the table and the number of encoded batches; is killed in one of them."""
+    config = frozen_config(small_bert, tmp_path)
+    config.batch_size = 8
+    calls = 0
+
+    def make_watched(*sizes):
+        def encode(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == killed_in:
+                raise KeyboardInterrupt
+            return MAKE_ENCODE(*sizes)(*arguments)
+
+        return encode
+
+    with monkeypatch.context() as patched:
+        patched.setattr(text_vectors, "_make_encode", make_watched)
+        splits, encoder = load_corpus(config).splits, load_text_encoder(config, ())
+        return cached_vectors(encoder, splits, config, make_mesh(devices)), calls
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert list(found.row_of_id) == list(expected.row_of_id)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_what_was_encoded_before_a_kill_is_kept(small_bert, tmp_path, monkeypatch, capsys, devices):
+    expected, batches = encode_small_corpus(small_bert, tmp_path / "a", monkeypatch, devices)
+    with pytest.raises(KeyboardInterrupt):
+        encode_small_corpus(small_bert, tmp_path / "b", monkeypatch, devices, killed_in=4)
+    parts = sorted(tmp_path.glob("b/cache/.*.parts/*/*.npz"))
+    assert [part.stem for part in parts] == ["0", "1", "2"]
+    done = sum(len(np.load(part)["vectors"]) for part in parts)
+    capsys.readouterr()
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    found, encoded = encode_small_corpus(small_bert, tmp_path / "b", monkeypatch, devices)
+    assert encoded == batches - 3 > 0
+    assert_same(found, expected)
+    assert len(list((tmp_path / "b/cache").iterdir())) == 1, "the parts are removed"
+
+    count = len(expected.values)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
+    (begin,) = (line for line in lines if line.startswith("encoding"))
+    assert begin.startswith(f"encoding {count - done} of {count} utterances with {small_bert}, ")
+    assert lines.index(begin) == 3
+    assert lines[-1].startswith(f"{count} of {count} utterances, ")
+
+
+def test_parts_that_cannot_be_read_are_encoded_again(small_bert, tmp_path, monkeypatch):
+    expected, batches = encode_small_corpus(small_bert, tmp_path / "a", monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        encode_small_corpus(small_bert, tmp_path / "b", monkeypatch, killed_in=6)
+    cut, empty, flipped, strange, kept = sorted(tmp_path.glob("b/cache/.*.parts/*/*.npz"))
+    cut.write_bytes(cut.read_bytes()[:-9])
+    empty.write_bytes(b"")
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    strange.write_bytes(kept.read_bytes())  # of other utterances
+    found, encoded = encode_small_corpus(small_bert, tmp_path / "b", monkeypatch)
+    assert encoded == batches - 1
+    assert_same(found, expected)
+
+
+def test_another_run_may_encode_the_same_and_finish_first(small_bert, tmp_path, monkeypatch):
+    expected, batches = encode_small_corpus(small_bert, tmp_path / "a", monkeypatch)
+    savez, written = np.savez, 0
+
+    def savez_meanwhile(*arguments, **arrays):
+        nonlocal written
+        savez(*arguments, **arrays)
+        written += 1
+        if written == 2:
+            encode_small_corpus(small_bert, tmp_path / "b", monkeypatch)
+
+    monkeypatch.setattr(np, "savez", savez_meanwhile)
+    found, encoded = encode_small_corpus(small_bert, tmp_path / "b", monkeypatch)
+    assert encoded == batches, "the other has removed its parts"
+    assert_same(found, expected)
+    assert len(list((tmp_path / "b/cache").iterdir())) == 1
 
 
 def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
