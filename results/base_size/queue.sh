@@ -12,7 +12,7 @@ run() { # NAME CONFIG FLAGS…
   local name=$1 config=$2
   shift 2
   [ -f "runs/base_size/$name/result.json" ] && return
-  taskset -c "$core" nice -n 10 python -m rpcl_jax.main --config="configs/$config" \
+  taskset -c "$core" nice -n ${NICE:-10} python -m rpcl_jax.main --config="configs/$config" \
     --config.text.cache=runs/base_size/vectors "$@" --workdir="runs/base_size/$name"
 }
 ecf=--config.data.root=$ECF reccon=--config.data.root=$RECCON

@@ -14,7 +14,11 @@ FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 # The classes of Transformers that take `tokenizer.json` as it is, and those that make it agree
 # with `tokenizer_config.json` first.
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
-BERT = ("BertTokenizer", "BertTokenizerFast")
+BERT = tuple(
+    f"{family}Tokenizer{fast}"
+    for family in ("Bert", "DistilBert", "Electra", "MPNet")
+    for fast in ("", "Fast")
+)
 
 
 class WordPieces(NamedTuple):
@@ -78,12 +82,16 @@ def read_word_pieces(folder: Path) -> WordPieces | None:
     if kind not in GENERIC and not (kind in BERT and _agrees_with_bert(folder, config)):
         return None
     special = {
-        # Older versions of Transformers write an object with the flags of the piece.
-        name: piece["content"] if isinstance(piece, dict) else piece
+        name: _content(piece)
         for name, piece in config.items()
         if name.endswith("_token") and isinstance(piece, str | dict)
     }
     return word_pieces(Tokenizer.from_file(str(folder / FILE)), special)
+
+
+def _content(piece: Any) -> Any:
+    """Returns a piece; older versions of Transformers write an object with its flags."""
+    return piece["content"] if isinstance(piece, dict) else piece
 
 
 def _agrees_with_bert(folder: Path, config: Mapping[str, Any]) -> bool:
@@ -103,7 +111,7 @@ def _agrees_with_bert(folder: Path, config: Mapping[str, Any]) -> bool:
         "max_input_chars_per_word": 100,
     }
     own = {key: value for key, value in written["model"].items() if key != "vocab"}
-    named = [piece for name, piece in config.items() if name.endswith("_token") and piece]
+    named = {str(_content(p)) for name, p in config.items() if name.endswith("_token") and p}
     known = {str(piece["id"]): piece["content"] for piece in written["added_tokens"]}
     more = folder / "special_tokens_map.json"  # of older versions of Transformers
     mapped = json.loads(more.read_text(encoding="utf-8")) if more.exists() else {}
@@ -114,9 +122,9 @@ def _agrees_with_bert(folder: Path, config: Mapping[str, Any]) -> bool:
         and written.get("normalizer") == normalizer
         and written.get("pre_tokenizer") == {"type": "BertPreTokenizer"}
         and required <= config.keys()
-        and sorted(known.values()) == sorted({str(piece) for piece in named})
+        and named <= set(known.values())
         and config.get("added_tokens_decoder", {}).keys() <= known.keys()
         and not any(config.get(name) for name in (*others, "model_specific_special_tokens"))
-        and all(config.get(name) == piece for name, piece in mapped.items())
+        and all(_content(config.get(name)) == _content(piece) for name, piece in mapped.items())
         and not (folder / "added_tokens.json").exists()
     )
