@@ -95,6 +95,7 @@ def _start_run() -> dict[str, Any]:
 
     laps("imports of a run")
     from rpcl_jax.evaluation.scoring import make_score
+    from rpcl_jax.models.adapters import combine
     from rpcl_jax.run.config import objective_of
     from rpcl_jax.training.mesh import replicate_key
     from rpcl_jax.training.optimizer import make_optimizer
@@ -108,11 +109,12 @@ def _start_run() -> dict[str, Any]:
     laps("the first state")
     traced = make_train_step(
         work.model, objective_of(config), optimizer, work.mesh, config.data.modality_dropout
-    ).lower(state, key, work.batch)
+    ).lower(state, key, work.batch, work.frozen)
     laps("tracing the training step")
     traced.compile()
     laps(f"{_COMPILING} the training step")
-    traced = make_score(work.model, work.mesh).lower(work.params, work.batch)
+    params = combine(work.params, work.frozen)
+    traced = make_score(work.model, work.mesh).lower(params, work.batch)
     laps("tracing the scoring function")
     traced.compile()
     laps(f"{_COMPILING} the scoring function")

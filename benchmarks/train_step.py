@@ -106,7 +106,9 @@ def _time(part: str) -> dict[str, Any]:
     if part in ("base", "rpcl", "host", "inference"):
         told["rate"] = dialogues / told["seconds"]
     if part in _PASSES and lengths:
-        operations = _PASSES[part] * encoder_operations(work.encoder.config, lengths)
+        # Backward, an encoder with adapters has no gradients of its weights.
+        passes = min(_PASSES[part], 2 if work.frozen else 3)
+        operations = passes * encoder_operations(work.encoder.config, lengths)
         told["encoder's rate / product's"] = operations / told["products"]
         if "product by CPU" in told:
             by_cpu = operations / told["cpu"] / told["product by CPU"]
@@ -137,8 +139,10 @@ def _make(part: str, work: "Workload") -> tuple[Callable[[], Any], Any]:
     import jax
 
     from rpcl_jax.evaluation.scoring import make_score
+    from rpcl_jax.models.adapters import combine
+    from rpcl_jax.models.text_encoder import ENCODER
     from rpcl_jax.training.mesh import replicate_key
-    from rpcl_jax.training.optimizer import ENCODER, make_optimizer
+    from rpcl_jax.training.optimizer import make_optimizer
     from rpcl_jax.training.step import initial_state, make_train_step
 
     config, model, mesh = work.config, work.model, work.mesh
@@ -151,11 +155,11 @@ def _make(part: str, work: "Workload") -> tuple[Callable[[], Any], Any]:
             model, _objective(part), optimizer, mesh, config.data.modality_dropout
         )
         state = initial_state(work.params, optimizer, mesh)
-        step = jitted.lower(state, key, work.batch).compile()
+        step = jitted.lower(state, key, work.batch, work.frozen).compile()
 
         def run_step():
             nonlocal state  # which the step donates
-            state, terms = step(state, key, work.batch)
+            state, terms = step(state, key, work.batch, work.frozen)
             return state, terms
 
         return run_step, step
@@ -163,12 +167,13 @@ def _make(part: str, work: "Workload") -> tuple[Callable[[], Any], Any]:
         return _optimizer_alone(work, optimizer)
     arguments: tuple[Any, ...]
     if part == "inference":
-        function, arguments = make_score(model, mesh), (work.params, work.batch)
+        function = make_score(model, mesh)
+        arguments = combine(work.params, work.frozen), work.batch
     elif part == "rest":
         function, arguments = _rest_alone(work, key)
     else:
         function = _encoder_alone(work, backward=part == "encoder")
-        arguments = work.params[ENCODER], work.batch, key
+        arguments = work.params[ENCODER], work.batch, key, work.frozen.get(ENCODER, {})
     program = function.lower(*arguments).compile()
     return lambda: program(*arguments), program
 
@@ -218,9 +223,9 @@ def _rest_alone(work: "Workload", key) -> tuple[Any, tuple]:
     from jax.sharding import PartitionSpec as P
 
     from rpcl_jax.batching.batch import TextVectors
+    from rpcl_jax.models.text_encoder import ENCODER
     from rpcl_jax.objective import objective_loss
     from rpcl_jax.training.mesh import AXIS, put_batch
-    from rpcl_jax.training.optimizer import ENCODER
 
     objective, batch = _objective("rpcl"), work.batch
     trained = work.config.text.finetune
@@ -251,25 +256,30 @@ def _encoder_alone(work: "Workload", backward: bool):
     import jax
     from jax.sharding import PartitionSpec as P
 
+    from rpcl_jax.models.adapters import combine
     from rpcl_jax.models.fusion import encode_utterances
     from rpcl_jax.models.text_encoder import TextEncoder
     from rpcl_jax.training.mesh import AXIS
 
     module = TextEncoder(work.encoder.config, dtype=work.model.dtype)
 
-    def encode(params, batch, key):
+    def encode(params, batch, key, frozen):
+        params = combine(params, frozen)
         rngs = {"dropout": jax.random.fold_in(key, jax.lax.axis_index(AXIS))}
         return encode_utterances(
             lambda *ids: module.apply({"params": params}, *ids, deterministic=False, rngs=rngs),
             batch,
         )
 
-    def gradient(params, batch, key):
-        return jax.grad(lambda p: jax.lax.psum((encode(p, batch, key) ** 2).sum(), AXIS))(params)
+    def gradient(params, batch, key, frozen):
+        def loss(params):
+            return jax.lax.psum((encode(params, batch, key, frozen) ** 2).sum(), AXIS)
+
+        return jax.grad(loss)(params)
 
     function, out = (gradient, P()) if backward else (encode, P(AXIS))
     return jax.jit(
-        jax.shard_map(function, mesh=work.mesh, in_specs=(P(), P(AXIS), P()), out_specs=out)
+        jax.shard_map(function, mesh=work.mesh, in_specs=(P(), P(AXIS), P(), P()), out_specs=out)
     )
 
 

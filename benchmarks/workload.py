@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from benchmarks.measure import CHOOSING, Laps
 from rpcl_jax.batching.batch import Batch, Example
 from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.models.adapters import separate_frozen
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import load_corpus
@@ -45,6 +46,7 @@ class Workload(NamedTuple):
       members: indices of the examples in the batch.
       batch: on the devices.
       params: random, because a step takes as long whatever their values.
+      frozen: those of them that are not trained, of an encoder with adapters.
     """
 
     config: ConfigDict
@@ -55,6 +57,7 @@ class Workload(NamedTuple):
     members: np.ndarray
     batch: Batch
     params: dict[str, Any]
+    frozen: dict[str, Any]
 
     @property
     def lengths(self) -> list[int]:
@@ -89,7 +92,7 @@ def load_workload(config: ConfigDict, laps: Laps) -> Workload:
     first = jax.random.key(config.seed), batches.make(np.arange(1))[1]
     traced = jax.jit(model.init).lower(*first)
     laps("tracing the initialisation")
-    params = traced.compile()(*first)["params"]
+    params, frozen = separate_frozen(traced.compile()(*first)["params"])
     laps("compiling the initialisation")
     return Workload(
         config=config,
@@ -100,6 +103,7 @@ def load_workload(config: ConfigDict, laps: Laps) -> Workload:
         members=places[places >= 0],
         batch=put_batch(batch, mesh),
         params=replicate(params, mesh),
+        frozen=replicate(frozen, mesh),
     )
 
 

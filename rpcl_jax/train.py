@@ -20,8 +20,9 @@ from rpcl_jax.evaluate import report, write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.files import read_json, write_json
-from rpcl_jax.models.adapters import combine, separate_adapters
+from rpcl_jax.models.adapters import combine, separate_frozen
 from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
@@ -45,7 +46,7 @@ from rpcl_jax.training.mesh import (
     replicate_key,
     wait_for_all,
 )
-from rpcl_jax.training.optimizer import ENCODER, make_optimizer
+from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
 
 
@@ -193,12 +194,9 @@ def _draw_parameters(
     """
     _, batch = train.make(np.arange(1))
     params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])
-    frozen = {}
     if encoder.params is not None and ENCODER in params:
         params[ENCODER] = combine(params[ENCODER], encoder.params)
         encoder.params.clear()  # or they would be in memory twice
-        if encoder.config.lora_rank:
-            params[ENCODER], frozen[ENCODER] = separate_adapters(params[ENCODER])
     for modality, table in corpus.tables.items():
         # Computed once; the other processes use only the rows of their batches.
         normalisation = np.zeros((2, table.dimension), np.float32)
@@ -206,7 +204,7 @@ def _draw_parameters(
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
         mean, scale = from_first_process(normalisation)
         params["fusion"][modality] |= {"mean": mean, "scale": scale}
-    return params, frozen
+    return separate_frozen(params)
 
 
 def _resume(

@@ -243,6 +243,11 @@ def test_a_step_and_its_parts_are_measured_and_added_to_the_table(small_bert, tm
     assert 0 < value_of(rows, "fusion, scorer and losses") < 5
     assert not any("encoder" in what for what in rows)
 
+    adapted = (f"--config.text.pretrained={small_bert}", "--config.text.lora_rank=2")
+    adapted += ("--rounds=1", "--parts=base,encoder")
+    rows = rows_of("train_step", *tiny_flags(), *adapted, table=tmp_path / "adapted.csv")
+    assert 0 < value_of(rows, PARTS["encoder"]) < 5
+
 
 @pytest.mark.slow
 @pytest.mark.long

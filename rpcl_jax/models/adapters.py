@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from rpcl_jax.models.text_encoder import ENCODER
+
 _NAMES = ("lora_a", "lora_b")
 
 
@@ -17,6 +19,14 @@ def separate_adapters(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     adapters = {path: leaf for path, leaf in leaves.items() if path[-1] in _NAMES}
     others = {path: leaf for path, leaf in leaves.items() if path[-1] not in _NAMES}
     return unflatten_dict(adapters), unflatten_dict(others)
+
+
+def separate_frozen(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a model's parameters that are trained, and those of an encoder with adapters."""
+    adapters, others = separate_adapters(params.get(ENCODER, {}))
+    if not adapters:
+        return params, {}
+    return params | {ENCODER: adapters}, {ENCODER: others}
 
 
 def combine(params: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "gelu_new": partial(nn.gelu, approximate=True),  # the tanh approximation
     "relu": nn.relu,
 }
+ENCODER = "text_encoder"  # the name of its parameters in a model
 _init = nn.initializers.normal(0.02)  # as in BERT
 
 

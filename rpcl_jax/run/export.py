@@ -46,14 +46,13 @@ from rpcl_jax.models.pretrained import (
     load_tokenizer,
     resolve_pretrained,
 )
-from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
 from rpcl_jax.run.base_config import base_config
 from rpcl_jax.run.config import build_model, parse_config, read_config, to_json, trains_encoder
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import LoadedEncoder, check_positions, encoder_digest
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import fetch, make_mesh, own_places, replicate
-from rpcl_jax.training.optimizer import ENCODER
 
 _LAYOUT = 1  # increment it when older versions of this package cannot read the folder
 _FIELDS = MODEL_FIELDS | {
@@ -224,7 +223,7 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
         del shapes[name]
     params = combine(unflatten_dict(_read(folder / WEIGHTS, shapes), sep="."), elsewhere)
     if not config.text.finetune:
-        encoder = encoder._replace(params=params.pop("text_encoder"))
+        encoder = encoder._replace(params=params.pop(ENCODER))
     run = TrainedRun(config, emotions, features, encoder, replicate(params, mesh), mesh)
     return run, float(described["threshold"])
 

@@ -33,7 +33,7 @@ from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import load_tokenizer
-from rpcl_jax.models.text_encoder import TextEncoderConfig
+from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
@@ -230,7 +230,7 @@ class TrainedRun:
             model = self.model.clone(dtype=jnp.float32)
             self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
             frozen = replicate(encoder.params, self.mesh)
-            self.params_with_encoder = {**self.params, "text_encoder": frozen}
+            self.params_with_encoder = {**self.params, ENCODER: frozen}
 
     @classmethod
     def from_workdir(cls, workdir: Path, devices: int | None = None) -> "TrainedRun":
@@ -258,7 +258,7 @@ class TrainedRun:
         best = checkpoints.progress(last)["best_epoch"]
         params = checkpoints.restore_params(best, mesh)
         if config.text.lora_rank:
-            frozen = replicate({"text_encoder": encoder.params}, mesh)
+            frozen = replicate({ENCODER: encoder.params}, mesh)
             params, encoder = combine(params, frozen), encoder._replace(params=None)
         emotions = stored_emotions(workdir, config)
         return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)

@@ -4,7 +4,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-ENCODER = "text_encoder"  # the top-level parameter group with its own learning rate
+from rpcl_jax.models.text_encoder import ENCODER
 
 
 def learning_rate_schedule(peak: float, steps: int, config: ConfigDict) -> optax.Schedule:

@@ -81,9 +81,7 @@ def make_train_step(
     sharded = jax.shard_map(
         step, mesh=mesh, in_specs=(P(), P(), P(AXIS), P()), out_specs=(P(), P())
     )
-    return jax.jit(
-        lambda state, root, batch, frozen={}: sharded(state, root, batch, frozen), donate_argnums=0
-    )
+    return jax.jit(sharded, donate_argnums=0)
 
 
 def _drop_modalities(step_key: jax.Array, batch: Batch, rate: float) -> Batch:

@@ -47,7 +47,7 @@ def run_fake_steps(monkeypatch):
         root, batch = replicate(jax.random.key(root), mesh), put_batch(np.full((8, 1), 3.0), mesh)
         terms = []
         for _ in range(steps):
-            state, of_step = step(state, root, batch)
+            state, of_step = step(state, root, batch, {})
             terms.append(jax.device_get(of_step))
         return state, terms
 
@@ -96,7 +96,7 @@ def test_the_state_is_donated(run_fake_steps):
     run_fake_steps(1, 0)  # puts the fake loss in place
     state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
     step = make_train_step("model", "objective", optimizer, mesh)
-    step(state, replicate(jax.random.key(0), mesh), put_batch(np.zeros((8, 1)), mesh))
+    step(state, replicate(jax.random.key(0), mesh), put_batch(np.zeros((8, 1)), mesh), {})
     assert state.params["w"].is_deleted()
 
 
@@ -109,7 +109,7 @@ def test_the_optimizer_continues_from_its_state_and_sees_the_parameters(monkeypa
     w, trace = 1.0, 0.0
     for _ in range(3):
         state, _ = step(
-            state, replicate(jax.random.key(0), mesh), put_batch(np.full((8, 1), 3.0), mesh)
+            state, replicate(jax.random.key(0), mesh), put_batch(np.full((8, 1), 3.0), mesh), {}
         )
         trace = 2 / 3 * (w - 3) + 0.5 * trace
         w -= 0.25 * (trace + 0.1 * w)
@@ -149,7 +149,9 @@ def test_modality_dropout_draws_anew_for_each_modality_and_step_and_not_for_devi
         state = initial_state({"w": jnp.zeros(3)}, optimizer, mesh)
         drawn = []
         for _ in range(2):
-            state, terms = step(state, replicate(jax.random.key(0), mesh), put_batch(batch, mesh))
+            state, terms = step(
+                state, replicate(jax.random.key(0), mesh), put_batch(batch, mesh), {}
+            )
             terms.pop("gradient_norm")
             drawn.append(jax.device_get(terms))
         return drawn
@@ -190,7 +192,7 @@ def run_steps(
     root, batch = replicate(jax.random.key(7), mesh), put_batch(batch, mesh)
     terms = []
     for _ in range(steps):
-        state, of_step = step(state, root, batch)
+        state, of_step = step(state, root, batch, {})
         terms.append(jax.device_get(of_step))
     return terms, before, jax.device_get(state.params)
 
@@ -256,6 +258,6 @@ def test_devices_drop_out_different_things():
         mesh, optimizer = make_mesh(devices), optax.sgd(1.0)
         step = make_train_step(model, objective_of(config), optimizer, mesh)
         state = initial_state(jax.tree.map(jnp.copy, params), optimizer, mesh)
-        _, terms = step(state, replicate(jax.random.key(7), mesh), put_batch(arrays, mesh))
+        _, terms = step(state, replicate(jax.random.key(7), mesh), put_batch(arrays, mesh), {})
         losses.append(float(terms["loss"]))
     assert abs(losses[0] - losses[1]) > 1e-4
