@@ -46,8 +46,8 @@ def make_train_step(
     """Returns the jitted step (state, root key, batch, frozen) -> (state, terms).
 
     `frozen` are the parameters that are not trained, if any. The state is donated. The key of a
-    step is `fold_in(root, step)`. It is split into a corruption key, the same on every device, and
-    a dropout key, which differs between devices. The terms are those of
+    step is `fold_in(root, step)`. It is split into keys of the dropout, which differs between
+    devices, of the corruption, and of the modality dropout. The terms are those of
     `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
 
     Args:
@@ -58,11 +58,15 @@ def make_train_step(
 
     def step(state: TrainState, root: jax.Array, batch: Batch, frozen: dict):
         step_key = jax.random.fold_in(root, state.step)
-        dropout_key, corruption_key = jax.random.split(step_key)
+        dropout_key, corruption_key, *modality_keys = jax.random.split(step_key, 4)
         dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
 
         if modality_dropout:
-            batch = _drop_modalities(step_key, batch, modality_dropout)
+            audio_key, vision_key = modality_keys
+            batch = batch._replace(
+                audio=_drop(audio_key, batch.audio, modality_dropout),
+                vision=_drop(vision_key, batch.vision, modality_dropout),
+            )
 
         def loss(params):
             params = combine(params, frozen)
@@ -84,11 +88,5 @@ def make_train_step(
     return jax.jit(sharded, donate_argnums=0)
 
 
-def _drop_modalities(step_key: jax.Array, batch: Batch, rate: float) -> Batch:
-    def drop(features: Features | None, number: int) -> Features | None:
-        if features is None:
-            return None
-        return drop_modality(jax.random.fold_in(step_key, number), features, rate, AXIS)
-
-    # Not 0 and 1, by which `split` may have made the other keys of the step.
-    return batch._replace(audio=drop(batch.audio, 2), vision=drop(batch.vision, 3))
+def _drop(key: jax.Array, features: Features | None, rate: float) -> Features | None:
+    return None if features is None else drop_modality(key, features, rate, AXIS)
