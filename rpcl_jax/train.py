@@ -58,7 +58,7 @@ class Progress:
     best_epoch: int = 0
     best_pair_f1: float = -1.0  # on validation
     seconds: float = 0.0  # of all processes that trained the run
-    devices: int = 0  # on which the last epoch was trained; 0: unknown, from an older version
+    devices: int = 0  # on which the last epoch was trained
 
     def is_over(self, config: ConfigDict) -> bool:
         """Returns whether all epochs are done, or `patience` epochs brought nothing better."""
@@ -217,7 +217,7 @@ def _resume(
     if first_process():
         print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
     progress = Progress(**checkpoints.progress(last))
-    if first_process() and progress.devices not in (0, mesh.size):
+    if first_process() and progress.devices != mesh.size:
         print(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
             "other elements are dropped out and other utterances corrupted than in a run that was "

@@ -18,10 +18,6 @@ from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import to_json
 
-# As version 0.1 wrote it for `configs/ecf_frozen.py:base`: `rpcl` has the paper's weights, which
-# the objective replaced later, and fields that came later are absent.
-OLD_CONFIG = Path(__file__).with_name("config_of_version_0_1.json")
-
 
 def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negatives=-2.0):
     """Writes a run whose gold pairs have logits `signal` standard deviations above the others.

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,17 +65,6 @@ train_and_evaluate(config, folder / "begun")
 EXAMINE = """
 (folder / "examined.json").write_text(json.dumps(examine(folder / "finished")))
 """
-USE_OLD = """
-import sys
-from pathlib import Path
-from rpcl_jax.evaluate import evaluate_run
-from rpcl_jax.run.config import read_config
-from rpcl_jax.train import train_and_evaluate
-
-finished, begun = (Path(sys.argv[1]) / name for name in ("finished", "begun"))
-evaluate_run(finished)
-train_and_evaluate(read_config(begun / "config.json"), begun)
-"""
 
 
 def run(devices, code, *folders):
@@ -126,22 +113,6 @@ def test_a_run_is_evaluated_and_continued(trained, before, devices, tmp_path):
     assert f"the number of devices changed from {before} to {devices}" in errors
     result = json.loads((copy / "begun/result.json").read_text())
     assert (result["epochs"], result["device"].split()[0]) == (2, str(devices))
-
-
-def test_a_run_of_version_0_1_is_evaluated_and_continued(tmp_path):
-    """Trained on eight devices, by the first code that users had."""
-    folder = tmp_path / "finished"
-    with tarfile.open(Path(__file__).with_name("run_of_version_0_1.tar.xz")) as archive:
-        archive.extractall(folder, filter="data")
-    begun = shutil.copytree(folder, tmp_path / "begun")
-    (begun / "result.json").unlink()
-    written = json.loads((begun / "config.json").read_text())
-    (begun / "config.json").write_text(json.dumps(written | {"epochs": 2}))
-    before = confidences(folder)
-    errors = run(1, USE_OLD, tmp_path)
-    np.testing.assert_allclose(confidences(folder), before, atol=1e-5)
-    assert "continuing after epoch 1 of 2" in errors
-    assert json.loads((begun / "result.json").read_text())["epochs"] == 2
 
 
 def test_inference_takes_any_number_of_devices(trained, tmp_path):

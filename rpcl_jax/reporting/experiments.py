@@ -50,7 +50,7 @@ class Run(NamedTuple):
     @property
     def emotions(self) -> tuple[str, ...]:
         """The names of the emotion classes."""
-        return stored_emotions(self.folder, self.config)
+        return stored_emotions(self.folder)
 
     def splits(self) -> dict[str, list[Dialogue]]:
         """Reads the run's dialogues.

@@ -221,23 +221,19 @@ def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
       path: of its file, for error messages.
 
     Raises:
-      InputError: it is no config of this or the previous version.
+      InputError: it is no config of this version.
     """
     try:
         config = base_config(written["objective"])
-        if written["data"].get("emotions") == "categories":
-            # The name, in version 0.1, of ECF's seven. The classes of a run are in its model.json.
-            written["data"]["emotions"] = "auto"
-        if "diagnostics" not in written:
-            # In version 0.1, the objective replaced parts of `rpcl` after the config was written.
-            written["diagnostics"] = {k: written["rpcl"][k] for k in ("top_k", "base_margin")}
-            written["rpcl"] |= OBJECTIVES[written["objective"]]
+        if "diagnostics" not in written:  # and the objective's weights are not in `rpcl`
+            raise ValueError("version 0.1 wrote it")
         config.update(written)
         check_fields(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: not a config of this version ({reason}); train the run again"
+            f"{path}: not a config of this version of rpcl_jax ({reason}); train the run again, or "
+            "update rpcl_jax if a newer version wrote it"
         ) from error
     return config
 

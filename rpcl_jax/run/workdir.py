@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.stream import stream_batches
-from rpcl_jax.data.dialogue import EMOTIONS, Dialogue
+from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable, absent_table
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.scores import ScoredDialogue
@@ -34,7 +34,7 @@ from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
-from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, named_emotions
+from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
 from rpcl_jax.run.hosts import agree, notes_of_first_process
@@ -110,13 +110,13 @@ def save_description(
     if begun:
         described = read_json(path)
         _check_same_extractors(corpus.tables, described)
-        if stored_emotions(workdir, config) != corpus.emotions:
+        if stored_emotions(workdir) != corpus.emotions:
             raise InputError(
                 f"{workdir}: the emotions of its training split have changed since it was begun; "
                 "restore them or choose another --workdir"
             )
         _check_same_encoder(digest, described, workdir, config)
-        if TextEncoderConfig(**described["encoder"]) != encoder.config:
+        if encoder_sizes(described, path) != encoder.config:
             raise InputError(
                 f"{workdir}: the sizes of its text encoder or the words of its training split have "
                 "changed since it was begun; restore them or choose another --workdir"
@@ -140,19 +140,28 @@ def save_description(
     write_json(path, description)
 
 
-def stored_emotions(workdir: Path, config: ConfigDict) -> tuple[str, ...]:
+def stored_emotions(workdir: Path) -> tuple[str, ...]:
     """Returns the names of a run's emotion classes.
-
-    Args:
-      workdir: the run's folder.
-      config: of the run.
 
     Raises:
       InputError: the folder has no `model.json`.
     """
-    described = read_json(workdir / "model.json")
-    # The first runs did not write them; their classes were those that the config named, or ECF's.
-    return tuple(described.get("emotions", named_emotions(config) or EMOTIONS))
+    return tuple(read_json(workdir / "model.json", {"emotions": list})["emotions"])
+
+
+def encoder_sizes(described: Mapping[str, Any], path: Path) -> TextEncoderConfig:
+    """Returns the sizes of the text encoder that `model.json`, at `path`, describes.
+
+    Raises:
+      InputError: another version of this package wrote them.
+    """
+    try:
+        return TextEncoderConfig(**described["encoder"])
+    except TypeError as error:
+        raise InputError(
+            f"{path}: describes no text encoder of this version of rpcl_jax ({error}); update "
+            "rpcl_jax if a newer version wrote it, or train the run again"
+        ) from error
 
 
 def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
@@ -247,7 +256,7 @@ class TrainedRun:
         if last is None:
             raise InputError(f"{workdir}: no checkpoint yet; train the run first")
         described = read_json(workdir / "model.json")
-        sizes = TextEncoderConfig(**described["encoder"])
+        sizes = encoder_sizes(described, workdir / "model.json")
         encoder = load_trained_encoder(
             config,
             sizes,
@@ -260,7 +269,7 @@ class TrainedRun:
         if config.text.lora_rank:
             frozen = replicate({ENCODER: encoder.params}, mesh)
             params, encoder = combine(params, frozen), encoder._replace(params=None)
-        emotions = stored_emotions(workdir, config)
+        emotions = stored_emotions(workdir)
         return cls(config, emotions, described["feature_tables"], encoder, params, mesh, workdir)
 
     @cached_property

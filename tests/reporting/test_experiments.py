@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_runs import OLD_CONFIG, write_grid, write_run
+from fake_runs import write_grid, write_run
 from shared import tiny_config
 
 from rpcl_jax.errors import InputError
@@ -14,7 +14,6 @@ from rpcl_jax.reporting.experiments import (
     interval_text,
     p_text,
     read_experiments,
-    read_setting,
     resampled_metrics,
     training_curves,
 )
@@ -97,32 +96,6 @@ def test_a_run_whose_objective_was_overridden_stands_alone(tmp_path, objective, 
     (other / "config.json").write_text(json.dumps(config))
     experiments = read_experiments([grid, other])
     assert [sorted(e.runs) for e in experiments] == [["base", "rpcl"], [objective]]
-
-
-def test_a_grid_of_version_0_1_is_one_experiment(tmp_path):
-    """The diagnostics take `top_k` and `base_margin` from where that version kept them."""
-    grid = write_grid(tmp_path / "grid", {"base": 1.0, "no_top_k": 1.5, "rpcl": 2.0}, seeds=(1, 2))
-    for path in grid.glob("*/config.json"):
-        new, old = json.loads(path.read_text()), json.loads(OLD_CONFIG.read_text())
-        assert not {"diagnostics"} & old.keys()
-        assert not {"seed", "sizes"} & old["data"].keys()
-        assert "encoder" not in old["text"]
-        old |= {"objective": new["objective"], "seed": new["seed"]}
-        old["rpcl"]["base_margin"] = 0.1
-        path.write_text(json.dumps(old))
-    (experiment,) = read_experiments([grid])
-    assert {name: list(runs) for name, runs in experiment.runs.items()} == {
-        name: [1, 2] for name in ("base", "no_top_k", "rpcl")
-    }
-    for runs in experiment.runs.values():
-        for run in runs.values():
-            assert run.config.diagnostics.to_dict() == {"top_k": 8, "base_margin": 0.1}
-    assert experiment.runs["base"][1].config.rpcl.row_weight == 0
-    assert experiment.runs["rpcl"][1].config.rpcl.row_weight == 0.3
-    assert experiment.runs["no_top_k"][1].config.rpcl.top_k == 0
-    assert (experiment.benchmark, experiment.modalities) == ("ECF", "T")
-    setting, objective = read_setting(f"{grid}:no_top_k")
-    assert (setting.title, objective) == (experiment.title, "no_top_k")
 
 
 def test_small_p_values_are_not_zero():

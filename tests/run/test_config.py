@@ -22,7 +22,6 @@ from rpcl_jax.run.config import (
     read_config,
     to_json,
 )
-from rpcl_jax.run.workdir import check_owner
 
 FIELDS = flatten(base_config())
 # configs/base.py names no data, so that it is only what others start from.
@@ -268,41 +267,9 @@ def test_objectives_are_the_weights_of_the_config():
     assert objective_of(base_config("no_top_k")) == paper._replace(top_k=None)
 
 
-# Folders of the previous version.
-
-
-def old_config(objective):
-    """What version 0.1 wrote: the objective's changes are not in it, nor are the new fields."""
-    written = to_json(load_config_file(ROOT / "configs/ecf_frozen.py", "rpcl"))
-    written["objective"] = objective
-    del written["diagnostics"], written["data"]["seed"], written["data"]["sizes"]
-    del written["text"]["encoder"], written["data"]["unknown_emotion"], written["model"]["backbone"]
-    written["data"]["emotions"] = "categories"
-    return written
-
-
-def write_old(folder: Path, written) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(written))
+def written(folder: Path, config) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
     return folder / "config.json"
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_config_of_the_previous_version_is_read(tmp_path, objective):
-    path = write_old(tmp_path / "run", old_config(objective))
-    asked = load_config_file(ROOT / "configs/ecf_frozen.py", objective)
-    assert read_config(path).to_dict() == asked.to_dict()
-    check_owner(tmp_path / "run", asked)
-    asked.rpcl.base_margin = 0.1
-    with pytest.raises(InputError, match=r"rpcl.base_margin: 0\.05 there, 0\.1 asked for"):
-        check_owner(tmp_path / "run", asked)
-
-
-def test_its_own_weights_are_kept(tmp_path):
-    written = old_config("rpcl")
-    written["rpcl"] |= {"row_weight": 0.7, "top_k": 4}
-    config = read_config(write_old(tmp_path, written))
-    assert (config.rpcl.row_weight, config.rpcl.top_k, config.diagnostics.top_k) == (0.7, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -313,16 +280,22 @@ def test_its_own_weights_are_kept(tmp_path):
         ({"epochs": "many"}, "epochs"),
         ({"epochs": 0}, "config.epochs"),
         ({"rpcl": 3}, "not a config"),
-        ({"invented": 1}, "config.invented"),
+        ({"invented": 1}, "config.invented"),  # of a newer version
         ({"model": {"width": 0}}, "config.model.width"),
     ],
 )
 def test_a_config_that_cannot_be_read(tmp_path, change, part):
-    path = write_old(tmp_path, old_config("rpcl") | change)
+    path = written(tmp_path, to_json(tiny_config()) | change)
     message = refusal(read_config, path)
     assert message.startswith(f"{path}: ")
     assert part in message
-    assert "train the run again" in message
+    assert "train the run again, or update rpcl_jax" in message
+
+
+def test_a_config_of_version_0_1_is_refused(tmp_path):
+    old = to_json(tiny_config())
+    del old["diagnostics"]
+    assert "version 0.1 wrote it" in refusal(read_config, written(tmp_path, old))
 
 
 def test_a_file_that_is_no_config(tmp_path):
@@ -336,6 +309,6 @@ def test_a_file_that_is_no_config(tmp_path):
 def test_what_is_written_is_read_again(tmp_path):
     config = tiny_config("base")
     config.rpcl.row_weight = 0.5  # flags may differ from the objective
-    path = write_old(tmp_path, to_json(config))
+    path = written(tmp_path, to_json(config))
     assert read_config(path).to_dict() == config.to_dict()
     assert flatten(ConfigDict({"a": 1, "b": {"c": 2}})) == {"a": 1, "b.c": 2}

@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from shared import tiny_config
+from shared import refusal, tiny_config
 
 from rpcl_jax.batching.text import word_tokenizer
-from rpcl_jax.data.dialogue import BINARY, EMOTIONS, Dialogue, Utterance
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.text_vectors import LoadedEncoder
 from rpcl_jax.run.workdir import (
     check_owner,
+    encoder_sizes,
     locked_run,
     run_name,
     save_description,
@@ -81,21 +81,18 @@ def test_a_trained_encoder_keeps_its_sizes_and_its_words(tmp_path):
 def test_a_run_keeps_its_emotions(tmp_path):
     config, encoder = tiny_config(), encoder_of(0, "a dog")
     save_description(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=False)
-    assert stored_emotions(tmp_path, config) == ("neutral", "joy")
+    assert stored_emotions(tmp_path) == ("neutral", "joy")
     for emotions in (("neutral", "joy", "excited"), ("neutral", "anger")):
         with pytest.raises(InputError, match="the emotions of its training split have changed"):
             save_description(tmp_path, config, encoder, Corpus({}, {}, emotions), begun=True)
     save_description(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=True)
 
 
-def test_the_emotions_of_runs_that_did_not_store_them(tmp_path):
-    sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-    encoder = dict.fromkeys([*sizes, "max_positions"], 1)
-    write_json(tmp_path / "model.json", {"feature_tables": {}, "encoder": encoder})
-    config = tiny_config()
-    assert stored_emotions(tmp_path, config) == EMOTIONS
-    config.data.emotions = "binary"
-    assert stored_emotions(tmp_path, config) == BINARY
+def test_an_encoder_of_a_newer_version_is_refused(tmp_path):
+    described = {"encoder": {"vocab_size": 1, "invented": 2}}
+    message = refusal(encoder_sizes, described, tmp_path / "model.json")
+    assert message.startswith(f"{tmp_path / 'model.json'}: describes no text encoder")
+    assert "update rpcl_jax" in message
 
 
 def test_the_name_of_a_run_tells_what_it_is():
