@@ -5,10 +5,9 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rpcl_jax.models.text_encoder import ENCODER
+from rpcl_jax.models.text_encoder import ENCODER, merged_kernel
 
 _NAMES = ("lora_a", "lora_b")
 
@@ -37,11 +36,10 @@ def combine(params: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 def merge_adapters(params: dict[str, Any]) -> dict[str, Any]:
     """Returns an encoder's parameters with every W + A B in place of W, A and B."""
     adapters, others = separate_adapters(params)
-    merged = flatten_dict(others)
-    for *module, name in flatten_dict(adapters):
+    leaves, merged = flatten_dict(adapters), flatten_dict(others)
+    for *module, name in leaves:
         if name == "lora_a":
-            a, b = (flatten_dict(adapters)[(*module, name)] for name in _NAMES)
-            parts, rank, _ = b.shape
-            products = jnp.einsum("dpr,pro->dpo", a.reshape(-1, parts, rank), b)
-            merged[(*module, "kernel")] += products.reshape(len(a), -1)
+            a, b = (leaves[(*module, name)] for name in _NAMES)
+            kernel = (*module, "kernel")
+            merged[kernel] = merged_kernel(merged[kernel], a, b)
     return unflatten_dict(merged)

@@ -26,6 +26,14 @@ def same_segment(segment_ids: jax.Array, window: int = 0) -> jax.Array:
     return mask
 
 
+def of_batch(parameter: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns a parameter as if it depended on x, an array of the batch.
+
+    Or `shard_map` would not sum over the devices the gradient that an explicit derivative returns.
+    """
+    return jnp.where((x[(0,) * x.ndim] == 0) | True, parameter, 0)
+
+
 def attend(query, key, value, mask, bias=None, keep=None):
     """Computes attention by what is fastest on these devices; arguments of `masked_attention`.
 
@@ -33,8 +41,7 @@ def attend(query, key, value, mask, bias=None, keep=None):
     our own `masked_attention`.
     """
     if bias is not None:
-        # As if it depended on the batch: or shard_map would not sum its gradient over the devices.
-        bias = jnp.where(mask[:1] | True, bias, 0)
+        bias = of_batch(bias, query)
     if keep is not None or jax.default_backend() == "cpu":
         return masked_attention(query, key, value, mask, bias, keep)
     fused = bias is None and _prefers_cudnn(key)

@@ -18,6 +18,7 @@ from rpcl_jax.models.attention import (
     deberta_buckets,
     disentangled_bias,
     mpnet_buckets,
+    of_batch,
     rotate,
     same_segment,
 )
@@ -107,10 +108,10 @@ class TextEncoderConfig:
 
 
 class Dense(nn.Module):
-    """A dense layer, with adapters of a rank: y = x W + b + (x A) B (Hu et al. 2022, LoRA).
+    """A dense layer, with adapters of a rank: y = x (W + A B) + b (Hu et al. 2022, LoRA).
 
     Where the layer is several products side by side, as of queries, keys and values, each has an
-    A and a B of its own. B starts at 0. If only A and B are trained, no gradient of W is computed.
+    A and a B of its own. B starts at 0. With adapters, W has no gradient.
     """
 
     size: int
@@ -123,20 +124,54 @@ class Dense(nn.Module):
     def __call__(self, x):
         """Maps [..., d] to [..., size]."""
         kernel = self.param("kernel", _init, (x.shape[-1], self.size))
-        x = x.astype(self.dtype)
-        y = x @ kernel.astype(self.dtype)
+        bias = 0
         if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.size,)).astype(self.dtype)
-        if self.rank:
-            shape = (self.parts, self.rank, self.size // self.parts)
-            a = self.param("lora_a", _lora_init, (x.shape[-1], self.parts * self.rank))
-            b = self.param("lora_b", nn.initializers.zeros, shape)
-            low = (x @ a.astype(self.dtype)).reshape(*x.shape[:-1], self.parts, self.rank)
-            y += jnp.einsum("...pr,pro->...po", low, b.astype(self.dtype)).reshape(y.shape)
-        return y
+            bias = self.param("bias", nn.initializers.zeros, (self.size,)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if not self.rank:
+            return x @ kernel.astype(self.dtype) + bias
+        a = self.param("lora_a", _lora_init, (x.shape[-1], self.parts, self.rank))
+        shape = (self.parts, self.rank, self.size // self.parts)
+        b = self.param("lora_b", nn.initializers.zeros, shape)
+        return adapted_product(x, kernel, of_batch(a, x), of_batch(b, x)) + bias
 
 
-_lora_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+_lora_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(1, 2))
+
+
+@jax.custom_vjp
+def adapted_product(x, kernel, a, b):
+    """Returns x (W + A B), [n, size], in the dtype of x.
+
+    The derivative is explicit so that W has none, and so that, forward and backward, there is one
+    large product and not one beside a thin one.
+
+    Args:
+      x: [n, d].
+      kernel: W, [d, size].
+      a: A of `parts` products side by side, [d, parts, rank].
+      b: B of them, [parts, rank, size / parts].
+    """
+    return x @ merged_kernel(kernel, a, b).astype(x.dtype)
+
+
+def merged_kernel(kernel, a, b):
+    """Returns W + A B, [d, size]; arguments of `adapted_product`."""
+    return kernel + jnp.einsum("dpr,pro->dpo", a, b).reshape(kernel.shape)
+
+
+def _adapted_product_backward(saved, gradient):
+    x, kernel, a, b = saved
+    d_x = gradient @ merged_kernel(kernel, a, b).astype(x.dtype).T
+    of_parts = gradient.reshape(len(x), len(b), -1)
+    d_low = jnp.einsum("npo,pro->npr", of_parts, b.astype(x.dtype))
+    low = jnp.einsum("nd,dpr->npr", x, a.astype(x.dtype))
+    d_a = jnp.einsum("nd,npr->dpr", x, d_low, preferred_element_type=a.dtype)
+    d_b = jnp.einsum("npr,npo->pro", low, of_parts, preferred_element_type=b.dtype)
+    return d_x, None, d_a, d_b
+
+
+adapted_product.defvjp(lambda *args: (adapted_product(*args), args), _adapted_product_backward)
 
 
 class EncoderLayer(nn.Module):

@@ -23,10 +23,10 @@ def test_a_dense_layer_with_the_product_added(parts):
     plain = x @ params["kernel"] + params["bias"]
     np.testing.assert_allclose(layer.apply({"params": params}, x), plain, atol=1e-6)
 
-    a, b = drawn((8, parts * rank), 2), drawn((parts, rank, size // parts), 3)
+    a, b = drawn((8, parts, rank), 2), drawn((parts, rank, size // parts), 3)
     params = params | {"lora_a": a, "lora_b": b}
     added = np.concatenate(  # each part has an A and a B of its own
-        [a[:, rank * p : rank * (p + 1)] @ b[p] for p in range(parts)], axis=1
+        [a[:, p] @ b[p] for p in range(parts)], axis=1
     )
     dense = {"kernel": params["kernel"] + added, "bias": params["bias"]}
 
@@ -39,9 +39,8 @@ def test_a_dense_layer_with_the_product_added(parts):
     np.testing.assert_allclose(got, want, atol=1e-5)
     # The chain rule from the gradient of the dense layer's kernel.
     d_kernel = np.split(np.asarray(of_dense["kernel"]), parts, axis=1)
-    columns = np.split(a, parts, axis=1)
-    want_a = np.concatenate([d @ part.T for d, part in zip(d_kernel, b, strict=True)], axis=1)
-    want_b = np.stack([part.T @ d for d, part in zip(d_kernel, columns, strict=True)])
+    want_a = np.stack([d @ part.T for d, part in zip(d_kernel, b, strict=True)], axis=1)
+    want_b = np.stack([a[:, p].T @ d for p, d in enumerate(d_kernel)])
     np.testing.assert_allclose(gradient["lora_a"], want_a, atol=1e-4)
     np.testing.assert_allclose(gradient["lora_b"], want_b, atol=1e-4)
 
