@@ -286,6 +286,8 @@ def _convert(
             f"such as {missing[0]}; there are {_listed(there) or 'none'}; save the encoder itself "
             "with transformers (save_pretrained)"
         )
+    if not config.position_table:  # DeBERTa's files may have one all the same
+        left.pop("embeddings.position_embeddings.weight", None)
     problems = [
         f"{what} {_listed(names)}"
         for what, names in (
