@@ -5,10 +5,25 @@ import sys
 
 import pytest
 import transformers
-from shared import refusal
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from shared import assert_pointer_is_named, refusal
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer
 
-from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.models.pretrained import HUB_FILES, load_tokenizer
+
+WORDS = [
+    *("rain", "again", "the", "fog", "cafe", "naive", "##s", "##g", "##a", "##i", "##n", "##o"),
+    *("r", "f", ",", "!", "'", "-"),
+]
+PIECES = {
+    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS],
+    "mpnet": ["<s>", "<pad>", "</s>", "<unk>", *WORDS, "[UNK]", "<mask>"],
+    "deberta": ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "▁rain", "▁the", "▁", *"rainfogscCAFÉé,!'-"],
+}
+TEXTS = [
+    *("Rain, again!", " the rain's  CAFÉ fog", "naïve 雨 ☂ fog-rain\n"),
+    *("", "  ", "<s>fog [CLS] rain [MASK]</s>"),
+]
 
 
 @pytest.fixture
@@ -58,14 +73,17 @@ def test_no_tokenizer(folder):
     assert f"{folder}: unreadable tokenizer" in refusal(load_tokenizer, folder, 30)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"), [("xlm-roberta", "sentencepiece.bpe.model"), ("deberta-v2", "spm.model")]
+)
 @pytest.mark.parametrize("package", ["sentencepiece", "google.protobuf"])
-def test_a_sentencepiece_model_without_its_packages(tmp_path, monkeypatch, package):
-    rewrite = {"model_type": "xlm-roberta", "vocab_size": 30}
-    (tmp_path / "config.json").write_text(json.dumps(rewrite))
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"")
+def test_a_sentencepiece_model_without_its_packages(tmp_path, monkeypatch, family, name, package):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    (tmp_path / name).write_bytes(b"")
+    assert name in HUB_FILES
     monkeypatch.setitem(sys.modules, package, None)
     message = refusal(load_tokenizer, tmp_path, 30)
-    assert str(tmp_path / "sentencepiece.bpe.model") in message
+    assert message.startswith(f"{tmp_path / name}: a SentencePiece model")
     assert "pip install sentencepiece protobuf" in message
     assert "tiktoken" not in message
 
@@ -76,3 +94,88 @@ def test_the_tokenizer_of_another_family(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nrain\n")
     message = refusal(load_tokenizer, tmp_path, 30)
     assert "no word pieces; vocab.txt is not what" in message
+
+
+def of_a_class(name, pieces):
+    """A tokenizer of a class of Transformers, over the word pieces of a family."""
+    numbers = {piece: number for number, piece in enumerate(PIECES[pieces])}
+    return getattr(transformers, name)(vocab=numbers)
+
+
+def of_deberta():
+    pieces = list(dict.fromkeys(PIECES["deberta"]))
+    # The longer a piece, the likelier.
+    scored = [(piece, len(piece) - 9.0 if k > 3 else 0.0) for k, piece in enumerate(pieces)]
+    return transformers.DebertaV2Tokenizer(vocab=scored, unk_id=3)
+
+
+def of_modernbert():
+    special = [f"[{name}]" for name in ("UNK", "CLS", "SEP", "PAD", "MASK")]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    every_byte = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280, special_tokens=special, initial_alphabet=every_byte, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the rain and the fog, café rain"] * 5, trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    named = {f"{piece[1:-1].lower()}_token": piece for piece in special}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def check_equals_transformers(folder, family):
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
+    theirs, ours = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder, 300)
+    first, last = ours.special_id("cls_token"), ours.special_id("sep_token")
+    assert first != last
+    wanted = theirs(TEXTS)["input_ids"]
+    assert [[first, *pieces, last] for pieces in ours.ids(TEXTS)] == wanted
+    assert ours.unknown_id == theirs.unk_token_id
+    assert len({number for pieces in wanted for number in pieces}) > 10  # they know the texts
+
+
+@pytest.mark.parametrize(
+    ("family", "make"),
+    [
+        ("bert", lambda: of_a_class("BertTokenizer", "bert")),
+        ("electra", lambda: of_a_class("ElectraTokenizer", "bert")),
+        ("distilbert", lambda: of_a_class("DistilBertTokenizer", "bert")),
+        ("mpnet", lambda: of_a_class("MPNetTokenizer", "mpnet")),
+        ("deberta-v2", of_deberta),
+        ("modernbert", of_modernbert),
+    ],
+)
+def test_a_familys_tokenizer_as_it_is_saved(tmp_path, family, make):
+    make().save_pretrained(tmp_path)
+    check_equals_transformers(tmp_path, family)
+
+
+@pytest.mark.parametrize("written", [{"do_lower_case": True}, {"do_lower_case": False}])
+@pytest.mark.parametrize("family", ["bert", "electra", "distilbert", "mpnet"])
+def test_a_list_of_word_pieces_as_old_models_have_it(tmp_path, family, written):
+    pieces = PIECES["mpnet" if family == "mpnet" else "bert"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
+    check_equals_transformers(tmp_path, family)
+
+
+def test_debertas_sentencepiece_model(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    pytest.importorskip("google.protobuf")
+    with (tmp_path / "spm.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the rain and the fog again, café naïve rain!"] * 50),
+            model_writer=file, vocab_size=40, hard_vocab_limit=False, minloglevel=2,
+            pad_id=0, bos_id=1, eos_id=2, unk_id=3,
+            pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]",
+        )  # fmt: skip
+    check_equals_transformers(tmp_path, "deberta-v2")
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "vocab.txt", "spm.model", "tokenizer_config.json"]
+)
+def test_a_tokenizer_that_git_lfs_has_not_fetched(folder, name):
+    if name == "tokenizer_config.json":
+        word_level(folder)
+    assert_pointer_is_named(folder / name, load_tokenizer, folder, 30)
