@@ -6,7 +6,8 @@ import sys
 import pytest
 import transformers
 from shared import assert_pointer_is_named, refusal
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from small_encoders import make_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from rpcl_jax.models.pretrained import HUB_FILES, load_tokenizer
@@ -15,11 +16,6 @@ WORDS = [
     *("rain", "again", "the", "fog", "cafe", "naive", "##s", "##g", "##a", "##i", "##n", "##o"),
     *("r", "f", ",", "!", "'", "-"),
 ]
-PIECES = {
-    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS],
-    "mpnet": ["<s>", "<pad>", "</s>", "<unk>", *WORDS, "[UNK]", "<mask>"],
-    "deberta": ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "▁rain", "▁the", "▁", *"rainfogscCAFÉé,!'-"],
-}
 TEXTS = [
     *("Rain, again!", " the rain's  CAFÉ fog", "naïve 雨 ☂ fog-rain\n"),
     *("", "  ", "<s>fog [CLS] rain [MASK]</s>"),
@@ -96,33 +92,6 @@ def test_the_tokenizer_of_another_family(tmp_path):
     assert "no word pieces; vocab.txt is not what" in message
 
 
-def of_a_class(name, pieces):
-    """A tokenizer of a class of Transformers, over the word pieces of a family."""
-    numbers = {piece: number for number, piece in enumerate(PIECES[pieces])}
-    return getattr(transformers, name)(vocab=numbers)
-
-
-def of_deberta():
-    pieces = list(dict.fromkeys(PIECES["deberta"]))
-    # The longer a piece, the likelier.
-    scored = [(piece, len(piece) - 9.0 if k > 3 else 0.0) for k, piece in enumerate(pieces)]
-    return transformers.DebertaV2Tokenizer(vocab=scored, unk_id=3)
-
-
-def of_modernbert():
-    special = [f"[{name}]" for name in ("UNK", "CLS", "SEP", "PAD", "MASK")]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    every_byte = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=280, special_tokens=special, initial_alphabet=every_byte, show_progress=False
-    )
-    tokenizer.train_from_iterator(["the rain and the fog, café rain"] * 5, trainer)
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    named = {f"{piece[1:-1].lower()}_token": piece for piece in special}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
-
-
 def check_equals_transformers(folder, family):
     (folder / "config.json").write_text(json.dumps({"model_type": family}))
     theirs, ours = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder, 300)
@@ -135,25 +104,18 @@ def check_equals_transformers(folder, family):
 
 
 @pytest.mark.parametrize(
-    ("family", "make"),
-    [
-        ("bert", lambda: of_a_class("BertTokenizer", "bert")),
-        ("electra", lambda: of_a_class("ElectraTokenizer", "bert")),
-        ("distilbert", lambda: of_a_class("DistilBertTokenizer", "bert")),
-        ("mpnet", lambda: of_a_class("MPNetTokenizer", "mpnet")),
-        ("deberta-v2", of_deberta),
-        ("modernbert", of_modernbert),
-    ],
+    "family", ["bert", "electra", "distilbert", "mpnet", "deberta-v2", "modernbert"]
 )
-def test_a_familys_tokenizer_as_it_is_saved(tmp_path, family, make):
-    make().save_pretrained(tmp_path)
+def test_a_familys_tokenizer_as_it_is_saved(tmp_path, family):
+    make_tokenizer(family, WORDS).save_pretrained(tmp_path)
     check_equals_transformers(tmp_path, family)
 
 
 @pytest.mark.parametrize("written", [{"do_lower_case": True}, {"do_lower_case": False}])
 @pytest.mark.parametrize("family", ["bert", "electra", "distilbert", "mpnet"])
 def test_a_list_of_word_pieces_as_old_models_have_it(tmp_path, family, written):
-    pieces = PIECES["mpnet" if family == "mpnet" else "bert"]
+    ids = make_tokenizer(family, WORDS).get_vocab()
+    pieces = sorted(ids, key=ids.__getitem__)
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(written))
     check_equals_transformers(tmp_path, family)

@@ -11,6 +11,7 @@ import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
 from shared import assert_pointer_is_named, import_or_skip, refusal
+from small_encoders import DISENTANGLED, OPTIONS
 from transformers import AutoConfig, BertConfig, BertModel, CamembertConfig, RobertaModel
 
 from rpcl_jax.models.families import FAMILIES
@@ -25,21 +26,6 @@ SIZES = {
     "num_attention_heads": 2,
     "intermediate_size": 12,
     "max_position_embeddings": 16,
-}
-DISENTANGLED = {
-    "relative_attention": True,
-    "share_att_key": True,
-    "norm_rel_ebd": "layer_norm",
-    "pos_att_type": "p2c|c2p",
-    "position_buckets": 4,
-}
-# What a small model of a family has beside SIZES, and what its config.json must have.
-MORE = {
-    "distilbert": {"hidden_dim": 12},
-    "deberta-v2": DISENTANGLED | {"position_biased_input": False},
-    "modernbert": {
-        f"{name}_token_id": k for k, name in enumerate(("pad", "bos", "eos", "cls", "sep"))
-    },
 }
 
 
@@ -136,7 +122,7 @@ def test_models_with_heads(tmp_path, model, heads):
     """The encoder of such a model, against the same encoder saved alone."""
     kind = getattr(transformers, model)
     family = kind.config_class.model_type
-    whole = kind(kind.config_class(**SIZES, **MORE.get(family, {})))
+    whole = kind(kind.config_class(**SIZES, **OPTIONS.get(family, {})))
     whole.save_pretrained(tmp_path / "whole")
     whole.base_model.save_pretrained(tmp_path / "alone")
     config, params, ignored = load_pretrained(tmp_path / "whole")
@@ -258,7 +244,7 @@ LAYERS = ["full_attention", "sliding_attention"]
 )
 def test_members_of_a_family_that_are_too_different(tmp_path, family, changes, said):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": family, **SIZES, **MORE.get(family, {})}))
+    path.write_text(json.dumps({"model_type": family, **SIZES, **OPTIONS.get(family, {})}))
     read_config(tmp_path)
     rewrite_config(tmp_path, **changes)
     message = refusal(read_config, tmp_path)
@@ -319,7 +305,7 @@ def test_the_terms_of_debertas_attention_have_many_spellings(tmp_path):
 
 def test_a_position_table_that_deberta_does_not_read(tmp_path):
     """As older files of DeBERTa have it; Transformers leaves it out as well."""
-    config = transformers.DebertaV2Config(**SIZES, **MORE["deberta-v2"])
+    config = transformers.DebertaV2Config(**SIZES, **OPTIONS["deberta-v2"])
     transformers.DebertaV2Model(config).save_pretrained(tmp_path)
     _, wanted, _ = load_pretrained(tmp_path)
     table = {"deberta.embeddings.position_embeddings.weight": np.zeros((16, 8), np.float32)}
