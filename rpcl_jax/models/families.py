@@ -285,7 +285,7 @@ def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:
         terms = terms.lower().split("|")
     if isinstance(terms, list):
         written["pos_att_type"] = "|".join(sorted(str(term).strip() for term in terms))
-    width = written.get("hidden_size")
+    width = written.get("hidden_size", 1536)
     if written.get("embedding_size", width) != width:
         raise _unusable(path, "embedding_size", written["embedding_size"], "that of hidden_size")
     return written
