@@ -22,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
 MODEL_FIELDS: dict[str, type] = {
     "feature_tables": dict,
     **{
@@ -125,6 +126,23 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     write_text(path, text.getvalue())
 
 
+def check_not_pointer(path: Path) -> None:
+    """Raises InputError if Git LFS has not fetched a file: then a text of three lines is there.
+
+    A file that cannot be read, or only once as a pipe, is left to whoever reads it.
+    """
+    start = b""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(len(_POINTER))
+    if start == _POINTER:
+        raise InputError(
+            f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` in "
+            f"{path.parent}"
+        )
+
+
 def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str, Any]:
     """Reads one of the JSON files of a run, each of which is an object.
 
@@ -135,6 +153,7 @@ def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str,
     Raises:
       InputError: it does not exist, is not a JSON object, or lacks a field that is relied on.
     """
+    check_not_pointer(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

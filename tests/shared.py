@@ -31,6 +31,8 @@ RECCON = SHARED / "data/RECCON"
 MINILM = SHARED / "models/all-MiniLM-L6-v2"
 # The environment of a command as a user runs it: one device, not the eight of tests/conftest.py.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+# What stands in place of a file that Git LFS has not fetched.
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 90868376\n"
 # For Python code that is no command of ours and imports configs, tools or what the tests share.
 IMPORTABLE = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
@@ -113,6 +115,14 @@ def refusal(function: Callable[..., object], *arguments: object, **options: obje
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def assert_pointer_is_named(path: Path, read: Callable[..., object], *arguments: object) -> None:
+    """Asserts that a call refuses a file that Git LFS has not fetched, which it puts at `path`."""
+    path.write_text(POINTER)
+    assert refusal(read, *arguments) == (
+        f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {path.parent}"
+    )
 
 
 def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:

@@ -8,11 +8,22 @@ import subprocess
 import sys
 
 import pytest
-from shared import ENVIRONMENT, ROOT
+from shared import ENVIRONMENT, ROOT, assert_pointer_is_named
 
 from rpcl_jax import files
+from rpcl_jax.data.features import map_array
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import locked, make_folder, read_json, write_json, written_whole
+from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.files import (
+    check_not_pointer,
+    locked,
+    make_folder,
+    read_json,
+    write_json,
+    written_whole,
+)
+from rpcl_jax.readers.corpus import READERS
+from rpcl_jax.readers.ecf_features import read_mapping
 
 KILLED = """
 import os, signal, sys
@@ -170,3 +181,32 @@ def test_where_locks_cannot_be_shared(tmp_path, monkeypatch):
         for shared in (False, True):
             with pytest.raises(InputError, match="taken"):
                 locked(tmp_path / "lock", "taken", shared=shared).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("result.json", read_json),
+        ("scores.npz", lambda path: load_scores(path, [])),
+        ("audio.npy", lambda path: map_array(path, ["float32"], "")),
+        ("video_id_mapping.npy", read_mapping),
+        *(
+            (name, lambda path, form=form: READERS[form](path.parent, "train"))
+            for form, name in (
+                *(("ecf", "train.txt"), ("ecf", "Subtask_2_train.json")),
+                ("mecad", "train_data_pair.json"),
+                *(("reccon", "dailydialog_train.json"), ("conversations", "train.jsonl")),
+            )
+        ),
+    ],
+)
+def test_a_file_that_git_lfs_has_not_fetched(tmp_path, name, read):
+    assert_pointer_is_named(tmp_path / name, read, tmp_path / name)
+
+
+def test_what_is_no_pointer(tmp_path):
+    """A pipe can be read only once, and what may not be read is somebody else's to report."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("version https://git-lfs")
+    for name in ("pipe", "file", "none", "."):
+        check_not_pointer(tmp_path / name)

@@ -19,7 +19,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import make_folder
+from rpcl_jax.files import check_not_pointer, make_folder
 
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
@@ -200,6 +200,7 @@ def check_same_extractor(
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    check_not_pointer(path)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -221,6 +222,7 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
     Raises:
       InputError: the file is not such an array.
     """
+    check_not_pointer(path)
     try:
         # Reads plain numeric arrays only, neither archives nor pickles, which could execute code.
         values = np.lib.format.open_memmap(path, mode="r")
@@ -300,6 +302,7 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
 
 def _read_lines(path: Path) -> list[str]:
     """Returns the lines of a file, split at line feeds only, unlike `splitlines`."""
+    check_not_pointer(path)
     text = path.read_text(encoding="utf-8")
     return text.removesuffix("\n").split("\n") if text else []
 

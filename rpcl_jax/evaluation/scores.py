@@ -9,7 +9,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import written_whole
+from rpcl_jax.files import check_not_pointer, written_whole
 
 
 class ScoredDialogue(NamedTuple):
@@ -54,6 +54,7 @@ def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogu
     Raises:
       InputError: the file is missing, malformed, or belongs to other dialogues.
     """
+    check_not_pointer(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)

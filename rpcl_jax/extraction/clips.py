@@ -14,6 +14,7 @@ import numpy as np
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import ClipError
+from rpcl_jax.files import check_not_pointer
 
 try:
     import av
@@ -190,6 +191,7 @@ def _opened(
     format cannot seek exactly. Errors of FFmpeg within the block become ClipErrors.
     """
     try:
+        check_not_pointer(path)
         with av.open(str(path), **_METADATA) as container:
             stream: Any = container.streams.best(kind)
             # Cover art is a video stream too.
@@ -203,8 +205,8 @@ def _opened(
             if start > _RUN_UP and container.format.name in _SEEKABLE:
                 container.seek(int((origin + start - _RUN_UP) * av.time_base))
             yield container, stream, origin
-    except ClipError:
-        raise
+    except InputError as error:
+        raise ClipError(*error.args) from error
     # Besides FFmpeg's own errors, these are what PyAV raises for broken files.
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -17,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import read_audio, read_frames
 from rpcl_jax.extraction.finding import ClipError, Stretch
+from rpcl_jax.files import check_not_pointer
 
 try:
     import opensmile
@@ -234,6 +235,9 @@ def _from_pretrained(kind: Any, name: str, revision: str, **options: Any) -> Any
         raise InputError(f"{name}: is a file; give the folder of the model")
     if not folder.is_dir():
         options["revision"] = revision or "main"
+    else:
+        for path in folder.iterdir():
+            check_not_pointer(path)
     level = logging.getLogger("transformers").level
     transformers.logging.set_verbosity_error()  # missing weights are reported in one line instead
     try:

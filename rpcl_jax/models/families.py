@@ -4,14 +4,14 @@ CONTRIBUTING.md, "A family of text encoders", says how to add one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.text_encoder import ACTIVATIONS, TextEncoderConfig
 
-_BERT_SIZES: dict[str, tuple[str, Any]] = {
+_BERT_SIZES: dict[str, tuple[str, int | float | str]] = {
     "vocab_size": ("vocab_size", 30522),
     "hidden_size": ("hidden_size", 768),
     "num_layers": ("num_hidden_layers", 12),
@@ -47,7 +47,8 @@ class Family:
     Attributes:
       prefix: of the encoder's parameters in a model with heads.
       sizes: by field of `TextEncoderConfig`, the name in config.json and what Transformers takes
-        where it is left out, which also says the type.
+        where it is left out, which also says the type. In place of `position_offset`, "padding" is
+        the number of the piece after which positions start.
       options: fields of `TextEncoderConfig` that are the same in the whole family.
       required: by name in config.json, what Transformers takes where it is left out, and the only
         value that can be loaded.
@@ -87,10 +88,11 @@ class Family:
 
 _ABSOLUTE = {"position_embedding_type": ("absolute", "absolute"), "is_decoder": (False, False)}
 _BERT = Family("bert.", required=_ABSOLUTE)
-_ROBERTA = Family("roberta.", required=_ABSOLUTE)  # positions start after the padding index
+_ROBERTA_SIZES = _BERT_SIZES | {"padding": ("pad_token_id", 1)}
+_ROBERTA = Family("roberta.", sizes=_ROBERTA_SIZES, required=_ABSOLUTE)
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
-    "roberta": _ROBERTA,
+    "roberta": replace(_ROBERTA, sizes=_ROBERTA_SIZES | {"vocab_size": ("vocab_size", 50265)}),
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "electra": Family(
@@ -133,8 +135,9 @@ FAMILIES: dict[str, Family] = {
         "mpnet.",
         sizes={name: size for name, size in _BERT_SIZES.items() if name != "type_vocab_size"}
         | {"vocab_size": ("vocab_size", 30527)},
-        options={"type_vocab_size": 0, "relative": "bias", "relative_buckets": 32},
-        required={"relative_attention_num_buckets": (32, 32)},  # Transformers has no others either
+        # Transformers takes 1 whatever pad_token_id is, and has no other number of buckets either.
+        options={"type_vocab_size": 0, "padding": 1, "relative": "bias", "relative_buckets": 32},
+        required={"relative_attention_num_buckets": (32, 32)},
         modules=_EMBEDDINGS | {"relative_bias": ("encoder.relative_attention_bias",)},
         layer=_BERT_LAYER
         | {
@@ -203,7 +206,8 @@ FAMILIES: dict[str, Family] = {
             "relative": "rotary",
             "pre_norm": True,
         },
-        required={name: (False, False) for name in ("norm_bias", "attention_bias", "mlp_bias")},
+        required={name: (False, False) for name in ("norm_bias", "attention_bias", "mlp_bias")}
+        | {"rope_scaling": (None, None)},
         modules={
             "word_embeddings": ("embeddings.tok_embeddings",),
             "embeddings_norm": ("embeddings.norm",),
@@ -239,13 +243,11 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
             f"{path}: model_type {kind!r} cannot be loaded; take one of {', '.join(FAMILIES)}"
         )
     family = FAMILIES[kind]
-    written = _SPELLED.get(kind, lambda w, _: w)(dict(written), path)
+    if kind in _SPELLED:
+        written = _SPELLED[kind](dict(written), path)
     for name, (default, wanted) in family.required.items():
-        value = written.get(name, default)
-        if value != wanted:
-            raise InputError(
-                f"{path}: {name} {value!r} cannot be loaded; take a model with {wanted!r}"
-            )
+        if written.get(name, default) != wanted:
+            raise _unusable(path, name, written.get(name, default), repr(wanted))
     read: dict[str, Any] = dict(family.options)
     for name, (theirs, default) in family.sizes.items():
         value = read[name] = written.get(theirs, default)
@@ -255,43 +257,37 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
                 f"{path}: {theirs} is {value!r}; it must be of type {kind_of.__name__}"
             )
     if read["hidden_act"] not in ACTIVATIONS:
-        raise InputError(
-            f"{path}: {family.sizes['hidden_act'][0]} {read['hidden_act']!r} cannot be loaded; "
-            f"take a model with one of {', '.join(ACTIVATIONS)}"
-        )
-    if family is _ROBERTA or kind == "mpnet":
-        # Transformers' MPNet takes 1 whatever pad_token_id is.
-        padding = 1 if kind == "mpnet" else written.get("pad_token_id", 1)
-        if type(padding) is not int:
-            raise InputError(f"{path}: pad_token_id is {padding!r}; it must be of type int")
-        read["position_offset"] = padding + 1
-        read["max_positions"] -= padding + 1
-    if kind == "electra" and read["embedding_size"] == read["hidden_size"]:
-        read["embedding_size"] = 0
-    if kind == "deberta-v2" and read["relative_furthest"] < 1:
+        name = family.sizes["hidden_act"][0]
+        raise _unusable(path, name, read["hidden_act"], f"one of {', '.join(ACTIVATIONS)}")
+    if read.get("relative_buckets", 1) < 1:
+        name = family.sizes["relative_buckets"][0]
+        raise _unusable(path, name, read["relative_buckets"], "buckets, as DeBERTa-v3's have")
+    if read.get("relative_furthest", 1) < 1:
         read["relative_furthest"] = read["max_positions"]
-    if kind == "modernbert":
+    if "padding" in read:
+        read["position_offset"] = read.pop("padding") + 1
+        read["max_positions"] -= read["position_offset"]
+    if read.get("embedding_size") == read["hidden_size"]:
+        read["embedding_size"] = 0  # nothing is projected
+    if "local_window" in read:
         read["local_window"] //= 2  # to both sides
     return TextEncoderConfig(**read)
 
 
+def _unusable(path: Path, name: str, value: Any, wanted: str) -> InputError:
+    return InputError(f"{path}: {name} {value!r} cannot be loaded; take a model with {wanted}")
+
+
 def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Returns a config.json with the terms of attention in one order, and what is implied."""
+    """Returns a config.json with the terms of attention in one order."""
     terms = written.get("pos_att_type")
     if isinstance(terms, str):
-        terms = terms.split("|")
+        terms = terms.lower().split("|")
     if isinstance(terms, list):
-        written["pos_att_type"] = "|".join(sorted(str(term).strip().lower() for term in terms))
-    if written.get("position_buckets", -1) == -1:
-        raise InputError(
-            f"{path}: position_buckets -1 cannot be loaded; take a model with buckets, such as "
-            "those of DeBERTa-v3"
-        )
-    if written.get("embedding_size", written.get("hidden_size")) != written.get("hidden_size"):
-        raise InputError(
-            f"{path}: embedding_size {written['embedding_size']!r} cannot be loaded; take a model "
-            "where it is hidden_size"
-        )
+        written["pos_att_type"] = "|".join(sorted(str(term).strip() for term in terms))
+    width = written.get("hidden_size", 1536)
+    if written.get("embedding_size", width) != width:
+        raise _unusable(path, "embedding_size", written["embedding_size"], "that of hidden_size")
     return written
 
 
@@ -299,22 +295,20 @@ def _spelled_modernbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns a config.json of Transformers 5 with the names that older versions wrote."""
     for kind, name in (("full_attention", "global"), ("sliding_attention", "local")):
         rope = (written.get("rope_parameters") or {}).get(kind) or {}
-        if rope.get("rope_type", "default") != "default" or written.get("rope_scaling"):
-            raise InputError(
-                f"{path}: rope_type {rope.get('rope_type')!r} cannot be loaded; take a model with "
-                "'default' and without rope_scaling"
-            )
+        if rope.get("rope_type", "default") != "default":
+            raise _unusable(path, "rope_type", rope["rope_type"], "'default'")
         if "rope_theta" in rope:
             written[f"{name}_rope_theta"] = rope["rope_theta"]
+    if written.get("local_rope_theta", 0) is None:  # in Transformers 4, the same as the global one
+        written["local_rope_theta"] = written.get("global_rope_theta", 160_000.0)
     kinds = written.get("layer_types")
     if kinds:
-        glob = [number for number, kind in enumerate(kinds) if kind == "full_attention"]
-        every = glob[1] if len(glob) > 1 else len(kinds)
-        if glob != list(range(0, len(kinds), every)):
-            raise InputError(
-                f"{path}: layer_types has full attention in layers {glob}, which cannot be loaded; "
-                "take a model with full attention in every so many layers, from the first on"
-            )
+        every = kinds.index("full_attention", 1) if "full_attention" in kinds[1:] else len(kinds)
+        if kinds != [
+            "sliding_attention" if k % every else "full_attention" for k in range(len(kinds))
+        ]:
+            wanted = "full attention in every so many layers, from the first on"
+            raise _unusable(path, "layer_types", kinds, wanted)
         written["global_attn_every_n_layers"] = every
     return written
 

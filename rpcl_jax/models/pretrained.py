@@ -12,17 +12,15 @@ from safetensors import SafetensorError, safe_open
 
 from rpcl_jax.batching.tokenizer import WordPieces, read_word_pieces, word_pieces
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import check_not_pointer
 from rpcl_jax.models.families import FAMILIES, Family, encoder_config
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SENTENCEPIECE = "sentencepiece.bpe.model"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", SENTENCEPIECE)
-HUB_FILES = (
-    *("config.json", "model*.safetensors", INDEX),
-    *(*TOKENIZER_FILES, "tokenizer_config.json", "merges.txt"),
-    *("special_tokens_map.json", "added_tokens.json"),
-)
+SENTENCEPIECE = ("sentencepiece.bpe.model", "spm.model")  # of RoBERTa's relatives, of DeBERTa
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
+_BESIDE = ("tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+HUB_FILES = ("config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *_BESIDE)
 # What wrappers of a model, and `torch.compile`, put before the names of its parameters.
 _WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.|model\.|0\.auto_model\.)*")
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -102,8 +100,10 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
             f"{folder}: no tokenizer, none of {', '.join(TOKENIZER_FILES)}; "
             "copy the files of the encoder's tokenizer there"
         )
-    if there == [SENTENCEPIECE]:
-        _check_sentencepiece(folder / SENTENCEPIECE)
+    for name in (*there, *_BESIDE):
+        check_not_pointer(folder / name)
+    if there[0] in SENTENCEPIECE:
+        _check_sentencepiece(folder / there[0])
     try:
         tokenizer = read_word_pieces(folder) or _convert_tokenizer(folder)
     except Exception as error:  # tokenizers raises bare Exception
@@ -195,6 +195,7 @@ def read_config(folder: Path) -> TextEncoderConfig:
 def _read_json(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the folder of a Hugging Face model")
+    check_not_pointer(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -221,6 +222,7 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
     heads: set[str] = set()
     for file in files:
         path = folder / file
+        check_not_pointer(path)
         try:
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
@@ -277,13 +279,15 @@ def _convert(
                 parts.append(tensor.T if kernel else tensor)
         if len(parts) == len(names):
             params[path] = np.concatenate(parts, axis=-1)
-    if (tensors and not params and not misshapen) or not tensors:
+    if len(left) == len(tensors):  # none has a name that is looked for
         there = sorted(tensors) or heads
         raise InputError(
             f"{folder}: the weights are not those of config.json's model_type: none has a name "
             f"such as {missing[0]}; there are {_listed(there) or 'none'}; save the encoder itself "
             "with transformers (save_pretrained)"
         )
+    if not config.position_table:  # DeBERTa's files may have one all the same
+        left.pop("embeddings.position_embeddings.weight", None)
     problems = [
         f"{what} {_listed(names)}"
         for what, names in (

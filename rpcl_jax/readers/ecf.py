@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers.semeval import read_semeval
 from rpcl_jax.readers.shared import Reading, find_split
 
@@ -69,6 +70,7 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
 
 
 def _read_lines(path: Path) -> list[str]:
+    check_not_pointer(path)
     try:
         # Split at "\n" only: splitlines() would also split utterances at U+2028 and similar.
         return path.read_text(encoding="utf-8-sig").rstrip().split("\n")

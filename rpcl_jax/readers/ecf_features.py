@@ -13,6 +13,7 @@ from typing import Any
 
 from rpcl_jax.data.features import FeatureTable, check_finite, map_array
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import check_not_pointer
 
 _GET_IT = "download the file again from https://github.com/NUSTM/MECPE"
 _MOST_BYTES = 1 << 20  # limit for the map; the official one has a third of this
@@ -78,6 +79,7 @@ def read_mapping(path: Path) -> dict[str, int]:
       InputError: the file is missing, or is not an array of one dict from strings to integers as
         `np.save` writes it.
     """
+    check_not_pointer(path)
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.files import check_not_pointer
 
 # Of an utterance without text, in our form and in SemEval's.
 _FIELDS = {
@@ -28,6 +29,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     Raises:
       InputError: the file is missing, not UTF-8 or not JSON, or a key of an object is duplicated.
     """
+    check_not_pointer(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

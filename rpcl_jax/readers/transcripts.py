@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from rpcl_jax.data.dialogue import Dialogue, own_id, with_own_ids
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers import conversations, semeval
 from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.objects import parse_json
@@ -295,6 +296,7 @@ class _Watched(io.FileIO):
 @contextlib.contextmanager
 def _opened(path: Path, watch: Callable[[int], object]) -> Iterator[io.BufferedReader]:
     """Yields the bytes of a file, unzipped."""
+    check_not_pointer(path)
     with io.BufferedReader(cast(Any, _Watched(path, watch))) as file:
         if file.peek(2)[:2] != b"\x1f\x8b":
             yield file

@@ -31,6 +31,7 @@ from rpcl_jax.data.features import MODALITIES, absent_table
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import (
     MODEL_FIELDS,
+    check_not_pointer,
     errors_name,
     make_folder,
     read_json,
@@ -289,6 +290,7 @@ def _shapes(
 
 def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Reads the parameters, which must have exactly these names and shapes."""
+    check_not_pointer(path)
     try:
         with safe_open(path, framework="numpy") as opened:
             names = opened.keys()  # `opened` itself cannot be iterated

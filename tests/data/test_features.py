@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from shared import assert_pointer_is_named
 
 from rpcl_jax.data import features
 from rpcl_jax.data.dialogue import Dialogue, Utterance
@@ -244,3 +245,8 @@ def test_files_that_are_not_arrays_are_refused(folder):
 def test_malformed_ids_and_descriptions_are_refused(folder, name, content, message):
     (folder / name).write_bytes(content)
     assert re.search(message, refused(folder))
+
+
+@pytest.mark.parametrize("name", ["features.npy", "table.json", "ids.txt", "absent.txt"])
+def test_a_table_that_git_lfs_has_not_fetched(folder, name):
+    assert_pointer_is_named(folder / name, FeatureTable.load, folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from media import FPS, draw, speak, write_clip, write_episode, write_media
 from media import RATE as SPEECH_RATE
-from shared import needs_espeak
+from shared import POINTER, needs_espeak
 
 from rpcl_jax.extraction import clips
 from rpcl_jax.extraction.clips import read_audio, read_frames
@@ -156,6 +156,8 @@ def test_an_empty_time_span_is_refused(episodes, name):
 def test_bad_files_are_refused(episodes, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no film")
+    unfetched = tmp_path / "unfetched.mp4"
+    unfetched.write_text(POINTER)
     cut = tmp_path / "cut.mp4"  # its index is at the end
     cut.write_bytes((episodes / "x264.mp4").read_bytes()[:50_000])
     silent, blind = tmp_path / "silent.mp4", tmp_path / "blind.wav"
@@ -164,6 +166,7 @@ def test_bad_files_are_refused(episodes, tmp_path):
     for path, read, reason in (
         (bad, read_audio, "Invalid data"),
         (bad, frames_at, "Invalid data"),
+        (unfetched, frames_at, "is a Git LFS pointer"),
         (cut, read_audio, "cannot be decoded"),
         (tmp_path / "none.mp4", read_audio, "No such file"),
         (silent, read_audio, "has no audio"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import transformers
 from media import draw, write_media
-from shared import ROOT, import_or_skip
+from shared import ROOT, assert_pointer_is_named, import_or_skip
 from small_extractors import save_clip, save_wav2vec2
 
 from rpcl_jax.errors import InputError
@@ -200,6 +200,7 @@ def test_models_that_cannot_be_used_are_refused(tmp_path):
     refused("clip", clip, "clip: cannot be loaded")  # a pickle
     weights.write_bytes(b"nonsense")
     refused("clip", clip, "clip: cannot be loaded")
+    assert_pointer_is_named(weights, load_extractor, "clip", str(clip))
 
 
 @pytest.mark.parametrize("package", ["torch", "av", "opensmile", "PIL"])

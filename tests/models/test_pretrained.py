@@ -10,14 +10,12 @@ import pytest
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import load_file, save_file
-from shared import import_or_skip, refusal
+from shared import assert_pointer_is_named, import_or_skip, refusal
+from small_encoders import DISENTANGLED, OPTIONS
 from transformers import AutoConfig, BertConfig, BertModel, CamembertConfig, RobertaModel
 
-from rpcl_jax.models.pretrained import (
-    load_pretrained,
-    read_config,
-    resolve_pretrained,
-)
+from rpcl_jax.models.families import FAMILIES
+from rpcl_jax.models.pretrained import load_pretrained, read_config, resolve_pretrained
 
 torch = import_or_skip("torch")
 
@@ -102,12 +100,29 @@ def test_prefix_old_names_heads_and_buffers(folder):
         ("RobertaForQuestionAnswering", ["qa_outputs"]),
         ("XLMRobertaForTokenClassification", ["classifier"]),
         ("CamembertForSequenceClassification", ["classifier"]),
+        ("ElectraForPreTraining", ["discriminator_predictions"]),
+        ("ElectraForMaskedLM", ["generator_lm_head", "generator_predictions"]),
+        ("ElectraForSequenceClassification", ["classifier"]),
+        ("ElectraForQuestionAnswering", ["qa_outputs"]),
+        ("DistilBertForMaskedLM", ["vocab_layer_norm", "vocab_projector", "vocab_transform"]),
+        ("DistilBertForSequenceClassification", ["classifier", "pre_classifier"]),
+        ("DistilBertForTokenClassification", ["classifier"]),
+        ("MPNetForMaskedLM", ["lm_head"]),
+        ("MPNetForSequenceClassification", ["classifier"]),
+        ("MPNetForQuestionAnswering", ["qa_outputs"]),
+        ("DebertaV2ForMaskedLM", ["cls"]),
+        ("DebertaV2ForSequenceClassification", ["classifier"]),
+        ("DebertaV2ForTokenClassification", ["classifier"]),
+        ("ModernBertForMaskedLM", ["decoder", "head"]),
+        ("ModernBertForSequenceClassification", ["classifier", "head"]),
+        ("ModernBertForQuestionAnswering", ["classifier", "head"]),
     ],
 )
 def test_models_with_heads(tmp_path, model, heads):
     """The encoder of such a model, against the same encoder saved alone."""
     kind = getattr(transformers, model)
-    whole = kind(kind.config_class(**SIZES))
+    family = kind.config_class.model_type
+    whole = kind(kind.config_class(**SIZES, **OPTIONS.get(family, {})))
     whole.save_pretrained(tmp_path / "whole")
     whole.base_model.save_pretrained(tmp_path / "alone")
     config, params, ignored = load_pretrained(tmp_path / "whole")
@@ -115,7 +130,7 @@ def test_models_with_heads(tmp_path, model, heads):
     alone, want, none = load_pretrained(tmp_path / "alone")
     assert (config, none) == (alone, [])
     jax.tree.map(np.testing.assert_array_equal, params, want)
-    table = whole.base_model.embeddings.word_embeddings.weight.detach()
+    table = whole.get_input_embeddings().weight.detach()
     np.testing.assert_array_equal(params["word_embeddings"]["embedding"], table)
 
 
@@ -182,7 +197,7 @@ def test_wrong_shape_is_named(folder):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("model_type", "deberta-v2", "'deberta-v2'"),
+        ("model_type", "deberta", "'deberta'"),
         ("model_type", None, "None"),
         ("position_embedding_type", "relative_key", "'relative_key'"),
         ("hidden_act", "silu", "'silu'"),
@@ -194,6 +209,111 @@ def test_models_of_another_kind(folder, field, value, said):
     message = refusal(load_pretrained, folder)
     assert str(folder / "config.json") in message
     assert said in message
+
+
+LAYERS = ["full_attention", "sliding_attention"]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("electra", {"is_decoder": True}, "is_decoder True"),
+        ("distilbert", {"activation": "silu"}, "activation 'silu'"),
+        ("mpnet", {"relative_attention_num_buckets": 64}, "relative_attention_num_buckets 64"),
+        ("deberta-v2", {"relative_attention": False}, "relative_attention False"),
+        ("deberta-v2", {"share_att_key": False}, "share_att_key False"),
+        ("deberta-v2", {"norm_rel_ebd": "none"}, "norm_rel_ebd 'none'"),
+        ("deberta-v2", {"pos_att_type": ["c2p"]}, "pos_att_type 'c2p'"),
+        ("deberta-v2", {"pos_att_type": None}, "pos_att_type None"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size 3"),
+        ("deberta-v2", {"position_buckets": -1}, "position_buckets -1"),
+        ("deberta-v2", {"embedding_size": 4}, "embedding_size 4"),
+        ("modernbert", {"norm_bias": True}, "norm_bias True"),
+        ("modernbert", {"attention_bias": True}, "attention_bias True"),
+        ("modernbert", {"mlp_bias": True}, "mlp_bias True"),
+        ("modernbert", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling {"),
+        (
+            "modernbert",
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}},
+            "rope_type 'yarn'",
+        ),
+        ("modernbert", {"layer_types": LAYERS[::-1]}, "layer_types ['sliding_attention', 'full"),
+        ("modernbert", {"layer_types": [*LAYERS, *LAYERS, LAYERS[1]] * 2}, "layer_types ["),
+        ("modernbert", {"layer_types": [*LAYERS, "causal"]}, "layer_types ["),
+    ],
+)
+def test_members_of_a_family_that_are_too_different(tmp_path, family, changes, said):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": family, **SIZES, **OPTIONS.get(family, {})}))
+    read_config(tmp_path)
+    rewrite_config(tmp_path, **changes)
+    message = refusal(read_config, tmp_path)
+    assert message.startswith(f"{path}: {said}")
+    assert "cannot be loaded; take a model with " in message
+
+
+@pytest.mark.parametrize(
+    ("written", "bases", "every"),
+    [
+        ({}, (160_000, 10_000), 3),
+        # Transformers 4.
+        (
+            {
+                "global_rope_theta": 9000.0,
+                "local_rope_theta": 700.0,
+                "global_attn_every_n_layers": 2,
+            },
+            (9000, 700),
+            2,
+        ),
+        ({"global_rope_theta": 9000.0, "local_rope_theta": None}, (9000, 9000), 3),
+        # Transformers 5.
+        (
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": 9000.0},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 700.0},
+                },
+                "layer_types": [LAYERS[k % 4 > 0] for k in range(22)],
+            },
+            (9000, 700),
+            4,
+        ),
+        ({"layer_types": LAYERS[:1] * 22}, (160_000, 10_000), 1),
+        ({"layer_types": [LAYERS[k > 0] for k in range(22)]}, (160_000, 10_000), 22),
+    ],
+)
+def test_modernbert_of_several_versions(tmp_path, written, bases, every):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "modernbert", **written}))
+    ours = read_config(tmp_path)
+    assert (ours.rotary_base, ours.local_rotary_base, ours.global_every) == (*bases, every)
+    assert ours.local_window == 64
+    if written.get("local_rope_theta", 0) is not None:  # Transformers 5 cannot read this
+        theirs = AutoConfig.from_pretrained(str(tmp_path))
+        ropes = [theirs.rope_parameters[kind]["rope_theta"] for kind in LAYERS]
+        assert ropes == [ours.rotary_base, ours.local_rotary_base]
+        kinds = [LAYERS[k % ours.global_every > 0] for k in range(ours.num_layers)]
+        assert theirs.layer_types == kinds
+
+
+def test_the_terms_of_debertas_attention_have_many_spellings(tmp_path):
+    for terms in ("p2c|c2p", "c2p | P2C", ["c2p", "p2c"], ["p2c", "c2p"]):
+        written = {"model_type": "deberta-v2", **SIZES, **DISENTANGLED, "pos_att_type": terms}
+        (tmp_path / "config.json").write_text(json.dumps(written))
+        assert read_config(tmp_path).relative == "disentangled"
+
+
+def test_a_position_table_that_deberta_does_not_read(tmp_path):
+    """As older files of DeBERTa have it; Transformers leaves it out as well."""
+    config = transformers.DebertaV2Config(**SIZES, **OPTIONS["deberta-v2"])
+    transformers.DebertaV2Model(config).save_pretrained(tmp_path)
+    _, wanted, _ = load_pretrained(tmp_path)
+    table = {"deberta.embeddings.position_embeddings.weight": np.zeros((16, 8), np.float32)}
+    rewrite_weights(tmp_path, lambda tensors: tensors | table)
+    jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path)[1], wanted)
+    rewrite_config(tmp_path, position_biased_input=True)
+    _, found, _ = load_pretrained(tmp_path)
+    assert found["position_embeddings"]["embedding"].shape == (16, 8)
 
 
 def test_folder_without_weights(folder):
@@ -212,8 +332,55 @@ def test_folder_without_config(tmp_path):
 
 def test_unreadable_weights(folder):
     path = folder / "model.safetensors"
-    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    path.write_text("<html>")
     assert f"{path}: unreadable" in refusal(load_pretrained, folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_that_git_lfs_has_not_fetched(folder, name):
+    assert_pointer_is_named(folder / name, load_pretrained, folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+def test_quantised_weights(folder, dtype):
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = "encoder.layer.0.attention.self.key.weight"
+    save_file(tensors | {name: tensors[name].to(dtype)}, path)
+    stored = {torch.int8: "I8", torch.float8_e5m2: "F8_E5M2"}.get(dtype, "F8_E4M3")
+    message = refusal(load_pretrained, folder)
+    assert f"{path}: {name} is of type {stored}, which is not read; write it in float32" in message
+
+
+def test_the_weights_of_another_family(folder):
+    """Named are the first few that are there, and of those that are not, one."""
+    other = {f"layers.{k}.attention.wq.weight": np.zeros(2, np.float32) for k in range(9)}
+    for named, tensors in (
+        ("layers", other),  # which could be a head
+        (
+            "encoder.layers.0.attention.wq.weight, encoder.layers.1.attention.wq.weight, "
+            "encoder.layers.2.attention.wq.weight, encoder.layers.3.attention.wq.weight, "
+            "encoder.layers.4.attention.wq.weight and 4 more",
+            {f"encoder.{name}": tensor for name, tensor in other.items()},
+        ),
+        ("none", {}),
+    ):
+        rewrite_weights(folder, lambda _, tensors=tensors: tensors)
+        message = refusal(load_pretrained, folder)
+        assert "the weights are not those of config.json's model_type: none has a name" in message
+        assert f"; there are {named}; save the encoder itself" in message
+        assert len(message) < 600
+
+
+def test_long_lists_are_cut(folder):
+    """Of 2 layers with 16 parameters each, of which config.json has the first only."""
+    rewrite_config(folder, num_hidden_layers=1)
+    message = refusal(load_pretrained, folder)
+    cut = "encoder.layer.1.attention.self.key.bias and 11 more; "
+    assert "left over encoder.layer.1.attention.output.LayerNorm.bias, " in message
+    assert cut in message
 
 
 def test_missing_shard(tmp_path):
@@ -223,6 +390,8 @@ def test_missing_shard(tmp_path):
     assert len(shards) > 1
     shards[1].unlink()
     assert str(shards[1]) in refusal(load_pretrained, tmp_path)
+    for path in (shards[1], tmp_path / "model.safetensors.index.json"):
+        assert_pointer_is_named(path, load_pretrained, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "models/some/where", "~/no-such"])
@@ -262,22 +431,37 @@ def test_not_a_hub_name():
     assert "no such folder" in refusal(resolve_pretrained, "no spaces, please")
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("written", [{}, {"num_hidden_layers": 3, "layer_norm_eps": 1e-5}])
 def test_what_a_config_leaves_out_is_what_transformers_takes(tmp_path, family, written):
+    if family == "deberta-v2":
+        written = DISENTANGLED | written
+    if family == "distilbert" and written:
+        written = {"n_layers": 3}
+    if family == "modernbert" and written:
+        written = {"num_hidden_layers": 3, "norm_eps": 1e-6}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family, **written}))
     theirs = AutoConfig.from_pretrained(str(tmp_path))
     ours = read_config(tmp_path)
-    assert ours.num_layers == theirs.num_hidden_layers
-    assert ours.num_heads == theirs.num_attention_heads
     assert ours.max_positions + ours.position_offset == theirs.max_position_embeddings
-    assert ours.position_offset == (0 if family == "bert" else theirs.pad_token_id + 1)
-    assert (ours.dropout, ours.attention_dropout) == (
-        theirs.hidden_dropout_prob,
-        theirs.attention_probs_dropout_prob,
-    )
-    names = ("hidden_size", "intermediate_size", "type_vocab_size", "layer_norm_eps", "hidden_act")
-    assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
+    offset = 2 if family in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    assert ours.position_offset == offset
+    assert ours.embedding_size == getattr(theirs, "embedding_size", 0)
+    assert ours.type_vocab_size == getattr(theirs, "type_vocab_size", 0)
+    for name, others in {
+        **{name: () for name in ("vocab_size", "hidden_size")},
+        "num_layers": ("num_hidden_layers",),
+        "num_heads": ("num_attention_heads",),
+        "intermediate_size": ("hidden_dim",),
+        "layer_norm_eps": ("norm_eps",),
+        "hidden_act": ("hidden_activation", "activation"),
+        "dropout": ("hidden_dropout_prob", "mlp_dropout"),
+        "attention_dropout": ("attention_probs_dropout_prob",),
+    }.items():
+        if family == "distilbert" and name == "layer_norm_eps":
+            continue  # not in its config
+        (given,) = {getattr(theirs, other) for other in (name, *others) if hasattr(theirs, other)}
+        assert getattr(ours, name) == given, name
 
 
 @pytest.mark.parametrize(
@@ -288,7 +472,13 @@ def test_a_config_with_something_else_than_a_size(folder, name, value):
     assert f"config.json: {name} is {value!r}; it must be" in refusal(load_pretrained, folder)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "model.bert.", "0.auto_model.", "module.model."])
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        *("module.", "model.bert.", "0.auto_model.", "module.model."),
+        *("_orig_mod.", "module._orig_mod.bert.", "_orig_mod.module."),
+    ],
+)
 def test_an_encoder_in_a_wrapper_is_found(folder, wrapper):
     _, wanted, _ = load_pretrained(folder)
     rewrite_weights(folder, lambda t: {wrapper + name: tensor for name, tensor in t.items()})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from shared import POINTER
 
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
@@ -184,6 +185,8 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
         ("x.json", b'{\n"id": 5,\n"utterances"', ": line 3, column 13 is not JSON"),
         ("x.jsonl.gz", gzip.compress(LINES, mtime=0)[:-12], ": the gzip file is damaged"),
         ("x.jsonl.gz", b"\x1f\x8b\x08\x00" + b"x" * 60, ": "),
+        ("x.json", POINTER, ": is a Git LFS pointer"),
+        ("x.txt", POINTER, ": is a Git LFS pointer"),
         ("x.docx", b"PK\x03\x04\x00", ": is no text; export it as one of .json,"),
         ("x.jsonl", codecs.BOM_UTF16_LE + b"\x00\xd8\x00", ": not utf-16"),
     ],

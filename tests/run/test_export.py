@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
-from shared import ROOT, refusal, run_main, run_python
+from shared import ROOT, assert_pointer_is_named, refusal, run_main, run_python
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import FeatureTable
@@ -196,6 +196,11 @@ def test_a_config_that_does_not_fit(copy, change, said):
         inner[last] = value
     path.write_text(json.dumps(described))
     assert said in refusal(load_exported, copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_model_that_git_lfs_has_not_fetched(copy, name):
+    assert_pointer_is_named(copy / name, load_exported, copy)
 
 
 def test_other_folders(copy, finished, tmp_path):
