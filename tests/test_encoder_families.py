@@ -20,7 +20,7 @@ torch = import_or_skip("torch")
 import transformers
 from flax.traverse_util import flatten_dict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(
