@@ -116,10 +116,12 @@ def encoder_operations(encoder: TextEncoderConfig, segment_lengths: Sequence[int
     """Returns the floating-point operations of a text encoder's forward pass over these segments.
 
     Counts two operations for each multiply-add in the matrix products and in the attention within
-    a segment. Leaves out padding and everything but products. The backward pass has twice as many.
+    a segment. Leaves out padding, distances, adapters and everything but products. The backward
+    pass has twice as many.
     """
     width = encoder.hidden_size
-    weights = 4 * width**2 + 2 * width * encoder.intermediate_size
+    feed_forward = 3 if encoder.pre_norm else 2  # with its gate
+    weights = 4 * width**2 + feed_forward * width * encoder.intermediate_size
     pieces = sum(segment_lengths)
     attention = 2 * width * sum(length**2 for length in segment_lengths)
     return 2 * encoder.num_layers * (weights * pieces + attention)

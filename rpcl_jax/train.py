@@ -190,7 +190,8 @@ def _draw_parameters(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the initial parameters: random, pretrained, and the features' normalisation.
 
-    First those that are trained, and then those of an encoder that has adapters.
+    First those that are trained, and then those of an encoder that has adapters. Those of `encoder`
+    are moved, which leaves it empty.
     """
     _, batch = train.make(np.arange(1))
     params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])

@@ -10,15 +10,17 @@ from safetensors import safe_open
 from shared import refusal, saved_parameters, tiny_config
 
 from rpcl_jax.evaluate import evaluate_run
-from rpcl_jax.models.adapters import separate_adapters
+from rpcl_jax.models.adapters import combine, separate_adapters
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.pretrained import load_pretrained
+from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.run.config import check_config
 from rpcl_jax.run.export import export_run, load_exported
 from rpcl_jax.train import train_and_evaluate
+from rpcl_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -57,26 +59,40 @@ def test_checkpoints_have_the_adapters_and_not_the_encoder(adapted):
     assert evaluate_run(run)["test"] == result["test"]
 
 
-def test_a_step_computes_no_gradient_of_the_encoder(small_bert):
-    """Adapters make the forward pass longer, and the whole step shorter."""
-    from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
+def test_a_killed_run_continues_to_the_same_bits(adapted, small_bert, tmp_path):
+    """After the first of its two epochs, as in tests/test_train.py for a trained encoder."""
+    run, result, _ = adapted
+    begun = tmp_path / "run"
+    config = adapted_config(small_bert)
 
-    sizes = {"num_layers": 4, "hidden_size": 128, "intermediate_size": 512, "num_heads": 2}
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    save = Checkpoints.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda *args: (save(*args), stop()))
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, begun)
+    again = train_and_evaluate(config, begun)
+    assert again["test"] == result["test"]
+    one, other = saved_parameters(begun), saved_parameters(run)
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_step_computes_no_gradient_of_the_encoder():
+    """Adapters make the forward pass longer, and the whole step shorter."""
     ids = np.zeros((64, 32), np.int32)
 
     def operations(rank):
-        config = TextEncoderConfig(vocab_size=50, max_positions=32, lora_rank=rank, **sizes)
-        module = TextEncoder(config)
+        module = TextEncoder(TextEncoderConfig(50, 128, 4, 2, 512, 32, lora_rank=rank))
         params = jax.eval_shape(module.init, jax.random.key(0), ids, ids, ids)["params"]
-        adapters, others = separate_adapters(params)
 
         def loss(trained, frozen):
-            from rpcl_jax.models.adapters import combine
+            return (module.apply({"params": combine(trained, frozen)}, ids, ids, ids) ** 2).sum()
 
-            out = module.apply({"params": combine(trained, frozen)}, ids, ids, ids)
-            return (out**2).sum()
-
-        trained = (adapters, others) if rank else (others, {})
+        trained = separate_adapters(params) if rank else (params, {})
         return jax.jit(jax.grad(loss)).lower(*trained).compile().cost_analysis()["flops"]
 
     assert operations(2) < 0.75 * operations(0)

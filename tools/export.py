@@ -32,8 +32,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from rpcl_jax.reporting.model_card import model_card
     from rpcl_jax.run.export import export_run
 
-    card = model_card(arguments.run, arguments.out.name)
-    export_run(arguments.run, arguments.out, card, with_encoder=not arguments.without_encoder)
+    with_encoder = not arguments.without_encoder
+    card = model_card(arguments.run, arguments.out.name, with_encoder)
+    export_run(arguments.run, arguments.out, card, with_encoder)
     print(f"{arguments.out}: written; read and complete its README.md before you share it")
 
 

@@ -46,7 +46,8 @@ class Family:
 
     Attributes:
       prefix: of the encoder's parameters in a model with heads.
-      sizes: by field of `TextEncoderConfig`, the name in config.json and what Transformers takes
+      sizes: by field of `TextEncoderConfig` (or "padding", the number of the padding piece, after
+        which positions start), the name in config.json and what Transformers takes
         where it is left out, which also says the type. In place of `position_offset`, "padding" is
         the number of the piece after which positions start.
       options: fields of `TextEncoderConfig` that are the same in the whole family.
@@ -238,7 +239,7 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
         of its type.
     """
     kind = written.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise InputError(
             f"{path}: model_type {kind!r} cannot be loaded; take one of {', '.join(FAMILIES)}"
         )
@@ -270,12 +271,31 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
     if read.get("embedding_size") == read["hidden_size"]:
         read["embedding_size"] = 0  # nothing is projected
     if "local_window" in read:
+        for field_name, least in (("local_window", 2), ("global_every", 1)):
+            if read[field_name] < least:
+                theirs = family.sizes[field_name][0]
+                raise _unusable(path, theirs, read[field_name], f"at least {least}")
         read["local_window"] //= 2  # to both sides
+    if read["num_heads"] < 1 or read["hidden_size"] % read["num_heads"]:
+        name = family.sizes["num_heads"][0]
+        raise _unusable(path, name, read["num_heads"], f"a divisor of {read['hidden_size']}")
     return TextEncoderConfig(**read)
 
 
 def _unusable(path: Path, name: str, value: Any, wanted: str) -> InputError:
     return InputError(f"{path}: {name} {value!r} cannot be loaded; take a model with {wanted}")
+
+
+def _spelled_distilbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns a config.json with the family's own names, beside which Transformers takes BERT's."""
+    for name, theirs in (
+        ("hidden_size", "dim"),
+        ("num_attention_heads", "n_heads"),
+        ("num_hidden_layers", "n_layers"),
+    ):
+        if name in written:
+            written.setdefault(theirs, written[name])
+    return written
 
 
 def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -294,7 +314,10 @@ def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:
 def _spelled_modernbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns a config.json of Transformers 5 with the names that older versions wrote."""
     for kind, name in (("full_attention", "global"), ("sliding_attention", "local")):
-        rope = (written.get("rope_parameters") or {}).get(kind) or {}
+        ropes = written.get("rope_parameters") or {}
+        if not isinstance(ropes, dict) or not isinstance(ropes.get(kind) or {}, dict):
+            raise _unusable(path, "rope_parameters", ropes, "an object of objects")
+        rope = ropes.get(kind) or {}
         if rope.get("rope_type", "default") != "default":
             raise _unusable(path, "rope_type", rope["rope_type"], "'default'")
         if "rope_theta" in rope:
@@ -313,4 +336,8 @@ def _spelled_modernbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     return written
 
 
-_SPELLED = {"deberta-v2": _spelled_deberta, "modernbert": _spelled_modernbert}
+_SPELLED = {
+    "distilbert": _spelled_distilbert,
+    "deberta-v2": _spelled_deberta,
+    "modernbert": _spelled_modernbert,
+}

@@ -217,7 +217,10 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
             f"{WEIGHTS} with transformers (AutoModel.from_pretrained, save_pretrained)"
         )
     else:
-        raise InputError(f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards")
+        raise InputError(
+            f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards (if the model "
+            "has pytorch_model.bin only, write them with transformers, save_pretrained)"
+        )
     tensors: dict[str, np.ndarray] = {}
     heads: set[str] = set()
     for file in files:

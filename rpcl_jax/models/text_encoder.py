@@ -122,7 +122,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """Maps [..., d] to [..., size]."""
+        """Maps [n, d] to [n, size]."""
         kernel = self.param("kernel", _init, (x.shape[-1], self.size))
         bias = 0
         if self.use_bias:
@@ -219,6 +219,7 @@ class EncoderLayer(nn.Module):
             scale = heads[1] ** -0.5
             if c.relative == "disentangled":
                 scale = (3 * heads[1]) ** -0.5  # three terms: content, and the two of the bias
+                # The values of distances are not needed; they are few.
                 about = query_key_value(drop(relative, c.dropout)).reshape(-1, 3, *heads)
                 bias = disentangled_bias(query * scale, key * scale, *about.swapaxes(0, 1)[:2])
             keep = None

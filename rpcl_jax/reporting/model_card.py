@@ -116,12 +116,13 @@ Please cite the paper:
 """
 
 
-def model_card(folder: Path, name: str) -> str:
+def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """Returns the model card of a finished run, in Markdown with the hub's metadata.
 
     Args:
       folder: of the run.
       name: of the model.
+      with_encoder: see `rpcl_jax.run.export.export_run`.
 
     Raises:
       InputError: there is no finished run, or its data are gone: the intervals need them.
@@ -135,7 +136,14 @@ def model_card(folder: Path, name: str) -> str:
         config.rpcl.corruption_weight or config.rpcl.alignment_weight
     )
     rank = config.text.lora_rank
-    how = f", with adapters of rank {rank}" if rank else ", frozen" * (not config.text.finetune)
+    how = f", with adapters of rank {rank}" if rank else ""
+    if not config.text.finetune:
+        how = ", frozen"
+    if not with_encoder:
+        how += (
+            ". Its own parameters are not in this folder: they are loaded from the folder or hub\n"
+            "  name at `encoder_elsewhere.name` in `config.json`"
+        )
     return _CARD.format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,

@@ -220,8 +220,7 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: describes no model ({reason}); {_AGAIN}") from error
     elsewhere = _load_elsewhere(described, encoder, path)
-    for name in _by_name(elsewhere):
-        del shapes[name]
+    shapes = {name: shape for name, shape in shapes.items() if name not in _by_name(elsewhere)}
     params = combine(unflatten_dict(_read(folder / WEIGHTS, shapes), sep="."), elsewhere)
     if not config.text.finetune:
         encoder = encoder._replace(params=params.pop(ENCODER))
@@ -236,6 +235,8 @@ def _load_elsewhere(
     named = described.get("encoder_elsewhere")
     if not named:
         return {}
+    if not isinstance(named, dict) or {type(named.get(k)) for k in ("name", "digest")} != {str}:
+        raise InputError(f"{path}: encoder_elsewhere is not a name and a digest; {_AGAIN}")
     correct = f"give the folder or hub name of its text encoder at encoder_elsewhere.name in {path}"
     try:
         sizes, params, _ = load_pretrained(named["name"])

@@ -51,7 +51,8 @@ from rpcl_jax.training.mesh import (
 
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
-_FIRST_FIELDS = 12  # of TextEncoderConfig, up to `attention_dropout`
+# The fields of TextEncoderConfig that version 0.1 had; see `encoder_digest`.
+_FIRST_FIELDS = [field.name for field in dataclasses.fields(TextEncoderConfig)][:12]
 MOST_UNKNOWN = 0.05  # of the word pieces of a text, before a warning
 
 
@@ -379,9 +380,9 @@ def encoder_digest(encoder: LoadedEncoder) -> str:
     frozen = dataclasses.replace(encoder.config, dropout=0.0, attention_dropout=0.0, lora_rank=0)
     described = {
         field.name: value
-        for number, field in enumerate(dataclasses.fields(frozen))
+        for field in dataclasses.fields(frozen)
         # Later fields count where they are used only, so that older digests stay the same.
-        if (value := getattr(frozen, field.name)) != field.default or number < _FIRST_FIELDS
+        if (value := getattr(frozen, field.name)) != field.default or field.name in _FIRST_FIELDS
     }
     digest = hashlib.sha256(json.dumps(described).encode())
     tokenizer = json.loads(encoder.tokenizer.backend.to_str())

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.models.adapters import combine, merge_adapters, separate_adapters
 from rpcl_jax.models.text_encoder import Dense, TextEncoder, TextEncoderConfig
+from rpcl_jax.training.mesh import AXIS, make_mesh
 
 
 def drawn(shape, seed):
@@ -30,13 +32,16 @@ def test_a_dense_layer_with_the_product_added(parts):
     )
     dense = {"kernel": params["kernel"] + added, "bias": params["bias"]}
 
-    def outputs(params, rank):
+    def outputs(params, x, rank):
         out = Dense(size, jnp.float32, rank, parts).apply({"params": params}, x)
         return (out * outer).sum(), out
 
-    gradient, got = jax.grad(outputs, has_aux=True)(params, rank)
-    of_dense, want = jax.grad(outputs, has_aux=True)(dense, 0)
+    (gradient, d_x), got = jax.grad(outputs, (0, 1), has_aux=True)(params, x, rank)
+    (of_dense, want_x), want = jax.grad(outputs, (0, 1), has_aux=True)(dense, x, 0)
     np.testing.assert_allclose(got, want, atol=1e-5)
+    np.testing.assert_allclose(d_x, want_x, atol=1e-4)
+    np.testing.assert_allclose(gradient["bias"], of_dense["bias"], atol=1e-5)
+    assert not gradient["kernel"].any()
     # The chain rule from the gradient of the dense layer's kernel.
     d_kernel = np.split(np.asarray(of_dense["kernel"]), parts, axis=1)
     want_a = np.stack([d @ part.T for d, part in zip(d_kernel, b, strict=True)], axis=1)
@@ -67,3 +72,36 @@ def test_a_merged_encoder_computes_the_same(relative):
     np.testing.assert_allclose(got, plain.apply({"params": merged}, *inputs), atol=2e-5)
     without = plain.apply({"params": others}, *inputs)
     assert np.abs(got - without).max() > 0.1  # the adapters do something
+
+
+@pytest.mark.parametrize("relative", ["", "bias", "disentangled"])
+def test_gradients_are_summed_over_devices(relative):
+    """Of adapters, and of what attention knows of distances, which no batch is part of."""
+    config = TextEncoderConfig(
+        *(20, 8, 1, 2, 12, 8), relative=relative, relative_buckets=4, relative_furthest=8,
+        lora_rank=2,
+    )  # fmt: skip
+    module, rng = TextEncoder(config), np.random.default_rng(0)
+    ids = rng.integers(0, 20, (4, 8)).astype(np.int32)
+    inputs = (ids, np.ones_like(ids), np.tile(np.arange(8), (4, 1)))
+    outer = drawn((4, 8, 8), 1)
+    params = module.init(jax.random.key(0), *inputs)["params"]
+    params = jax.tree.map(lambda leaf: 0.3 * drawn(leaf.shape, leaf.size), params)
+
+    def gradient(devices):
+        mesh = make_mesh(devices)
+
+        def loss(params, outer, *inputs):
+            out = module.apply({"params": params}, *inputs)
+            return jax.lax.psum((out * outer).sum(), AXIS)
+
+        specs = (P(), *[P(AXIS)] * 4)
+        sharded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=specs, out_specs=P())
+        return jax.jit(sharded)(params, outer, *inputs)
+
+    one, two = gradient(1), gradient(2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one, two)
+    assert all(leaf.any() for leaf in jax.tree.leaves(separate_adapters(one)[0]))
+    if relative:
+        of_distances = [v for k, v in one.items() if k.startswith("relative")]
+        assert all(leaf.any() for leaf in jax.tree.leaves(of_distances))

@@ -199,6 +199,9 @@ def test_wrong_shape_is_named(folder):
     [
         ("model_type", "deberta", "'deberta'"),
         ("model_type", None, "None"),
+        ("model_type", ["bert"], "['bert']"),
+        ("num_attention_heads", 3, "num_attention_heads 3"),
+        ("num_attention_heads", 0, "num_attention_heads 0"),
         ("position_embedding_type", "relative_key", "'relative_key'"),
         ("hidden_act", "silu", "'silu'"),
         ("is_decoder", True, "is_decoder"),
@@ -228,6 +231,9 @@ LAYERS = ["full_attention", "sliding_attention"]
         ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size 3"),
         ("deberta-v2", {"position_buckets": -1}, "position_buckets -1"),
         ("deberta-v2", {"embedding_size": 4}, "embedding_size 4"),
+        ("modernbert", {"local_attention": 1}, "local_attention 1"),
+        ("modernbert", {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers 0"),
+        ("modernbert", {"rope_parameters": [1]}, "rope_parameters [1]"),
         ("modernbert", {"norm_bias": True}, "norm_bias True"),
         ("modernbert", {"attention_bias": True}, "attention_bias True"),
         ("modernbert", {"mlp_bias": True}, "mlp_bias True"),
@@ -485,3 +491,12 @@ def test_an_encoder_in_a_wrapper_is_found(folder, wrapper):
     _, found, heads = load_pretrained(folder)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     assert heads == []
+
+
+def test_distilberts_other_names(tmp_path):
+    """Transformers takes BERT's names too, and a wrong number of heads would show in no shape."""
+    other = {"hidden_size": 12, "num_attention_heads": 3, "num_hidden_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert", **other}))
+    ours, theirs = read_config(tmp_path), AutoConfig.from_pretrained(str(tmp_path))
+    assert (ours.hidden_size, ours.num_heads, ours.num_layers) == (12, 3, 2)
+    assert (theirs.dim, theirs.n_heads, theirs.n_layers) == (12, 3, 2)

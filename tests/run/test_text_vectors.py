@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,17 +13,20 @@ from shared import import_or_skip, tiny_config
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertModel
 
+from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scores import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run import progress, text_vectors
 from rpcl_jax.run.export import export_run
 from rpcl_jax.run.text_vectors import (
+    LoadedEncoder,
     absolute_name,
     cached_vectors,
     corpus_batches,
@@ -323,3 +327,18 @@ def test_what_is_cut_is_said(capsys):
         "train: 2 of 3 conversations have more than config.data.max_utterances, 3, and are cut; "
         "4 of 7 pairs are lost\n"
     )
+
+
+def test_the_digest_of_an_encoder_stays_the_same():
+    """Or frozen runs and cached vectors of before would be refused and computed again."""
+    tokenizer = WordPieces(SimpleNamespace(to_str=lambda: "{}"), {})
+    params = {"norm": {"bias": np.arange(4, dtype=np.float32)}}
+
+    def digest(**options):
+        config = TextEncoderConfig(7, 4, 1, 2, 8, 16, **options)
+        return encoder_digest(LoadedEncoder(config, params, tokenizer))
+
+    before = "9422dec02b7e2e55a6fc0e81658dcfc4581fd00de03f6c28d89e5fbc9ef380f4"  # at 05e5730
+    assert digest() == digest(dropout=0.5, attention_dropout=0.5, lora_rank=3) == before
+    others = digest(layer_norm_eps=1e-5), digest(relative="bias"), digest(pre_norm=True)
+    assert len({before, *others}) == 4
