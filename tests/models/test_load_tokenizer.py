@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import transformers
-from shared import assert_pointer_is_named, refusal
+from shared import assert_pointer_is_named, import_or_skip, refusal
 from small_encoders import make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
@@ -122,8 +122,7 @@ def test_a_list_of_word_pieces_as_old_models_have_it(tmp_path, family, written):
 
 
 def test_debertas_sentencepiece_model(tmp_path):
-    sentencepiece = pytest.importorskip("sentencepiece")
-    pytest.importorskip("google.protobuf")
+    sentencepiece = import_or_skip("sentencepiece")
     with (tmp_path / "spm.model").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(["the rain and the fog again, café naïve rain!"] * 50),
