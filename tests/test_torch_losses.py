@@ -57,7 +57,8 @@ def both(pair, corrupted, cause, labels, candidates, **cdmr):
 
 
 def gradients(loss, *leaves):
-    return [g.double().cpu().numpy() for g in torch.autograd.grad(loss, leaves)]
+    with torch.autograd.set_detect_anomaly(True):  # a NaN is an error even where it is masked later
+        return [g.double().cpu().numpy() for g in torch.autograd.grad(loss, leaves)]
 
 
 @pytest.mark.slow
