@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.losses import check_shapes
+from rpcl_jax.shapes import check_shapes
 
 
 def gold_utterances(pair_labels: jax.Array) -> jax.Array:
@@ -16,8 +16,7 @@ def gold_utterances(pair_labels: jax.Array) -> jax.Array:
 
     Args:
       pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
-        candidate or not. Anything else, such as a negative index to ignore or NaN, is none. A
-        tensor of PyTorch will do, too, and returns one.
+        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
 
     Returns:
       bool [b, n].

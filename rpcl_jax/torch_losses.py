@@ -1,52 +1,30 @@
-"""RPCL's losses and its corruption for a trainer in PyTorch: `rpcl_jax.losses` on torch tensors.
+"""RPCL's losses and its corruption for a trainer in PyTorch: equations 5 to 15 on torch tensors.
 
-JAX computes the losses and their gradients; to PyTorch each loss is one differentiable operation.
-Requires PyTorch, which nothing else in training or prediction imports.
+`rpcl_jax.losses` and `rpcl_jax.corruption` say more of the equations. Neither is used here: this
+module needs PyTorch, not JAX.
 
-Tensors may have any float dtype, strides and device. Labels and masks are bool or 0/1. Inputs are
-copied and padded to few shapes (`_padded_size`), so that JAX compiles rarely: half a second to a
-second for each new shape. Neither library sees the other's memory after a call returns.
+The tensors of a call are on one device. Logits may have any float type; what is below float32 is
+converted to it. Labels and masks are bool or 0/1. Where `candidate_mask` is False, logits and
+labels may hold any value, NaN included. Each loss is a mean over the tensors it is given, and a
+mean over nothing is 0 with zero gradient.
 
-- The gradient is computed in the forward pass, unless none is needed, and is first order only.
-- Each loss is the mean over the tensors it is given; `docs/trainer.md` shows the mean over the
-  ranks of DistributedDataParallel.
-- Tensors on a device that JAX does not have are copied to the CPU and the results back.
-- On GPUs, JAX would by default reserve three quarters of the memory when it starts. Importing this
-  module prevents that by XLA_PYTHON_CLIENT_PREALLOCATE=false, unless the variable is set; it is too
-  late, and a warning says so, if JAX has already started.
-- A process that is forked after the first call cannot call these functions.
+In a graph of `torch.compile`, a wrong value of a mask or label is a RuntimeError.
 """
 
-import contextlib
-import functools
 import math
-import os
-import warnings
-from collections.abc import Callable
-from typing import Any
 
-# Read when JAX first looks for devices, which importing it does not do.
-_MEMORY_IS_CHOSEN = "XLA_PYTHON_CLIENT_PREALLOCATE" in os.environ
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from rpcl_jax import corruption, losses  # noqa: E402
-from rpcl_jax.errors import InputError  # noqa: E402
+from rpcl_jax.errors import InputError
+from rpcl_jax.shapes import check_shapes
 
 try:
     import torch
+    from torch.nn.functional import logsigmoid
 except ImportError as error:
     raise ImportError(
         f"rpcl_jax.torch_losses requires PyTorch ({error}); pip install torch"
     ) from error
 
-_process: int | None = None  # that made the first call
 
-
-@torch.compiler.disable
 def cdmr_loss(
     pair_logits: torch.Tensor,
     cause_logits: torch.Tensor,
@@ -57,10 +35,7 @@ def cdmr_loss(
     base_margin: float = 0.05,
     adaptive_margin: bool = True,
 ) -> torch.Tensor:
-    """Returns the confidence-difference margin ranking loss (eq. 5-11), `losses.cdmr_loss`.
-
-    Where `candidate_mask` is False, logits and labels may hold any value, NaN included. The loss is
-    0 if no row has both a gold and another candidate.
+    """Returns the confidence-difference margin ranking loss (eq. 5-11), as `losses.cdmr_loss`.
 
     Args:
       pair_logits: [b, n, n, 2]; row = emotion, column = cause, class 1 = "j causes i". The only
@@ -69,12 +44,11 @@ def cdmr_loss(
       pair_labels: [b, n, n]; gold pairs outside the candidates are ignored.
       candidate_mask: V, [b, n, n].
       top_k: hard negatives per row, at least 1, fewer if the row has fewer; None: all negatives.
-        Compiled in.
       base_margin: m0.
-      adaptive_margin: if False, every margin is m0. Compiled in.
+      adaptive_margin: if False, every margin is m0.
 
     Returns:
-      float32 scalar on the device of `pair_logits`.
+      Scalar: float64 if logits are, otherwise float32.
 
     Raises:
       InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
@@ -94,17 +68,25 @@ def cdmr_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
-    _check_values("candidate_mask", candidate_mask)
-    _check_values("pair_labels", pair_labels, candidate_mask)
-    return _loss(
-        losses.cdmr_loss,
-        (pair_logits, cause_logits, pair_labels > 0, candidate_mask),
-        {"base_margin": _number("base_margin", base_margin)},
-        (("top_k", top_k), ("adaptive_margin", bool(adaptive_margin))),
-    )
+    if top_k is not None and not (type(top_k) is int and top_k > 0):
+        raise InputError(f"top_k: is {top_k!r}, expected a whole number from 1, or None for all")
+    margin: float | torch.Tensor = _number("base_margin", base_margin)
+    gold, candidates = _gold(pair_labels, candidate_mask)
+    p = _log_odds(pair_logits).masked_fill(~candidates, 0).sigmoid()
+    # q may be NaN for an utterance outside every candidate; such a q reaches no triple.
+    q = _log_odds(cause_logits.detach()).sigmoid()
+
+    # [b, n, top_k]. A stable sort, unlike `topk`, puts the earlier of equal columns first.
+    hard = candidates & ~gold
+    order = p.masked_fill(~hard, -math.inf).argsort(stable=True, descending=True)
+    columns = order[..., :top_k]
+    hard, p_hard, q_hard = (x.gather(-1, columns) for x in (hard, p, q[:, None].expand(p.shape)))
+    if adaptive_margin:
+        margin = margin * (q_hard[:, :, None] - q[:, None, :, None]).exp()
+    violation = margin - (p[..., None] - p_hard[:, :, None])  # [b, i, j+, j-]
+    return _masked_mean(violation.relu(), gold[..., None] & hard[:, :, None])
 
 
-@torch.compiler.disable
 def ccps_loss(
     corrupted_pair_logits: torch.Tensor,
     clean_pair_logits: torch.Tensor,
@@ -114,9 +96,7 @@ def ccps_loss(
     corruption_weight: float = 0.75,
     alignment_weight: float = 0.2,
 ) -> torch.Tensor:
-    """Returns the corrupted-context pair stability loss (eq. 14-15), `losses.ccps_loss`.
-
-    Where `candidate_mask` is False, logits and labels may hold any value, NaN included.
+    """Returns the corrupted-context pair stability loss (eq. 14-15), as `losses.ccps_loss`.
 
     Args:
       corrupted_pair_logits: s̃, [b, n, n, 2]. The only argument that a gradient flows to.
@@ -127,7 +107,7 @@ def ccps_loss(
       alignment_weight: λ_ali.
 
     Returns:
-      float32 scalar on the device of `corrupted_pair_logits`.
+      Scalar: float64 if logits are, otherwise float32.
 
     Raises:
       InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
@@ -144,23 +124,38 @@ def ccps_loss(
         pair_labels=pair_labels,
         candidate_mask=candidate_mask,
     )
-    _check_values("candidate_mask", candidate_mask)
-    _check_values("pair_labels", pair_labels, candidate_mask)
-    return _loss(
-        losses.ccps_loss,
-        (corrupted_pair_logits, clean_pair_logits, pair_labels > 0, candidate_mask),
-        {
-            "corruption_weight": _number("corruption_weight", corruption_weight),
-            "alignment_weight": _number("alignment_weight", alignment_weight),
-        },
-        (),
-    )
+    corruption_weight = _number("corruption_weight", corruption_weight)
+    alignment_weight = _number("alignment_weight", alignment_weight)
+    gold, candidates = _gold(pair_labels, candidate_mask)
+    corrupted = _log_odds(corrupted_pair_logits).masked_fill(~candidates, 0)
+    clean = _log_odds(clean_pair_logits.detach()).masked_fill(~candidates, 0)
+    log_likelihood = logsigmoid(torch.where(gold, corrupted, -corrupted))
+    distance = 2 * (corrupted.sigmoid() - clean.sigmoid()).square()  # of both classes
+    cross_entropy = _masked_mean(-log_likelihood, candidates)
+    return corruption_weight * cross_entropy + alignment_weight * _masked_mean(distance, candidates)
 
 
-gold_utterances = corruption.gold_utterances  # of tensors, too
+def gold_utterances(pair_labels: torch.Tensor) -> torch.Tensor:
+    """Returns G, the utterances that take part in a gold pair, as emotion or as cause (eq. 12).
+
+    Args:
+      pair_labels: [b, n, n], row = emotion, column = cause; true or above 0 for every gold pair,
+        candidate or not. Anything else, such as a negative index to ignore or NaN, is none.
+
+    Returns:
+      bool [b, n].
+
+    Raises:
+      InputError: the labels are no tensor of this shape.
+
+    >>> gold_utterances(torch.tensor([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]]))
+    tensor([[ True, False,  True]])
+    """
+    _check(pair_labels=pair_labels)
+    gold = pair_labels > 0
+    return gold.any(-1) | gold.any(-2)
 
 
-@torch.compiler.disable
 def corrupt_context(
     utterances: torch.Tensor,
     protected: torch.Tensor,
@@ -170,15 +165,13 @@ def corrupt_context(
 ) -> torch.Tensor:
     """Returns h̃: h_t if t is protected, otherwise 0 with probability ρ, independently (eq. 13).
 
-    One number below 2³¹ is drawn from the generator; the rest is `corruption.corrupt_context` with
-    `jax.random.key` of this number, so padding and device do not change what is zeroed.
-
     Args:
       utterances: h, [b, n, d].
       protected: G, [b, n], bool or 0/1.
       rate: ρ.
-      generator: None: torch's global generator of the CPU, which `torch.manual_seed` seeds and
-        which gradient checkpointing restores. It restores no other generator.
+      generator: may be on another device. None: torch's global one of the device of `utterances`,
+        which `torch.manual_seed` seeds and which gradient checkpointing restores. It restores no
+        other generator.
 
     Returns:
       [b, n, d] with the dtype and the device of `utterances`. A zeroed row is 0 even if it held
@@ -190,187 +183,51 @@ def corrupt_context(
 
     >>> _ = torch.manual_seed(0)
     >>> corrupt_context(torch.ones(1, 6, 1), torch.tensor([[1, 1, 0, 0, 0, 0]]), rate=0.5)[0, :, 0]
-    tensor([1., 1., 1., 1., 1., 0.])
+    tensor([1., 1., 0., 0., 0., 1.])
     """
     _check(utterances=utterances, protected=protected)
     _check_values("protected", protected)
     rate = _number("rate", rate, 1)
-    device = "cpu" if generator is None else generator.device
-    seed = torch.randint(2**31, (), generator=generator, device=device).item()
-    b, n, _ = utterances.shape
-    drawn = np.array(_draw(_padded_size(b, 8), _padded_size(n, 4), seed, rate))[:b, :n]
-    zeroed = torch.from_numpy(drawn).to(utterances.device) & ~protected.bool()
+    device = utterances.device
+    draws = torch.rand(
+        protected.shape, generator=generator, device=generator.device if generator else device
+    )
+    zeroed = (draws < rate).to(device) & ~protected.bool()
     return utterances.masked_fill(zeroed[..., None], 0)
 
 
-class _Loss(torch.autograd.Function):
-    """The value of a loss as a function of the logits, whose gradient is known beforehand."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: torch.Tensor,
-        value_and_gradient: Callable[[], tuple[torch.Tensor, torch.Tensor]],
-    ) -> torch.Tensor:
-        value, gradient = value_and_gradient()
-        ctx.save_for_backward(gradient)
-        ctx.dtype = logits.dtype
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the losses of rpcl_jax.torch_losses have no second derivatives; take their "
-                "gradient without create_graph=True"
-            )
-        (gradient,) = ctx.saved_tensors
-        # Multiplied in float32: a mean's gradient is below what float16 holds until it is scaled.
-        return (gradient * factor).to(ctx.dtype), None
+def _gold(
+    pair_labels: torch.Tensor, candidate_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the gold candidates and the candidates, as bool."""
+    _check_values("candidate_mask", candidate_mask)
+    candidates = candidate_mask.bool()
+    _check_values("pair_labels", pair_labels, candidates)
+    return candidates & (pair_labels > 0), candidates
 
 
-def _loss(
-    loss: Callable[..., jax.Array],
-    tensors: tuple[torch.Tensor, ...],
-    weights: dict[str, float],
-    switches: tuple[tuple[str, Any], ...],
-) -> torch.Tensor:
-    """Returns the loss of the tensors, differentiable with respect to the first."""
-    logits = tensors[0]
-    run = functools.partial(_run, loss, tensors, weights, switches)
-    if torch.is_grad_enabled() and logits.requires_grad:
-        return _Loss.apply(logits, functools.partial(run, True))
-    return run(False)[0]
+def _log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Returns s[1] - s[0], whose sigmoid is softmax(s)[1], in at least float32.
 
-
-@torch.no_grad()
-def _run(
-    loss: Callable[..., jax.Array],
-    tensors: tuple[torch.Tensor, ...],
-    weights: dict[str, float],
-    switches: tuple[tuple[str, Any], ...],
-    differentiate: bool,
-) -> tuple[torch.Tensor, ...]:
-    """Returns the value of the loss and, if asked for, its gradient in float32.
-
-    JAX reads private copies, so neither a change in place nor the end of a tensor can reach it, and
-    PyTorch gets copies too. All work on them is done on return: each library's allocator may reuse
-    memory at once that the other's kernels still use.
+    Fill what is masked before the sigmoid: masking only its result would leave 0 · NaN in the
+    gradient. A sigmoid also takes a tenth of the time of a softmax over two classes.
     """
-    logits = tensors[0]
-    device = _device_of_jax(logits.device)
-    b, n = logits.shape[:2]
-    dtypes = (torch.float32, torch.float32, torch.bool, torch.bool)
-    # PyTorch exports only tensors of the current GPU.
-    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        padded = [_padded(x, dtype, device) for x, dtype in zip(tensors, dtypes, strict=True)]
-        _wait_for_torch(device)
-        arrays = [jax.dlpack.from_dlpack(x) for x in padded]
-        results = _program(loss, differentiate, switches, arrays, weights)
-        value, *gradients = map(torch.from_dlpack, jax.block_until_ready(results))
-        copies = tuple(
-            x.to(logits.device, copy=True, memory_format=torch.contiguous_format)
-            for x in (value, *(gradient[:b, :n, :n] for gradient in gradients))
-        )
-        _wait_for_torch(device)
-    return copies
+    no, yes = logits.to(torch.promote_types(logits.dtype, torch.float32)).unbind(-1)
+    return yes - no
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _program(
-    loss: Callable[..., jax.Array],
-    differentiate: bool,
-    switches: tuple[tuple[str, Any], ...],
-    arrays: list[jax.Array],
-    weights: dict[str, float],
-) -> tuple[jax.Array, ...]:
-    """Weights are not compiled in: they may follow a schedule."""
-
-    def of_logits(logits: jax.Array) -> jax.Array:
-        return loss(logits, *arrays[1:], **weights, **dict(switches))
-
-    if not differentiate:
-        return (of_logits(arrays[0]),)
-    value, pullback = jax.vjp(of_logits, arrays[0])
-    return value, *pullback(jnp.ones_like(value))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw(b: int, n: int, seed: int, rate: float) -> jax.Array:
-    """Returns which of b · n unprotected utterances `corruption.corrupt_context` zeroes."""
-    key = jax.random.key(seed)
-    kept = corruption.corrupt_context(key, jnp.ones((b, n, 1)), jnp.zeros((b, n)), rate=rate)
-    return kept[..., 0] == 0
-
-
-def _padded_size(size: int, step: int) -> int:
-    """Rounds up: to a power of two up to `step`, to a multiple of `step` above it.
-
-    >>> [_padded_size(n, 4) for n in (0, 1, 2, 3, 4, 5, 33)]
-    [1, 1, 2, 4, 4, 8, 36]
-    """
-    return -(-size // step) * step if size > step else 1 << max(size - 1, 0).bit_length()
-
-
-def _padded(x: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Returns a contiguous copy with b and n rounded up by `_padded_size`.
-
-    Zeros follow, which the candidate mask makes padding that no loss reads.
-    """
-    b, *rest = x.shape
-    shape = [_padded_size(b, 8), *(_padded_size(size, 4) for size in rest)]
-    padded = torch.zeros(shape, dtype=dtype, device=device)
-    padded[tuple(map(slice, x.shape))] = x
-    return padded
-
-
-@functools.cache
-def _device_of_jax(device: torch.device) -> torch.device:
-    """Returns the device itself if JAX has it, otherwise the CPU, and then warns once."""
-    if device.type == "cpu":
-        return device
-    if device.type == "cuda":
-        try:
-            gpus = jax.local_devices(backend="gpu")
-        except RuntimeError:  # JAX has no such backend
-            gpus = []
-        if device.index in {gpu.local_hardware_id for gpu in gpus}:
-            return device
-    warnings.warn(
-        f"JAX does not have {device}, so RPCL's losses are computed on the CPU"
-        + (f' (pip install "jax[cuda{_cuda_version()}]")' if device.type == "cuda" else ""),
-        stacklevel=2,
-    )
-    return torch.device("cpu")
-
-
-def _cuda_version() -> str:
-    """The version of CUDA, such as "13", that PyTorch was built for; what JAX needs, too."""
-    return (torch.version.cuda or "13").partition(".")[0]
-
-
-def _wait_for_torch(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of `values` where `mask` is True; 0 if it never is."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
 def _check(**tensors: torch.Tensor) -> None:
-    """Refuses what would be broadcast or read wrongly, and a process forked after the first call.
-
-    JAX's threads do not survive a fork, so the call would wait for them for ever.
-    """
-    global _process
-    _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise RuntimeError(
-            "rpcl_jax.torch_losses was used before this process was forked, which JAX does not "
-            'survive; start processes with the method "spawn" or "forkserver"'
-        )
+    """Refuses what would be broadcast or read wrongly."""
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor):
             hint = "; without a classifier of causes, pass zeros" if name == "cause_logits" else ""
             raise InputError(f"{name}: is {type(x).__name__}, expected a torch.Tensor{hint}")
-    losses.check_shapes(**tensors)
+    check_shapes(**tensors)
     for name, x in tensors.items():
         if name.endswith("logits") and not x.is_floating_point():
             raise InputError(f"{name}: is {x.dtype}, expected logits of a float type")
@@ -385,9 +242,12 @@ def _check_values(name: str, x: torch.Tensor, candidates: torch.Tensor | None = 
         return
     wrong = (x != 0) & (x != 1)
     if candidates is not None:
-        wrong &= candidates.to(x.device).bool()
-    if wrong.any():
-        where = "" if candidates is None else " among the candidates"
+        wrong &= candidates
+    where = "" if candidates is None else " among the candidates"
+    if torch.compiler.is_compiling():
+        # Nothing in a graph can depend on a value. On the CPU, where every device's assertion ends.
+        torch._assert_async(~wrong.any().cpu(), f"{name}: holds others than bool or 0/1{where}")
+    elif wrong.any():
         raise InputError(f"{name}: holds {x[wrong][0].item():g}{where}, expected bool or 0/1")
 
 
@@ -401,25 +261,7 @@ def _number(name: str, value: float, most: float = math.inf) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise InputError(f"{name}: is {value!r}, expected a number") from None
-    if not (0 <= number <= most and math.isfinite(number)):
+    if not (0 <= number <= most and number < math.inf):  # `isfinite` would break a graph
         wanted = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
         raise InputError(f"{name}: is {number:g}, expected a number {wanted}")
     return number
-
-
-def _warn_if_late() -> None:
-    try:
-        from jax._src import xla_bridge  # nothing public tells whether JAX has started
-
-        started = xla_bridge.backends_are_initialized()
-    except (ImportError, AttributeError):
-        return  # a JAX that keeps it elsewhere: rather no warning than no losses
-    if not _MEMORY_IS_CHOSEN and started and jax.default_backend() == "gpu":
-        warnings.warn(
-            "JAX started before rpcl_jax.torch_losses was imported, and reserves three quarters of "
-            "the GPU's memory; import it first, or set XLA_PYTHON_CLIENT_PREALLOCATE=false",
-            stacklevel=2,
-        )
-
-
-_warn_if_late()

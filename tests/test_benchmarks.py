@@ -8,7 +8,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from shared import import_or_skip, refusal, run_python, tiny_flags
+from shared import refusal, run_python, tiny_flags
 
 from benchmarks import measure
 from benchmarks.figures import PARTS, package_seconds, peak_of, prediction_figures, step_figures
@@ -266,28 +266,6 @@ def test_prediction_batches_start_up_and_a_whole_run_are_measured(reads_text, tm
     assert value_of(started, warm) < value_of(started, cold)
     assert value_of(ran, "whole run") > 1
     assert value_of(ran, "whole run: memory") > 100
-
-
-EQUAL_LOSSES = """
-import torch
-from benchmarks.torch_losses import IMPLEMENTATIONS, make_batch
-
-batch = make_batch(3, 9)
-losses = [of(batch) for of in IMPLEMENTATIONS.values()]
-torch.testing.assert_close(*losses)
-torch.testing.assert_close(*(torch.autograd.grad(sum(of), batch[:2]) for of in losses))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_the_losses_of_pytorch_are_measured_beside_a_port_that_is_equal(tmp_path):
-    import_or_skip("torch")
-    run_python("-c", EQUAL_LOSSES)
-    rows = rows_of("torch_losses", table=tmp_path / "history.csv")
-    ours, port = value_of(rows, "ours"), value_of(rows, "plain port")
-    assert 0.1 < port < 1000
-    assert value_of(rows, "ours / plain port") == pytest.approx(ours / port, rel=0.01)
 
 
 @pytest.mark.slow

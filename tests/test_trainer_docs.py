@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -26,6 +27,16 @@ def example(*headings):
         for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
             exec(block, names)
     return names
+
+
+def test_the_check_of_the_orientation():
+    (check,) = re.findall(r"```python\n(.*?assert.*?)```", PAGE.split("\n## ")[0], re.DOTALL)
+    labels = np.zeros((1, 4, 4))
+    labels[0, 3 - 1, 2 - 1] = 1  # [emotion, cause]
+    for array in (jnp.asarray, import_or_skip("torch").tensor):
+        exec(textwrap.dedent(check), {"pair_labels": array(labels)})
+        with pytest.raises(AssertionError):
+            exec(textwrap.dedent(check), {"pair_labels": array(labels.transpose(0, 2, 1))})
 
 
 def only(names, loss):
