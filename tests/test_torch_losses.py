@@ -27,14 +27,15 @@ ON_DEVICES = pytest.mark.parametrize("device", ["cpu"] + ["cuda"] * torch.cuda.i
 
 
 def to_torch(batch, dtype, device="cpu"):
-    """The batch with leaves for logits, and with NaN and labels to ignore in masked cells."""
+    """The batch with leaves for logits, and with NaN in masked cells."""
     x = {k: torch.tensor(v, device=device) for k, v in batch.items()}
     for name in LOGITS:
         x[name] = x[name].to(dtype)
     for name in ("pair", "corrupted"):
         x[name] = x[name].masked_fill(~x["candidates"][..., None], torch.nan)
     x["cause"] = x["cause"].masked_fill(~x["candidates"].any(1)[..., None], torch.nan)
-    x["labels"] = x["labels"].masked_fill(~x["candidates"], -100)
+    nothing = ~x["candidates"] & (x["labels"] == 0)  # some masked cells are gold
+    x["labels"] = x["labels"].to(dtype).masked_fill(nothing, torch.nan)
     return x | {name: x[name].requires_grad_() for name in LOGITS}
 
 
@@ -70,7 +71,7 @@ def test_equal_to_jax(seed, candidates, tied, device):
     batch = make_batch(seed, candidates, tied)
     wanted = all_terms(to_jax(batch))
     x = to_torch(batch, torch.float32, device)
-    masks = x["labels"].float(), x["candidates"].long()
+    masks = x["labels"], x["candidates"].long()
     terms = {
         "cdmr": cdmr_loss(x["pair"], x["cause"], *masks, top_k=2, base_margin=0.5),
         "cdmr_all": cdmr_loss(x["pair"], x["cause"], *masks, top_k=None, base_margin=0.5),
@@ -301,6 +302,7 @@ def test_wrong_arguments_are_one_line():
         (cdmr_loss, (pair, cause, labels.numpy(), candidates), ("pair_labels", "ndarray")),
         (cdmr_loss, (pair, None, labels, candidates), ("cause_logits", "pass zeros")),
         (gold_utterances, (labels.tolist(),), ("pair_labels", "list")),
+        (partial(corrupt_context, rate=0.3), (cause, labels), ("protected", "[5, 7, 7]")),
         (ccps_loss, (corrupted.long(), pair, labels, candidates), ("corrupted_pair", "int64")),
         (ccps_loss, (corrupted, pair[:, :6, :6], labels, candidates), ("clean_pair_logits",)),
         (cdmr_loss, (pair, cause, 0.9 * labels + 0.05, candidates), ("pair_labels", "0.05 among")),
