@@ -79,7 +79,7 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.text.dropout = 0.1  # on hidden states
     c.text.attention_dropout = 0.1  # on attention weights
     c.text.finetune = True  # False: the encoder is frozen and its vectors are computed once
-    # Rank of adapters on the encoder's products, which are then trained in its place; 0: none.
+    # Rank of low-rank adapters, which are trained in place of the encoder; 0: none.
     c.text.lora_rank = 0
     c.text.cache = "runs/text_vectors"  # folder for the vectors of a frozen encoder
     c.text.dtype = "auto"  # of activations: float32 on a CPU, bfloat16 elsewhere

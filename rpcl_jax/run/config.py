@@ -87,8 +87,9 @@ def check_config(config: ConfigDict) -> None:
         )
     if c.text.lora_rank and not (c.text.pretrained and c.text.finetune):
         raise InputError(
-            f"config.text.lora_rank: {c.text.lora_rank} adapts a pretrained encoder, which needs "
-            "config.text.pretrained, and which config.text.finetune=False would freeze; set it to 0"
+            f"config.text.lora_rank: {c.text.lora_rank} adapts an encoder that is pretrained and "
+            "not frozen; name one in config.text.pretrained and leave config.text.finetune True, "
+            "or set the rank to 0"
         )
     if not c.text.pretrained:
         _check_own_encoder(c)

@@ -220,7 +220,8 @@ def load_exported(folder: Path, devices: int | None = None) -> tuple[TrainedRun,
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: describes no model ({reason}); {_AGAIN}") from error
     elsewhere = _load_elsewhere(described, encoder, path)
-    shapes = {name: shape for name, shape in shapes.items() if name not in _by_name(elsewhere)}
+    there = _by_name(elsewhere)
+    shapes = {name: shape for name, shape in shapes.items() if name not in there}
     params = combine(unflatten_dict(_read(folder / WEIGHTS, shapes), sep="."), elsewhere)
     if not config.text.finetune:
         encoder = encoder._replace(params=params.pop(ENCODER))
