@@ -175,6 +175,7 @@ def _run() -> None:
 
 def _do() -> None:
     # Imported here, so that --help and bad flags answer at once.
+    from rpcl_jax.evaluation.split_numbers import outcome
     from rpcl_jax.run.workdir import run_name
     from rpcl_jax.training.mesh import first_process
 
@@ -204,13 +205,7 @@ def _do() -> None:
         result = train_and_evaluate(config, workdir)
     if not first_process():
         return
-    test, dev = result["test"], result["dev"]
-    print(
-        f"test Pair F1 {100 * test['pair_f1']:.2f}  "
-        f"(precision {100 * test['pair_precision']:.2f}, recall {100 * test['pair_recall']:.2f})  "
-        f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
-        f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
-    )
+    print(outcome(result))
     if not (workdir / "result.json").exists():
         print(f"{workdir}: not finished; these are the numbers of its best epoch so far")
     else:

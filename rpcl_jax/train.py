@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
 from rpcl_jax.models.ecpe import PairExtractor
@@ -153,7 +154,7 @@ def _train_and_evaluate(
     best = combine(checkpoints.restore_params(progress.best_epoch, mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
-        result = report(dev, test, config, corpus.emotions)
+        result = result_numbers(dev, test, corpus.emotions, **config.diagnostics)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))

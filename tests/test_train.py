@@ -14,8 +14,9 @@ from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_config, t
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import evaluate_run, split_numbers
+from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.predict import Predictor
@@ -225,14 +226,17 @@ def interrupted(tmp_path_factory):
     return workdir, scores
 
 
+def numbers_of(dev):
+    return split_numbers(dev, None, EMOTIONS, **four_epochs().diagnostics)
+
+
 def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
     scores = FakeScores([0.3, 0.9, 0.9, 0.1])
     result = train_with(monkeypatch, scores, tmp_path)
     assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
     assert kept_epochs(tmp_path) == {2, 4}
-    config = four_epochs()
-    assert result["dev"] == split_numbers(scores.scored[2], None, config, EMOTIONS)
-    assert result["dev"] != split_numbers(scores.scored[3], None, config, EMOTIONS)
+    assert result["dev"] == numbers_of(scores.scored[2])
+    assert result["dev"] != numbers_of(scores.scored[3])
     assert evaluate_run(tmp_path) == result
 
 
@@ -245,7 +249,7 @@ def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_p
     result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
     elapsed = time.perf_counter() - started
     assert (result["best_epoch"], result["epochs"]) == (1, 4)
-    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs(), EMOTIONS)
+    assert result["dev"] == numbers_of(before.scored[1])
     assert kept_epochs(workdir) == {1, 4}
     # The time before the interruption counts.
     assert seconds + 0.8 * elapsed < result["seconds"] <= seconds + elapsed
@@ -266,7 +270,7 @@ def test_patience(patience, epochs):
 def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     workdir, scores = interrupted
     numbers = evaluate_run(workdir)
-    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs(), EMOTIONS)
+    assert numbers["dev"] == numbers_of(scores.scored[1])
     evaluate = command("--mode=evaluate", f"--workdir={workdir}")
     done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "test Pair F1" in done.stdout, done.stderr

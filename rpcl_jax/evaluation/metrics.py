@@ -215,61 +215,66 @@ def evaluate_split(
       ValueError: a confidence is NaN.
     """
     confidences, labels = _candidates(scored)
-    gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
-    missed = len(gold_pairs) - int(labels.sum())
+    gold = _gold(scored, classes)
+    missed = len(gold["pair"]) - int(labels.sum())
+    cut = len(gold["pair"]) - int(sum(pair_labels(s).sum() for s in scored))
     if threshold is None:
         threshold, _ = best_threshold(confidences, labels, missed)
+    predicted = _predicted(scored, threshold, classes)
+    result: dict[str, float | int] = {"threshold": threshold}
+    for name in ("pair", "emotion", "cause"):
+        found, right = predicted[name], gold[name]
+        result |= _scores(f"{name}_{{}}", len(found & right), len(found), len(right))
+    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
+    return {
+        **result,
+        **_scores("pair_{}_at_half", *at_half),
+        "pair_auprc": average_precision(confidences, labels, missed),
+        "weighted_f1": weighted_f1(gold["category"], predicted["category"]),
+        "gold_pairs": len(gold["pair"]),
+        "gold_pairs_cut": cut,
+        "gold_pairs_outside_candidates": missed - cut,
+        "predicted_pairs": len(predicted["pair"]),
+        "dialogues": len(scored),
+        "utterances": sum(len(s.dialogue.utterances) for s in scored),
+    }
 
+
+def _scores(name: str, true_positive: int, predicted: int, gold: int) -> dict[str, float]:
+    values = map(float, precision_recall_f1(true_positive, predicted, gold))
+    return {name.format(k): v for k, v in zip(("precision", "recall", "f1"), values, strict=True)}
+
+
+def _gold(scored: Sequence[ScoredDialogue], classes: Sequence[str]) -> dict[str, set]:
+    """Returns the gold pairs, pairs with category, emotional utterances and causes of a split."""
+    pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
     categories = {
         # The emotion is never None, because dialogues with pairs are fully labelled.
         (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
         for d, s in enumerate(scored)
         for t, utterance in enumerate(s.dialogue.utterances)
     }
-    predicted_categories: dict[tuple[int, int, int], str] = {}
-    predicted_emotions: set[tuple[int, int]] = set()
-    predicted_causes: set[tuple[int, int]] = set()
+    return {
+        "pair": pairs,
+        "category": {(d, i, j, categories[d, i]) for d, i, j in pairs},
+        "emotion": {place for place, category in categories.items() if category != NEUTRAL},
+        "cause": {(d, j) for d, _, j in pairs},
+    }
+
+
+def _predicted(
+    scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str]
+) -> dict[str, set]:
+    """Returns what is predicted, in the format of `_gold`."""
+    found: dict[str, set] = {"category": set(), "emotion": set(), "cause": set()}
     for d, s in enumerate(scored):
         pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
-        for pair, category in zip(
-            pairs, pair_emotions(s.emotion_probabilities, pairs, classes), strict=True
-        ):
-            predicted_categories[d, *pair] = category
+        categories = pair_emotions(s.emotion_probabilities, pairs, classes)
+        found["category"] |= {(d, *pair, c) for pair, c in zip(pairs, categories, strict=True)}
         likeliest = np.argmax(s.emotion_probabilities, axis=-1)
-        predicted_emotions |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
-        predicted_causes |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
-    predicted_pairs = set(predicted_categories)
-    gold_emotions = {place for place, category in categories.items() if category != NEUTRAL}
-    gold_causes = {(d, j) for d, _, j in gold_pairs}
-
-    result: dict[str, float | int] = {"threshold": threshold}
-    for name, gold, predicted in (
-        ("pair", gold_pairs, predicted_pairs),
-        ("emotion", gold_emotions, predicted_emotions),
-        ("cause", gold_causes, predicted_causes),
-    ):
-        scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
-        for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
-            result[f"{name}_{kind}"] = value
-    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
-    for kind, value in zip(
-        ("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True
-    ):
-        result[f"pair_{kind}_at_half"] = float(value)
-    cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
-    return result | {
-        "pair_auprc": average_precision(confidences, labels, missed),
-        "weighted_f1": weighted_f1(
-            {(d, i, j, categories[d, i]) for d, i, j in gold_pairs},
-            {(*pair, category) for pair, category in predicted_categories.items()},
-        ),
-        "gold_pairs": len(gold_pairs),
-        "gold_pairs_cut": cut,
-        "gold_pairs_outside_candidates": missed - cut,
-        "predicted_pairs": len(predicted_pairs),
-        "dialogues": len(scored),
-        "utterances": sum(len(s.dialogue.utterances) for s in scored),
-    }
+        found["emotion"] |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
+        found["cause"] |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
+    return {"pair": {(d, i, j) for d, i, j, _ in found["category"]}, **found}
 
 
 def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:

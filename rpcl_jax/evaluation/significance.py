@@ -30,16 +30,14 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
     >>> print(f"{interval.difference:.2f} [{interval.low:.3f}, {interval.high:.3f}], p = {p:.3f}")
     0.03 [0.005, 0.055], p = 0.035
     """
-    differences = np.asarray(system, np.float64) - base
+    differences = np.asarray(system) - base
     seeds, mean = len(differences), float(differences.mean())
     if seeds < 2:
         raise ValueError("the paired t test needs two seeds or more")
-    error = float(differences.std(ddof=1)) / seeds**0.5
-    reach = error * float(stats.t.ppf(0.975, seeds - 1))
-    # Without variance between seeds, t is infinite, or 0 / 0 where there is no difference.
-    t = abs(mean) / error if error else np.inf if mean else 0.0
-    p = 2 * float(stats.t.sf(t, seeds - 1))
-    return Interval(mean, mean - reach, mean + reach, seeds), p
+    if not np.ptp(differences):  # SciPy's t is infinite, or 0 / 0
+        return Interval(mean, mean, mean, seeds), float(mean == 0)
+    test = stats.ttest_rel(system, base)
+    return Interval(mean, *map(float, test.confidence_interval()), seeds), float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

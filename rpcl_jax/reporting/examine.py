@@ -9,7 +9,7 @@ import numpy as np
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import split_numbers
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SPLITS
@@ -37,7 +37,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
       InputError: there is no finished run, it does not read a modality of `without`, or its data,
         features or encoder are missing or changed.
     """
-    run = read_run(folder)
+    threshold = read_run(folder).result["threshold"]
     trained = TrainedRun.from_workdir(folder, devices=1)
     for modality in without:
         if modality not in trained.feature_tables:
@@ -48,7 +48,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
     rows = []
     for split in SPLITS:
         scored = trained.score(splits[split])
-        numbers = split_numbers(scored, run.result["threshold"], trained.config, trained.emotions)
+        numbers = split_numbers(scored, threshold, trained.emotions, **trained.config.diagnostics)
         violations = numbers["violation_rate_hard"]
         numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(
@@ -57,7 +57,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
             splits[split],
             # A run trained without corruption is measured as one of RPCL's would be.
             rate=trained.config.rpcl.corruption_rate or base_config().rpcl.corruption_rate,
-            threshold=run.result["threshold"],
+            threshold=threshold,
         )
         rows.append({"run": name, "split": split} | {c: 100 * numbers[c] for c in COLUMNS})
     return rows

@@ -13,7 +13,7 @@ from shared import ROOT
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import split_numbers
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.files import read_json
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
@@ -60,7 +60,8 @@ def test_what_is_taken_away_is_absent(finished):
         for name, table in batches.examples[0].tables.items()
     }
     batches.examples = [example._replace(tables=tables) for example in batches.examples]
-    wanted = split_numbers(trained.score(batches), 0.5, trained.config, trained.emotions)
+    diagnostics = trained.config.diagnostics
+    wanted = split_numbers(trained.score(batches), 0.5, trained.emotions, **diagnostics)
     assert dev["pair_auprc"] == pytest.approx(100 * wanted["pair_auprc"])
     assert dev["pair_auprc"] != examine(finished)[1]["pair_auprc"]
 
