@@ -1,8 +1,7 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
-import contextlib
+import logging
 import os
-import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.stream import prefetched
@@ -44,12 +42,13 @@ from rpcl_jax.run.export import (
     load_exported,
     resolve_exported,
 )
-from rpcl_jax.run.hosts import agree, notes_of_first_process
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.run.text_vectors import MOST_UNKNOWN
 from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
 
 
@@ -156,7 +155,7 @@ class Predictor:
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision", whose keys are those of `with_own_ids` of `rpcl_jax.data.dialogue`. What is
-            not given is absent, which is said on stderr.
+            not given is absent, which is logged.
           where: what error messages call the conversations.
 
         Returns:
@@ -227,7 +226,7 @@ class Predictor:
         return self._predict((read(place, item) for place, item in found), own, floor)
 
     def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
-        """Returns those tables that the run reads, and says on stderr which it misses."""
+        """Returns those tables that the run reads, and logs which it misses."""
         tables = tables or {}
         own = {m: tables[m] for m in self._run.feature_tables if m in tables}
         absent = self._run.feature_tables.keys() - own.keys()
@@ -354,13 +353,13 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
-    """Says on stderr that a run predicts without some of what it reads.
+    """Logs that a run predicts without some of what it reads.
 
     Args:
       modalities: that it reads and does not get.
       config: of the run.
     """
-    if modalities and first_process():
+    if modalities:
         count, them = ("counts", "it") if len(modalities) == 1 else ("count", "them")
         trained = (
             "as this run was trained to expect"
@@ -368,10 +367,7 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
             else "for which this run was not trained (config.data.modality_dropout): expect worse "
             f"pairs than those of a run that does not read {them}"
         )
-        print(
-            f"no {' and no '.join(modalities)} given: {count} as absent, {trained}",
-            file=sys.stderr,
-        )
+        _LOG.warning(f"no {' and no '.join(modalities)} given: {count} as absent, {trained}")
 
 
 def predict_file(
@@ -388,7 +384,7 @@ def predict_file(
     """Predicts the conversations of a file or a folder into the file `target`.
 
     Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    listed on stderr, and so is what was mended in others.
+    logged, and so is what was mended in others.
 
     Args:
       workdir: folder of a finished run, or of one that tools/export.py has written.
@@ -414,7 +410,7 @@ def predict_file(
     if strict:
         everything = conversations_in(source, Counter())
         errors = [item for _, item in everything if isinstance(item, InputError)]
-        for error in errors if first else ():
+        for error in errors:
             _complain(str(source), error)
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
@@ -441,8 +437,7 @@ def predict_file(
                 # Imported here because it needs PyTorch, which nothing else does.
                 from rpcl_jax.extraction.extract import extract_tables
 
-                with notes_of_first_process():
-                    tables = extract_tables(read, dialogues, clips, Path(folder))
+                tables = extract_tables(read, dialogues, clips, Path(folder))
         elif features:
             given = [modality for modality in read if (features / modality).is_dir()] or read
             tables = {m: FeatureTable.load(features / m, first) for m in given}
@@ -453,32 +448,29 @@ def predict_file(
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
             also_shown(results, html if first else None, source.name, clips) as results,
-            progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
+            progress_bar(size, "B") as advance,
         ):
             done = write_results(
                 results,
                 file,
                 target.name,
                 predictor.max_utterances,
-                _complain if first else _be_silent,
+                _complain,
                 lambda utterances: advance(utterances, bytes_read),
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    if first:
-        report(done, mended)
-        if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
-            print(
-                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
-                "are they in its language, and about what it was trained on?",
-                file=sys.stderr,
-            )
-        if predictor.has_cut():
-            print(
-                f"of an utterance, the model reads {predictor.max_tokens} word pieces at most; the "
-                "ends of longer ones were left out",
-                file=sys.stderr,
-            )
+    report(done, mended)
+    if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
+        _LOG.warning(
+            f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
+            "are they in its language, and about what it was trained on?"
+        )
+    if predictor.has_cut():
+        _LOG.warning(
+            f"of an utterance, the model reads {predictor.max_tokens} word pieces at most; the "
+            "ends of longer ones were left out"
+        )
     return done
 
 
@@ -497,8 +489,4 @@ def _check_output(file: Path, source: Path) -> None:
 
 
 def _complain(_: str, error: InputError) -> None:
-    tqdm.write(f"cannot be read: {error}", file=sys.stderr)
-
-
-def _be_silent(_: str, error: InputError) -> None:
-    pass
+    _LOG.warning(f"cannot be read: {error}")

@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
-from rpcl_jax.run.hosts import agree, notes_of_first_process
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     corpus_batches,
@@ -49,6 +49,8 @@ from rpcl_jax.training.mesh import (
 )
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,20 +88,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     check_config(config)
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
-    mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
-    if mesh is None and first_process():
-        print(f"{workdir}: finished before; to train anew, delete it", file=sys.stderr)
-    if mesh is not None:
-        with notes_of_first_process():
-            corpus = load_corpus(config, check_values=first_process())
-            encoder = load_text_encoder(config, corpus.splits["train"])
-        agree(
-            "the data, the features or the encoder", lambda: describe_data(corpus, encoder, config)
-        )
-        with locked_run(workdir) if first_process() else contextlib.nullcontext():
-            _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
-        wait_for_all()  # the first process writes
+    if finished:
+        _LOG.info(f"{workdir}: finished before; to train anew, delete it")
+        return read_json(workdir / "result.json") if first_process() else {}
+    mesh = _make_mesh(config)
+    corpus = load_corpus(config, check_values=first_process())
+    encoder = load_text_encoder(config, corpus.splits["train"])
+    agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
+    with locked_run(workdir) if first_process() else contextlib.nullcontext():
+        _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
+    wait_for_all()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if first_process() else {}
 
@@ -216,15 +215,13 @@ def _resume(
     last = checkpoints.last()
     if last is None:
         return state, Progress(devices=mesh.size)
-    if first_process():
-        print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
+    _LOG.info(f"continuing after epoch {last} of {config.epochs}")
     progress = Progress(**checkpoints.progress(last))
-    if first_process() and progress.devices != mesh.size:
-        print(
+    if progress.devices != mesh.size:
+        _LOG.warning(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
             "other elements are dropped out and other utterances corrupted than in a run that was "
-            "not interrupted",
-            file=sys.stderr,
+            "not interrupted"
         )
     progress.devices = mesh.size
     return checkpoints.restore(last, state), progress

@@ -23,7 +23,7 @@ from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
 from rpcl_jax.reporting.predictions import Summary, report, write_results
 from rpcl_jax.run.export import described_config, described_features
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.progress import progress_bar
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
@@ -176,7 +176,7 @@ def predict_corpus(
     with _owned(corpus, ray):
         done = Summary()
         mended = Counter[str]()
-        with _own_messages(), progress(len(names), " files") as advance:
+        with _own_messages(), progress_bar(len(names), " files") as advance:
             results = (
                 _results(ray, (workdir, corpus, strict, threshold, name), waiting)
                 if ray

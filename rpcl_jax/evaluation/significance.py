@@ -37,7 +37,8 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
     if not np.ptp(differences):  # SciPy's t is infinite, or 0 / 0
         return Interval(mean, mean, mean, seeds), float(mean == 0)
     test = stats.ttest_rel(system, base)
-    return Interval(mean, *map(float, test.confidence_interval()), seeds), float(test.pvalue)
+    low, high = test.confidence_interval()
+    return Interval(mean, float(low), float(high), seeds), float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

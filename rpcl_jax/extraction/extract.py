@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -36,6 +37,7 @@ from rpcl_jax.extraction.extractors import EXTRACTORS, Extractor, load_extractor
 from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
+_LOG = logging.getLogger(__name__)
 CHUNK = 16  # utterances; a kill loses at most this many
 AHEAD = 2  # number of chunks that are decoded while another is embedded
 
@@ -51,7 +53,6 @@ def extract_table(
     out: Path,
     shard: tuple[int, int] | None = None,
     strict: bool = False,
-    progress: bool = True,
     meld: Mapping[str, str] | None = None,
     extract: Extract | None = None,
 ) -> list[tuple[str, str]]:
@@ -66,7 +67,6 @@ def extract_table(
       shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
-      progress: whether to show a progress bar with rate and time left.
       meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
       extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
@@ -91,7 +91,7 @@ def extract_table(
         part, parts = shard or (1, 1)
         chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
         extract = extract or functools.partial(_extract_here, extractor)
-        _extract_chunks(chunks, stretches, extract, partial, strict, progress)
+        _extract_chunks(chunks, stretches, extract, partial, strict)
         absent = [
             (utterance.id, reason)
             for chunk in chunks
@@ -195,7 +195,6 @@ def _extract_chunks(
     extract: Extract,
     folder: Path,
     strict: bool,
-    progress: bool,
 ) -> None:
     """Extracts the `chunks` that are not done into the folder."""
     clips = {chunk: stretches[chunk * CHUNK :][:CHUNK] for chunk in chunks}
@@ -204,7 +203,7 @@ def _extract_chunks(
         total=sum(map(len, clips.values())),
         initial=sum(len(clips[chunk]) for chunk in clips.keys() - wanted),
         unit="clip",
-        disable=not progress,
+        disable=not _LOG.isEnabledFor(logging.INFO),
         mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
     ) as bar:
         for chunk, rows, reasons in extract((chunk, clips[chunk]) for chunk in wanted):
@@ -341,6 +340,6 @@ def extract_tables(
         check_same_extractor(extractor.description, trained_with, extractor.description["model"])
         absent = extract_table(utterances, clips, extractor, folder / modality)
         for utterance, reason in absent:
-            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
+            _LOG.warning(f"{utterance}: no {modality}: {reason}")
         tables[modality] = FeatureTable.load(folder / modality)
     return tables

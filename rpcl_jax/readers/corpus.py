@@ -1,6 +1,6 @@
 """Loads the splits and feature tables that a config names, in any format."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +18,7 @@ from rpcl_jax.readers.ecf_features import read_official
 from rpcl_jax.readers.shared import SplitMissing, emotion_name
 from rpcl_jax.readers.transcripts import read_dialogues
 
+_LOG = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 # Each reader maps a folder and the name of a split to the dialogues of the split.
 READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
@@ -177,7 +178,7 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
         )
     unusual = [f"{e} ({counts[e]})" for e in emotions if e not in (*EMOTIONS, EMOTIONAL)]
     if unusual:
-        print(f"emotions that are classes of their own: {', '.join(unusual)}", file=sys.stderr)
+        _LOG.warning(f"emotions that are classes of their own: {', '.join(unusual)}")
     return (NEUTRAL, *emotions)
 
 
@@ -187,8 +188,7 @@ def with_classes(
     """Returns the splits without emotions that are no class.
 
     `config.data.unknown_emotion` says what is done about them: "refuse", "neutral" (the utterance
-    counts as neutral; its pairs stay) or "skip" (its conversation is left out). They are counted on
-    stderr.
+    counts as neutral; its pairs stay) or "skip" (its conversation is left out). Both are logged.
 
     Args:
       splits: dialogues by split.
@@ -221,10 +221,9 @@ def with_classes(
         )
     for (split, emotion), places in found.items():
         what = "taken as neutral" if policy == "neutral" else "so their conversations are skipped"
-        print(
+        _LOG.warning(
             f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it, "
-            f"{what}",
-            file=sys.stderr,
+            f"{what}"
         )
     kept = {}
     for split, dialogues in splits.items():
@@ -234,7 +233,7 @@ def with_classes(
             kept[split] = [d for d in dialogues if all(u.emotion in known for u in d.utterances)]
         if len(kept[split]) < len(dialogues):
             left = len(dialogues) - len(kept[split])
-            print(f"{split}: {left} conversations are skipped", file=sys.stderr)
+            _LOG.warning(f"{split}: {left} conversations are skipped")
         if not kept[split]:
             raise InputError(f"{split}: no conversation is left; choose other emotions")
     return kept

@@ -1,6 +1,6 @@
 """What the readers share: where a split is, and what of a file is mended, counted and refused."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from rpcl_jax.readers.objects import field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
+_LOG = logging.getLogger(__name__)
 _SYNONYMS = {
     **dict.fromkeys(("happy", "happiness", "happines"), "joy"),
     "sad": "sadness",
@@ -122,7 +123,7 @@ class Reading(Faults):
         return parsed
 
     def close(self) -> None:
-        """Prints what was mended to stderr.
+        """Logs what was mended.
 
         Raises:
           InputError: there were faults; it has all of them.
@@ -130,10 +131,10 @@ class Reading(Faults):
         self.check()
         for kind, count in self.left_out.items():
             if count:
-                print(f"{self.where}: {count} {kind} left out", file=sys.stderr)
+                _LOG.warning(f"{self.where}: {count} {kind} left out")
         if self._renamed:
             renamed = ", ".join(f"{what} ({count})" for what, count in self._renamed.most_common())
-            print(f"{self.where}: emotions read: {renamed}", file=sys.stderr)
+            _LOG.warning(f"{self.where}: emotions read: {renamed}")
 
 
 def _time(given: Mapping[str, Any], key: str, where: str) -> float | None:

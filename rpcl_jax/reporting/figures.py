@@ -4,7 +4,7 @@ Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of 
 deviations over seeds. A difference whose interval contains 0 is drawn hollow.
 """
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from rpcl_jax.reporting.experiments import (
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart. The greys and the dark red are
 # not theirs.
+_LOG = logging.getLogger(__name__)
 COLOURS = {
     "base": "#0072B2",
     "rpcl": "#D55E00",
@@ -422,7 +423,7 @@ def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
             if figure is None:
                 for kind in (".png", ".svg"):  # from an earlier call, and now wrong
                     (out / f"{name}{kind}").unlink(missing_ok=True)
-                print(f"{name}: no runs for this figure", file=sys.stderr)
+                _LOG.info(f"{name}: no runs for this figure")
                 continue
             for kind, metadata in ((".png", {}), (".svg", {"Date": None})):
                 path = out / f"{name}{kind}"

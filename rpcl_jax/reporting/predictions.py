@@ -4,7 +4,7 @@ import contextlib
 import csv
 import gzip
 import io
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +20,7 @@ from rpcl_jax.readers.semeval import PAIRS
 CONFIDENCES, BY = "pair_confidences", "predicted_by"
 # Of a conversation whose page is wanted: pairs below the threshold too, and the emotions with them.
 CANDIDATES, CHOICES = "candidates", "emotion_choices"
+_LOG = logging.getLogger(__name__)
 _DIGITS = 3  # of every confidence and probability
 TABLES = {".csv": ",", ".tsv": "\t"}
 COLUMNS = (
@@ -187,11 +188,10 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
 
 
 def report(done: Summary, mended: Counter[str]) -> None:
-    """Says on stderr what was mended, and what was scored in windows."""
+    """Logs what was mended, and what was scored in windows."""
     transcripts.report(mended)
     if done.windowed:
-        print(
+        _LOG.info(
             f"{done.windowed} conversations are longer than the model reads at once; they were "
-            "scored in windows that overlap by half",
-            file=sys.stderr,
+            "scored in windows that overlap by half"
         )

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -15,8 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.compilation import use_compilation_cache
@@ -147,13 +150,14 @@ def is_page(name: str) -> bool:
 
 
 def prepare(compilation_cache: bool) -> None:
-    """Silences library messages that no user needs, and turns on the compilation cache.
+    """Shows our log, silences messages of libraries, and turns on the compilation cache.
 
     Call it before JAX is imported.
     """
+    log_to_stderr()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
     # Orbax logs every save through absl, and every failure, which it also raises.
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
     # A cache that fails (a full disk, say) costs time and nothing else.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
     # In a pipe or a file, Windows writes its old code page, which lacks some of our characters.
@@ -161,6 +165,21 @@ def prepare(compilation_cache: bool) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if compilation_cache:
         use_compilation_cache()
+
+
+class _Lines(logging.Handler):
+    """Writes messages to stderr, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """Shows what this package logs, progress included, as lines on stderr."""
+    log = logging.getLogger("rpcl_jax")
+    log.handlers = [_Lines()]
+    log.propagate = False  # absl has a handler at the root
+    log.setLevel(logging.INFO)
 
 
 def _field_named(flag: str) -> str:

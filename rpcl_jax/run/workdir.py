@@ -37,7 +37,7 @@ from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, flatten, read_config, to_json
-from rpcl_jax.run.hosts import agree, notes_of_first_process
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_vectors import (
     LoadedEncoder,
     absolute_name,
@@ -288,8 +288,7 @@ class TrainedRun:
         """
         assert self._workdir is not None
         config = with_data(self._workdir, self.config)
-        with notes_of_first_process():
-            corpus = load_corpus(config, self.emotions, first_process())
+        corpus = load_corpus(config, self.emotions, first_process())
         _check_same_extractors(corpus.tables, {"feature_tables": self.feature_tables})
         agree("the data", lambda: describe_data(corpus, self.encoder, config))
         dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
