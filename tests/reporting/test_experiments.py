@@ -54,7 +54,7 @@ def test_a_damaged_log_is_refused_with_the_line(tmp_path, line):
     path = tmp_path / "run/metrics.jsonl"
     whole = path.read_text()
     path.write_bytes((whole + line + "\n").encode("latin-1"))
-    with pytest.raises(InputError, match=r"metrics\.jsonl:13: .*Restore it or start anew"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl:10: .*Restore it or start anew"):
         training_curves(run)
 
 
