@@ -37,10 +37,8 @@ def make_examples(
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
     Args:
-      dialogues: of a split.
       text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
       tables: feature tables by modality; any of "audio" and "vision".
-      config: config of the run.
       emotions: names of the emotion classes, which cover the emotions of `dialogues`.
     """
     examples = []

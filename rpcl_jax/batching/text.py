@@ -51,7 +51,6 @@ def encode_dialogue(
 
     Args:
       dialogue: already cut to the utterances that are kept.
-      tokenizer: of the text encoder.
       context: "utterance" for one segment per utterance; "dialogue" for segments of as many whole
         consecutive utterances as fit, each followed by the separator.
       speaker_names: whether to put "name:" before every utterance.
@@ -95,8 +94,6 @@ def unknown_pieces(
 
     Args:
       dialogues: what is tokenized, at least one.
-      tokenizer: of the text encoder.
-      speaker_names: see `encode_dialogue`.
 
     Returns:
       The share, from 0 to 1, and the text of the most frequent unknown pieces.

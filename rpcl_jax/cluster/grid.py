@@ -61,7 +61,6 @@ def start_on_ray(ray: ModuleType, gpus: int | None) -> Callable[[list[str], Path
     last epoch.
 
     Args:
-      ray: from `rpcl_jax.cluster.start.start_ray`.
       gpus: of a cell; None is 1 if the cluster has any.
 
     Raises:

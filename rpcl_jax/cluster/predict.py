@@ -152,7 +152,6 @@ def predict_corpus(
         workers. It reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
-      address: see `start_ray`.
       strict: end with the first conversation that cannot be read.
       threshold: the least confidence of a pair; None for the run's own.
       name: of the model in the output, if it is not the folder's.

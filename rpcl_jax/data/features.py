@@ -117,7 +117,6 @@ class FeatureTable:
         """Opens and checks the table in `folder`; the features stay on disk.
 
         Args:
-          folder: of the table.
           check_values: look for values that are not finite, which reads the whole table. Of
             several processes that load it, one is enough.
 
@@ -173,7 +172,6 @@ def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) 
 
     Args:
       description: as of the table in its place, with its "dimension".
-      dialogues: whatever will be asked for.
     """
     absent = {utterance.id: "" for dialogue in dialogues for utterance in dialogue.utterances}
     values = np.zeros((0, description["dimension"]), np.float32)
@@ -215,7 +213,6 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
     """Memory-maps the array [rows, dimension] in a `.npy` file.
 
     Args:
-      path: the file.
       types: names of the dtypes that it may have.
       mend: what to do if it cannot be read, with which the message ends.
 
@@ -248,8 +245,6 @@ def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, m
 
     Args:
       values: [rows, dimension].
-      row_of_id: the row of each utterance id.
-      path: the file that contains the values.
       mend: what to do about it, with which the message ends.
     """
     id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}

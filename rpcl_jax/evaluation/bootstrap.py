@@ -48,7 +48,6 @@ def resampled_scores(
 
     Args:
       scored: a run's D dialogues.
-      threshold: `τ`.
       weights: from `draw_weights`, [R, D].
 
     Returns:
@@ -70,7 +69,6 @@ def resampled_weighted_f1(
 
     Args:
       scored: a run's D dialogues.
-      threshold: `τ` of the run.
       classes: names of the emotion classes; class 0 is neutral.
       weights: from `draw_weights`, [R, D].
     """

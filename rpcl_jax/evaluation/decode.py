@@ -85,7 +85,6 @@ def predict(
 
     Args:
       pairs: from `decode_pairs`.
-      confidences: of the pairs.
       emotion_probabilities: [n, C].
       classes: names of the C classes; class 0 is neutral.
     """

@@ -58,9 +58,6 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
 
     Args:
       score: from `make_score`.
-      params: parameters of the model, on the devices.
-      batches: of the split.
-      mesh: the devices.
     """
     scored: dict[int, ScoredDialogue] = {}
 

@@ -31,9 +31,7 @@ def split_numbers(
     """Returns metrics, diagnostics and calibration of a split; see `rpcl_jax.evaluation`.
 
     Args:
-      scored: its dialogues.
       threshold: `τ`; None chooses the best one for these dialogues.
-      emotions: names of the emotion classes.
       cee_threshold: of Causal Emotion Entailment; None chooses the best one for these dialogues.
       diagnostics: `top_k` and `base_margin` of `confidence_diagnostics`.
     """

@@ -313,8 +313,6 @@ def extract_tables(
       feature_tables: of the run, from its `model.json`.
       dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
         found.
-      clips: folder of the audio and video files.
-      folder: where the tables are written.
 
     Raises:
       InputError: no utterance has a clip; an extractor is missing; or its revision is not the one

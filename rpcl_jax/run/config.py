@@ -217,10 +217,6 @@ def read_config(path: Path) -> ConfigDict:
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
     """Returns the config that was written as `to_json` returns it.
 
-    Args:
-      written: parsed.
-      path: of its file, for error messages.
-
     Raises:
       InputError: it is no config of this version.
     """
@@ -253,13 +249,7 @@ def objective_of(config: ConfigDict) -> Objective:
 def build_model(
     config: ConfigDict, encoder: TextEncoderConfig, emotions: Sequence[str]
 ) -> PairExtractor:
-    """Returns the model of a config around a text encoder of these sizes.
-
-    Args:
-      config: of the run.
-      encoder: sizes of its text encoder.
-      emotions: names of its emotion classes.
-    """
+    """Returns the model of a config around a text encoder of these sizes."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"

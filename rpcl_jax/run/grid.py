@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -59,12 +59,7 @@ def config_with(file: str, objective: str, overrides: Mapping[str, Any]) -> Conf
     return config
 
 
-def make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
-    """Returns a cell of the grid.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+def _make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
     overrides = {**grid.overrides, "modalities": modalities, "seed": seed}
     config = config_with(grid.file, objective, overrides)
     flags = [f"--config={grid.file}:{objective}"]
@@ -81,70 +76,38 @@ def make_cells(
       InputError: there is no such objective.
     """
     product = dict.fromkeys(itertools.product(objectives, modalities, seeds))
-    return [make_cell(grid, *choice) for choice in product]
-
-
-def finished_cells(grid: Grid) -> list[Cell]:
-    """Returns the finished cells in the grid's folder, whichever command trained them."""
-    found = []
-    for path in sorted(grid.out.glob("*/result.json")):
-        result = read_json(path)
-        try:
-            cell = make_cell(grid, result["objective"], result["modalities"], result["seed"])
-            check_owner(path.parent, cell.config)
-        except InputError:  # of another grid
-            continue
-        if path.parent.name == cell.name:
-            found.append(cell)
-    order = list(OBJECTIVES)
-    return sorted(
-        found,
-        key=lambda cell: (
-            cell.config.modalities,
-            order.index(cell.config.objective),
-            cell.config.seed,
-        ),
-    )
+    return [_make_cell(grid, *choice) for choice in product]
 
 
 def write_results(grid: Grid) -> int:
     """Writes `results.csv`, a row for every finished cell, and returns the number of rows.
 
-    The columns are `run`, the cell's folder, and everything in its `result.json`. If no cell of
-    this config is finished, an existing table is kept, because it belongs to another config.
+    The cells are those in the grid's folder, whichever command trained them. The columns are `run`,
+    the cell's folder, and everything in its `result.json`. If no cell of this config is finished,
+    an existing table is kept, because it belongs to another config.
     """
-    cells = finished_cells(grid)
-    path = grid.out / "results.csv"
-    if not cells and path.exists():
-        return 0
-    rows = [
-        {"run": cell.name} | flatten(read_json(grid.out / cell.name / "result.json"))
-        for cell in cells
-    ]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(path, [columns, *([row.get(column) for column in columns] for row in rows)])
-    return len(cells)
+    rows = []
+    for path in sorted(grid.out.glob("*/result.json")):
+        result = read_json(path)
+        try:
+            cell = _make_cell(grid, result["objective"], result["modalities"], result["seed"])
+            check_owner(path.parent, cell.config)
+        except InputError:  # of another grid
+            continue
+        if path.parent.name == cell.name:
+            rows.append({"run": cell.name} | flatten(result))
+    order = list(OBJECTIVES)
+    rows.sort(key=lambda row: (row["modalities"], order.index(row["objective"]), row["seed"]))
+    table = grid.out / "results.csv"
+    if rows or not table.exists():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(table, [columns, *([row.get(column) for column in columns] for row in rows)])
+    return len(rows)
 
 
-class Process(Protocol):
-    """What the grid uses of `subprocess.Popen`, here or on another machine."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit status, once it has ended."""
-
-    def poll(self) -> int | None:
-        """Returns its exit status, or None while it waits or runs."""
-
-    def terminate(self) -> None:
-        """Asks it to end."""
-
-    def wait(self) -> Any:
-        """Waits until it has ended."""
-
-
-# Starts Python with these arguments, and writes its output to a file.
-Start = Callable[[list[str], Path], Process]
+# Starts Python with these arguments, writes its output to a file, and returns a `subprocess.Popen`
+# or, on another machine, what has its `returncode`, `poll`, `terminate` and `wait`.
+Start = Callable[[list[str], Path], Any]
 
 
 @dataclass
@@ -152,7 +115,7 @@ class CellProcess:
     """The process of a cell, and its line on the terminal."""
 
     cell: Cell
-    process: Process
+    process: Any  # from a Start
     folder: Path  # of the run
     log: Path  # there once the process runs
     said: set[str]  # by all cells of the grid, before they began to train
@@ -256,8 +219,6 @@ def run_grid(
     """Trains the unfinished cells, in this order, and returns those that failed.
 
     Args:
-      grid: of the cells.
-      cells: to be trained.
       starts: for each place where a cell can be trained, a function that starts its process there.
         None trains one cell at a time on each GPU of this machine.
       cpu_cells: how many cells train at a time on this machine if it has no GPU.

@@ -105,7 +105,6 @@ def joined(
       coordinator: `host:port` of process 0. None: from Slurm, Open MPI, Kubernetes or Cloud TPU.
       processes: their number, or None.
       process: the number of this one, from 0, or None.
-      debug: show tracebacks.
     """
     import jax
 

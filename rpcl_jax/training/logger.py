@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,17 @@ from rpcl_jax.files import parse_object, written_whole
 
 _LOG = logging.getLogger(__name__)
 
-
-@contextlib.contextmanager
-def _without_pytorch() -> Iterator[None]:
-    """Hides PyTorch from tensorboardX, which would take seconds to import it for a type hint."""
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-
-
-with _without_pytorch():
+# tensorboardX would import PyTorch, which takes seconds, for a type hint.
+_HIDDEN = "torch" not in sys.modules
+if _HIDDEN:
+    sys.modules["torch"] = None  # type: ignore[assignment]
+try:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.summary import scalar
+finally:
+    if _HIDDEN:
+        del sys.modules["torch"]
 
 
 class RunLogger:
@@ -56,10 +49,7 @@ class RunLogger:
         """Continues after `epoch` and deletes what an interrupted run logged after it.
 
         Args:
-          workdir: the run's folder.
-          epochs: of the whole run.
           epoch: how many are already done.
-          train: batches of the training split.
           compile_seconds: returns the time spent on compilation so far, which rate and time left
             leave out.
         """
