@@ -51,9 +51,6 @@ def file_errors(path: str | os.PathLike) -> Iterator[None]:
 
     TensorStore, which Orbax writes with, raises ValueError, and tokenizers raises a bare Exception.
     Both messages contain the operating system's error number.
-
-    Args:
-      path: the file or folder being written.
     """
     try:
         yield

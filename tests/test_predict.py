@@ -6,7 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, import_or_skip, page_data, run_main, tiny_config, write_lines
+from shared import (
+    assert_one_line,
+    import_or_skip,
+    page_data,
+    run_main,
+    run_python,
+    tiny_config,
+    write_lines,
+)
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -101,6 +109,34 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
         found = json.loads(target.read_text())
         assert all(item["predicted_by"].pop("absent") for item in found)
         assert found == wanted
+
+
+IN_PYTHON = """
+import logging
+from collections import Counter
+from rpcl_jax.predict import say_what_is_absent
+from rpcl_jax.reporting.predictions import Summary, report
+from rpcl_jax.run.base_config import base_config
+
+def say():
+    say_what_is_absent(["audio"], base_config())
+    report(Summary(windowed=7), Counter())
+
+say()
+logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
+say()
+logging.basicConfig(format="%(message)s", force=True)
+logging.getLogger("rpcl_jax").setLevel(logging.INFO)
+say()
+"""
+
+
+@pytest.mark.slow
+def test_in_python_warnings_are_shown_and_progress_on_demand():
+    default, warning, info = run_python("-c", IN_PYTHON).stderr.splitlines()
+    assert "no audio given" in default
+    assert warning.startswith("no audio given")
+    assert info.startswith("7 conversations are longer")
 
 
 @pytest.mark.parametrize(("rate", "said"), [(0.0, "was not trained"), (0.3, "trained to expect")])
