@@ -15,8 +15,8 @@ they make the command fail before it writes a table. With --engine=ray the machi
 extract, and this one writes the table; see docs/scaling.md.
 """
 
+import logging
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def _extract() -> None:
         extract=extract,
     )
     for identifier, reason in absent:
-        print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
+        logging.getLogger("rpcl_jax").warning(f"{identifier}: no {extractor.modality}: {reason}")
     if absent and _STRICT.value:
         raise InputError(f"{len(absent)} utterances have no {extractor.modality}")
     if shard is None:
