@@ -1,7 +1,8 @@
-"""The command line: `python -m rpcl_jax.main --config=configs/ecf.py`.
+"""The command line: `python -m rpcl_jax.main --config=configs/ecf.py` or `rpcl train --config=ecf`.
 
 --mode=train (the default) trains and evaluates, --mode=evaluate recomputes a run's numbers,
---mode=predict finds the pairs of unlabelled conversations.
+--mode=predict finds the pairs of unlabelled conversations. `rpcl evaluate` and `rpcl predict` are
+short for the last two.
 """
 
 import re
@@ -28,7 +29,9 @@ from rpcl_jax.run.command_line import (
 )
 from rpcl_jax.run.hosts import agree, joined, supervise
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="A file, or the name of one in configs/."
+)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -39,7 +42,7 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     "",
-    "predict: folder or Hugging Face name of what tools/export.py wrote, in place of --workdir.",
+    "predict: folder or Hugging Face name of what `rpcl export` wrote, in place of --workdir.",
 )
 _REVISION = flags.DEFINE_string(
     "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
@@ -137,7 +140,7 @@ def _check_flags() -> None:
             )
         if _HTML.value:
             raise flags.Error(
-                "--engine=ray writes no --html; tools/make_report.py makes the page of a file"
+                "--engine=ray writes no --html; `rpcl report` makes the page of a file"
             )
     elif _OUTPUT.value and not re.search(
         r"\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value, re.IGNORECASE
@@ -147,12 +150,10 @@ def _check_flags() -> None:
         )
     processes, process = _PROCESSES.value, _PROCESS.value
     explicit = [_COORDINATOR.value, processes, process]
-    if not _DISTRIBUTED.value and explicit != [None] * 3:
+    if explicit != [None] * 3 and (None in explicit or not _DISTRIBUTED.value):
         raise flags.Error(
-            "--coordinator, --processes and --process belong to --distributed; add it"
+            "--coordinator, --processes and --process go together, with --distributed; give all"
         )
-    if None in explicit and explicit != [None] * 3:
-        raise flags.Error("--coordinator, --processes and --process go together; give all three")
     if _COORDINATOR.value is not None:
         host, _, port = _COORDINATOR.value.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -236,9 +237,7 @@ def _predict(workdir: Path) -> None:
         try:
             from rpcl_jax.cluster.predict import predict_corpus
         except ImportError as error:  # Arrow, which Ray Data needs
-            raise InputError(
-                f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
-            ) from error
+            raise InputError(f'--engine=ray: {error}; pip install "rpcl_jax[cluster]"') from error
 
         done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold, name)
     else:

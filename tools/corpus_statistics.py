@@ -1,8 +1,8 @@
 """Prints the paper's Table 1 for a benchmark: the counts of each split and of all together.
 
-python tools/corpus_statistics.py --config=configs/ecf.py [--splits=train,dev] [--csv=FILE]
+rpcl statistics --config=ecf [--splits=train,dev] [--csv=FILE]
 
-`--config.data.root=FOLDER` is where the benchmark lies. tools/make_tables.py writes the same rows
+`--config.data.root=FOLDER` is where the benchmark lies. `rpcl tables` writes the same rows
 for the benchmarks of finished runs.
 """
 
