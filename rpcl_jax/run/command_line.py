@@ -128,7 +128,7 @@ def require(*required: flags.FlagHolder) -> None:
     """Raises flags.Error where one of these flags is not given."""
     for flag in required:
         if not flag.value:
-            raise flags.Error(f"--{flag.name} is required: {flag.help}")
+            raise flags.Error(f"--{flag.name} is required: {flags.FLAGS[flag.name].help}")
 
 
 def _never_lose_interrupts() -> None:
