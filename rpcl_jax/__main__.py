@@ -6,12 +6,12 @@ import sys
 
 from rpcl_jax.files import shipped
 
-_MODES = {
+MODES = {
     "train": "Trains a config and evaluates it.",
     "evaluate": "Computes the numbers and predictions of a run again.",
     "predict": "Finds the pairs of unlabelled conversations.",
 }
-_TOOLS = {
+TOOLS = {
     "export": "export",
     "convert": "convert",
     "extract": "extract_features",
@@ -28,17 +28,17 @@ _TOOLS = {
 def main() -> None:
     """Runs the command that the first argument names."""
     command, *rest = sys.argv[1:] or ["--help"]
-    if command in _MODES:
+    if command in MODES:
         sys.argv[1:] = [f"--mode={command}", *rest]
         runpy.run_module("rpcl_jax.main", run_name="__main__", alter_sys=True)
-    elif command in _TOOLS:
+    elif command in TOOLS:
         sys.argv[1:] = rest
-        runpy.run_path(str(shipped("tools") / f"{_TOOLS[command]}.py"), run_name="__main__")
+        runpy.run_path(str(shipped("tools") / f"{TOOLS[command]}.py"), run_name="__main__")
     elif command in ("-h", "--help"):
         print("rpcl COMMAND …; `rpcl COMMAND --help` explains one\n")
         for name, does in {
-            **_MODES,
-            **{name: _first_line(_TOOLS[name]) for name in _TOOLS},
+            **MODES,
+            **{name: _first_line(TOOLS[name]) for name in TOOLS},
         }.items():
             print(f"  {name:11s} {does}")
     else:

@@ -6,11 +6,11 @@ import sys
 import pytest
 from shared import ENVIRONMENT, ROOT, run_python
 
-from rpcl_jax.__main__ import _MODES, _TOOLS
+from rpcl_jax.__main__ import MODES, TOOLS
 
 FILES = {
-    **dict.fromkeys(_MODES, "rpcl_jax/main.py"),
-    **{n: f"tools/{t}.py" for n, t in _TOOLS.items()},
+    **dict.fromkeys(MODES, "rpcl_jax/main.py"),
+    **{n: f"tools/{t}.py" for n, t in TOOLS.items()},
 }
 RUN = """
 import sys
@@ -24,7 +24,7 @@ print("imported", sorted({"jax", "matplotlib", "torch", "transformers"} & set(sy
 
 
 def test_every_tool_is_a_command():
-    assert sorted(_TOOLS.values()) == sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
+    assert sorted(TOOLS.values()) == sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 
 
 @pytest.mark.parametrize("command", FILES)
