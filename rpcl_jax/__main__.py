@@ -1,6 +1,5 @@
 """The command `rpcl`, or `python -m rpcl_jax`: rpcl_jax.main and the tools by short names."""
 
-import ast
 import runpy
 import sys
 
@@ -36,10 +35,8 @@ def main() -> None:
         runpy.run_path(str(shipped("tools") / f"{TOOLS[command]}.py"), run_name="__main__")
     elif command in ("-h", "--help"):
         print("rpcl COMMAND …; `rpcl COMMAND --help` explains one\n")
-        for name, does in {
-            **MODES,
-            **{name: _first_line(TOOLS[name]) for name in TOOLS},
-        }.items():
+        lines = MODES | {name: _first_line(tool) for name, tool in TOOLS.items()}
+        for name, does in lines.items():
             print(f"  {name:11s} {does}")
     else:
         print(f"rpcl: {command}: no such command; `rpcl --help` lists them", file=sys.stderr)
@@ -47,8 +44,8 @@ def main() -> None:
 
 
 def _first_line(tool: str) -> str:
-    source = (shipped("tools") / f"{tool}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    text = (shipped("tools") / f"{tool}.py").read_text(encoding="utf-8")
+    return text.partition("\n")[0].strip('"')
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rpcl_jax.files import write_json
 from rpcl_jax.run import grid as grid_module
 from rpcl_jax.run.config import load_config_file, to_json
-from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
+from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cell, make_cells
 
 TINY = [*tiny_flags(), "--seeds=1"]
 
@@ -159,6 +159,9 @@ def test_cells_are_what_their_flags_train(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["main", *cell.flags])  # config_flags looks there too
         values(sys.argv)
         assert values.config.to_json() == cell.config.to_json()
+    assert make_cell(Grid(str(ROOT / "configs/ecf.py"), {}, Path("out")), "base", "t", 1).flags[
+        0
+    ] == ("--config=ecf:base"), "for other machines"
     assert cells[-1].config.rpcl.top_k == 0
     assert cells[0].config.rpcl.row_weight == cells[-1].config.rpcl.row_weight == 0.5
 
