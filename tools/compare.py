@@ -12,11 +12,6 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.run.command_line import run_command
 
 
-def main() -> None:
-    """Reads the command line and prints the comparison."""
-    run_command("compare", _compare, takes="GRID:OBJECTIVE GRID:OBJECTIVE")
-
-
 def _compare(first: str, second: str) -> None:
     from rpcl_jax.evaluation.significance import paired_t
     from rpcl_jax.reporting.experiments import (
@@ -57,4 +52,4 @@ def _compare(first: str, second: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("compare", _compare, takes="GRID:OBJECTIVE GRID:OBJECTIVE")

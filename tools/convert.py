@@ -36,11 +36,6 @@ _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to convert; othe
 _CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test or train,dev.")
 
 
-def main() -> None:
-    """Parses the flags and writes the files."""
-    run_command("convert", _convert, _check_flags)
-
-
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
@@ -71,4 +66,4 @@ def _convert() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("convert", _convert, _check_flags)

@@ -19,11 +19,6 @@ _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to count; others
 _CSV = flags.DEFINE_string("csv", "", "A CSV file for the same rows.")
 
 
-def main() -> None:
-    """Parses the flags and prints the table."""
-    run_command("corpus_statistics", _print_statistics, lambda: require_config(_CONFIG))
-
-
 def _print_statistics() -> None:
     from rpcl_jax.reporting.experiments import benchmark_name
     from rpcl_jax.reporting.tables import (
@@ -47,4 +42,4 @@ def _print_statistics() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("corpus_statistics", _print_statistics, lambda: require_config(_CONFIG))

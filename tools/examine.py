@@ -32,11 +32,6 @@ _WITHOUT = flags.DEFINE_multi_enum(
 _OUT = flags.DEFINE_string("out", "", "A CSV file, with a row for every run and split.")
 
 
-def main() -> None:
-    """Parses the command line and prints the rows."""
-    run_command("examine", _examine, takes="RUN…")
-
-
 def _examine(*runs: str) -> None:
     from rpcl_jax.reporting.examine import COLUMNS, examine
 
@@ -53,4 +48,4 @@ def _examine(*runs: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("examine", _examine, takes="RUN…")

@@ -21,11 +21,6 @@ _WITHOUT_ENCODER = flags.DEFINE_bool(
 _OUT = flags.DEFINE_string("out", "", "The new folder.")
 
 
-def main() -> None:
-    """Parses the command line and writes the folder."""
-    run_command("export", _export, lambda: require(_OUT), takes="RUN")
-
-
 def _export(run: str) -> None:
     from rpcl_jax.reporting.model_card import model_card
     from rpcl_jax.run.export import export_run
@@ -36,4 +31,4 @@ def _export(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("export", _export, lambda: require(_OUT), takes="RUN")

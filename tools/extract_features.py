@@ -52,12 +52,6 @@ _ENGINE, _ADDRESS = define_engine()
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
-def main() -> None:
-    """Parses the flags, extracts the features and lists the utterances without them."""
-    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
-    run_command("extract_features", _extract, _check_flags, distributed=several)
-
-
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
@@ -118,4 +112,5 @@ def _extract() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
+    run_command("extract_features", _extract, _check_flags, distributed=several)

@@ -18,11 +18,6 @@ from rpcl_jax.run.command_line import require, run_command
 _OUT = flags.DEFINE_string("out", "", "Folder of the figures.")
 
 
-def main() -> None:
-    """Parses the command line and draws the figures."""
-    run_command("make_figures", _make_figures, lambda: require(_OUT), takes="RESULTS…")
-
-
 def _make_figures(*results: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise InputError('matplotlib is not installed; pip install "rpcl_jax[figures]"')
@@ -34,4 +29,4 @@ def _make_figures(*results: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("make_figures", _make_figures, lambda: require(_OUT), takes="RESULTS…")

@@ -18,21 +18,15 @@ from absl import flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import write_text
-from rpcl_jax.run.command_line import is_page, require, run_command
+from rpcl_jax.run.command_line import check_page, require, run_command
 
 _OUT = flags.DEFINE_string("out", "", "The HTML file.")
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of the clips of a file of predictions.")
 
 
-def main() -> None:
-    """Parses the command line and writes the page."""
-    run_command("make_report", _make_report, _check_flags, takes="RUN [RUN]")
-
-
 def _check_flags() -> None:
     require(_OUT)
-    if not is_page(_OUT.value):
-        raise flags.Error(f"--out: {_OUT.value} is not the name of a page; end it in .html")
+    check_page(_OUT)
 
 
 def _make_report(*paths: str) -> None:
@@ -60,4 +54,4 @@ def _make_report(*paths: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("make_report", _make_report, _check_flags, takes="RUN [RUN]")

@@ -20,11 +20,6 @@ from rpcl_jax.run.command_line import require, run_command
 _OUT = flags.DEFINE_string("out", "", "Folder of the tables.")
 
 
-def main() -> None:
-    """Parses the command line and writes the tables."""
-    run_command("make_tables", _make_tables, lambda: require(_OUT), takes="RESULTS…")
-
-
 def _make_tables(*results: str) -> None:
     from rpcl_jax.reporting.experiments import read_experiments
     from rpcl_jax.reporting.tables import write_tables
@@ -34,4 +29,4 @@ def _make_tables(*results: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("make_tables", _make_tables, lambda: require(_OUT), takes="RESULTS…")

@@ -51,12 +51,6 @@ _CPU_CELLS = flags.DEFINE_integer(
 )
 
 
-def main() -> None:
-    """Parses the flags, trains the grid and writes the table."""
-    several = "the cells go to several machines by --engine=ray"
-    run_command("run_grid", _run, _check_flags, distributed=several)
-
-
 def _check_flags() -> None:
     if _CONFIG.value is not None:
         _check_overrides()
@@ -139,4 +133,5 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    several = "the cells go to several machines by --engine=ray"
+    run_command("run_grid", _run, _check_flags, distributed=several)

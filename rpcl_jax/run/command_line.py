@@ -64,19 +64,17 @@ def run_command(
         try:
             for file in files:
                 if not (Path(file).is_file() or Path(file.partition(":")[0]).is_file()):
-                    shipped_ones = ", ".join(
-                        sorted(p.stem for p in shipped("configs").glob("*.py"))
-                    )
+                    names = ", ".join(sorted(p.stem for p in shipped("configs").glob("*.py")))
                     raise flags.Error(
-                        f"--config={file}: no such file; the shipped configs are {shipped_ones}"
+                        f"--config={file}: no such file; the shipped configs are {names}"
                     )
             rest = flags.FLAGS(argv)
             _check_number(rest[1:], takes)
             prepare(flags.FLAGS.compilation_cache)
             check_flags()
             return rest
-        except SystemExit:
-            sys.exit(0)  # absl ends --help with 1
+        except SystemExit as ended:
+            sys.exit(0 if ended.code == 1 else ended.code)  # absl ends --help with 1
         except flags.UnrecognizedFlagError as error:
             if distributed and error.flagname == "distributed":
                 _complain(name, f"--distributed: is for rpcl_jax.main; {distributed}")
@@ -108,20 +106,18 @@ def _with_paths(argv: Sequence[str]) -> list[str]:
         path = shipped("configs") / f"{matched[1]}.py"
         return f"--config={path}" if path.is_file() else matched[0]
 
+    # `--config FILE` is two arguments.
     joined = re.sub("(?<=\0)--config\0", "--config=", "\0".join(argv))
     found = [re.sub(r"^--config=(\w+)(?=:|$)", path_of, a) for a in joined.split("\0")]
     return ["--help" if argument == "-h" else argument for argument in found]
 
 
 def _check_number(given: Sequence[str], takes: str) -> None:
-    """Raises flags.Error where arguments that are not flags are missing or too many."""
     names = takes.split()
-    if len(given) > len(names) and not takes.endswith("…"):
-        why = f"is too many; this takes {takes}" if takes else "not a flag; flags begin with --"
-        raise flags.Error(f"{given[len(names)]}: {why}")
-    missing = [name for name in names[len(given) :] if not name.startswith("[")]
-    if missing:
-        raise flags.Error(f"{' '.join(missing)} is missing; --help explains the command")
+    least = sum(not name.startswith("[") for name in names)
+    if len(given) < least or (len(given) > len(names) and not takes.endswith("…")):
+        said, wanted = " ".join(given) or "nothing", takes or "only flags, which begin with --"
+        raise flags.Error(f"{said} given; the command takes {wanted}")
 
 
 def require(*required: flags.FlagHolder) -> None:
@@ -164,9 +160,10 @@ def _never_lose_interrupts() -> None:
         sys.unraisablehook = on_unraisable
 
 
-def is_page(name: str) -> bool:
-    """Returns whether this is the name of an HTML file."""
-    return name.lower().endswith((".html", ".htm"))
+def check_page(flag: flags.FlagHolder) -> None:
+    """Raises flags.Error where a flag is given and is not the name of an HTML file."""
+    if flag.value and not flag.value.lower().endswith((".html", ".htm")):
+        raise flags.Error(f"--{flag.name}: {flag.value} is not the name of a page; end it in .html")
 
 
 def prepare(compilation_cache: bool) -> None:

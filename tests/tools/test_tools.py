@@ -67,12 +67,15 @@ def test_the_commands_are_listed():
             ["train", "--config", "demo", "--config.sead=1"],
             "rpcl_jax: --config.sead: no field 'sead'",
         ),
-        (["export"], "export: RUN is missing; --help explains the command"),
+        (["export"], "export: nothing given; the command takes RUN\n"),
         (["export", "run"], "export: --out is required: The new folder."),
-        (["export", "run", "other", "--out=x"], "export: other: is too many; this takes RUN"),
-        (["report", "--out=x.html"], "make_report: RUN is missing; --help explains the command"),
+        (["export", "run", "other", "--out=x"], "export: run other given; the command takes RUN\n"),
+        (["report", "--out=x.html"], "make_report: nothing given; the command takes RUN [RUN]\n"),
         (["examine", "a", "--without=text"], "examine: flag --without=text"),
-        (["convert", "a", "--config=demo"], "convert: a: not a flag; flags begin with --"),
+        (
+            ["convert", "a", "--config=demo"],
+            "convert: a given; the command takes only flags, which begin with --\n",
+        ),
     ],
 )
 def test_bad_usage(arguments, message):
