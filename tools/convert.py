@@ -1,4 +1,4 @@
-"""Converts a benchmark or transcripts to our own format (rpcl_jax/readers/conversations.py).
+"""Converts a benchmark or transcripts to our own format, JSON lines.
 
 rpcl convert --config=ecf --out=runs/ecf [--splits=dev] [--cut=60,20,20]
 rpcl convert --input=FILE_OR_FOLDER --out=mine.jsonl

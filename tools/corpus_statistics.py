@@ -1,4 +1,4 @@
-"""Prints the paper's Table 1 for a benchmark: the counts of each split and of all together.
+"""Prints the paper's Table 1 for a benchmark: counts of each split and of all.
 
 rpcl statistics --config=ecf [--splits=train,dev] [--csv=FILE]
 

@@ -1,4 +1,4 @@
-"""Writes a finished run as a folder to give to others, or to upload to the Hugging Face hub.
+"""Writes a finished run as a folder to share, or to upload to the Hugging Face hub.
 
 rpcl export RUN --out=DIR
 

@@ -74,7 +74,7 @@ def test_the_commands_are_listed():
         (["examine", "a", "--without=text"], "examine: flag --without=text"),
         (
             ["convert", "a", "--config=demo"],
-            "convert: a given; the command takes only flags, which begin with --\n",
+            "convert: a given; the command takes only flags",
         ),
     ],
 )
