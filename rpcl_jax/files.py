@@ -47,6 +47,13 @@ _FIELDS: dict[str, dict[str, type]] = {
 }
 
 
+def shipped(name: str) -> Path:
+    """Returns the folder `configs` or `tools`, in an installed package or beside it in a clone."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, unless they exist.
 

@@ -113,7 +113,7 @@ class Predictor:
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, threshold: float | None = None
     ) -> "Predictor":
-        """Loads a run that tools/export.py has written.
+        """Loads a run that `rpcl export` has written.
 
         Args:
           name: of a folder, or of a model on the Hugging Face hub.
@@ -129,7 +129,7 @@ class Predictor:
     def from_folder(
         cls, folder: Path, threshold: float | None = None, name: str = ""
     ) -> "Predictor":
-        """Loads the folder of a finished run, or one that tools/export.py has written.
+        """Loads the folder of a finished run, or one that `rpcl export` has written.
 
         Args:
           folder: of the run, or exported.
@@ -387,7 +387,7 @@ def predict_file(
     logged, and so is what was mended in others.
 
     Args:
-      workdir: folder of a finished run, or of one that tools/export.py has written.
+      workdir: folder of a finished run, or of one that `rpcl export` has written.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one

@@ -82,7 +82,7 @@ def score(dialogue, rng, signal, negatives, data, classes):
 
 
 def write_grid(folder, signals, seeds=(1, 2, 3), config=None):
-    """Writes a grid with `signals` by objective, as tools/run_grid.py leaves it."""
+    """Writes a grid with `signals` by objective, as `rpcl grid` leaves it."""
     names = []
     for objective, signal in signals.items():
         for seed in seeds:

@@ -150,7 +150,7 @@ def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys
 
 
 def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
-    """As those of the table that tools/extract_features.py makes of the same input."""
+    """As those of the table that `rpcl extract` makes of the same input."""
     predictor = Predictor.from_workdir(finished, 0.0)
     dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
     tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}

@@ -148,7 +148,7 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run, or of one that tools/export.py has written, visible to all
+      workdir: folder of a finished run, or of one that `rpcl export` has written, visible to all
         workers. It reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.

@@ -24,7 +24,7 @@ from rpcl_jax.files import check_not_pointer, make_folder
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
 _GET_IT = (
-    "make the table with tools/extract_features.py and pass its folder as --config.data.audio or "
+    "make the table with `rpcl extract` and pass its folder as --config.data.audio or "
     "--config.data.vision, or train on text alone with --config.modalities=t"
 )
 _CHECKED_AT_ONCE = 1 << 24  # numbers; a large table is never in memory as a whole

@@ -20,7 +20,7 @@ try:
     import av
 except ImportError as error:
     raise InputError(
-        f"decoding clips requires PyAV ({error}); pip install -r requirements-features.txt"
+        f'decoding clips requires PyAV ({error}); pip install "rpcl_jax[features]"'
     ) from error
 
 # Formats with an index, in which seeking is exact. The others are decoded from the start, which is

@@ -28,7 +28,7 @@ from rpcl_jax.readers.objects import check_some_text, field, identifier, read_ob
 from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
-_ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
+_ADVICE = "write it with `rpcl convert` and pass its folder as --config.data.root"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:

@@ -118,7 +118,7 @@ def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTa
     if not path:
         raise InputError(
             f"config.data.{modality}: no feature table is named; make one with "
-            "tools/extract_features.py, or train on text alone with --config.modalities=t"
+            "`rpcl extract`, or train on text alone with --config.modalities=t"
         )
     if path.endswith(".npy"):
         mapping = Path(path).with_name("video_id_mapping.npy")

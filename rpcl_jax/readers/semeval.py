@@ -34,7 +34,7 @@ def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
     if labelled and objects and not any(isinstance(o, Mapping) and PAIRS in o for o in objects):
         raise InputError(
             f"{path}: no conversation has {PAIRS!r}, so it cannot be trained on or evaluated; "
-            "--mode=predict reads it, and tools/convert.py --splits=train --cut=80,10,10 cuts "
+            "--mode=predict reads it, and `rpcl convert --splits=train --cut=80,10,10` cuts "
             "labelled splits from the training split (docs/data.md)"
         )
     dialogues = parse_conversations(objects, str(path), labelled)

@@ -192,7 +192,7 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
         kept = split == "dev" and existing("test")
         cut = "train,test --cut=90,10" if kept else "train --cut=80,10,10"
         advice += (
-            f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
+            f"; or cut the {split} split off the training split by `rpcl convert --splits={cut}` "
             "(docs/data.md)"
         )
     raise SplitMissing(f"{missing}: not found; {advice}")

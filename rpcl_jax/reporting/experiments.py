@@ -285,7 +285,7 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
     """Reads runs and groups them into experiments.
 
     Args:
-      paths: folders of grids (tools/run_grid.py), their results.csv, or folders of runs.
+      paths: folders of grids (`rpcl grid`), their results.csv, or folders of runs.
 
     Raises:
       InputError: a folder holds no run or no grid, or two runs have the same config.
@@ -329,12 +329,12 @@ def _run_folders(path: Path) -> list[Path]:
     if not table.is_file():
         raise InputError(
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
-            "tools/run_grid.py writes, also for finished runs that are in its --out already"
+            "`rpcl grid` writes, also for finished runs that are in its --out already"
         )
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
     if not rows or "run" not in rows[0]:
-        raise InputError(f"{table}: lists no runs; is it the results.csv of tools/run_grid.py?")
+        raise InputError(f"{table}: lists no runs; is it the results.csv of `rpcl grid`?")
     return [table.parent / row["run"] for row in rows]
 
 

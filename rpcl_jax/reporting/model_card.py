@@ -43,7 +43,7 @@ an utterance that caused it. A pair scorer, trained with the objective `{objecti
 With rpcl_jax installed (`pip install .` in its repository):
 
 ```py
-from rpcl_jax.predict import Predictor
+from rpcl_jax import Predictor
 
 predictor = Predictor.from_pretrained("{name}")  # this folder, or its name on the Hugging Face hub
 turns = [
@@ -54,8 +54,7 @@ print(predictor([{{"id": "1", "utterances": turns}}])[0]["pairs"])
 ```
 
 ```sh
-python -m rpcl_jax.main --mode=predict --model={quoted} \\
-  --input=conversations.json --output=pairs.json
+rpcl predict --model={quoted} --input=conversations.json --output=pairs.json
 ```
 
 ## Model

@@ -208,7 +208,7 @@ def read_config(path: Path) -> ConfigDict:
     written = read_json(path)
     if written.get("library_name") == "rpcl_jax":
         raise InputError(
-            f"{path}: of a model that tools/export.py wrote, which predicts (--model) and has no "
+            f"{path}: of a model that `rpcl export` wrote, which predicts (--model) and has no "
             "data; give the folder of a run"
         )
     return parse_config(written, path)

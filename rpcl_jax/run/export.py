@@ -60,7 +60,7 @@ _FIELDS = MODEL_FIELDS | {
     **{"layout": int, "threshold": Real, "emotions": list},
     **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
 }
-_AGAIN = "get it again, or export the run again (tools/export.py)"
+_AGAIN = "get it again, or export the run again (`rpcl export`)"
 
 
 def export_run(workdir: Path, out: Path, card: str, with_encoder: bool = True) -> None:
@@ -178,7 +178,7 @@ def resolve_exported(name: str | Path, revision: str | None = None) -> Path:
     if (folder / "model.json").is_file():
         raise InputError(
             f"{folder}: the folder of a run, which is not exported; give it as --workdir (in "
-            "Python, Predictor.from_workdir), or export it with tools/export.py"
+            "Python, Predictor.from_workdir), or export it with `rpcl export`"
         )
     raise InputError(f"{folder / WEIGHTS}: not found; {_AGAIN}")
 

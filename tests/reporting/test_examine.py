@@ -1,7 +1,6 @@
-"""The numbers of tools/examine.py, against views that are corrupted by hand."""
+"""The numbers of `rpcl examine`, against views that are corrupted by hand."""
 
 import json
-import runpy
 import shutil
 from functools import partial
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import ROOT
+from shared import run_python
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -118,23 +117,20 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     assert none["shift_gold"] == none["shift_other"] == none["gold_flipped"] == 0
 
 
-def test_the_tool_has_a_column_for_every_split(monkeypatch, capsys, tmp_path):
-    rows = [
-        {"run": "run", "split": split} | {name: 100.0 * k for name in COLUMNS}
-        for k, split in enumerate(("train", "dev", "test"))
-    ]
-    monkeypatch.setattr("rpcl_jax.reporting.examine.examine", lambda folder, without: rows)
-    command = [
-        "examine",
-        f"{tmp_path}/a",
-        "--without=audio",
-        "--out",
-        f"{tmp_path}/x.csv",
-        "--nocompilation_cache",
-    ]
-    monkeypatch.setattr("sys.argv", command)
-    runpy.run_path(str(ROOT / "tools/examine.py"), run_name="__main__")
-    name, head, *lines = capsys.readouterr().out.splitlines()
+def test_the_tool_has_a_column_for_every_split(tmp_path):
+    code = """
+import runpy
+from rpcl_jax.reporting import examine
+examine.examine = lambda folder, without: [
+    {"run": "run", "split": split} | dict.fromkeys(examine.COLUMNS, 100.0 * k)
+    for k, split in enumerate(("train", "dev", "test"))
+]
+runpy.run_path("tools/examine.py", run_name="__main__")
+"""
+    done = run_python(
+        *("-c", code, f"{tmp_path}/a", "--without=audio", "--out", f"{tmp_path}/x.csv")
+    )
+    name, head, *lines = done.stdout.splitlines()
     assert name == f"{tmp_path}/a, without audio"
     assert head.split() == ["in", "points", "train", "dev", "test"]
     assert [line.split() for line in lines] == [[c, "0.00", "100.00", "200.00"] for c in COLUMNS]
