@@ -32,9 +32,7 @@ _ADVICE = (
     "MEC4_text as --config.data.root"
 )
 # A speaker contains neither the end of a sentence nor the number of another mark.
-_MARK = re.compile(
-    r"(?<!\d)(\d{1,4})[.．、]\s*((?:(?!\d[.．、])[^:：\n。!！?？;；…]){1,40})[:：]"
-)
+_MARK = re.compile(r"(?<!\d)(\d{1,4})[.．、]\s*((?:(?!\d[.．、])[^:：\n。!！?？;；…]){1,40})[:：]")
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
 _PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 _PAIRS = re.compile(rf"\s*(\[\s*)?({_PAIR.pattern}[\s,]*)*\]?\s*")

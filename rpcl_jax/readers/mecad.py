@@ -63,18 +63,17 @@ def read_evidence(path: Path) -> list[Dialogue]:
             f"{path}: must be one object of conversations by id; check that it is the right file"
         )
     reading = Reading(str(path))
-    dialogues = []
-    for name, value in objects[0].items():
-        with reading.collected():
-            where = f"{path}: conversation {name}"
-            if not name.strip():
-                raise InputError(f"{path}: a conversation's id is blank; add one")
-            dialogues.append(_parse_conversation(name, value, where, reading))
+    dialogues = reading.each(
+        lambda item: _parse_conversation(*item, path, reading), objects[0].items()
+    )
     reading.close()
     return dialogues
 
 
-def _parse_conversation(name: str, value: Any, where: str, reading: Reading) -> Dialogue:
+def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> Dialogue:
+    if not name.strip():
+        raise InputError(f"{path}: a conversation's id is blank; add one")
+    where = f"{path}: conversation {name}"
     # Every published file has exactly one inner list; the meaning of a second one is undefined.
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
         raise InputError(f"{where}: must be a list of one list of utterances; correct it")

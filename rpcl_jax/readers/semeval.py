@@ -10,7 +10,6 @@ from typing import Any
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.objects import (
-    check_some_text,
     field,
     identifier,
     is_blank,
@@ -96,41 +95,49 @@ def parse_conversation(
     where = f"{where} (conversation_ID {number})"
     read_pairs = labelled or (labelled is None and item.get(PAIRS) is not None)
     faults = Faults()
-    utterances = []
-    turns = field(item, "conversation", list, where)
-    if reading.mended is not None:
-        check_some_text(turns, where)
-    for t, turn in enumerate(turns, 1):
-        place = f"{where}, utterance number {t}"
+
+    def parse_turn(turn: Any, t: int, place: str) -> Utterance:
         with faults.collected():
             _check_number(turn, t, place, reading.mended, read_pairs)
-        with faults.collected():
-            utterance = _parse_utterance(
-                turn, item, f"dia{number}utt{t}", place, labelled, reading, faults
-            )
-            utterances.append(utterance)
-    if len(utterances) < len(turns):
-        faults.check()  # pairs would seem to point outside
+        speaker, text = speech(turn, place, reading.mended, faults)
+        if reading.mended is None and turn.get("video_name") is not None:
+            with faults.collected():
+                field(turn, "video_name", str, place)
+        given = clip_beside(turn, item)
+        name = clip_name(given["video"]) if given else ""
+        own_id = _ECF_CLIP.fullmatch(name) is not None
+        clip = None
+        match turn.get("video_source"):
+            case [str(episode), start, end] if episode.strip() and (not given or own_id):
+                clip = reading.clip({"video": episode, "start": start, "end": end}, place)
+        if given is not None and clip is None:
+            clip = reading.clip(given, place)
+        emotion = None
+        if labelled or (labelled is None and turn.get("emotion") is not None):
+            emotion = NEUTRAL
+            with faults.collected():
+                emotion = reading.emotion(field(turn, "emotion", str, place))
+        return Utterance(name if own_id else f"dia{number}utt{t}", speaker, text, emotion, clip)
+
+    turns = field(item, "conversation", list, where)
+    utterances = reading.utterances(turns, where, faults, parse_turn)
     if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
-        utterances = [
+        utterances = tuple(
             dataclasses.replace(utterance, id=f"dia{number}utt{t}")
             for t, utterance in enumerate(utterances, 1)
-        ]
-    if not read_pairs:
+        )
+    pairs, unique = None, {}
+    if read_pairs:
+        entries = []
         with faults.collected():
-            dialogue = check_dialogue(Dialogue(number, tuple(utterances)), where)
-        faults.check()
-        return dialogue
-    entries = []
+            given = field(item, PAIRS, list, where)
+            entries = faults.each(lambda entry: _parse_pair(entry, where), given)
+        unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
+        reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
+        pairs = tuple(sorted({(i - 1, j - 1) for i, _, j, _ in unique}))
+    dialogue = Dialogue(number, utterances, pairs)
     with faults.collected():
-        for entry in field(item, PAIRS, list, where):
-            with faults.collected():
-                entries.append(_parse_pair(entry, where))
-    unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
-    reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
-    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in unique})
-    with faults.collected():
-        dialogue = check_dialogue(Dialogue(number, tuple(utterances), tuple(pairs)), where)
+        check_dialogue(dialogue, where)
     faults.check()
     for i, emotion, _, _ in unique:
         if emotion and emotion_name(emotion) != utterances[i - 1].emotion:
@@ -140,40 +147,6 @@ def parse_conversation(
             )
     faults.check()
     return dialogue
-
-
-def _parse_utterance(
-    turn: Mapping[str, Any],
-    conversation: Mapping[str, Any],
-    default: str,
-    where: str,
-    labelled: bool | None,
-    reading: Reading,
-    faults: Faults,
-) -> Utterance:
-    speaker, text = speech(turn, where, reading.mended, faults)
-    if reading.mended is None and turn.get("video_name") is not None:
-        with faults.collected():
-            field(turn, "video_name", str, where)
-    given = clip_beside(turn, conversation)
-    name = clip_name(given["video"]) if given else ""
-    clip = None
-    match turn.get("video_source"):
-        case [str(episode), start, end] if episode.strip() and (not given or _is_ecf(name)):
-            source = {"video": episode, "start": start, "end": end}
-            clip = reading.clip(source, where)
-    if given is not None and clip is None:
-        clip = reading.clip(given, where)
-    emotion = None
-    if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = NEUTRAL
-        with faults.collected():
-            emotion = reading.emotion(field(turn, "emotion", str, where))
-    return Utterance(name if _is_ecf(name) else default, speaker, text, emotion, clip)
-
-
-def _is_ecf(name: str) -> bool:
-    return _ECF_CLIP.fullmatch(name) is not None
 
 
 def _check_number(

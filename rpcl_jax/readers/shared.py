@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, check_unique, is_stretch
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_unique, is_stretch
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, seconds
+from rpcl_jax.readers.objects import check_some_text, field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
@@ -110,16 +110,37 @@ class Reading(Faults):
         Raises:
           InputError: there were faults; it has all of them.
         """
-        parsed: list[Dialogue] = []
-        for number, item in enumerate(items, 1):
-            with self.collected():
-                place = f"{self.where}: conversation number {number}"
-                parsed.append(parse(item, place, number))
+        parsed = self.each(
+            lambda item: parse(item[1], f"{self.where}: conversation number {item[0]}", item[0]),
+            enumerate(items, 1),
+        )
         with self.collected():
             if self.mended is None:  # in a prediction, ids may be repeated
                 parsed = self.unique_dialogues(parsed)
         self.close()
         return parsed
+
+    def utterances(
+        self,
+        turns: Sequence[Any],
+        where: str,
+        faults: Faults,
+        parse: Callable[[Any, int, str], Utterance],
+    ) -> tuple[Utterance, ...]:
+        """Returns `parse` of each utterance, its number from 1, and its place.
+
+        Raises:
+          InputError: one could not be parsed; pairs would then seem to point outside.
+        """
+        if self.mended is not None:
+            check_some_text(turns, where)
+        utterances = faults.each(
+            lambda turn: parse(turn[1], turn[0], f"{where}, utterance number {turn[0]}"),
+            enumerate(turns, 1),
+        )
+        if len(utterances) < len(turns):
+            faults.check()
+        return tuple(utterances)
 
     def close(self) -> None:
         """Prints what was mended to stderr.
