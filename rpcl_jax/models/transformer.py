@@ -7,13 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import (
-    apply_layers,
-    fuse,
-    project_modalities,
-    relative_positions,
-    same,
-)
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
+from rpcl_jax.models.packed import relative_positions, same
 
 
 class DialogueLayer(nn.Module):

@@ -85,7 +85,7 @@ def corruption_effects(
     def views(params, batch, key):
         outputs = model.apply({"params": params}, batch)
         protected = gold_utterances(batch.pair_labels)
-        corrupted = corrupt_context(key, outputs.utterances, protected, rate=rate)
+        corrupted = corrupt_context(key, outputs.h, protected, rate=rate)
         logits = model.apply({"params": params}, corrupted, batch, method="score_pairs")
         bystander = batch.utterance_mask & ~protected
         return pair_confidence(outputs.pair_logits), pair_confidence(logits), bystander

@@ -32,7 +32,7 @@ from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
-from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
