@@ -103,8 +103,6 @@ def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> 
 
     Args:
       dialogue: may have no labels, or some; what is not labelled is class 0 and no cause.
-      length: number of utterances kept.
-      emotions: names of the emotion classes.
 
     Raises:
       ValueError: an emotion is none of `emotions`.
@@ -161,8 +159,6 @@ def make_batch(
     Args:
       examples: at most `shape.dialogues` of them.
       rows: from `plan_rows` for these examples and the row lengths of `shape`.
-      shape: the sizes of the batch.
-      candidates: see `candidate_mask`.
     """
     b, n = shape.dialogues, shape.utterances
     lengths = np.zeros(b, int)

@@ -37,11 +37,7 @@ def make_examples(
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
     Args:
-      dialogues: of a split.
       text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
-      tables: feature tables by modality; any of "audio" and "vision".
-      config: config of the run.
-      emotions: names of the emotion classes, which cover the emotions of `dialogues`.
     """
     examples = []
     for dialogue in dialogues:
@@ -74,7 +70,6 @@ def make_batches(
     """Returns the batches of `dialogues` with the sizes that the config specifies.
 
     Args:
-      dialogues, text, tables, config, emotions: see `make_examples`.
       devices: number of devices that share a batch. Training requires one that divides the batch
         size; otherwise the batch size is rounded up to a multiple of it.
       own: those whose shares this process makes, counted from 0; None for all.

@@ -45,11 +45,6 @@ def stream_batches(
 
     Args:
       dialogues: a chunk of the stream; none longer than `config.data.max_utterances`.
-      tokenizer: of the text encoder.
-      tables: feature tables by modality.
-      config: of the run.
-      devices: number of devices that share a batch.
-      emotions: names of the emotion classes.
       own: the devices whose shares this process makes, counted from 0; None for all.
 
     Returns:

@@ -51,7 +51,6 @@ def encode_dialogue(
 
     Args:
       dialogue: already cut to the utterances that are kept.
-      tokenizer: of the text encoder.
       context: "utterance" for one segment per utterance; "dialogue" for segments of as many whole
         consecutive utterances as fit, each followed by the separator.
       speaker_names: whether to put "name:" before every utterance.
@@ -92,11 +91,6 @@ def unknown_pieces(
     dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
 ) -> tuple[float, list[str]]:
     """Returns which share of the word pieces the tokenizer does not know.
-
-    Args:
-      dialogues: what is tokenized, at least one.
-      tokenizer: of the text encoder.
-      speaker_names: see `encode_dialogue`.
 
     Returns:
       The share, from 0 to 1, and the text of the most frequent unknown pieces.

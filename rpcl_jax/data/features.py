@@ -117,7 +117,6 @@ class FeatureTable:
         """Opens and checks the table in `folder`; the features stay on disk.
 
         Args:
-          folder: of the table.
           check_values: look for values that are not finite, which reads the whole table. Of
             several processes that load it, one is enough.
 
@@ -169,12 +168,7 @@ class FeatureTable:
 
 
 def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) -> FeatureTable:
-    """Returns the table of dialogues that lack a modality.
-
-    Args:
-      description: as of the table in its place, with its "dimension".
-      dialogues: whatever will be asked for.
-    """
+    """Returns the table of dialogues that lack a modality."""
     absent = {utterance.id: "" for dialogue in dialogues for utterance in dialogue.utterances}
     values = np.zeros((0, description["dimension"]), np.float32)
     return FeatureTable(values, {}, description, absent=absent)
@@ -183,13 +177,7 @@ def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) 
 def check_same_extractor(
     description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
 ) -> None:
-    """Raises InputError if two descriptions are of different extractors.
-
-    Args:
-      description: of the features that a run is to read.
-      trained_with: of the features that the run was trained with.
-      where: the name of the first in the error message.
-    """
+    """Raises InputError if two descriptions are of different extractors."""
     # "model" is not compared: its path may differ between machines; the revision identifies it.
     for name in ("dimension", "extractor", "revision"):
         if description.get(name) != trained_with.get(name):
@@ -215,8 +203,6 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
     """Memory-maps the array [rows, dimension] in a `.npy` file.
 
     Args:
-      path: the file.
-      types: names of the dtypes that it may have.
       mend: what to do if it cannot be read, with which the message ends.
 
     Raises:
@@ -244,14 +230,7 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, mend: str) -> None:
-    """Raises InputError if a row that has an id contains a value that is not finite in float32.
-
-    Args:
-      values: [rows, dimension].
-      row_of_id: the row of each utterance id.
-      path: the file that contains the values.
-      mend: what to do about it, with which the message ends.
-    """
+    """Raises InputError if a row that has an id contains a value that is not finite in float32."""
     id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}
     for rows in _in_parts(np.array(sorted(id_of_row), int), values.shape[1]):
         with np.errstate(over="ignore"):

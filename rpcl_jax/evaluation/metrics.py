@@ -63,7 +63,6 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     Args:
       confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
         converting float32 to a Python float is lossless.
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they still count as gold.
 
     Raises:
@@ -83,8 +82,6 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
 
     Args:
-      confidences: `p` of every candidate, [m].
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they stay in the denominator of recall
         and are never recalled.
 
@@ -199,9 +196,7 @@ def evaluate_split(
     utterance beyond the cut counts as predicted neutral and as no cause.
 
     Args:
-      scored: the dialogues of the split, at least one.
       threshold: `τ`; None searches it on these dialogues.
-      classes: names of the emotion classes, including "neutral".
 
     Returns:
       `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; the same of pairs at
@@ -352,10 +347,6 @@ def counts_at_thresholds(
     confidences: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each.
-
-    Args:
-      confidences: of every candidate, [m].
-      labels: bool [m].
 
     Raises:
       InputError: a confidence is NaN.

@@ -59,15 +59,11 @@ def extract_table(
 
     Args:
       utterances: with unique ids.
-      clips: folder of the media files; see `rpcl_jax.extraction.finding.find_clip`.
-      extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
       out: folder of the table, a `FeatureTable` in which utterances without features are listed
         as absent, with the reason.
       shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
-      progress: whether to show a progress bar with rate and time left.
-      meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
       extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
     Returns:
@@ -312,10 +308,6 @@ def extract_tables(
 
     Args:
       feature_tables: of the run, from its `model.json`.
-      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
-        found.
-      clips: folder of the audio and video files.
-      folder: where the tables are written.
 
     Raises:
       InputError: no utterance has a clip; an extractor is missing; or its revision is not the one

@@ -45,7 +45,6 @@ def project_modalities(
 
     Args:
       modalities: "t", "ta", "tv" or "tav".
-      width: of the vectors.
       text: [rows, n, d], pooled word vectors.
       features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
     """

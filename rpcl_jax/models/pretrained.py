@@ -86,7 +86,6 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
     """Loads the tokenizer in a local folder.
 
     Args:
-      folder: the files of the tokenizer.
       vocab_size: the number of word pieces that the encoder has embeddings of.
 
     Raises:

@@ -75,7 +75,6 @@ class TransformerBackbone(nn.Module):
           features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
           dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
           speakers: int [rows, n], numbered within the dialogue.
-          deterministic: True disables dropout.
 
         Returns:
           h, [rows, n, width].

@@ -76,7 +76,6 @@ def parse_objects(
     Args:
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
-      where: the name of `objects` in error messages, usually a file.
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
         a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
         repeated.
@@ -97,9 +96,6 @@ def parse_conversation(
     """Converts one conversation in this module's format to a dialogue.
 
     Args:
-      item: the conversation.
-      where: file and place, with which messages start.
-      labelled: whether to read emotions and pairs, if present.
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
 

@@ -46,7 +46,6 @@ def load_corpus(
     """Loads the splits that `config.data` names and the tables that `config.modalities` requires.
 
     Args:
-      config: config of a run.
       emotions: names of the run's emotion classes, if they have been decided.
       check_values: of the tables, see `FeatureTable.load`.
 
@@ -78,7 +77,6 @@ def load_splits(
     """Loads the dialogues that `config.data` names, by split.
 
     Args:
-      config: config of a run.
       names: the splits to load; the files of the others need not exist.
       labelled: whether conversations in our own format must be labelled. If not, their labels are
         not read.
@@ -189,11 +187,6 @@ def with_classes(
     `config.data.unknown_emotion` says what is done about them: "refuse", "neutral" (the utterance
     counts as neutral; its pairs stay) or "skip" (its conversation is left out). They are counted on
     stderr.
-
-    Args:
-      splits: dialogues by split.
-      classes: names of the emotion classes.
-      config: of the run.
 
     Raises:
       InputError: there are such emotions and they are refused, or nothing is left of a split.

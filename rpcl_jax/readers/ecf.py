@@ -30,7 +30,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `<split>.txt`, or with `Subtask_2_<split>.json` or `Subtask_1_<split>.json`
         of SemEval-2024; the first that exists is read.
-      split: "train", "dev" or "test".
 
     Raises:
       InputError: the files are missing, or the file is malformed.

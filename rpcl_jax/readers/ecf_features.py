@@ -37,7 +37,6 @@ def read_official(array_path: Path, mapping_path: Path, check_values: bool = Tru
       array_path: `audio_embedding_6373.npy` or `video_embedding_4096.npy`, [rows, dimension] of
         float16, float32 or float64.
       mapping_path: `video_id_mapping.npy`, the row of every `dia<D>utt<U>`.
-      check_values: see `FeatureTable.load`.
 
     Returns:
       The table; `values` keeps the dtype of the file. Rows that the map does not name (row 0 in

@@ -44,7 +44,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `MEC4_text/train.json`, `valid.json` and `test.json`, and possibly
         `subtitles.json`; see `read_mec4`.
-      split: "train", "dev" or "test".
 
     Raises:
       InputError: the file of the split is missing, or a file is malformed.
@@ -70,10 +69,6 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     entry, or whose span does not end after it starts, has no clip. If the guess is wrong, the rest
     of the benchmark can still be read.
 
-    Args:
-      path: the file.
-      subtitles: `subtitles.json`, or None if it does not exist.
-
     Raises:
       InputError: a file is not JSON, `path` is malformed, or a conversation is invalid.
     """
@@ -93,11 +88,6 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
 
     A mark is a number, `.`, `．` or `、`, a speaker, and `:` or `：`. Marks within the words could
     split a text in several ways, so all of its marks must be those of its utterances.
-
-    Args:
-      text: of a conversation.
-      count: its number of utterances.
-      where: file and place, with which the message starts.
 
     Raises:
       InputError: the marks are not numbered 1, 2, …, `count`, the text does not begin with the

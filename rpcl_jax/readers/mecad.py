@@ -34,7 +34,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 
     Args:
       root: folder with `train_data_pair.json`, `valid_data_pair.json` and `test_data_pair.json`.
-      split: "train", "dev" or "test".
 
     Raises:
       InputError: the file is missing or malformed.

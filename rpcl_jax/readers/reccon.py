@@ -23,7 +23,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `dailydialog_train.json`, `dailydialog_valid.json` and
         `dailydialog_test.json`.
-      split: "train", "dev" or "test".
 
     Raises:
       InputError: the file is missing or malformed.

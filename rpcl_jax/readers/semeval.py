@@ -53,7 +53,6 @@ def parse_conversations(
         "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
         several spans of words in one cause utterance are one pair, and exact repetitions are
         counted on stderr.
-      where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
         If they are ignored, these are conversations for a prediction: what it does not need is
         mended (`rpcl_jax.readers.objects`), and ids may be repeated.
@@ -82,9 +81,6 @@ def parse_conversation(
     """Converts one conversation as `parse_conversations` does.
 
     Args:
-      item: the conversation.
-      where: file and place, with which messages start.
-      labelled: as there.
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
 

@@ -64,7 +64,6 @@ class Reading(Faults):
 
         Args:
           given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
-          where: file and place, with which messages start.
           required: whether it must be usable if nothing is mended; `check_dialogue` then refuses
             times that are no stretch.
 
@@ -104,7 +103,6 @@ class Reading(Faults):
         """Returns the dialogues of a file's conversations, and closes the reading.
 
         Args:
-          items: the conversations.
           parse: maps a conversation, its place and its number, from 1, to a dialogue.
 
         Raises:
@@ -191,9 +189,7 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
     """Returns the file of a split.
 
     Args:
-      root: folder of the benchmark.
       names: the files that a split may be, by name of the split; the first that exists is taken.
-      split: "train", "dev" or "test".
       advice: where to get the benchmark.
 
     Raises:

@@ -30,7 +30,6 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
     """Returns a row for each split of a run: `run`, `split` and COLUMNS in points.
 
     Args:
-      folder: of the run.
       without: modalities, "audio" or "vision", that are taken away from every utterance.
 
     Raises:
@@ -67,13 +66,6 @@ def corruption_effects(
     model: PairExtractor, params: dict, batches: Batches, *, rate: float, threshold: float
 ) -> dict[str, float]:
     """Measures how one corrupted view of every dialogue changes its candidates' confidences.
-
-    Args:
-      model: the trained model, applied without dropout.
-      params: of the model, on one device.
-      batches: a labelled split, for one device.
-      rate: ρ.
-      threshold: `τ`.
 
     Returns:
       `bystanders`, the share of utterances outside gold pairs; `shift_gold` and `shift_other`, the

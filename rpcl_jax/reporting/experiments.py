@@ -175,11 +175,7 @@ def paired_delta(
     """Returns how much better a test metric of `system` is than that of `other`.
 
     Args:
-      system: an experiment.
-      objective: which of its objectives.
       other: the same or another one, on the same test dialogues.
-      base: which of its objectives.
-      metric: one of METRICS.
       seeds: that both were run with, at least one.
     """
     observed = (

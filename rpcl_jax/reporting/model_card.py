@@ -119,11 +119,6 @@ Please cite the paper:
 def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """Returns the model card of a finished run, in Markdown with the hub's metadata.
 
-    Args:
-      folder: of the run.
-      name: of the model.
-      with_encoder: see `rpcl_jax.run.export.export_run`.
-
     Raises:
       InputError: there is no finished run, or its data are gone: the intervals need them.
     """

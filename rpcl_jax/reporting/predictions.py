@@ -40,7 +40,6 @@ def with_prediction(
     utterance becomes it.
 
     Args:
-      conversation: in the format of `rpcl_jax.readers.semeval` or `rpcl_jax.readers.conversations`.
       found: what is predicted of it, or of its first utterances if it was cut.
       by: the model and the threshold, written as "predicted_by".
     """
@@ -109,11 +108,8 @@ def write_results(
     """Writes conversations with their pairs.
 
     Args:
-      results: from `Predictor.stream`.
-      raw: what to write to.
       name: of the file. A table if it ends in .csv or .tsv, JSON lines if it ends in .jsonl, else a
         JSON list; .gz may follow. A table has a row for every utterance, with COLUMNS.
-      max_utterances: of the predictor.
       reject: is told the place of a conversation that cannot be read, and why.
       advance: is told how many utterances each conversation has that was written.
     """
