@@ -17,7 +17,7 @@ from rpcl_jax.run.workdir import TrainedRun
 from rpcl_jax.training.mesh import first_process
 
 
-def report(
+def result_of(
     dev: list[ScoredDialogue],
     test: list[ScoredDialogue],
     config: ConfigDict,
@@ -93,7 +93,7 @@ def evaluate_run(workdir: Path) -> dict:
     path = workdir / "result.json"
     finished = read_json(path) if path.exists() else None  # fail early
     dev, test = run.score(run.splits["dev"]), run.score(run.splits["test"])
-    numbers = report(dev, test, run.config, run.emotions)
+    numbers = result_of(dev, test, run.config, run.emotions)
     if first_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
         numbers = finished | numbers

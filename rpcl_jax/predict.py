@@ -33,7 +33,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
-    report,
+    print_summary,
     rounded,
     with_prediction,
     write_results,
@@ -466,7 +466,7 @@ def predict_file(
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
     if first:
-        report(done, mended)
+        print_summary(done, mended)
         if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
             print(
                 f"the model does not know {unknown:.0%} of the word pieces of these conversations; "

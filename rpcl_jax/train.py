@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import result_of, write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.files import read_json, write_json
@@ -153,7 +153,7 @@ def _train_and_evaluate(
     best = combine(checkpoints.restore_params(progress.best_epoch, mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
-        result = report(dev, test, config, corpus.emotions)
+        result = result_of(dev, test, config, corpus.emotions)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))

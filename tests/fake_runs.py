@@ -10,7 +10,7 @@ from shared import tiny_config
 
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.data.dialogue import emotion_class
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import result_of, write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig
@@ -43,7 +43,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     described = {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
     described["folder"] = str(Path.cwd())
     write_json(folder / "model.json", described)
-    numbers = report(scored["dev"], scored["test"], config, classes)
+    numbers = result_of(scored["dev"], scored["test"], config, classes)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(
         folder / "result.json",

@@ -8,7 +8,7 @@ from random_scores import dialogue_of, random_split
 from shared import tiny_config
 
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluate import pair_objects, report, split_numbers, write_predictions
+from rpcl_jax.evaluate import pair_objects, result_of, split_numbers, write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.readers.semeval import parse_conversations
 
@@ -16,7 +16,7 @@ from rpcl_jax.readers.semeval import parse_conversations
 def test_the_threshold_is_chosen_on_dev_and_frozen_for_test():
     dev, test = random_split(1), random_split(2)
     config = tiny_config()
-    numbers = report(dev, test, config, EMOTIONS)
+    numbers = result_of(dev, test, config, EMOTIONS)
     own = split_numbers(test, None, config, EMOTIONS)["threshold"]
     assert numbers["threshold"] == numbers["dev"]["threshold"] == numbers["test"]["threshold"]
     assert numbers["threshold"] != own, "or nothing was frozen"

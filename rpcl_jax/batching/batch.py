@@ -127,14 +127,11 @@ def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> 
 
 
 def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
-    """Returns V, the cells that are scored, trained on and decoded.
+    """Returns V, bool [..., n, n], the cells that are scored, trained on and decoded.
 
     Args:
       utterance_mask: bool [..., n], True for real utterances.
       candidates: "all" for all cells of real utterances, "past" for those with j ≤ i.
-
-    Returns:
-      bool [..., n, n].
     """
     mask = utterance_mask[..., :, None] & utterance_mask[..., None, :]
     if candidates == "past":

@@ -44,11 +44,7 @@ def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
 def resampled_scores(
     scored: Sequence[ScoredDialogue], threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the scores of pairs in every resample, as `metrics.evaluate_split` defines them.
-
-    Returns:
-      "precision", "recall" and "f1", [R] each.
-    """
+    """Returns "precision", "recall" and "f1" of pairs in every resample, [R] each."""
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
     true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
     return {

@@ -1,4 +1,7 @@
-"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics."""
+"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics.
+
+They raise InputError for a dialogue without labels and for a confidence that is NaN.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,11 +32,7 @@ def precision_recall_f1(
 
 
 def pair_labels(scored: ScoredDialogue) -> np.ndarray:
-    """Returns bool [n, n], the gold pairs within the cut, candidates or not.
-
-    Raises:
-      InputError: the dialogue has no labels.
-    """
+    """Returns bool [n, n], the gold pairs within the cut, candidates or not."""
     n = len(scored.pair_confidence)
     labels = np.zeros((n, n), bool)
     for i, j in _gold_pairs(scored.dialogue):
@@ -43,11 +42,7 @@ def pair_labels(scored: ScoredDialogue) -> np.ndarray:
 
 
 def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
-    """Returns the numbers of true positives, predicted pairs and gold pairs of a dialogue at `τ`.
-
-    Raises:
-      InputError: the dialogue has no labels.
-    """
+    """Returns how many true positives, predicted pairs and gold pairs a dialogue has at `τ`."""
     predicted = decode_pairs(scored.pair_confidence, scored.candidate_mask, threshold)
     gold = _gold_pairs(scored.dialogue)
     return len(set(predicted) & set(gold)), len(predicted), len(gold)
@@ -64,9 +59,6 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
       confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
         converting float32 to a Python float is lossless.
       missed: number of gold pairs that are not candidates; they still count as gold.
-
-    Raises:
-      ValueError: a confidence is NaN.
     """
     thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -84,9 +76,6 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     Args:
       missed: number of gold pairs that are not candidates; they stay in the denominator of recall
         and are never recalled.
-
-    Raises:
-      ValueError: a confidence is NaN.
     """
     _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -99,10 +88,6 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
     """Returns recall, ascending, and precision at every distinct confidence of a candidate.
 
     Gold pairs that are not candidates are never recalled, so recall may end below 1.
-
-    Raises:
-      InputError: a dialogue has no labels.
-      ValueError: a confidence is NaN.
     """
     confidences, labels = _candidates(scored)
     gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
@@ -111,11 +96,7 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
 
 
 def f1_curve(scored: Sequence[ScoredDialogue], thresholds: np.ndarray) -> np.ndarray:
-    """Returns Pair F1 at `p >=` each of these thresholds; 0 / 0 counts as 0.
-
-    Raises:
-      InputError: a dialogue has no labels, or a confidence is NaN.
-    """
+    """Returns Pair F1 at `p >=` each of these thresholds; 0 / 0 counts as 0."""
     confidences, labels = _candidates(scored)
     gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
     at, true_positive, predicted = counts_at_thresholds(confidences, labels)
@@ -139,11 +120,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
-    """Returns the reliability of the pair confidences of a split's candidates.
-
-    Raises:
-      InputError: a dialogue has no labels.
-    """
+    """Returns the reliability of the pair confidences of a split's candidates."""
     p, y = _candidates(scored)
     p = p.astype(np.float64)
     # Rounding may make a confidence slightly larger than 1.
@@ -204,10 +181,6 @@ def evaluate_split(
       counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
       `gold_pairs_outside_candidates` (the other gold pairs that are not candidates),
       `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
-
-    Raises:
-      InputError: a dialogue has no labels.
-      ValueError: a confidence is NaN.
     """
     confidences, labels = _candidates(scored)
     gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
@@ -271,9 +244,6 @@ def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
     """Returns int [n, n], the columns of each row, non-gold candidates first, by descending p.
 
     Ties go to the earlier column, as in jax.lax.top_k.
-
-    Raises:
-      InputError: the dialogue has no labels.
     """
     negatives = scored.candidate_mask & ~pair_labels(scored)
     ranked = np.where(negatives, -scored.pair_confidence, np.inf)
@@ -295,9 +265,6 @@ def confidence_diagnostics(
       gap, `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number; and
       `violation_rate_hard` and `inversion_rate_hard`, the fractions of hard triples with a gap
       below the margin and below 0.
-
-    Raises:
-      InputError: a dialogue has no labels.
     """
     sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
     totals = {name: np.sum([s[name] for s in sums], axis=0) for name in sums[0]}

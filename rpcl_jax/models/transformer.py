@@ -68,16 +68,13 @@ class TransformerBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns utterance representations.
+        """Returns utterance representations h, [rows, n, width].
 
         Args:
           text: [rows, n, d], pooled word vectors.
           features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
           dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
           speakers: int [rows, n], numbered within the dialogue.
-
-        Returns:
-          h, [rows, n, width].
         """
         x = fuse(project_modalities(self.modalities, self.width, text, features))
         x = drop(self, x, deterministic)
@@ -105,11 +102,7 @@ class TransformerScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """Maps h [rows, n, width], with int ids [rows, n] and speakers [rows, n], to pair logits.
-
-        Returns:
-          [rows, n, n, 2].
-        """
+        """Maps h [rows, n, width] to pair logits [rows, n, n, 2]; ids, speakers: int [rows, n]."""
         n = h.shape[1]
         x = apply_layers(
             self, DialogueLayer, h, dialogue_ids, speakers, deterministic=deterministic

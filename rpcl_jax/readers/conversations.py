@@ -52,11 +52,7 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 
 
 def read_conversations(path: Path) -> list[Dialogue]:
-    """Reads a file of conversations; see `parse_objects`.
-
-    Raises:
-      InputError: the file is malformed or empty, or a conversation is invalid.
-    """
+    """Reads a file of conversations; see `parse_objects`."""
     dialogues = parse_objects(read_objects(path), str(path))
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
@@ -79,9 +75,6 @@ def parse_objects(
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
         a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
         repeated.
-
-    Raises:
-      InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     reading = Reading(where, None if labelled else Counter())
     return reading.dialogues(
@@ -98,9 +91,6 @@ def parse_conversation(
     Args:
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
-
-    Raises:
-      InputError: the conversation is malformed or invalid.
     """
     name = identifier(item, "id", where, reading.mended, default, (int, str))
     where = f"{where} (id {name})"

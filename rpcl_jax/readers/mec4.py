@@ -44,9 +44,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `MEC4_text/train.json`, `valid.json` and `test.json`, and possibly
         `subtitles.json`; see `read_mec4`.
-
-    Raises:
-      InputError: the file of the split is missing, or a file is malformed.
     """
     path = find_split(root, _FILES, split, _ADVICE)
     subtitles = root / "subtitles.json"
@@ -68,9 +65,6 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     "HH:MM:SS,mmm"), from the start of `dialogue_videos/<dia_id>.mp4`. An utterance without such an
     entry, or whose span does not end after it starts, has no clip. If the guess is wrong, the rest
     of the benchmark can still be read.
-
-    Raises:
-      InputError: a file is not JSON, `path` is malformed, or a conversation is invalid.
     """
     rows = read_objects(path)
     if not rows:

@@ -34,9 +34,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 
     Args:
       root: folder with `train_data_pair.json`, `valid_data_pair.json` and `test_data_pair.json`.
-
-    Raises:
-      InputError: the file is missing or malformed.
     """
     return read_evidence(find_split(root, _FILES, split, _ADVICE))
 
@@ -52,9 +49,6 @@ def read_evidence(path: Path) -> list[Dialogue]:
     without its extension, or `<id>_<turn>`; its clip is the whole file `video`.
 
     The public copy of ECF in https://github.com/redifinition/M3HG has this layout too.
-
-    Raises:
-      InputError: the file is malformed, or a conversation is invalid; it has all of the faults.
     """
     objects = read_objects(path)
     if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:

@@ -23,12 +23,7 @@ PAIRS = "emotion-cause_pairs"
 
 
 def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
-    """Reads a file of conversations; see `read_objects` and `parse_conversations`.
-
-    Raises:
-      InputError: the file is malformed or empty, has no labels though they are required, or a
-        conversation is invalid.
-    """
+    """Reads a file of conversations; see `read_objects` and `parse_conversations`."""
     objects = read_objects(path)
     if labelled and objects and not any(isinstance(o, Mapping) and PAIRS in o for o in objects):
         raise InputError(
@@ -64,9 +59,6 @@ def parse_conversations(
       its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its
       video where that is of this form and names no other utterance of the conversation: those are
       the keys of ECF's tables.
-
-    Raises:
-      InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     reading = Reading(where, Counter() if labelled is False else None)
     return reading.dialogues(
@@ -83,9 +75,6 @@ def parse_conversation(
     Args:
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
-
-    Raises:
-      InputError: the conversation is malformed or invalid.
     """
     number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"

@@ -66,9 +66,6 @@ class Reading(Faults):
           given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
           required: whether it must be usable if nothing is mended; `check_dialogue` then refuses
             times that are no stretch.
-
-        Raises:
-          InputError: it must be usable and is malformed.
         """
         try:
             video = field(given, "video", str, where)
@@ -86,11 +83,7 @@ class Reading(Faults):
         return None
 
     def unique_dialogues(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-        """Returns the dialogues, each once; counts exact repetitions.
-
-        Raises:
-          InputError: different dialogues have the same id.
-        """
+        """Returns the dialogues, each once; counts exact repetitions."""
         given = list(dialogues)
         unique = list(dict.fromkeys(given))
         self.left_out["repetitions of conversations"] += len(given) - len(unique)
@@ -104,9 +97,6 @@ class Reading(Faults):
 
         Args:
           parse: maps a conversation, its place and its number, from 1, to a dialogue.
-
-        Raises:
-          InputError: there were faults; it has all of them.
         """
         parsed = self.each(
             lambda item: parse(item[1], f"{self.where}: conversation number {item[0]}", item[0]),
@@ -141,11 +131,7 @@ class Reading(Faults):
         return tuple(utterances)
 
     def close(self) -> None:
-        """Prints what was mended to stderr.
-
-        Raises:
-          InputError: there were faults; it has all of them.
-        """
+        """Raises all faults; without any, prints what was mended to stderr."""
         self.check()
         for kind, count in self.left_out.items():
             if count:

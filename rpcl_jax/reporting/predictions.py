@@ -182,7 +182,7 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
-def report(done: Summary, mended: Counter[str]) -> None:
+def print_summary(done: Summary, mended: Counter[str]) -> None:
     """Says on stderr what was mended, and what was scored in windows."""
     transcripts.report(mended)
     if done.windowed:
