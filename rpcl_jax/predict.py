@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rpcl_jax.batching.packing import PackedText
-from rpcl_jax.batching.stream import prefetched
+from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
@@ -142,9 +142,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(
-        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
-    )
+    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -290,7 +288,7 @@ def corpus_batches(
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
 

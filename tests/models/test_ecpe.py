@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import Features
@@ -36,7 +36,7 @@ def batches_and_model(corpus, modalities="tav", backbone="transformer", only=Non
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
     dialogues = splits["train"] if only is None else [splits["train"][only]]
-    batches = make_batches(dialogues, encoder.tokenizer, tables, config, 1, EMOTIONS)
+    batches = Batches(dialogues, encoder.tokenizer, tables, config, 1, EMOTIONS)
     return batches, build_model(config, encoder.config, EMOTIONS)
 
 
