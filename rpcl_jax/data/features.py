@@ -260,10 +260,7 @@ def _map_values(path: Path, dimension: int) -> np.ndarray:
 
 
 def _read_ids(path: Path, rows: int) -> dict[str, int]:
-    try:
-        ids = _read_lines(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    ids = _read_lines(path)
     if len(ids) != rows:
         raise InputError(
             f"{path}: has {len(ids)} ids, but features.npy has {rows} rows; write one id per row"
@@ -282,18 +279,17 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
 def _read_lines(path: Path) -> list[str]:
     """Returns the lines of a file, split at line feeds only, unlike `splitlines`."""
     check_not_pointer(path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     if not path.exists():
         return {}
-    try:
-        lines = _read_lines(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
-    absent = dict(line.partition("\t")[::2] for line in lines)
+    absent = dict(line.partition("\t")[::2] for line in _read_lines(path))
     for utterance_id in absent:
         if utterance_id in row_of_id:
             raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")

@@ -21,14 +21,13 @@ PREDICT_NOTHING = 2.0
 FIXED_THRESHOLD = 0.5
 
 
-def precision_recall_f1(
-    true_positive: int, predicted: int, gold: int
-) -> tuple[float, float, float]:
+def precision_recall_f1(true_positive: int, predicted: int, gold: int) -> dict[str, float]:
     """Returns precision, recall and F1 = 2 TP / (predicted + gold), where 0 / 0 counts as 0."""
-    precision = true_positive / predicted if predicted else 0.0
-    recall = true_positive / gold if gold else 0.0
-    f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
-    return precision, recall, f1
+    return {
+        "precision": true_positive / max(predicted, 1),
+        "recall": true_positive / max(gold, 1),
+        "f1": 2 * true_positive / max(predicted + gold, 1),
+    }
 
 
 def pair_labels(scored: ScoredDialogue) -> np.ndarray:
@@ -154,10 +153,8 @@ def weighted_f1(
     )
     weight = total = 0.0
     for category in sorted(gold_pairs.keys() - {NEUTRAL}):
-        _, _, f1 = precision_recall_f1(
-            true_positive[category], predicted_pairs[category], gold_pairs[category]
-        )
-        total += gold_pairs[category] * f1
+        counts = true_positive[category], predicted_pairs[category], gold_pairs[category]
+        total += gold_pairs[category] * precision_recall_f1(*counts)["f1"]
         weight += gold_pairs[category]
     return total / weight if weight else 0.0
 
@@ -217,13 +214,10 @@ def evaluate_split(
         ("cause", gold_causes, predicted_causes),
     ):
         scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
-        for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
-            result[f"{name}_{kind}"] = value
-    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
-    for kind, value in zip(
-        ("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True
-    ):
-        result[f"pair_{kind}_at_half"] = float(value)
+        result |= {f"{name}_{kind}": value for kind, value in scores.items()}
+    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0).tolist()
+    scores = precision_recall_f1(*at_half)
+    result |= {f"pair_{kind}_at_half": value for kind, value in scores.items()}
     cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
     return result | {
         "pair_auprc": average_precision(confidences, labels, missed),

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -140,14 +140,13 @@ def _remove(partial: Path) -> None:
 
 
 def _check_ids(utterances: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for utterance in utterances:
-        if utterance.id in seen:
-            raise InputError(
-                f"utterance id {utterance.id} is duplicated; a table has one row per id, so make "
-                "ids unique, or extract the splits one by one (--splits)"
-            )
-        seen.add(utterance.id)
+    counts = Counter(utterance.id for utterance in utterances)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"utterance id {repeated[0]} is duplicated; a table has one row per id, so make ids "
+            "unique, or extract the splits one by one (--splits)"
+        )
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
