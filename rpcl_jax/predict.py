@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.packing import PackedText
-from rpcl_jax.batching.stream import prefetched
+from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
@@ -31,7 +31,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
-    report,
+    print_summary,
     rounded,
     with_prediction,
     write_results,
@@ -460,7 +460,7 @@ def predict_file(
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    report(done, mended)
+    print_summary(done, mended)
     if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
         _LOG.warning(
             f"the model does not know {unknown:.0%} of the word pieces of these conversations; "

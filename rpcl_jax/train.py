@@ -22,7 +22,7 @@ from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
-from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.ecpe import BACKBONE, PairExtractor
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
@@ -204,7 +204,7 @@ def _draw_parameters(
         if first_process():
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
         mean, scale = from_first_process(normalisation)
-        params["fusion"][modality] |= {"mean": mean, "scale": scale}
+        params[BACKBONE][modality] |= {"mean": mean, "scale": scale}
     return separate_frozen(params)
 
 

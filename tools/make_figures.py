@@ -1,4 +1,4 @@
-"""Draws the paper's Figures 2 and 3 for our runs, and five of our own, as PNG and SVG.
+"""Draws the paper's Figures 2 and 3 for our runs, and two of our own, as PNG and SVG.
 
 rpcl figures runs/ecf_minilm_grid --out=results/figures
 

@@ -21,7 +21,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
-from rpcl_jax.reporting.predictions import Summary, report, write_results
+from rpcl_jax.reporting.predictions import Summary, print_summary, write_results
 from rpcl_jax.run.export import described_config, described_features
 from rpcl_jax.run.progress import progress_bar
 
@@ -189,7 +189,7 @@ def predict_corpus(
                 mended.update(result.get("mended", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    report(done, mended)
+    print_summary(done, mended)
     return done._replace(rejected=rejected)
 
 

@@ -44,7 +44,7 @@ def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.n
     `end`, the result is shorter.
 
     Args:
-      start, end: in seconds; `end` may be infinite.
+      end: in seconds; may be infinite.
       rate: sample rate of the result, in Hz; FFmpeg resamples.
 
     Returns:

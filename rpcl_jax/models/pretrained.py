@@ -182,11 +182,7 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, 
 
 
 def read_config(folder: Path) -> TextEncoderConfig:
-    """Reads the sizes in a folder's config.json.
-
-    Raises:
-      InputError: see `load_pretrained`.
-    """
+    """Reads the sizes in a folder's config.json."""
     return encoder_config(_read_json(folder / "config.json"), folder / "config.json")
 
 

@@ -67,11 +67,6 @@ def corruption_effects(
 ) -> dict[str, float]:
     """Measures how one corrupted view of every dialogue changes its candidates' confidences.
 
-    Args:
-      model: the trained model, applied without dropout.
-      params: of the model, on one device.
-      batches: a labelled split, for one device.
-
     Returns:
       `bystanders`, the share of utterances outside gold pairs; `shift_gold` and `shift_other`, the
       mean of |p̃ − p| over gold and other candidates; `gold_flipped`, the share of gold candidates
@@ -82,7 +77,7 @@ def corruption_effects(
     def views(params, batch, key):
         outputs = model.apply({"params": params}, batch)
         protected = gold_utterances(batch.pair_labels)
-        corrupted = corrupt_context(key, outputs.utterances, protected, rate=rate)
+        corrupted = corrupt_context(key, outputs.h, protected, rate=rate)
         logits = model.apply({"params": params}, corrupted, batch, method="score_pairs")
         bystander = batch.utterance_mask & ~protected
         return pair_confidence(outputs.pair_logits), pair_confidence(logits), bystander

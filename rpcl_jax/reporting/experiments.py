@@ -53,11 +53,7 @@ class Run(NamedTuple):
         return stored_emotions(self.folder)
 
     def splits(self) -> dict[str, list[Dialogue]]:
-        """Reads the run's dialogues.
-
-        Raises:
-          InputError: they cannot be read.
-        """
+        """Reads the run's dialogues."""
         config = with_data(self.folder, self.config)
         return with_classes(load_splits(config), self.emotions, config)
 
@@ -175,11 +171,7 @@ def paired_delta(
     """Returns how much better a test metric of `system` is than that of `other`.
 
     Args:
-      system: an experiment.
-      objective: which of its objectives.
       other: the same or another one, on the same test dialogues.
-      base: which of its objectives.
-      metric: one of METRICS.
       seeds: that both were run with, at least one.
     """
     observed = (
@@ -241,11 +233,7 @@ def p_text(p: float) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a finished run.
-
-    Raises:
-      InputError: there is none.
-    """
+    """Reads a finished run."""
     config = read_config(folder / "config.json")
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
@@ -259,11 +247,7 @@ def read_run(folder: Path) -> Run:
 
 
 def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each.
-
-    Raises:
-      InputError: the run's log is missing or damaged.
-    """
+    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each."""
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: not found; the training curves are read from it")

@@ -24,14 +24,14 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
-from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
@@ -141,9 +141,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(
-        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
-    )
+    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -284,7 +282,7 @@ def corpus_batches(
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
 

@@ -144,7 +144,7 @@ def wrong(item, **changes):
             json.dumps([wrong(MEC4, dia_id=1, pairs="2;1", emotions=["joy"]),
                         wrong(MEC4, dia_id=2, dia_len=3)]),
             ["(dia_id 1): 'pairs' cannot be", "(dia_id 1): its emotions must be a list of 2",
-             "(dia_id 2): its text cannot be split",
+             "(dia_id 2): its text must be 3 utterances",
              "(dia_id 2): its emotions must be a list of 3"],
         ),
     ],
