@@ -3,8 +3,8 @@
 python tools/export.py RUN --out=DIR
 
 DIR has model.safetensors, config.json, the tokenizer, and a model card (README.md) to read and
-complete. `Predictor.from_pretrained(DIR)` and `--mode=predict --model=DIR` use it; so do
-they with the name of a model on the hub, after `hf upload NAME DIR`.
+complete. `Predictor(DIR)` and `--mode=predict --model=DIR` use it; so do they with the name of a
+model on the hub, after `hf upload NAME DIR`.
 """
 
 import argparse

@@ -311,7 +311,7 @@ def extract_tables(
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
-      feature_tables: of the run, from its `model.json`.
+      feature_tables: of the run, from its `config.json`.
       dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
         found.
       clips: folder of the audio and video files.

@@ -10,7 +10,7 @@ from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
-from rpcl_jax.run.text_vectors import LoadedEncoder
+from rpcl_jax.run.text_encoder import LoadedEncoder
 from rpcl_jax.run.workdir import (
     check_owner,
     encoder_sizes,

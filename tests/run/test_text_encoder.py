@@ -23,9 +23,9 @@ from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
-from rpcl_jax.run import progress, text_vectors
+from rpcl_jax.run import progress, text_encoder
 from rpcl_jax.run.export import export_run
-from rpcl_jax.run.text_vectors import (
+from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
     absolute_name,
     cached_vectors,
@@ -40,7 +40,7 @@ from rpcl_jax.training.mesh import make_mesh
 
 torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
-MAKE_ENCODE = text_vectors._make_encode
+MAKE_ENCODE = text_encoder._make_encode
 
 
 def frozen_config(folder, tmp_path):
@@ -176,7 +176,7 @@ def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
     first = cached_vectors(encoder, splits, config, make_mesh(1))
     said = capsys.readouterr().err
     assert said.startswith(f"encoding {count} utterances with {small_bert}, once, for {tmp_path}")
-    monkeypatch.setattr("rpcl_jax.run.text_vectors.utterance_vectors", None)
+    monkeypatch.setattr("rpcl_jax.run.text_encoder.utterance_vectors", None)
     again = cached_vectors(encoder, splits, config, make_mesh(1))
     np.testing.assert_array_equal(first.values, again.values)
     assert again.row_of_id == first.row_of_id
@@ -200,7 +200,7 @@ def encode_small_corpus(small_bert, tmp_path, monkeypatch, devices=1, killed_in=
         return encode
 
     with monkeypatch.context() as patched:
-        patched.setattr(text_vectors, "_make_encode", make_watched)
+        patched.setattr(text_encoder, "_make_encode", make_watched)
         splits, encoder = load_corpus(config).splits, load_text_encoder(config, ())
         return cached_vectors(encoder, splits, config, make_mesh(devices)), calls
 
