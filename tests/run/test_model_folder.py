@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -11,11 +12,13 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 from shared import ROOT, assert_pointer_is_named, refusal, run_main, run_python, tiny_config
 
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.files import read_json
 from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.readers.semeval import parse_conversations
 from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.run.config import to_json
@@ -221,6 +224,30 @@ def test_other_folders(copy, finished, tmp_path):
     assert done.stderr.startswith(f"export: {tmp_path / 'empty/config.json'}: not found")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob(".x*"))
+
+
+def test_a_folder_that_an_earlier_version_exported(tmp_path):
+    """c2d5a83 wrote this config.json and computed these confidences from such parameters."""
+    config = tiny_config()
+    word_tokenizer(load_corpus(config).splits["train"]).save(tmp_path)
+    before = json.loads((Path(__file__).parent / "layout_1.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(before["config.json"]))
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in before["shapes"].items()
+    }
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "flax"})
+    turns = [
+        {"speaker": "Ann", "text": "We won the cup!"},
+        {"speaker": "Ben", "text": "Oh no, I am so sorry."},
+        {"speaker": "Ann", "text": "That is wonderful, thank you!"},
+    ]
+    (found,) = Predictor(tmp_path)([{"id": "1", "utterances": turns}])
+    assert found["predicted_by"]["threshold"] == 0.25
+    assert found["pairs"] == [[1, 1], [2, 1], [2, 2], [3, 1], [3, 2], [3, 3]]
+    wanted = [0.414, 0.797, 0.415, 0.494, 0.797, 0.414]
+    assert found["pair_confidences"] == pytest.approx(wanted, abs=2e-3)
 
 
 def test_a_run_of_an_older_version_is_refused(tmp_path):
