@@ -58,7 +58,7 @@ def _make_batches(devices: int) -> dict[str, Any]:
     from rpcl_jax.batching.pipeline import Batches, make_examples
     from rpcl_jax.readers.corpus import load_corpus
     from rpcl_jax.run.config import check_config
-    from rpcl_jax.run.text_vectors import load_text_encoder, text_input
+    from rpcl_jax.run.text_encoder import load_text_encoder, text_input
     from rpcl_jax.training.mesh import make_mesh
 
     config = _CONFIG.value

@@ -14,6 +14,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -40,7 +41,8 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     "",
-    "predict: folder or Hugging Face name of what `rpcl export` wrote, in place of --workdir.",
+    "predict: folder of a run, or folder or Hugging Face name of what `rpcl export` wrote, in "
+    "place of --workdir.",
 )
 _REVISION = flags.DEFINE_string(
     "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
@@ -164,19 +166,15 @@ def _do() -> None:
     if _DISTRIBUTED.value:  # else JAX would take the devices of Ray's workers
         agree("the flags of the command", _what_counts)
 
+    if _MODE.value == "predict":
+        _predict(_MODEL.value or Path(_WORKDIR.value))
+        return
     config = _CONFIG.value
-    if _MODEL.value:
-        from rpcl_jax.run.export import resolve_exported
-
-        workdir = resolve_exported(_MODEL.value, _REVISION.value)
-    elif _WORKDIR.value:
+    if _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     else:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(file).stem / run_name(config)
-    if _MODE.value == "predict":
-        _predict(workdir)
-        return
     if _MODE.value == "evaluate":
         from rpcl_jax.evaluate import evaluate_run
 
@@ -202,12 +200,9 @@ def _what_counts() -> list:
     return [*(flag.value for flag in counting), size]
 
 
-def _predict(workdir: Path) -> None:
+def _predict(model: str | Path) -> None:
     source, target = _INPUT.value, _OUTPUT.value
-    strict, threshold = _STRICT.value, _THRESHOLD.value
-    from rpcl_jax.models.pretrained import hub_name
-
-    name = hub_name(_MODEL.value)
+    options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:
@@ -215,17 +210,14 @@ def _predict(workdir: Path) -> None:
         except ImportError as error:  # Arrow, which Ray Data needs
             raise InputError(f'--engine=ray: {error}; pip install "rpcl_jax[cluster]"') from error
 
-        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold, name)
+        done = predict_corpus(model, source, target, _ADDRESS.value, **options)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
 
-        features, clips, html = (
-            Path(flag.value) if flag.value else None for flag in (_FEATURES, _CLIPS, _HTML)
-        )
-        done = predict_file(
-            workdir, Path(source), Path(target), features, clips, strict, threshold, html, name
-        )
+        for flag in (_FEATURES, _CLIPS, _HTML):
+            options[flag.name] = Path(flag.value) if flag.value else None
+        done = predict_file(model, Path(source), Path(target), **options)
         if not first_process():
             return
     seconds = time.perf_counter() - started

@@ -7,7 +7,7 @@ from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.run.config import build_model
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 SPLITS, TABLES = synthetic.generate_corpus(4, sizes={"train": 16})
 ODD = np.arange(13)  # dialogues, in a batch of 16 places

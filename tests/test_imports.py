@@ -61,7 +61,7 @@ for dialogue in splits["test"]:
     for utterance, turn in zip(dialogue.utterances, conversations[-1]["conversation"]):
         turn["video_name"] = utterance.id + ".mp4"
 (folder / "in.json").write_text(json.dumps(conversations))
-predict_file(folder / "run", folder / "in.json", folder / "out.json", folder / "features")
+predict_file(folder / "run", folder / "in.json", folder / "out.json", features=folder / "features")
 assert len(json.loads((folder / "out.json").read_text())) == len(conversations) > 0
 assert all(sys.modules[name] is None for name in {FORBIDDEN + POSIX})
 print("needs none of them")

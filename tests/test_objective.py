@@ -27,7 +27,7 @@ from rpcl_jax.models.ecpe import Outputs
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import build_model, objective_of
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 # The table of docs/method.md, "Objectives": ranking, margin, negatives, corruption, corrupted CE,
 # alignment.

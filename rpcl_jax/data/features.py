@@ -7,9 +7,7 @@ modality, one `id<tab>reason` per line.
 """
 
 import json
-import shutil
 import tokenize
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import check_not_pointer, make_folder
+from rpcl_jax.files import check_not_pointer, new_folder
 
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
@@ -107,7 +105,7 @@ class FeatureTable:
     def check_same_extractor(self, trained_with: Mapping[str, Any]) -> None:
         """Raises InputError if the table is from another extractor than the run's.
 
-        `trained_with` is the description of the run's table in its `model.json`.
+        `trained_with` is the description of the run's table in its `config.json`.
         """
         description = {**self.description, "dimension": self.dimension}
         check_same_extractor(description, trained_with, str(self.path))
@@ -141,30 +139,22 @@ class FeatureTable:
         Raises:
           InputError: `folder` already exists.
         """
-        if folder.exists():
-            raise InputError(f"{folder}: already exists; remove it or write elsewhere")
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
         rows = np.array([self.row_of_id[i] for i in ids], int)
-        description = {**self.description, "dimension": self.dimension}
-        unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
-        make_folder(unfinished)
-        try:
-            # In ECF's official tables, some rows have no id, and the dtype may be float64.
-            values = self.values
-            if not np.array_equal(rows, np.arange(len(values))):
-                values = values[rows]
-            if values.dtype != np.float16:
-                values = values.astype(np.float32, copy=False)
-            np.save(unfinished / "features.npy", values, allow_pickle=False)
-            (unfinished / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+        # In ECF's official tables, some rows have no id, and the dtype may be float64.
+        values = self.values
+        if not np.array_equal(rows, np.arange(len(values))):
+            values = values[rows]
+        if values.dtype != np.float16:
+            values = values.astype(np.float32, copy=False)
+        with new_folder(folder) as new:
+            np.save(new / "features.npy", values, allow_pickle=False)
+            (new / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
             if self.absent:
                 lines = [f"{i}\t{' '.join(reason.split())}\n" for i, reason in self.absent.items()]
-                (unfinished / "absent.txt").write_text("".join(lines), encoding="utf-8")
-            (unfinished / "table.json").write_text(json.dumps(description), encoding="utf-8")
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished)
-            raise
+                (new / "absent.txt").write_text("".join(lines), encoding="utf-8")
+            description = {**self.description, "dimension": self.dimension}
+            (new / "table.json").write_text(json.dumps(description), encoding="utf-8")
 
 
 def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) -> FeatureTable:

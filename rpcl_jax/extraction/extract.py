@@ -306,7 +306,7 @@ def extract_tables(
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
-      feature_tables: of the run, from its `model.json`.
+      feature_tables: of the run, from its `config.json`.
 
     Raises:
       InputError: no utterance has a clip; an extractor is missing; or its revision is not the one

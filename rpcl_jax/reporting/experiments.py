@@ -24,8 +24,7 @@ from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
-from rpcl_jax.run.config import read_config
-from rpcl_jax.run.workdir import stored_emotions, with_data
+from rpcl_jax.run.workdir import read_run_config, stored_emotions, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -233,8 +232,12 @@ def p_text(p: float) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a finished run."""
-    config = read_config(folder / "config.json")
+    """Reads a finished run.
+
+    Raises:
+      InputError: there is none.
+    """
+    config = read_run_config(folder)
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
     result = read_json(folder / "result.json")

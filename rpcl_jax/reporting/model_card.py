@@ -13,7 +13,8 @@ from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
-from rpcl_jax.run.export import described_features, public_name
+from rpcl_jax.run.export import public_name
+from rpcl_jax.run.model_folder import read_description
 
 _PAPER = "https://arxiv.org/abs/2606.18893"
 _TASK = "multimodal emotion-cause pair extraction"
@@ -38,7 +39,7 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """
     run = read_run(folder)
     config, splits = run.config, run.splits()
-    features = described_features(folder)
+    features = read_description(folder)["feature_tables"]
     resampled = _resampled(run, run.scores(splits["test"], "test"))
     encoder = public_name(config.text.pretrained) or "trained from scratch"
     corrupted = config.rpcl.corruption_rate and (

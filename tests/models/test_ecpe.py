@@ -15,7 +15,7 @@ from rpcl_jax.data.features import Features
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.run.config import build_model
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 pytestmark = pytest.mark.slow
 PURELY_PAIRWISE = {"two_step"}  # a cell is scored from its two utterances and their distance alone

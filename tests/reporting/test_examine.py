@@ -16,7 +16,8 @@ from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.files import read_json
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.model_folder import load_model
+from rpcl_jax.run.workdir import read_splits
 
 
 @pytest.mark.slow
@@ -50,8 +51,8 @@ def test_what_is_taken_away_is_absent(finished):
     """As if the tables of the run's data said so."""
     (_, dev, _) = examine(finished, ["vision", "audio"])
     assert dev["run"] == f"{finished.parent.name}/run without vision without audio"
-    trained = TrainedRun.from_workdir(finished, devices=1)
-    batches = trained.splits["dev"]
+    trained = load_model(finished, devices=1)
+    batches = read_splits(trained)["dev"]
     tables = {
         name: FeatureTable(
             table.values, {}, table.description, absent=dict.fromkeys(table.row_of_id, "")
@@ -74,8 +75,8 @@ def test_what_a_run_does_not_read_cannot_be_taken_away(reads_text):
 @pytest.mark.slow
 def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     """At rate 1, every bystander is zeroed, so nothing is random."""
-    trained = TrainedRun.from_workdir(finished, devices=1)
-    batches = trained.splits["dev"]
+    trained = load_model(finished, devices=1)
+    batches = read_splits(trained)["dev"]
     effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
 
     shifts, flips, bystanders = {True: [], False: []}, [], []

@@ -120,7 +120,7 @@ def test_evaluation_and_prediction(runs, tmp_path):
     turns = [{"id": f"u{t}", "speaker": "Ann", "text": text} for t, text in enumerate(texts)]
     (tmp_path / "talks.json").write_text(json.dumps([{"id": "talk", "utterances": turns}]))
     rows = {turn["id"]: row for row, turn in enumerate(turns)}
-    for modality, description in json.loads((copy / "model.json").read_text())[
+    for modality, description in json.loads((copy / "config.json").read_text())[
         "feature_tables"
     ].items():
         values = np.random.default_rng(0).normal(size=(3, description["dimension"]))
