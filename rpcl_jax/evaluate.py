@@ -10,7 +10,8 @@ from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.model_folder import load_model
+from rpcl_jax.run.workdir import read_run_config, read_splits
 from rpcl_jax.training.mesh import first_process
 
 
@@ -42,7 +43,7 @@ def write_predictions(
 
 
 def evaluate_run(workdir: Path) -> dict:
-    """Recomputes a run's numbers and predictions from its best checkpoint.
+    """Recomputes a run's numbers and predictions from its best epoch.
 
     For a finished run, `result.json` and `predictions/` are rewritten; for an unfinished one, the
     numbers are only returned.
@@ -50,10 +51,12 @@ def evaluate_run(workdir: Path) -> dict:
     Raises:
       InputError: there is no trained run, or its data are missing.
     """
-    run = TrainedRun.from_workdir(workdir)
+    read_run_config(workdir)  # fail early, as on an exported folder
     path = workdir / "result.json"
-    finished = read_json(path) if path.exists() else None  # fail early
-    dev, test = run.score(run.splits["dev"]), run.score(run.splits["test"])
+    finished = read_json(path) if path.exists() else None
+    run = load_model(workdir)
+    splits = read_splits(run)
+    dev, test = run.score(splits["dev"]), run.score(splits["test"])
     numbers = result_numbers(dev, test, run.emotions, **run.config.diagnostics)
     if first_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)

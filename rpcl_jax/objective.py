@@ -79,7 +79,7 @@ def objective_loss(
             protected = protected & False
         corrupted = corruption.corrupt_context(
             corruption_key,
-            clean.utterances,
+            clean.h,
             protected,
             rate=objective.corruption_rate,
             axis_name=axis_name,

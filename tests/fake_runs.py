@@ -18,6 +18,7 @@ from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import to_json
+from rpcl_jax.run.model_folder import LAYOUT, LIBRARY
 
 
 def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negatives=-2.0):
@@ -37,13 +38,12 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         ]
         for split in ("dev", "test")
     }
-    write_json(folder / "config.json", to_json(config))
     encoder = TextEncoderConfig(
         vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
     )
-    described = {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
-    described["folder"] = str(Path.cwd())
-    write_json(folder / "model.json", described)
+    described = {"library_name": LIBRARY, "layout": LAYOUT, "folder": str(Path.cwd())}
+    described |= {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
+    write_json(folder / "config.json", described | {"run": to_json(config)})
     numbers = result_numbers(scored["dev"], scored["test"], classes, **config.diagnostics)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(
@@ -82,7 +82,7 @@ def score(dialogue, rng, signal, negatives, data, classes):
 
 
 def write_grid(folder, signals, seeds=(1, 2, 3), config=None):
-    """Writes a grid with `signals` by objective, as tools/run_grid.py leaves it."""
+    """Writes a grid with `signals` by objective, as `rpcl grid` leaves it."""
     names = []
     for objective, signal in signals.items():
         for seed in seeds:

@@ -214,7 +214,6 @@ def balanced_batches(
 
     Args:
       sizes: int [dialogues], the word pieces of each.
-      batch_size: maximal number of dialogues in a batch.
 
     Returns:
       ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.

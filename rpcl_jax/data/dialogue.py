@@ -154,7 +154,6 @@ def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
     """Returns `dialogue` with the `own_id` of every utterance.
 
     Args:
-      dialogue: one of those that share a feature table, whose keys the ids are.
       taken: the ids of those before it, an empty counter for the first.
     """
     utterances = (

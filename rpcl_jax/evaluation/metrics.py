@@ -22,14 +22,13 @@ PREDICT_NOTHING = 2.0
 FIXED_THRESHOLD = 0.5
 
 
-def precision_recall_f1(
-    true_positive: int, predicted: int, gold: int
-) -> tuple[float, float, float]:
+def precision_recall_f1(true_positive: int, predicted: int, gold: int) -> dict[str, float]:
     """Returns precision, recall and F1 = 2 TP / (predicted + gold), where 0 / 0 counts as 0."""
-    precision = true_positive / predicted if predicted else 0.0
-    recall = true_positive / gold if gold else 0.0
-    f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
-    return precision, recall, f1
+    return {
+        "precision": true_positive / max(predicted, 1),
+        "recall": true_positive / max(gold, 1),
+        "f1": 2 * true_positive / max(predicted + gold, 1),
+    }
 
 
 def pair_labels(scored: ScoredDialogue) -> np.ndarray:
@@ -43,7 +42,7 @@ def pair_labels(scored: ScoredDialogue) -> np.ndarray:
 
 
 def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
-    """Returns how many pairs of a dialogue are true positives at `τ`, predicted, and gold."""
+    """Returns how many true positives, predicted pairs and gold pairs a dialogue has at `τ`."""
     predicted = decode_pairs(scored.pair_confidence, scored.candidate_mask, threshold)
     gold = _gold_pairs(scored.dialogue)
     return len(set(predicted) & set(gold)), len(predicted), len(gold)
@@ -59,7 +58,6 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     Args:
       confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
         converting float32 to a Python float is lossless.
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they still count as gold.
     """
     thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
@@ -76,8 +74,6 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
 
     Args:
-      confidences: `p` of every candidate, [m].
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they stay in the denominator of recall
         and are never recalled.
     """
@@ -158,10 +154,8 @@ def weighted_f1(
     )
     weight = total = 0.0
     for category in sorted(gold_pairs.keys() - {NEUTRAL}):
-        _, _, f1 = precision_recall_f1(
-            true_positive[category], predicted_pairs[category], gold_pairs[category]
-        )
-        total += gold_pairs[category] * f1
+        counts = true_positive[category], predicted_pairs[category], gold_pairs[category]
+        total += gold_pairs[category] * precision_recall_f1(*counts)["f1"]
         weight += gold_pairs[category]
     return total / weight if weight else 0.0
 
@@ -177,9 +171,7 @@ def evaluate_split(
     utterance beyond the cut counts as predicted neutral and as no cause.
 
     Args:
-      scored: the dialogues of the split, at least one.
       threshold: `τ`; None searches it on these dialogues.
-      classes: names of the emotion classes, including "neutral".
 
     Returns:
       `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; the same of pairs at
@@ -198,11 +190,13 @@ def evaluate_split(
     result: dict[str, float | int] = {"threshold": threshold}
     for name in ("pair", "emotion", "cause"):
         found, right = predicted[name], gold[name]
-        result |= _scores(f"{name}_{{}}", len(found & right), len(found), len(right))
-    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
+        scores = precision_recall_f1(len(found & right), len(found), len(right))
+        result |= {f"{name}_{kind}": value for kind, value in scores.items()}
+    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0).tolist()
+    scores = precision_recall_f1(*at_half)
     return {
         **result,
-        **_scores("pair_{}_at_half", *at_half),
+        **{f"pair_{kind}_at_half": value for kind, value in scores.items()},
         "pair_auprc": average_precision(confidences, labels, missed),
         "weighted_f1": weighted_f1(gold["category"], predicted["category"]),
         "gold_pairs": len(gold["pair"]),
@@ -212,11 +206,6 @@ def evaluate_split(
         "dialogues": len(scored),
         "utterances": sum(len(s.dialogue.utterances) for s in scored),
     }
-
-
-def _scores(name: str, true_positive: int, predicted: int, gold: int) -> dict[str, float]:
-    values = map(float, precision_recall_f1(true_positive, predicted, gold))
-    return {name.format(k): v for k, v in zip(("precision", "recall", "f1"), values, strict=True)}
 
 
 def _gold(scored: Sequence[ScoredDialogue], classes: Sequence[str]) -> dict[str, set]:

@@ -23,9 +23,6 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
       The interval of Student's t with S - 1 degrees of freedom, and its two-sided p-value: 1 if all
       runs are equal, 0 if all differ by the same amount.
 
-    Raises:
-      ValueError: there are fewer than two seeds.
-
     >>> interval, p = paired_t(np.array([0.52, 0.55, 0.56]), np.array([0.50, 0.51, 0.53]))
     >>> print(f"{interval.difference:.2f} [{interval.low:.3f}, {interval.high:.3f}], p = {p:.3f}")
     0.03 [0.005, 0.055], p = 0.035
@@ -46,9 +43,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     The i-th smallest of m p-values is multiplied by m - i + 1; a corrected value is never below
     that of a smaller p-value, nor above 1 (Holm 1979).
-
-    Raises:
-      ValueError: a p-value is NaN.
 
     >>> [f"{p:.2f}" for p in holm([0.01, 0.04, 0.03])]
     ['0.03', '0.06', '0.06']

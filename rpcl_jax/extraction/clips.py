@@ -20,7 +20,7 @@ try:
     import av
 except ImportError as error:
     raise InputError(
-        f"decoding clips requires PyAV ({error}); pip install -r requirements-features.txt"
+        f'decoding clips requires PyAV ({error}); pip install "rpcl_jax[features]"'
     ) from error
 
 # Formats with an index, in which seeking is exact. The others are decoded from the start, which is
@@ -44,7 +44,7 @@ def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.n
     `end`, the result is shorter.
 
     Args:
-      start, end: in seconds; `end` may be infinite.
+      end: in seconds; may be infinite.
       rate: sample rate of the result, in Hz; FFmpeg resamples.
 
     Returns:

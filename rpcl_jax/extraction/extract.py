@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -60,14 +60,11 @@ def extract_table(
 
     Args:
       utterances: with unique ids.
-      clips: folder of the media files; see `rpcl_jax.extraction.finding.find_clip`.
-      extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
       out: folder of the table, a `FeatureTable` in which utterances without features are listed
         as absent, with the reason.
       shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
-      meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
       extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
     Returns:
@@ -144,14 +141,13 @@ def _remove(partial: Path) -> None:
 
 
 def _check_ids(utterances: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for utterance in utterances:
-        if utterance.id in seen:
-            raise InputError(
-                f"utterance id {utterance.id} is duplicated; a table has one row per id, so make "
-                "ids unique, or extract the splits one by one (--splits)"
-            )
-        seen.add(utterance.id)
+    counts = Counter(utterance.id for utterance in utterances)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"utterance id {repeated[0]} is duplicated; a table has one row per id, so make ids "
+            "unique, or extract the splits one by one (--splits)"
+        )
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
@@ -310,9 +306,7 @@ def extract_tables(
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
-      feature_tables: of the run, from its `model.json`.
-      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
-        found.
+      feature_tables: of the run, from its `config.json`.
 
     Raises:
       InputError: no utterance has a clip; an extractor is missing; or its revision is not the one

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise InputError(
         f"feature extraction requires packages that are not installed ({error}); "
-        "pip install -r requirements-features.txt"
+        'pip install "rpcl_jax[features]"'
     ) from error
 
 # The values of --extractor and the default model of each.

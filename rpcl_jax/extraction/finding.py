@@ -155,11 +155,7 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
 ) -> list[Stretch | ClipError]:
-    """Returns the file and time span of every utterance, or why it has none.
-
-    Raises:
-      InputError: there is no such folder, a name is ambiguous, or no utterance has a file.
-    """
+    """Returns the file and time span of every utterance, or why it has none."""
     index = index_clips(folder, meld)
     stretches: list[Stretch | ClipError] = []
     for utterance in utterances:

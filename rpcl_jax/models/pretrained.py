@@ -52,7 +52,7 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
         folder is given with a revision.
     """
     name = str(name_or_path)
-    if names_folder(name):
+    if isinstance(name_or_path, Path) or names_folder(name):
         folder = Path(name).expanduser()
         if revision is not None:
             raise InputError(
@@ -175,19 +175,20 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, 
         are missing, left over or of the wrong shape.
     """
     folder = resolve_pretrained(name_or_path)
-    config = read_config(folder)
-    family = FAMILIES[_read_json(folder / "config.json")["model_type"]]
+    config, family = read_config(folder)
     tensors, heads = _read_tensors(folder, family)
     return config, _convert(config, family, tensors, folder, heads), heads
 
 
-def read_config(folder: Path) -> TextEncoderConfig:
-    """Reads the sizes in a folder's config.json.
+def read_config(folder: Path) -> tuple[TextEncoderConfig, Family]:
+    """Reads the sizes in a folder's config.json, and of which family the encoder is.
 
     Raises:
       InputError: see `load_pretrained`.
     """
-    return encoder_config(_read_json(folder / "config.json"), folder / "config.json")
+    path = folder / "config.json"
+    written = _read_json(path)
+    return encoder_config(written, path), FAMILIES[written["model_type"]]
 
 
 def _read_json(path: Path) -> dict:
@@ -209,15 +210,11 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
         files = [WEIGHTS]
     elif (folder / INDEX).is_file():
         files = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
-    elif list(folder.glob("pytorch_model*.bin")):
-        raise InputError(
-            f"{folder}: pytorch_model.bin is a pickle and is not read; write "
-            f"{WEIGHTS} with transformers (AutoModel.from_pretrained, save_pretrained)"
-        )
     else:
         raise InputError(
-            f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards (if the model "
-            "has pytorch_model.bin only, write them with transformers, save_pretrained)"
+            f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards "
+            "(pytorch_model.bin is a pickle and is not read: write them with transformers, "
+            "AutoModel.from_pretrained and save_pretrained)"
         )
     tensors: dict[str, np.ndarray] = {}
     heads: set[str] = set()

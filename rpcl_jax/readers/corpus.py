@@ -49,10 +49,6 @@ def load_corpus(
     Args:
       emotions: names of the run's emotion classes, if they have been decided.
       check_values: of the tables, see `FeatureTable.load`.
-
-    Raises:
-      InputError: a file is missing or malformed, a table lacks an utterance, or an utterance has an
-        emotion that is no class.
     """
     wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
     if config.data.format == SYNTHETIC:
@@ -81,9 +77,6 @@ def load_splits(
       names: the splits to load; the files of the others need not exist.
       labelled: whether conversations in our own format must be labelled. If not, their labels are
         not read.
-
-    Raises:
-      InputError: a name is not a split, or files are missing or malformed; it has all faults.
     """
     for name in names:
         if name not in SPLITS:
@@ -110,15 +103,11 @@ def load_splits(
 
 
 def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTable:
-    """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files.
-
-    Raises:
-      InputError: the table is missing or malformed.
-    """
+    """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files."""
     if not path:
         raise InputError(
             f"config.data.{modality}: no feature table is named; make one with "
-            "tools/extract_features.py, or train on text alone with --config.modalities=t"
+            "`rpcl extract`, or train on text alone with --config.modalities=t"
         )
     if path.endswith(".npy"):
         mapping = Path(path).with_name("video_id_mapping.npy")
@@ -131,11 +120,7 @@ def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, 
 
 
 def named_emotions(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the emotion classes that `config.data.emotions` names; none for "auto".
-
-    Raises:
-      InputError: it is neither "auto", "binary" nor a list of names.
-    """
+    """Returns the emotion classes that `config.data.emotions` names; none for "auto"."""
     choice = config.data.emotions
     if choice == "auto":
         return ()
@@ -156,10 +141,6 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
     """Returns the names of the emotion classes: neutral, then those of the config or of `train`.
 
     With "auto", the emotions of the training split are sorted by name, which is ECF's order.
-
-    Raises:
-      InputError: see `named_emotions`; or in `train` no utterance has an emotion, or only some
-        emotions have a category.
     """
     named = named_emotions(config)
     if named:

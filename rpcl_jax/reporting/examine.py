@@ -15,7 +15,8 @@ from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SPLITS
 from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.run.base_config import base_config
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.model_folder import load_model
+from rpcl_jax.run.workdir import read_splits
 
 COLUMNS = (
     *("pair_f1", "pair_precision", "pair_recall"),
@@ -37,11 +38,11 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
         features or encoder are missing or changed.
     """
     threshold = read_run(folder).result["threshold"]
-    trained = TrainedRun.from_workdir(folder, devices=1)
+    trained = load_model(folder, devices=1)
     for modality in without:
         if modality not in trained.feature_tables:
             raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")
-    splits = trained.splits_with(trained.feature_tables.keys() - set(without))
+    splits = read_splits(trained, without)
     name = f"{folder.absolute().parent.name}/{folder.name}"  # grids have cells of the same names
     name = " ".join([name, *(f"without {modality}" for modality in without)])
     rows = []
@@ -67,11 +68,6 @@ def corruption_effects(
 ) -> dict[str, float]:
     """Measures how one corrupted view of every dialogue changes its candidates' confidences.
 
-    Args:
-      model: the trained model, applied without dropout.
-      params: of the model, on one device.
-      batches: a labelled split, for one device.
-
     Returns:
       `bystanders`, the share of utterances outside gold pairs; `shift_gold` and `shift_other`, the
       mean of |p̃ − p| over gold and other candidates; `gold_flipped`, the share of gold candidates
@@ -82,7 +78,7 @@ def corruption_effects(
     def views(params, batch, key):
         outputs = model.apply({"params": params}, batch)
         protected = gold_utterances(batch.pair_labels)
-        corrupted = corrupt_context(key, outputs.utterances, protected, rate=rate)
+        corrupted = corrupt_context(key, outputs.h, protected, rate=rate)
         logits = model.apply({"params": params}, corrupted, batch, method="score_pairs")
         bystander = batch.utterance_mask & ~protected
         return pair_confidence(outputs.pair_logits), pair_confidence(logits), bystander

@@ -41,7 +41,6 @@ def with_prediction(
     utterance becomes it.
 
     Args:
-      conversation: in the format of `rpcl_jax.readers.semeval` or `rpcl_jax.readers.conversations`.
       found: what is predicted of it, or of its first utterances if it was cut.
       by: the model and the threshold, written as "predicted_by".
     """
@@ -110,11 +109,8 @@ def write_results(
     """Writes conversations with their pairs.
 
     Args:
-      results: from `Predictor.stream`.
-      raw: what to write to.
       name: of the file. A table if it ends in .csv or .tsv, JSON lines if it ends in .jsonl, else a
         JSON list; .gz may follow. A table has a row for every utterance, with COLUMNS.
-      max_utterances: of the predictor.
       reject: is told the place of a conversation that cannot be read, and why.
       advance: is told how many utterances each conversation has that was written.
     """
@@ -187,7 +183,7 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
-def report(done: Summary, mended: Counter[str]) -> None:
+def print_summary(done: Summary, mended: Counter[str]) -> None:
     """Logs what was mended, and what was scored in windows."""
     transcripts.report(mended)
     if done.windowed:

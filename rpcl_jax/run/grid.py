@@ -18,7 +18,7 @@ from tqdm import tqdm
 import rpcl_jax
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.split_numbers import outcome
-from rpcl_jax.files import read_json, write_csv
+from rpcl_jax.files import read_json, shipped, write_csv
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import flatten, load_config_file
 from rpcl_jax.run.workdir import check_owner, locked_run, run_name
@@ -62,7 +62,10 @@ def config_with(file: str, objective: str, overrides: Mapping[str, Any]) -> Conf
 def _make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
     overrides = {**grid.overrides, "modalities": modalities, "seed": seed}
     config = config_with(grid.file, objective, overrides)
-    flags = [f"--config={grid.file}:{objective}"]
+    file = Path(grid.file)
+    # By its name, because another machine of a cluster may have the package elsewhere.
+    given = file.stem if file.parent == shipped("configs") else grid.file
+    flags = [f"--config={given}:{objective}"]
     flags += [f"--config.{field}={value}" for field, value in overrides.items()]
     return Cell(run_name(config), config, flags)
 

@@ -291,7 +291,7 @@ def test_members_of_a_family_that_are_too_different(tmp_path, family, changes, s
 )
 def test_modernbert_of_several_versions(tmp_path, written, bases, every):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "modernbert", **written}))
-    ours = read_config(tmp_path)
+    ours, _ = read_config(tmp_path)
     assert (ours.rotary_base, ours.local_rotary_base, ours.global_every) == (*bases, every)
     assert ours.local_window == 64
     if written.get("local_rope_theta", 0) is not None:  # Transformers 5 cannot read this
@@ -306,7 +306,7 @@ def test_the_terms_of_debertas_attention_have_many_spellings(tmp_path):
     for terms in ("p2c|c2p", "c2p | P2C", ["c2p", "p2c"], ["p2c", "c2p"]):
         written = {"model_type": "deberta-v2", **SIZES, **DISENTANGLED, "pos_att_type": terms}
         (tmp_path / "config.json").write_text(json.dumps(written))
-        assert read_config(tmp_path).relative == "disentangled"
+        assert read_config(tmp_path)[0].relative == "disentangled"
 
 
 def test_a_position_table_that_deberta_does_not_read(tmp_path):
@@ -324,10 +324,10 @@ def test_a_position_table_that_deberta_does_not_read(tmp_path):
 
 def test_folder_without_weights(folder):
     (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").touch()
     message = refusal(load_pretrained, folder)
     assert f"{folder}: no weights" in message
-    (folder / "pytorch_model.bin").touch()
-    assert "pickle" in refusal(load_pretrained, folder)
+    assert "pickle" in message
 
 
 def test_folder_without_config(tmp_path):
@@ -448,7 +448,7 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(tmp_path, family, w
         written = {"num_hidden_layers": 3, "norm_eps": 1e-6}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family, **written}))
     theirs = AutoConfig.from_pretrained(str(tmp_path))
-    ours = read_config(tmp_path)
+    ours, _ = read_config(tmp_path)
     assert ours.max_positions + ours.position_offset == theirs.max_position_embeddings
     offset = 2 if family in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
     assert ours.position_offset == offset
@@ -497,6 +497,6 @@ def test_distilberts_other_names(tmp_path):
     """Transformers takes BERT's names too, and a wrong number of heads would show in no shape."""
     other = {"hidden_size": 12, "num_attention_heads": 3, "num_hidden_layers": 2}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert", **other}))
-    ours, theirs = read_config(tmp_path), AutoConfig.from_pretrained(str(tmp_path))
+    ours, theirs = read_config(tmp_path)[0], AutoConfig.from_pretrained(str(tmp_path))
     assert (ours.hidden_size, ours.num_heads, ours.num_layers) == (12, 3, 2)
     assert (theirs.dim, theirs.n_heads, theirs.n_layers) == (12, 3, 2)

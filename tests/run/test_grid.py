@@ -207,6 +207,10 @@ def test_cells_are_what_their_flags_train(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["main", *cell.flags])  # config_flags looks there too
         values(sys.argv)
         assert values.config.to_json() == cell.config.to_json()
+    shipped = Grid(str(ROOT / "configs/ecf.py"), {}, Path("out"))
+    assert grid_module._make_cell(shipped, "base", "t", 1).flags[0] == "--config=ecf:base", (
+        "on any machine"
+    )
     assert cells[-1].config.rpcl.top_k == 0
     assert cells[0].config.rpcl.row_weight == cells[-1].config.rpcl.row_weight == 0.5
 

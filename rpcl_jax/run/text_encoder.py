@@ -1,7 +1,7 @@
 """The text encoder of a run: which one, whether it is frozen, and then its vectors.
 
-Whether the encoder is frozen is decided here. Everything that follows goes by the type of what
-`text_input` returns: a tokenizer, or a table of vectors.
+Whether the encoder is frozen is decided here. Batches go by the type of what `text_input` returns,
+a tokenizer or a table of vectors, and a trained run by whether its `LoadedEncoder` has parameters.
 """
 
 import contextlib
@@ -24,19 +24,18 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
-from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import trains_encoder
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import (
     AXIS,
@@ -86,7 +85,13 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         )
         params = None
     check_positions(encoder, config, config.text.pretrained)
-    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
+    encoder = dataclasses.replace(
+        encoder,
+        dropout=config.text.dropout,
+        attention_dropout=config.text.attention_dropout,
+        lora_rank=config.text.lora_rank,
+    )
+    return LoadedEncoder(encoder, params, tokenizer)
 
 
 def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:
@@ -96,15 +101,6 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
             f"{encoder.max_positions} positions of {name}; lower it"
         )
-
-
-def _as_trained(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:
-    return dataclasses.replace(
-        encoder,
-        dropout=config.text.dropout,
-        attention_dropout=config.text.attention_dropout,
-        lora_rank=config.text.lora_rank,
-    )
 
 
 def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
@@ -141,9 +137,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(
-        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
-    )
+    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -265,9 +259,7 @@ def text_input(
     Raises:
       InputError: the encoder is frozen and two utterances have one id.
     """
-    if config.text.finetune:
-        return encoder.tokenizer
-    return cached_vectors(encoder, splits, config, mesh)
+    return cached_vectors(encoder, splits, config, mesh) if is_frozen(config) else encoder.tokenizer
 
 
 def corpus_batches(
@@ -284,7 +276,7 @@ def corpus_batches(
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
 
@@ -301,42 +293,30 @@ def _say_what_is_cut(corpus: Corpus, n: int) -> None:
             )
 
 
-def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
-    """Identifies an encoder that no checkpoint holds; None for one that is trained."""
-    return None if trains_encoder(config) else encoder_digest(encoder)
+def is_frozen(config: ConfigDict) -> bool:
+    """Returns whether the model reads vectors of the encoder, which then is no part of it."""
+    return not config.text.finetune
 
 
-def load_trained_encoder(
-    config: ConfigDict,
-    sizes: TextEncoderConfig,
-    tokenizer: WordPieces,
-    pretrained: str,
-) -> LoadedEncoder:
-    """Returns the encoder of a trained run.
+def encoder_elsewhere(encoder: LoadedEncoder, config: ConfigDict) -> dict[str, str] | None:
+    """Identifies an encoder whose own parameters are not trained: it is frozen or has adapters.
 
     Args:
+      encoder: of the run, with its parameters.
       config: of the run.
-      sizes, tokenizer: from the run's folder.
-      pretrained: from there too; see `absolute_name`.
 
     Returns:
-      With parameters if they are not in the run's checkpoint: if it is frozen or has adapters.
-
-    Raises:
-      InputError: such an encoder is no longer where the config says.
+      Its "name", a folder that is found from any other or a name on the hub, and its "digest"; None
+      if it is trained, so that its parameters are the run's own.
     """
-    if trains_encoder(config):
-        return LoadedEncoder(sizes, None, tokenizer)
-    folder = pretrained if Path(pretrained).is_dir() else config.text.pretrained
-    encoder, params, _ = load_pretrained(folder)
-    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
-
-
-def absolute_name(config: ConfigDict) -> str:
-    """Returns the pretrained encoder's folder, findable from any other, or its hub name."""
     name = config.text.pretrained
+    if not (is_frozen(config) or config.text.lora_rank):
+        return None
     folder = Path(name).expanduser()
-    return str(folder.resolve()) if name and folder.is_dir() else name
+    return {
+        "name": str(folder.resolve()) if folder.is_dir() else name,
+        "digest": encoder_digest(encoder),
+    }
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:
