@@ -21,8 +21,9 @@ SENTENCEPIECE = ("sentencepiece.bpe.model", "spm.model")  # of RoBERTa's relativ
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 _BESIDE = ("tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 HUB_FILES = ("config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *_BESIDE)
-# What wrappers of a model, and `torch.compile`, put before the names of its parameters.
-_WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.|model\.|0\.auto_model\.)*")
+# What wrappers of a model put before the names of its parameters, and `torch.compile` anywhere.
+_WRAPPERS = re.compile(r"(?:module\.|model\.|0\.auto_model\.)*")
+_COMPILED = "_orig_mod."
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMED = 5  # names in an error message
 
@@ -209,7 +210,13 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     elif (folder / INDEX).is_file():
-        files = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        shards = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
+            raise InputError(
+                f"{folder / INDEX}: weight_map does not name a file for each parameter; download "
+                "it again"
+            )
+        files = sorted(set(shards.values()))
     else:
         raise InputError(
             f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards "
@@ -225,7 +232,7 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
-                    key = _WRAPPERS.sub("", name, count=1)
+                    key = _WRAPPERS.sub("", name.replace(_COMPILED, ""), count=1)
                     inside = key.startswith(family.prefix)
                     key = key.removeprefix(family.prefix)
                     if not inside and not family.has(key):
@@ -245,6 +252,10 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
                             "dtype=torch.float32), save_pretrained)"
                         )
                     tensors[key] = opened.get_tensor(name).astype(np.float32, copy=False)
+                    if not np.isfinite(tensors[key]).all():
+                        raise InputError(
+                            f"{path}: {name} contains NaN or infinity; download it again"
+                        )
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: unreadable ({error}); download it again") from error
     return tensors, sorted(heads)

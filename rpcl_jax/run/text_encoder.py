@@ -101,6 +101,11 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
             f"{encoder.max_positions} positions of {name}; lower it"
         )
+    if config.text.lora_rank >= encoder.hidden_size:
+        raise InputError(
+            f"config.text.lora_rank: {config.text.lora_rank} is not below {encoder.hidden_size}, "
+            f"the width of {name}; lower it"
+        )
 
 
 def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
