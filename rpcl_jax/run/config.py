@@ -226,13 +226,7 @@ def objective_of(config: ConfigDict) -> Objective:
 def build_model(
     config: ConfigDict, encoder: TextEncoderConfig, emotions: Sequence[str]
 ) -> PairExtractor:
-    """Returns the model of a config around a text encoder of these sizes.
-
-    Args:
-      config: of the run.
-      encoder: sizes of its text encoder.
-      emotions: names of its emotion classes.
-    """
+    """Returns the model of a config around a text encoder of these sizes."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
