@@ -37,6 +37,13 @@ _FIELDS: dict[str, dict[str, type]] = {
 }
 
 
+def shipped(name: str) -> Path:
+    """Returns the folder `configs` or `tools`, in an installed package or beside it in a clone."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, unless they exist.
 
@@ -161,7 +168,6 @@ def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str,
     """Reads one of the JSON files of a run, each of which is an object.
 
     Args:
-      path: the file.
       fields: see `parse_object`; None is what is relied on in a file of this name.
 
     Raises:
@@ -181,7 +187,6 @@ def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict
     """Parses a JSON object from the folder of a run.
 
     Args:
-      text: the JSON.
       where: file and place, with which error messages begin.
       fields: fields that it must have, such as "test.pair_f1", and their types.
 

@@ -1,8 +1,7 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
-import contextlib
+import logging
 import os
-import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -12,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rpcl_jax.batching.packing import PackedText
-from rpcl_jax.batching.stream import prefetched
+from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
@@ -33,17 +31,18 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
-    report,
+    print_summary,
     rounded,
     with_prediction,
     write_results,
 )
-from rpcl_jax.run.hosts import agree, notes_of_first_process
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import load_model, read_description
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.run.text_encoder import MOST_UNKNOWN
 from rpcl_jax.training.mesh import first_process
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
 
 
@@ -70,7 +69,7 @@ class Predictor:
         """Loads a model.
 
         Args:
-          model: folder of a finished run, or of one that tools/export.py has written, or the name
+          model: folder of a finished run, or of one that `rpcl export` has written, or the name
             of such a folder on the Hugging Face hub.
           threshold: the least confidence of a pair; None for the one chosen on validation.
           revision: branch, tag or commit on the hub; None is its main branch.
@@ -127,7 +126,7 @@ class Predictor:
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision", whose keys are those of `with_own_ids` of `rpcl_jax.data.dialogue`. What is
-            not given is absent, which is said on stderr.
+            not given is absent, which is logged.
           where: what error messages call the conversations.
 
         Returns:
@@ -198,7 +197,7 @@ class Predictor:
         return self._predict((read(place, item) for place, item in found), own, floor)
 
     def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
-        """Returns those tables that the run reads, and says on stderr which it misses."""
+        """Returns those tables that the run reads, and logs which it misses."""
         tables = tables or {}
         own = {m: tables[m] for m in self._run.feature_tables if m in tables}
         absent = self._run.feature_tables.keys() - own.keys()
@@ -257,19 +256,17 @@ class Predictor:
         self._unknown_pieces += int(np.count_nonzero(said == unknown))
 
     def say_what_was_not_read(self) -> None:
-        """Says on stderr if the text so far had many unknown word pieces or too long utterances."""
+        """Logs if the text so far had many unknown word pieces or too long utterances."""
         unknown = self._unknown_pieces / max(self._pieces, 1)
         if unknown > MOST_UNKNOWN:
-            print(
+            _LOG.warning(
                 f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
-                "are they in its language, and about what it was trained on?",
-                file=sys.stderr,
+                "are they in its language, and about what it was trained on?"
             )
         if self._cut:
-            print(
+            _LOG.warning(
                 f"of an utterance, the model reads {self.max_tokens} word pieces at most; the "
-                "ends of longer ones were left out",
-                file=sys.stderr,
+                "ends of longer ones were left out"
             )
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
@@ -333,8 +330,8 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
-    """Says on stderr that a run predicts without these modalities, which it reads."""
-    if modalities and first_process():
+    """Logs that a run predicts without these modalities, which it reads."""
+    if modalities:
         count, them = ("counts", "it") if len(modalities) == 1 else ("count", "them")
         trained = (
             "as this run was trained to expect"
@@ -342,10 +339,7 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
             else "for which this run was not trained (config.data.modality_dropout): expect worse "
             f"pairs than those of a run that does not read {them}"
         )
-        print(
-            f"no {' and no '.join(modalities)} given: {count} as absent, {trained}",
-            file=sys.stderr,
-        )
+        _LOG.warning(f"no {' and no '.join(modalities)} given: {count} as absent, {trained}")
 
 
 def predict_file(
@@ -363,7 +357,7 @@ def predict_file(
     """Predicts the conversations of a file or a folder into the file `target`.
 
     Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    listed on stderr, and so is what was mended in others.
+    logged, and so is what was mended in others.
 
     Args:
       model, revision, threshold: see `Predictor`.
@@ -414,29 +408,28 @@ def predict_file(
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
             also_shown(results, html if first else None, source.name, clips) as results,
-            progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
+            progress_bar(size, "B") as advance,
         ):
             done = write_results(
                 results,
                 file,
                 target.name,
                 predictor.max_utterances,
-                _complain if first else _be_silent,
+                _complain,
                 lambda utterances: advance(utterances, bytes_read),
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    if first:
-        report(done, mended)
-        predictor.say_what_was_not_read()
+    print_summary(done, mended)
+    predictor.say_what_was_not_read()
     return done
 
 
 def _check_all(source: Path) -> None:
-    """Raises InputError if a conversation cannot be read, and says why on stderr."""
+    """Raises InputError if a conversation cannot be read, and logs why."""
     everything = conversations_in(source, Counter())
     errors = [item for _, item in everything if isinstance(item, InputError)]
-    for error in errors if first_process() else ():
+    for error in errors:
         _complain(str(source), error)
     if errors:
         raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
@@ -460,8 +453,7 @@ def _extract(
     # Imported here because it needs PyTorch, which nothing else does.
     from rpcl_jax.extraction.extract import extract_tables
 
-    with notes_of_first_process():
-        return extract_tables(feature_tables, dialogues, clips, folder)
+    return extract_tables(feature_tables, dialogues, clips, folder)
 
 
 def _check_output(file: Path, source: Path) -> None:
@@ -479,8 +471,4 @@ def _check_output(file: Path, source: Path) -> None:
 
 
 def _complain(_: str, error: InputError) -> None:
-    tqdm.write(f"cannot be read: {error}", file=sys.stderr)
-
-
-def _be_silent(_: str, error: InputError) -> None:
-    pass
+    _LOG.warning(f"cannot be read: {error}")

@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +16,19 @@ from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
-from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.ecpe import BACKBONE, PairExtractor
 from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
-from rpcl_jax.run.hosts import agree, notes_of_first_process
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import by_name, read_parameters, save_parameters
 from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
@@ -50,6 +51,8 @@ from rpcl_jax.training.mesh import (
 )
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -88,20 +91,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     check_config(config)
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
-    mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
-    if mesh is None and first_process():
-        print(f"{workdir}: finished before; to train anew, delete it", file=sys.stderr)
-    if mesh is not None:
-        with notes_of_first_process():
-            corpus = load_corpus(config, check_values=first_process())
-            encoder = load_text_encoder(config, corpus.splits["train"])
-        agree(
-            "the data, the features or the encoder", lambda: describe_data(corpus, encoder, config)
-        )
-        with locked_run(workdir) if first_process() else contextlib.nullcontext():
-            _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
-        wait_for_all()  # the first process writes
+    if finished:
+        _LOG.info(f"{workdir}: finished before; to train anew, delete it")
+        return read_json(workdir / "result.json") if first_process() else {}
+    mesh = _make_mesh(config)
+    corpus = load_corpus(config, check_values=first_process())
+    encoder = load_text_encoder(config, corpus.splits["train"])
+    agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
+    with locked_run(workdir) if first_process() else contextlib.nullcontext():
+        _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
+    wait_for_all()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if first_process() else {}
 
@@ -166,7 +166,7 @@ def _train_and_evaluate(
     best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
-        result = report(dev, test, config, corpus.emotions)
+        result = result_numbers(dev, test, corpus.emotions, **config.diagnostics)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))
@@ -217,7 +217,7 @@ def _draw_parameters(
         if first_process():
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
         mean, scale = from_first_process(normalisation)
-        params["fusion"][modality] |= {"mean": mean, "scale": scale}
+        params[BACKBONE][modality] |= {"mean": mean, "scale": scale}
     return separate_frozen(params)
 
 
@@ -228,15 +228,13 @@ def _resume(
     last = checkpoints.last()
     if last is None:
         return state, Progress(devices=mesh.size)
-    if first_process():
-        print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
+    _LOG.info(f"continuing after epoch {last} of {config.epochs}")
     progress = Progress(**checkpoints.progress(last))
-    if first_process() and progress.devices != mesh.size:
-        print(
+    if progress.devices != mesh.size:
+        _LOG.warning(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
             "other elements are dropped out and other utterances corrupted than in a run that was "
-            "not interrupted",
-            file=sys.stderr,
+            "not interrupted"
         )
     progress.devices = mesh.size
     return checkpoints.restore(last, state), progress

@@ -6,7 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, import_or_skip, page_data, run_main, tiny_config, write_lines
+from shared import (
+    assert_one_line,
+    import_or_skip,
+    page_data,
+    run_main,
+    run_python,
+    tiny_config,
+    write_lines,
+)
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -103,6 +111,34 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
         assert found == wanted
 
 
+IN_PYTHON = """
+import logging
+from collections import Counter
+from rpcl_jax.predict import say_what_is_absent
+from rpcl_jax.reporting.predictions import Summary, print_summary
+from rpcl_jax.run.base_config import base_config
+
+def say():
+    say_what_is_absent(["audio"], base_config())
+    print_summary(Summary(windowed=7), Counter())
+
+say()
+logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
+say()
+logging.basicConfig(format="%(message)s", force=True)
+logging.getLogger("rpcl_jax").setLevel(logging.INFO)
+say()
+"""
+
+
+@pytest.mark.slow
+def test_in_python_warnings_are_shown_and_progress_on_demand():
+    default, warning, info = run_python("-c", IN_PYTHON).stderr.splitlines()
+    assert "no audio given" in default
+    assert warning.startswith("no audio given")
+    assert info.startswith("7 conversations are longer")
+
+
 @pytest.mark.parametrize(("rate", "said"), [(0.0, "was not trained"), (0.3, "trained to expect")])
 def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys):
     config = tiny_config()
@@ -114,7 +150,7 @@ def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys
 
 
 def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
-    """As those of the table that tools/extract_features.py makes of the same input."""
+    """As those of the table that `rpcl extract` makes of the same input."""
     predictor = Predictor(finished, 0.0)
     dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
     tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}

@@ -197,7 +197,9 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
 def test_the_bar_is_of_the_bytes_that_were_read(reads_text, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        predict, "progress", lambda *total: nullcontext(lambda *done: shown.append((*total, *done)))
+        predict,
+        "progress_bar",
+        lambda *total: nullcontext(lambda *done: shown.append((*total, *done))),
     )
     source = write_lines(tmp_path / "in.jsonl.gz", OURS)
     predict_file(reads_text, source, tmp_path / "out.jsonl")

@@ -1,10 +1,10 @@
 """Extracts the feature table of a corpus from its clips.
 
-python tools/extract_features.py --config=configs/ecf.py --clips=data/ECF/clips \
-  --extractor=wav2vec2 --out=data/ECF/features/audio
+rpcl extract --config=ecf --clips=data/ECF/clips --extractor=wav2vec2 \
+  --out=data/ECF/features/audio
 
 Conversations of your own are given by --input=FILE_OR_FOLDER in place of --config, in any format
-that --mode=predict takes; they need no labels, and neither do those in our own format.
+that `rpcl predict` takes; they need no labels, and neither do those in our own format.
 
 A clip is either a file named like the utterance or, where the corpus gives times, a part of an
 episode. With ECF, MELD's clips are used too, if its all_data_pair_ECFvsMELD.txt is in the folder of
@@ -15,8 +15,8 @@ they make the command fail before it writes a table. With --engine=ray the machi
 extract, and this one writes the table; see docs/scaling.md.
 """
 
+import logging
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -29,7 +29,13 @@ from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
 from rpcl_jax.readers.transcripts import read_dialogues
-from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
+from rpcl_jax.run.command_line import (
+    check_engine,
+    define_engine,
+    require,
+    require_config,
+    run_command,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
@@ -46,19 +52,12 @@ _ENGINE, _ADDRESS = define_engine()
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
-def main() -> None:
-    """Parses the flags, extracts the features and lists the utterances without them."""
-    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
-    run_command("extract_features", _extract, _check_flags, several)
-
-
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
     elif _CONFIG.value is not None or flags.FLAGS["splits"].present:
         raise flags.Error("--input takes no --config and no --splits; leave them out")
-    if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
-        raise flags.Error("--clips, --extractor and --out are required")
+    require(_CLIPS, _EXTRACTOR, _OUT)
     check_engine(_ENGINE, _ADDRESS)
 
 
@@ -102,7 +101,7 @@ def _extract() -> None:
         extract=extract,
     )
     for identifier, reason in absent:
-        print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
+        logging.getLogger("rpcl_jax").warning(f"{identifier}: no {extractor.modality}: {reason}")
     if absent and _STRICT.value:
         raise InputError(f"{len(absent)} utterances have no {extractor.modality}")
     if shard is None:
@@ -113,4 +112,5 @@ def _extract() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
+    run_command("extract_features", _extract, _check_flags, distributed=several)

@@ -23,10 +23,10 @@ from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
-from rpcl_jax.reporting.predictions import Summary, report, write_results
+from rpcl_jax.reporting.predictions import Summary, print_summary, write_results
 from rpcl_jax.run.config import parse_config
 from rpcl_jax.run.model_folder import read_description
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.progress import progress_bar
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
@@ -153,7 +153,6 @@ def predict_corpus(
         reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
-      address: see `start_ray`.
       strict: end with the first conversation that cannot be read.
 
     Raises:
@@ -178,7 +177,7 @@ def predict_corpus(
     with _owned(corpus, ray):
         done = Summary()
         mended = Counter[str]()
-        with _own_messages(), progress(len(names), " files") as advance:
+        with _own_messages(), progress_bar(len(names), " files") as advance:
             results = _results(ray, (load, corpus, strict), waiting) if ray else iter(())
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
@@ -188,7 +187,7 @@ def predict_corpus(
                 mended.update(result.get("mended", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    report(done, mended)
+    print_summary(done, mended)
     return done._replace(rejected=rejected)
 
 

@@ -262,10 +262,6 @@ def generate_corpus(
     split's name: a larger split starts with the conversations of a smaller one, and the sizes of
     other splits change only its ids, which are numbered across splits.
 
-    Args:
-      seed: a non-negative integer.
-      sizes: number of conversations by split name.
-
     Returns:
       The conversations by split, of 5 to 14 utterances each; and the tables `"audio"`
       [utterances, AUDIO_DIM] and `"vision"` [utterances, VISION_DIM] over all splits, float32, of

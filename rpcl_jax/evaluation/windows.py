@@ -34,8 +34,6 @@ def owned(starts: list[int], width: int, length: int, window: int) -> tuple[np.n
 
     Args:
       starts: from `window_starts`.
-      width: of a window.
-      length: of the conversation.
       window: index in `starts`.
 
     Returns:
@@ -74,9 +72,6 @@ def merged(
 
     Args:
       windows: the scores of each of `window_starts`, with padding.
-      width: of a window.
-      length: of the conversation.
-      candidates: which pairs are candidates; see `candidate_mask`.
       lowest: candidates below this confidence are left out.
 
     Returns:

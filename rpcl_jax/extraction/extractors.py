@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise InputError(
         f"feature extraction requires packages that are not installed ({error}); "
-        "pip install -r requirements-features.txt"
+        'pip install "rpcl_jax[features]"'
     ) from error
 
 # The values of --extractor and the default model of each.
@@ -66,7 +66,6 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
     """Loads a model, onto the GPU if there is one.
 
     Args:
-      name: a key of `EXTRACTORS`.
       model: folder or hub name of a model with safetensors weights; empty for the default.
       revision: for a model on the hub, a commit, branch or tag, or empty for the newest commit;
         for a folder, the digest that its files must have, or empty.

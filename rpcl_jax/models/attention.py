@@ -208,9 +208,6 @@ def rotate(x: jax.Array, base: float) -> jax.Array:
       x: [..., length, d]; elements k and k + d / 2 are the coordinates of a plane, which turns by
         base^(-2 k / d) from place to place.
       base: the slowest plane needs nearly 2 π · base places for a turn.
-
-    Returns:
-      The same shape and dtype.
     """
     length, d = x.shape[-2:]
     frequencies = base ** -(np.arange(0, d, 2) / d)

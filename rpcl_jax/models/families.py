@@ -230,10 +230,6 @@ FAMILIES: dict[str, Family] = {
 def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
     """Returns the sizes and options that a config.json describes.
 
-    Args:
-      written: its contents.
-      path: of the file, for error messages.
-
     Raises:
       InputError: the model is of no family, has an option that cannot be loaded, or a size is not
         of its type.

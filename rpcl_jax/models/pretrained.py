@@ -45,7 +45,6 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
     """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
 
     Args:
-      name_or_path: of a folder or on the hub; see `names_folder`. A Path is that of a folder.
       revision: branch, tag or commit on the hub; None is its main branch.
 
     Raises:
@@ -86,7 +85,6 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
     """Loads the tokenizer in a local folder.
 
     Args:
-      folder: the files of the tokenizer.
       vocab_size: the number of word pieces that the encoder has embeddings of.
 
     Raises:

@@ -30,10 +30,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `<split>.txt`, or with `Subtask_2_<split>.json` or `Subtask_1_<split>.json`
         of SemEval-2024; the first that exists is read.
-      split: "train", "dev" or "test".
-
-    Raises:
-      InputError: the files are missing, or the file is malformed.
     """
     path = find_split(root, _FILES, split, _ADVICE)
     return read_ecf_text(path) if path.suffix == ".txt" else read_semeval(path, labelled=True)
@@ -47,9 +43,6 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     Utterance U of conversation D gets the id `dia<D>utt<U>`, its key in the official feature
     tables. Its clip is the span of the episode that its line names, or None if the span does not
     end after it starts (one utterance of the test split) or its start is not a time.
-
-    Raises:
-      InputError: the file is unreadable, malformed or truncated, or a conversation is invalid.
     """
     lines = _read_lines(path)
     reading = Reading(str(path))
@@ -131,9 +124,6 @@ def read_meld_names(root: Path) -> dict[str, str]:
 
     Returns:
       Names such as "train_dia559_utt3" by id of the utterance; some have no clip.
-
-    Raises:
-      InputError: the file is unreadable or malformed.
     """
     path = root / "all_data_pair_ECFvsMELD.txt"
     names: dict[str, str] = {}

@@ -9,9 +9,9 @@ import codecs
 import contextlib
 import gzip
 import io
+import logging
 import math
 import re
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +29,7 @@ from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
 from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
 
+_LOG = logging.getLogger(__name__)
 _EMPTY = "is empty; check that it is the right file"
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
 _JSON_LINES = {".jsonl", ".ndjson"}
@@ -139,7 +140,7 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
     """Writes the conversations of a file or a folder in our format, with the labels they have.
 
     Ids of conversations and utterances that are repeated get a number, as training requires. What
-    cannot be read is left out and named on stderr, and so is what was mended.
+    cannot be read is left out and logged, and so is what was mended.
 
     Args:
       source: see `conversations_in`.
@@ -168,7 +169,7 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
                 counts[True] += 1
             except InputError as error:
                 counts[False] += 1
-                print(f"cannot be read: {error}", file=sys.stderr)
+                _LOG.warning(f"cannot be read: {error}")
         if not counts[True]:
             raise InputError(f"{source}: no conversation can be read, so nothing was written")
 
@@ -178,9 +179,9 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
 
 
 def report(mended: Counter[str]) -> None:
-    """Prints what was mended to stderr, if anything was."""
+    """Logs what was mended, if anything was."""
     if describe(mended):
-        print(f"mended: {describe(mended)}", file=sys.stderr)
+        _LOG.warning(f"mended: {describe(mended)}")
 
 
 def describe(mended: Counter[str]) -> str:

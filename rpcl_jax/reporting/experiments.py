@@ -52,11 +52,7 @@ class Run(NamedTuple):
         return stored_emotions(self.folder)
 
     def splits(self) -> dict[str, list[Dialogue]]:
-        """Reads the run's dialogues.
-
-        Raises:
-          InputError: they cannot be read.
-        """
+        """Reads the run's dialogues."""
         config = with_data(self.folder, self.config)
         return with_classes(load_splits(config), self.emotions, config)
 
@@ -174,11 +170,7 @@ def paired_delta(
     """Returns how much better a test metric of `system` is than that of `other`.
 
     Args:
-      system: an experiment.
-      objective: which of its objectives.
       other: the same or another one, on the same test dialogues.
-      base: which of its objectives.
-      metric: one of METRICS.
       seeds: that both were run with, at least one.
     """
     observed = (
@@ -258,11 +250,7 @@ def read_run(folder: Path) -> Run:
 
 
 def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each.
-
-    Raises:
-      InputError: the run's log is missing or damaged.
-    """
+    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each."""
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: not found; the training curves are read from it")
@@ -284,7 +272,7 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
     """Reads runs and groups them into experiments.
 
     Args:
-      paths: folders of grids (tools/run_grid.py), their results.csv, or folders of runs.
+      paths: folders of grids (`rpcl grid`), their results.csv, or folders of runs.
 
     Raises:
       InputError: a folder holds no run or no grid, or two runs have the same config.
@@ -328,12 +316,12 @@ def _run_folders(path: Path) -> list[Path]:
     if not table.is_file():
         raise InputError(
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
-            "tools/run_grid.py writes, also for finished runs that are in its --out already"
+            "`rpcl grid` writes, also for finished runs that are in its --out already"
         )
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
     if not rows or "run" not in rows[0]:
-        raise InputError(f"{table}: lists no runs; is it the results.csv of tools/run_grid.py?")
+        raise InputError(f"{table}: lists no runs; is it the results.csv of `rpcl grid`?")
     return [table.parent / row["run"] for row in rows]
 
 

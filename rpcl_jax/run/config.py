@@ -192,10 +192,6 @@ def load_config_file(path: str | Path, objective: str) -> ConfigDict:
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
     """Returns the config that was written as `to_json` returns it.
 
-    Args:
-      written: parsed.
-      path: of its file, for error messages.
-
     Raises:
       InputError: it is no config of this version.
     """

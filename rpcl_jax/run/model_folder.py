@@ -226,7 +226,7 @@ def load_model(folder: Path, devices: int | None = None) -> TrainedRun:
 
     Args:
       folder: of a run, which may still be training: then its best epoch so far is loaded; or one
-        that tools/export.py has written.
+        that `rpcl export` has written.
       devices: how many; None for all.
 
     Raises:

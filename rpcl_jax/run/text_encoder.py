@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,22 +22,21 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
-from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import (
     AXIS,
     everywhere,
@@ -48,6 +47,7 @@ from rpcl_jax.training.mesh import (
     replicate,
 )
 
+_LOG = logging.getLogger(__name__)
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
 # The fields of TextEncoderConfig that version 0.1 had; see `encoder_digest`.
@@ -66,7 +66,7 @@ class LoadedEncoder(NamedTuple):
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
-    Says on stderr which heads of a pretrained encoder are not read, and if its tokenizer does not
+    Logs which heads of a pretrained encoder are not read, and if its tokenizer does not
     know much of `train`, unless that is empty.
 
     Raises:
@@ -106,12 +106,11 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
 def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
     name = config.text.pretrained
     if heads:
-        print(f"{name}: its heads are not read: {', '.join(heads)}", file=sys.stderr)
+        _LOG.info(f"{name}: its heads are not read: {', '.join(heads)}")
     if unknown > MOST_UNKNOWN:
-        print(
+        _LOG.warning(
             f"{name}: its tokenizer does not know {unknown:.0%} of the word pieces of the training "
-            f"text, such as {', '.join(map(repr, examples))}; is it for another language?",
-            file=sys.stderr,
+            f"text, such as {', '.join(map(repr, examples))}; is it for another language?"
         )
 
 
@@ -136,9 +135,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(
-        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
-    )
+    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -149,10 +146,8 @@ def utterance_vectors(
     # Not in the key, but what the batches hold and the last bits of the vectors depend on these.
     sequence = f"{batches.batch_size}-{config.text.row_length}-{mesh.size}"
     vectors: dict[str, np.ndarray] = {}
-    first, begun = first_process(), False
-    with (
-        progress(len(counts), " utterances") if first else contextlib.nullcontext(lambda *_: None)
-    ) as advance:
+    begun = False
+    with progress_bar(len(counts), " utterances") as advance:
         for number, (places, batch) in enumerate(batches.epoch(seed=0, epoch=0)):
             examples = [batches.examples[index] for index in places if index >= 0]
             ids = [u.id for e in examples for u in e.dialogue.utterances[: e.length]]
@@ -160,14 +155,14 @@ def utterance_vectors(
             rows = _read_part(part, ids)
             kept = everywhere(rows is not None)
             if rows is None or not kept:
-                if first and not begun:
+                if not begun:
                     _say_what_is_encoded(len(counts) - len(vectors), len(counts), config, folder)
                 begun = True
                 values = fetch(encode(params, put_batch(batch, mesh)))[places >= 0]
                 rows = np.concatenate(
                     [v[: e.length] for v, e in zip(values, examples, strict=True)]
                 )
-                if first:
+                if first_process():
                     _write_part(part, ids, rows)
             vectors.update(zip(ids, rows, strict=True))
             advance(0 if kept else len(ids), len(vectors))
@@ -178,8 +173,7 @@ def utterance_vectors(
 
 def _say_what_is_encoded(left: int, total: int, config: ConfigDict, folder: Path) -> None:
     count = f"{total}" if left == total else f"{left} of {total}"
-    message = f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}"
-    tqdm.write(message, file=sys.stderr)  # above the bar
+    _LOG.info(f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}")
 
 
 def _parts(folder: Path) -> Path:
@@ -222,8 +216,7 @@ def cached_vectors(
 ) -> FeatureTable:
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
-    The key is a digest of everything they depend on, so a cached table is never stale. Says on
-    stderr what it encodes.
+    The key is a digest of everything they depend on, so a cached table is never stale.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
@@ -263,17 +256,16 @@ def corpus_batches(
 ) -> dict[str, Batches]:
     """Returns the batches of every split, with the text input that `text_input` makes.
 
-    How many dialogues are cut to `config.data.max_utterances` is said on stderr.
+    Logs how many dialogues are cut to `config.data.max_utterances`.
 
     Raises:
       InputError: as `text_input`.
     """
-    if first_process():
-        _say_what_is_cut(corpus, config.data.max_utterances)
+    _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
 
@@ -284,10 +276,9 @@ def _say_what_is_cut(corpus: Corpus, n: int) -> None:
         if cut:
             lost = sum(max(pair) >= n for dialogue in cut for pair in dialogue.pairs or ())
             pairs = sum(len(dialogue.pairs or ()) for dialogue in dialogues)
-            print(
+            _LOG.warning(
                 f"{split}: {len(cut)} of {len(dialogues)} conversations have more than "
-                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost",
-                file=sys.stderr,
+                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost"
             )
 
 

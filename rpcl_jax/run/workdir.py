@@ -22,7 +22,7 @@ from rpcl_jax.files import locked, write_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
 from rpcl_jax.run.config import flatten, parse_config, to_json
-from rpcl_jax.run.hosts import agree, notes_of_first_process
+from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import LAYOUT, LIBRARY, TrainedRun, read_description
 from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
@@ -81,7 +81,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     described = read_description(folder)
     if "folder" not in described:
         raise InputError(
-            f"{folder / 'config.json'}: of a model that tools/export.py wrote, which predicts "
+            f"{folder / 'config.json'}: of a model that `rpcl export` wrote, which predicts "
             "(--mode=predict) and has no data; give the folder of a run"
         )
     return described
@@ -178,8 +178,7 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
       InputError: its data are no longer there, or not the same kind.
     """
     config = with_data(run.folder, run.config)
-    with notes_of_first_process():
-        corpus = load_corpus(config, run.emotions, first_process())
+    corpus = load_corpus(config, run.emotions, first_process())
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}

@@ -229,7 +229,7 @@ def test_slurm_says_who_is_who(runs, tmp_path):
 def test_bad_usage():
     flags = ["--config=configs/demo.py", "--coordinator=host:1"]
     assert_one_line(run_main(*flags, status=2), "--distributed")
-    assert_one_line(run_main(*flags, "--distributed", status=2), "give all three")
+    assert_one_line(run_main(*flags, "--distributed", status=2), "give all")
     flags += ["--distributed", "--processes=2"]
     assert_one_line(run_main(*flags, "--process=2", status=2), "numbered from 0 to 1")
     for wrong in ("host", "host:", ":12", "host:99999", "host:x"):

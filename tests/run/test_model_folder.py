@@ -216,8 +216,8 @@ def test_other_folders(copy, finished, tmp_path):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty/config.json'}: not found" in refusal(Predictor, tmp_path / "empty")
     for read in (read_run, evaluate_run):
-        assert "of a model that tools/export.py wrote" in refusal(read, copy)
-    assert "of a model that tools/export.py wrote" in refusal(check_owner, copy, tiny_config())
+        assert "of a model that `rpcl export` wrote" in refusal(read, copy)
+    assert "of a model that `rpcl export` wrote" in refusal(check_owner, copy, tiny_config())
     assert f"{copy}: already exists" in refusal(export_run, finished, copy, "card")
     assert "has no revision 'v1'" in refusal(Predictor, copy, revision="v1")
     done = run_python("tools/export.py", tmp_path / "empty", f"--out={tmp_path / 'x'}", status=1)
