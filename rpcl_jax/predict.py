@@ -330,12 +330,7 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
-    """Logs that a run predicts without some of what it reads.
-
-    Args:
-      modalities: that it reads and does not get.
-      config: of the run.
-    """
+    """Logs that a run predicts without these modalities, which it reads."""
     if modalities:
         count, them = ("counts", "it") if len(modalities) == 1 else ("count", "them")
         trained = (

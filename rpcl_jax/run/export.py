@@ -22,8 +22,7 @@ def export_run(folder: Path, out: Path, card: str, with_encoder: bool = True) ->
     """Writes a trained run as a folder to share; adapters are merged into the encoder.
 
     Args:
-      folder: of the run.
-      out: the new folder.
+      folder, out: of the run, and the new one.
       card: text of the model card.
       with_encoder: False leaves out the parameters of the text encoder that were not trained, and
         names the encoder instead.

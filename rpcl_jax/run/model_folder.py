@@ -128,8 +128,6 @@ class TrainedRun:
 
     Attributes:
       folder: where it was loaded from.
-      config: of the run.
-      emotions: names of the emotion classes.
       feature_tables: `table.json` of the features the run was trained with, by modality.
       encoder: its text encoder, with parameters if it is frozen.
       threshold: the least confidence of a pair, chosen on validation.

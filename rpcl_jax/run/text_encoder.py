@@ -133,8 +133,6 @@ def utterance_vectors(
     Args:
       encoder: with its parameters.
       dialogues: utterances beyond `config.data.max_utterances` get no row.
-      config: of the run.
-      mesh: the devices.
       folder: where the table will be saved; its name is the key of the vectors.
 
     Raises:
@@ -250,16 +248,7 @@ def text_input(
     config: ConfigDict,
     mesh: Mesh,
 ) -> WordPieces | FeatureTable:
-    """Returns what the model's text input is made from.
-
-    Args:
-      encoder: of the run.
-      splits: the dialogues that will be read.
-      config: of the run.
-      mesh: the devices.
-
-    Returns:
-      The tokenizer of an encoder that is part of the model, or the vectors of a frozen one.
+    """Returns the tokenizer of an encoder that is part of the model, or a frozen one's vectors.
 
     Raises:
       InputError: the encoder is frozen and two utterances have one id.
@@ -306,22 +295,15 @@ def is_frozen(config: ConfigDict) -> bool:
 def encoder_elsewhere(encoder: LoadedEncoder, config: ConfigDict) -> dict[str, str] | None:
     """Identifies an encoder whose own parameters are not trained: it is frozen or has adapters.
 
-    Args:
-      encoder: of the run, with its parameters.
-      config: of the run.
-
-    Returns:
-      Its "name", a folder that is found from any other or a name on the hub, and its "digest"; None
-      if it is trained, so that its parameters are the run's own.
+    Its "name" is a folder that is found from any other or a name on the hub. None stands for an
+    encoder that is trained, so that its parameters are the run's own.
     """
-    name = config.text.pretrained
     if not (is_frozen(config) or config.text.lora_rank):
         return None
+    name = config.text.pretrained
     folder = Path(name).expanduser()
-    return {
-        "name": str(folder.resolve()) if folder.is_dir() else name,
-        "digest": encoder_digest(encoder),
-    }
+    name = str(folder.resolve()) if folder.is_dir() else name
+    return {"name": name, "digest": encoder_digest(encoder)}
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:

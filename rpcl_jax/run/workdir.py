@@ -97,10 +97,7 @@ def begin_run(
 ) -> None:
     """Makes `workdir` this config's: writes everything of a model folder but the parameters.
 
-    Args:
-      workdir: the run's folder.
-      config, encoder, corpus: what it trains.
-      begun: the run has a checkpoint, so its features, classes and encoder must not change.
+    If the run has `begun`, with a checkpoint, its features, classes and encoder must not change.
 
     Raises:
       InputError: the run was begun with other features, emotions or another encoder.
