@@ -38,12 +38,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         ]
         for split in ("dev", "test")
     }
-    encoder = TextEncoderConfig(
-        vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
-    )
-    described = {"library_name": LIBRARY, "layout": LAYOUT, "folder": str(Path.cwd())}
-    described |= {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
-    write_json(folder / "config.json", described | {"run": to_json(config)})
+    write_description(folder, config, classes)
     numbers = result_numbers(scored["dev"], scored["test"], classes, **config.diagnostics)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(
@@ -58,6 +53,17 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         lines.append({"step": 2 * epoch, **dev, "epoch": epoch, "dialogues_per_second": 5.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def write_description(folder, config, emotions):
+    """Writes the `config.json` of a run that reads text alone."""
+    encoder = TextEncoderConfig(
+        vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
+    )
+    described = {"library_name": LIBRARY, "layout": LAYOUT, "folder": str(Path.cwd())}
+    described |= {"emotions": emotions, "feature_tables": {}}
+    described |= {"encoder": dataclasses.asdict(encoder), "run": to_json(config)}
+    write_json(folder / "config.json", described)
 
 
 def score(dialogue, rng, signal, negatives, data, classes):

@@ -39,7 +39,7 @@ def test_rows_are_those_of_the_run(finished):
 def test_a_run_without_corruption_is_examined_with_it(finished, tmp_path):
     other = shutil.copytree(finished, tmp_path / "run")
     config = read_json(other / "config.json")
-    config["rpcl"]["corruption_rate"] = 0.0
+    config["run"]["rpcl"]["corruption_rate"] = 0.0
     (other / "config.json").write_text(json.dumps(config))
     row, wanted = examine(other)[1], examine(finished)[1]
     assert row | {"run": ""} == wanted | {"run": ""}
@@ -84,7 +84,7 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     score = jax.jit(partial(trained.model.apply, method="score_pairs"))
     for places, batch in batches.epoch(seed=0, epoch=0):
         outputs = jax.jit(trained.model.apply)(variables, batch)
-        h = np.array(outputs.utterances)
+        h = np.array(outputs.h)
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]

@@ -92,7 +92,7 @@ def test_a_run_whose_objective_was_overridden_stands_alone(tmp_path, objective, 
     grid = write_grid(tmp_path / "grid", {"base": 1.0, "rpcl": 2.0}, seeds=(1,))
     other = write_run(tmp_path / "other", objective, 2)
     config = json.loads((other / "config.json").read_text())
-    config["rpcl"][field] = value
+    config["run"]["rpcl"][field] = value
     (other / "config.json").write_text(json.dumps(config))
     experiments = read_experiments([grid, other])
     assert [sorted(e.runs) for e in experiments] == [["base", "rpcl"], [objective]]

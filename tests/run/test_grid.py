@@ -14,12 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 from absl import flags
+from fake_runs import write_description
 from ml_collections import config_flags
 from shared import ENVIRONMENT, ROOT, run_python, tiny_flags
 
 from rpcl_jax.files import write_json
 from rpcl_jax.run import grid as grid_module
-from rpcl_jax.run.config import load_config_file, to_json
+from rpcl_jax.run.config import load_config_file
 from rpcl_jax.run.grid import Cell, CellProcess, Grid, _start_here, make_cells
 
 TINY = [*tiny_flags(), "--seeds=1"]
@@ -223,7 +224,7 @@ def test_a_finished_grid_is_listed(tmp_path):
         config.seed = seed
         if objective != "ccps":  # which belongs to another grid
             config.data.max_utterances = 30
-        write_json(folder / "config.json", to_json(config))
+        write_description(folder, config, ["neutral", "joy"])
         pair = {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")}
         result = {"objective": objective, "modalities": "t", "seed": seed, "threshold": 0.5}
         write_json(folder / "result.json", result | {"dev": pair, "test": pair})
