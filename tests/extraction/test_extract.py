@@ -143,7 +143,7 @@ def test_killed_while_the_table_is_written(whole, clips, tmp_path, monkeypatch):
         raise Killed
 
     monkeypatch.setattr(features.np, "save", die)
-    monkeypatch.setattr(features.shutil, "rmtree", die)
+    monkeypatch.setattr("shutil.rmtree", die)
     with pytest.raises(Killed):
         extract(out, clips)
     monkeypatch.undo()

@@ -67,7 +67,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     assert "another config (epochs: 1 there, 2 asked for)" in done.stderr
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1"]
     # What was trained is what the objective says, and the flag that all cells share.
-    config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())
+    config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())["run"]
     assert (config["objective"], config["modalities"], config["seed"]) == ("base", "t", 1)
     assert config["rpcl"]["row_weight"] == config["rpcl"]["corruption_weight"] == 0
     assert (config["epochs"], config["model"]["width"]) == (1, 32)
