@@ -137,11 +137,8 @@ def parse_conversation(
 def _check_number(
     turn: Any, expected: int, where: str, mended: Counter[str] | None, read_pairs: bool
 ) -> None:
-    """Refuses an utterance that is not number `expected`, which pairs may refer to.
-
-    With a counter, one without a number is; and without pairs, another number is only counted:
-    `with_prediction` writes numbers and pairs.
-    """
+    """Refuses an utterance that is not number `expected`, which pairs may refer to."""
+    # `with_prediction` writes numbers and pairs, so in a prediction others are only counted.
     if not isinstance(turn, Mapping):
         return  # which is a fault of its own
     given = turn.get("utterance_ID")
