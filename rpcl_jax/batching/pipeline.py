@@ -102,12 +102,9 @@ class Batches:
         self._shapes = self._batch_shapes(config.text.row_length)
 
     def _batch_shapes(self, row_length: int) -> dict[int, list[BatchShape]]:
-        """Returns shapes of a device's share of a batch, by row length, short rows first.
-
-        They go from the tightest to one that always fits. The mean load, rounded up, usually
-        suffices; odd batches need the next shapes. Dialogue rows get one extra row, because batches
-        are not balanced by utterances; it costs little compared with a row of word pieces.
-        """
+        """Returns shapes of a device's share by row length; short rows and tight shapes first."""
+        # The mean load, rounded up, usually suffices; odd batches need the next shapes. Dialogue
+        # rows get one more: batches are not balanced by utterances, and such a row costs little.
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])
         n = int(lengths.max())
@@ -177,10 +174,7 @@ class Batches:
     def _plan(
         self, shares: Sequence[Sequence[Example]], longest: int
     ) -> tuple[BatchShape, list[Rows]]:
-        """Returns the first shape that all shares fit, and the rows of each.
-
-        `longest` is the number of word pieces of the longest segment.
-        """
+        """Returns the first shape that all shares fit, and the rows of each."""
         for length, shapes in self._shapes.items():
             if longest > length:
                 continue

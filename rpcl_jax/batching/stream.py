@@ -84,10 +84,7 @@ def stream_batches(
 
 
 def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple[int, int]:
-    """Returns the text rows of a device's share and the number of shares, for these sizes.
-
-    The rows are a power of two, and a share gets as many dialogues as fill them.
-    """
+    """Returns a share's text rows, a power of two, and how many shares fill such rows."""
     load = float(sizes.sum()) / row_length
     parts = -(-len(sizes) // share)
     if parts <= devices:

@@ -65,7 +65,7 @@ def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarra
 
 
 def _scores(found: Any, predicted: Any, labels: np.ndarray) -> np.ndarray:
-    """Returns F1 of positives and of negatives, [2, …]."""
+    """Returns F1 of positives and of negatives, [2, …], from true and predicted positives […]."""
     positives, all_ = labels.sum(), len(labels)
     negatives_found = all_ - predicted - positives + found
     return np.stack(

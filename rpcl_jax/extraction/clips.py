@@ -181,11 +181,7 @@ def _upright(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
 def _opened(
     path: Path, kind: Literal["audio", "video"], start: float
 ) -> Iterator[tuple[Any, Any, float]]:
-    """Yields the container, its best stream of a kind, and the time stamp of the file's start.
-
-    Decoding starts `_RUN_UP` seconds before `start` or earlier, or at the start of the file if its
-    format cannot seek exactly. Errors of FFmpeg within the block become ClipErrors.
-    """
+    """Yields the container, its best stream of a kind, and the time stamp of the file's start."""
     try:
         check_not_pointer(path)
         with av.open(str(path), **_METADATA) as container:

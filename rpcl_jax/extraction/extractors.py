@@ -107,12 +107,9 @@ def _load_opensmile(name: str, revision: str) -> Extractor:
 
 
 def _load_wav2vec2(name: str, revision: str) -> Extractor:
-    """Loads wav2vec 2.0; a clip's vector is the mean of the last hidden states.
-
-    Models with `feat_extract_norm` "group" normalise over time, padding included, and were trained
-    without an attention mask, so they process one clip at a time. Other models process batches of
-    clips of similar length.
-    """
+    """Loads wav2vec 2.0; a clip's vector is the mean of the last hidden states."""
+    # Models with `feat_extract_norm` "group" normalise over time, padding included, and were
+    # trained without an attention mask, so they process one clip at a time.
     model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
     prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
     if prepare.sampling_rate != _RATE:

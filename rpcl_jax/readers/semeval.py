@@ -53,12 +53,11 @@ def parse_conversations(
         mended (`rpcl_jax.readers.objects`), and ids may be repeated.
 
     Returns:
-      The dialogues in the same order. The clip of an utterance is the stretch of an episode that
-      its "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or its video from its
-      "start" to its "end", or the whole video (`clip_beside` of `rpcl_jax.readers.shared`); None if
-      its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its
-      video where that is of this form and names no other utterance of the conversation: those are
-      the keys of ECF's tables.
+      The dialogues in the same order. An utterance's clip is the stretch of an episode that its
+      "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or what `clip_beside`
+      returns; None if its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or
+      the name of its video where that is of this form and names no other utterance of the
+      conversation: those are the keys of ECF's tables.
     """
     reading = Reading(where, Counter() if labelled is False else None)
     return reading.dialogues(
@@ -137,11 +136,8 @@ def parse_conversation(
 def _check_number(
     turn: Any, expected: int, where: str, mended: Counter[str] | None, read_pairs: bool
 ) -> None:
-    """Refuses an utterance that is not number `expected`, which pairs may refer to.
-
-    With a counter, one without a number is; and without pairs, another number is only counted:
-    `with_prediction` writes numbers and pairs.
-    """
+    """Refuses an utterance that is not number `expected`, which pairs may refer to."""
+    # `with_prediction` writes numbers and pairs, so in a prediction others are only counted.
     if not isinstance(turn, Mapping):
         return  # which is a fault of its own
     given = turn.get("utterance_ID")

@@ -292,11 +292,8 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
 
 
 def _common_config(config: ConfigDict) -> str:
-    """Returns what the configs of an experiment's runs have in common, as JSON.
-
-    The fields that the objective sets get the paper's values. If a flag overrode one of them, they
-    and the objective stay, so that the run belongs to an experiment of its own.
-    """
+    """Returns what the configs of an experiment's runs have in common, as JSON."""
+    # If a flag overrode a field that the objective sets, the run is of an experiment of its own.
     common = config.copy_and_resolve_references()  # ConfigDict(config) would share `rpcl`
     paper, own = base_config().rpcl, OBJECTIVES[config.objective]
     if all(common.rpcl[field] == value for field, value in own.items()):

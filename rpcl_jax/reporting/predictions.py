@@ -140,10 +140,7 @@ def write_results(
 
 
 def _format(name: str) -> tuple[Callable[[dict[str, Any], bool], bytes], bytes, bytes]:
-    """Returns how a file is written: each conversation, its end, and all of it without any.
-
-    The function takes a conversation, and whether it is the first.
-    """
+    """Returns how to write each conversation (and whether it is the first), the end, and no one."""
     if name.endswith(tuple(TABLES)):
         delimiter = TABLES[name[-4:]]
         return lambda item, first: _rows(item, first, delimiter), b"", _csv([COLUMNS], delimiter)
