@@ -22,12 +22,16 @@ _OUT = flags.DEFINE_string("out", "", "The new folder.")
 
 
 def _export(run: str) -> None:
+    from rpcl_jax.files import read_json
     from rpcl_jax.reporting.model_card import model_card
     from rpcl_jax.run.export import export_run
 
     folder, out, with_encoder = Path(run), Path(_OUT.value), not _WITHOUT_ENCODER.value
     export_run(folder, out, model_card(folder, out.name, with_encoder), with_encoder)
     print(f"{out}: written; read and complete its README.md before you share it")
+    if not with_encoder:
+        name = read_json(out / "config.json")["encoder_elsewhere"]["name"]
+        print(f"{out}/config.json names its text encoder, {name}, at encoder_elsewhere.name")
 
 
 if __name__ == "__main__":
