@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.evaluation.decode import decode_pairs, predict
 from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, reliability
-from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction

@@ -9,7 +9,7 @@ from shared import tiny_config
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluate import pair_objects, result_of, split_numbers, write_predictions
-from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
 from rpcl_jax.readers.semeval import parse_conversations
 
 
