@@ -28,8 +28,8 @@ from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable, absent_table
 from rpcl_jax.errors import InputError, file_errors
+from rpcl_jax.evaluation.inference import Scores, make_score, score_split
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
-from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
 from rpcl_jax.files import locked, read_json, write_json
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import load_tokenizer
