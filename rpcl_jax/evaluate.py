@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rpcl_jax.evaluation.decode import decode_pairs, predict
-from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object

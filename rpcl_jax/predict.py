@@ -19,7 +19,7 @@ from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import emotion_choices, predict
-from rpcl_jax.evaluation.scoring import Scores
+from rpcl_jax.evaluation.inference import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
 from rpcl_jax.files import make_folder, written_whole
 from rpcl_jax.models.pretrained import hub_name, resolve_pretrained

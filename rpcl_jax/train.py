@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import write_predictions
+from rpcl_jax.evaluation.inference import make_score, score_split
 from rpcl_jax.evaluation.metrics import evaluate_split
-from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen

@@ -13,7 +13,7 @@ from shared import ENVIRONMENT, ROOT, assert_pointer_is_named
 from rpcl_jax import files
 from rpcl_jax.data.features import map_array
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.evaluation.scores_file import load_scores
 from rpcl_jax.files import (
     check_not_pointer,
     locked,

@@ -13,7 +13,7 @@ import numpy as np
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, emotion_class
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 # A threshold that no probability reaches, even if rounding made it slightly larger than 1.
 PREDICT_NOTHING = 2.0

@@ -24,8 +24,8 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
+from rpcl_jax.readers.benchmark_files import Reading, clip_beside, find_split
 from rpcl_jax.readers.objects import field, identifier, read_objects, speech
-from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
 _ADVICE = "write it with `rpcl convert` and pass its folder as --config.data.root"

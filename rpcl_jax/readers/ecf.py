@@ -6,9 +6,9 @@ from pathlib import Path
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
+from rpcl_jax.readers.benchmark_files import Reading, find_split
 from rpcl_jax.readers.objects import seconds
 from rpcl_jax.readers.semeval import read_semeval
-from rpcl_jax.readers.shared import Reading, find_split
 
 _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
 _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")

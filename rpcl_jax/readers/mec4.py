@@ -19,8 +19,8 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
 )
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import Reading, find_split
 from rpcl_jax.readers.objects import field, read_objects, seconds
-from rpcl_jax.readers.shared import Reading, find_split
 
 _FILES = {
     "train": ["MEC4_text/train.json"],

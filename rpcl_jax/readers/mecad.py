@@ -13,8 +13,8 @@ from rpcl_jax.data.dialogue import (
     clip_name,
 )
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import Reading, find_split
 from rpcl_jax.readers.objects import field, read_objects
-from rpcl_jax.readers.shared import Reading, find_split
 
 EVIDENCE = "expanded emotion cause evidence"
 _FILES = {

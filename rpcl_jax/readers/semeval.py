@@ -9,6 +9,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import Reading, clip_beside, emotion_name
 from rpcl_jax.readers.objects import (
     field,
     identifier,
@@ -16,7 +17,6 @@ from rpcl_jax.readers.objects import (
     read_objects,
     speech,
 )
-from rpcl_jax.readers.shared import Reading, clip_beside, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"

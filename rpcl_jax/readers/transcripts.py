@@ -23,9 +23,9 @@ from rpcl_jax.data.dialogue import Dialogue, own_id, with_own_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers import conversations, semeval
+from rpcl_jax.readers.benchmark_files import Reading
 from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.objects import parse_json
-from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
 from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
 

@@ -29,9 +29,9 @@ from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import MODALITIES, FeatureTable, absent_table
 from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.inference import Scores, make_score, score_split
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
-from rpcl_jax.evaluation.scores import ScoredDialogue
-from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.files import check_not_pointer, read_json, require_fields, written_whole
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import WEIGHTS, load_pretrained, load_tokenizer

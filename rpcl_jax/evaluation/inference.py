@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from rpcl_jax.batching.batch import Batch, candidate_mask
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.training.mesh import AXIS, fetch, put_batch
