@@ -134,7 +134,7 @@ def is_stretch(start: float | None, end: float | None) -> bool:
     return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
 
 
-def own_id(name: str, taken: Counter[str]) -> str:
+def unique_id(name: str, used: Counter[str]) -> str:
     """Returns `name`, with "_2" or the next free number at its end if it is taken, and takes it.
 
     So the same names in the same order always become the same ids, and unique ones stay.
@@ -150,14 +150,14 @@ def own_id(name: str, taken: Counter[str]) -> str:
     return free
 
 
-def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
-    """Returns `dialogue` with the `own_id` of every utterance.
+def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
+    """Returns `dialogue` with the `unique_id` of every utterance.
 
     Args:
       taken: the ids of those before it, an empty counter for the first.
     """
     utterances = (
-        u if (own := own_id(u.id, taken)) == u.id else replace(u, id=own)
+        u if (own := unique_id(u.id, used)) == u.id else replace(u, id=own)
         for u in dialogue.utterances
     )
     return replace(dialogue, utterances=tuple(utterances))

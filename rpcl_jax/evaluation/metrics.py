@@ -126,13 +126,13 @@ def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     # Rounding may make a confidence slightly larger than 1.
     place = np.minimum((p * 10).astype(int), 9)
     count, total, gold = (np.bincount(place, w) for w in (None, p, y))
-    held = count > 0
-    confidence, fraction = total[held] / count[held], gold[held] / count[held]
+    filled = count > 0
+    confidence, fraction = total[filled] / count[filled], gold[filled] / count[filled]
     return Reliability(
         confidence,
         fraction,
-        count[held],
-        ece=float(np.sum(count[held] * np.abs(fraction - confidence)) / len(p)),
+        count[filled],
+        ece=float(np.sum(count[filled] * np.abs(fraction - confidence)) / len(p)),
         brier=float(np.mean((p - y) ** 2)),
     )
 

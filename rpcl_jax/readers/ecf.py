@@ -147,8 +147,8 @@ def _read_utterance(
     fields = line.split("|", 3)
     fields[-1:] = fields[-1].rsplit("|", 1)
     fields = [field.strip() for field in fields]
-    stretch = _CLIP.fullmatch(fields[-1])
-    if len(fields) != 5 or stretch is None:
+    span = _CLIP.fullmatch(fields[-1])
+    if len(fields) != 5 or span is None:
         raise InputError(
             f"{where}: expected utterance {expected} of conversation {conversation} as 'number | "
             f"speaker | emotion | text | clip: start - end' but found {line[:40]!r}; correct the "
@@ -168,7 +168,7 @@ def _read_utterance(
         speaker,
         text,
         reading.emotion(emotion),
-        _make_clip(*stretch.groups()),
+        _make_clip(*span.groups()),
     )
 
 

@@ -149,7 +149,7 @@ def read_plain(
     """Yields the conversations of a text in which lines are `Name: words`, with their places.
 
     A time may be before the name ("[00:01:05]", "00:01 - 00:02") or in brackets after it. A line
-    with a time and no name is a turn without a speaker, if the time is in brackets, is a stretch,
+    with a time and no name is a turn without a speaker, if the time is in brackets, is a span,
     or is on every line. Any other line without a name continues the turn before it. An empty line
     before a name begins another conversation, unless most of these would be single turns. A turn
     with a time has a clip until its end, or else until the next later time.

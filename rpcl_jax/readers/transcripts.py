@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from rpcl_jax.data.dialogue import Dialogue, own_id, with_own_ids
+from rpcl_jax.data.dialogue import Dialogue, unique_id, with_unique_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers import conversations, semeval
@@ -162,8 +162,10 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
                 if isinstance(item, InputError):
                     raise item
                 mended["predictions of a model, written as labels"] += "predicted_by" in item
-                dialogue = with_own_ids(parse(item, place, Counter(), labelled=True), utterance_ids)
-                own = own_id(dialogue.id, ids)
+                dialogue = with_unique_ids(
+                    parse(item, place, Counter(), labelled=True), utterance_ids
+                )
+                own = unique_id(dialogue.id, ids)
                 mended["repeated ids of conversations (given a number)"] += own != dialogue.id
                 yield replace(dialogue, id=own)
                 counts[True] += 1
