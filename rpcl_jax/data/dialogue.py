@@ -135,7 +135,7 @@ def is_stretch(start: float | None, end: float | None) -> bool:
 
 
 def unique_id(name: str, used: Counter[str]) -> str:
-    """Returns `name`, with "_2" or the next free number at its end if it is used, and adds that to `used`.
+    """Returns `name`, or with "_2" or the next free number at its end if it is in `used`; adds it.
 
     So the same names in the same order always become the same ids, and unique ones stay.
 
