@@ -233,5 +233,5 @@ def _predict(model: str | Path) -> None:
 if __name__ == "__main__":
     restart_keeping_memory()
     if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
-        supervise()
+        supervise(debug="--debug" in sys.argv)
     run_command("rpcl_jax", _run, _check_flags)

@@ -24,66 +24,46 @@ from rpcl_jax.run.command_line import one_line
 
 _WORKER = "RPCL_JAX_WORKER"  # in the environment of the process that does the work
 _JOIN_SECONDS = 50
-_NOT_MET = (
-    f"--distributed: the processes did not meet within {_JOIN_SECONDS} seconds; start all of them "
-    "together, and check that every host can reach the address and port of the coordinator"
-)
-_ENDED = (
-    "another process of this run ended; see what it printed, and run the same command on every "
-    "host again"
-)
 _HEARTBEAT_SECONDS = 20  # without a sign of life from a process, until the others end
-# What JAX writes when it aborts, in versions 0.10 to 0.12.
-_LOST = re.compile(rb"[EF]\d{4} .*(coordination_service|client\.h)")
+_LOST = (
+    f"another process of this run ended, or the processes did not meet within {_JOIN_SECONDS} "
+    "seconds; see what the others printed, check that every host can reach the coordinator, and "
+    "run the same command on every host again"
+)
 # What JAX's exceptions say where an exchange with another process fails.
 _LOST_PEER = re.compile("Gloo|NCCL|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|[Cc]oordination")
-_NEVER_MET = b"RegisterTask"
 
 
-def supervise() -> None:
+def supervise(debug: bool) -> None:
     """Runs this command again in a child process, and ends with its status when it has ended.
 
     When a process of a run dies, JAX aborts all others from a thread of its own, with a stack trace
-    in C++ that no Python code can prevent. The parent puts one line in its place, or nothing where
-    the child has said itself why it ends. The child ends when its parent does, however that ends.
-    In the child, returns at once.
+    in C++ that no Python code can prevent. So, unless `debug`, the child shows only what Python
+    writes, and the parent says in one line that the child was aborted or killed. The child ends
+    when its parent does, however that ends. In the child, returns at once.
     """
     if _WORKER in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        if not debug:
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         return
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
         env=os.environ | {_WORKER: "1"},
         stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         start_new_session=True,  # so that the terminal's Ctrl-C reaches it once, through us
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: child.send_signal(number))
-    assert child.stderr is not None
-    held: list[bytes] = []
-    said = False  # by the child itself, what is wrong; JAX's noise may come before it and after it
-    for line in child.stderr:
-        if line.startswith(b"rpcl_jax: "):
-            said = True
-            held.clear()
-        elif held or _LOST.match(line):
-            held.append(line)
-            continue
-        sys.stderr.buffer.write(line)
-        sys.stderr.flush()
-    status, noise = child.wait(), b"".join(held)
-    if said and (status >= 0 or status == -signal.SIGABRT):
-        sys.exit(status if status >= 0 else 1)
-    if noise and status == -signal.SIGABRT:
-        print(f"rpcl_jax: {_NOT_MET if _NEVER_MET in noise else _ENDED}", file=sys.stderr)
-        sys.exit(1)
-    sys.stderr.buffer.write(noise)
+    status = child.wait()
     if status >= 0:
         sys.exit(status)
-    print(f"rpcl_jax: ended by {signal.Signals(-status).name}", file=sys.stderr)
-    sys.exit(128 - status)
+    aborted = status == -signal.SIGABRT
+    ending = _LOST if aborted else f"ended by {signal.Signals(-status).name}"
+    print(f"rpcl_jax: {ending}", file=sys.stderr)
+    sys.exit(1 if aborted else 128 - status)
 
 
 def _end_with_parent() -> None:
@@ -99,12 +79,8 @@ def joined(
     """Connects this process with the others of a run while the block lasts.
 
     An error ends this process at once, and the others within a minute: JAX would wait for them at
-    the end, and they for this one in their next step.
-
-    Args:
-      coordinator: `host:port` of process 0. None: from Slurm, Open MPI, Kubernetes or Cloud TPU.
-      processes: their number, or None.
-      process: the number of this one, from 0, or None.
+    the end, and they for this one in their next step. Without a coordinator, the `host:port` of
+    process 0, Slurm, Open MPI, Kubernetes or Cloud TPU say how many processes there are.
     """
     import jax
 
@@ -116,7 +92,7 @@ def joined(
             except jax.errors.JaxRuntimeError as error:
                 if debug or not _LOST_PEER.search(str(error)):
                     raise
-                raise InputError(_ENDED) from error
+                os.abort()  # as JAX does where it notices first
     except BaseException as error:
         if not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -131,13 +107,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     import jax
     import numpy as np
 
-    from rpcl_jax.training.mesh import (
-        all_gather,
-        barrier,
-        local_device_indices,
-        make_mesh,
-        put_batch,
-    )
+    from rpcl_jax.training import mesh
 
     # The service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
@@ -155,15 +125,16 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
             f"({error}); on every host, add --coordinator=HOST:PORT --processes=N --process=I"
         ) from error
     except RuntimeError as error:
-        raise InputError(f"{_NOT_MET} ({str(error).partition(chr(10))[0]})") from error
+        raise InputError(f"{_LOST} ({str(error).partition(chr(10))[0]})") from error
     if jax.process_index():  # all would comment on what all read
         logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
     # On CPUs, the first exchange between a group of devices must begin in all processes within 30
     # seconds; later ones may wait for a process that compiles or writes for longer. So each group
     # exchanges something now, while all processes are at the same place.
-    mesh = make_mesh()
-    all_gather(put_batch(np.zeros(len(local_device_indices(mesh))), mesh))
-    barrier()
+    devices = mesh.make_mesh()
+    zeros = np.zeros(len(mesh.local_device_indices(devices)))
+    mesh.all_gather(mesh.put_batch(zeros, devices))
+    mesh.barrier()
 
 
 def _check_port(port: int) -> None:
@@ -180,14 +151,10 @@ def _check_port(port: int) -> None:
 
 
 def agree(what: str, describe: Callable[[], Any]) -> None:
-    """Checks that all processes have the same value.
+    """Raises InputError on every process unless all describe the same.
 
-    Args:
-      what: completes the sentence "the processes disagree about …".
-      describe: returns a JSON-serialisable value; only its digest is exchanged.
-
-    Raises:
-      InputError: on every process, if they differ.
+    `what` completes the sentence "the processes disagree about …". Of the JSON-serialisable value
+    that `describe` returns, only the digest is exchanged.
     """
     import jax
     import numpy as np
