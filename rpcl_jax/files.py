@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -24,16 +24,13 @@ except ImportError:  # Windows
 
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
-# What is relied on in the files of a run's folder.
-_FIELDS: dict[str, dict[str, type]] = {
-    "result.json": {
-        **{"objective": str, "modalities": str, "seed": int, "threshold": Real},
-        **{
-            f"{split}.pair_{metric}": Real
-            for split in ("dev", "test")
-            for metric in ("precision", "recall", "f1", "auprc")
-        },
-    },
+_METRICS = [
+    f"{s}.pair_{m}" for s in ("dev", "test") for m in ("precision", "recall", "f1", "auprc")
+]
+# What is relied on in a run's result.json.
+_RESULT: dict[str, type] = {
+    **{"objective": str, "modalities": str, "seed": int, "threshold": Real},
+    **dict.fromkeys(_METRICS, Real),
 }
 
 
@@ -45,11 +42,7 @@ def shipped(name: str) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, unless they exist.
-
-    Raises:
-      InputError: one of them is a file.
-    """
+    """Makes a folder and those above it, unless they exist; InputError if one is a file."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -76,10 +69,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a file that becomes `path` when the block ends, and only if it ends well.
 
     A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
-    of their files is there in the end.
-
-    Raises:
-      OSError: it cannot be written; the error names `path`.
+    of their files is there in the end. An OSError names `path`.
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
@@ -99,11 +89,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes `path` when the block ends, and only if it ends well.
 
-    A kill leaves at most a hidden folder `.*.unfinished` beside it.
-
-    Raises:
-      InputError: `path` already exists.
-      OSError: it cannot be written; the error names `path`.
+    A kill leaves at most a hidden folder `.*.unfinished` beside it. Raises InputError if `path`
+    already exists; an OSError names `path`.
     """
     if path.exists():
         raise InputError(f"{path}: already exists; remove it or write elsewhere")
@@ -164,14 +151,10 @@ def check_not_pointer(path: Path) -> None:
         )
 
 
-def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Reads one of the JSON files of a run, each of which is an object.
 
-    Args:
-      fields: see `parse_object`; None is what is relied on in a file of this name.
-
-    Raises:
-      InputError: it does not exist, is not a JSON object, or lacks a field that is relied on.
+    Raises InputError if it does not exist or is not an object, or if a result.json lacks a field.
     """
     check_not_pointer(path)
     try:
@@ -180,18 +163,13 @@ def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str,
         raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not JSON ({error}); {_DAMAGED}") from error
-    return parse_object(text, str(path), _FIELDS.get(path.name, {}) if fields is None else fields)
+    return parse_object(text, str(path), _RESULT if path.name == "result.json" else {})
 
 
 def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict[str, Any]:
-    """Parses a JSON object from the folder of a run.
+    """Parses a JSON object, which must have these `fields`, such as "test.pair_f1".
 
-    Args:
-      where: file and place, with which error messages begin.
-      fields: fields that it must have, such as "test.pair_f1", and their types.
-
-    Raises:
-      InputError: it is not JSON, not an object, or a field is missing or of another type.
+    Raises InputError, which begins with `where`, the file and the place, if it is no such object.
     """
     try:
         parsed = json.loads(text)
@@ -217,37 +195,24 @@ def require_fields(parsed: Mapping[str, Any], fields: Mapping[str, type], where:
 def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
     """Holds a lock on the file `path`; the lock of a killed process is released.
 
-    Args:
-      path: made if it does not exist.
-      busy: the error message where another process holds the lock.
-      shared: others may hold it too, if they share it as well; on Windows, they may not.
-
-    Yields:
-      The file descriptor; a process that inherits it, which is not possible on Windows, holds the
-      lock too.
+    Yields the file descriptor; a process that inherits it, which is not possible on Windows, holds
+    the lock too. Others may hold a `shared` lock, if they share it as well; on Windows, they may
+    not.
 
     Raises:
-      InputError: another process holds the lock, or the file system has no locks.
+      InputError: `busy`, as another process holds the lock, or the file system has no locks.
     """
     make_folder(path.parent)
     with path.open("a+") as file:  # NFS grants a shared lock to readers only
         try:
-            if shared and fcntl:
-                taken = _lock_shared(file)
-            else:
-                taken = filelock.lock_descriptor(file.fileno(), blocking=False)
+            if shared and fcntl:  # filelock cannot
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            elif not filelock.lock_descriptor(file.fileno(), blocking=False):
+                raise InputError(busy)
+        except BlockingIOError as error:
+            raise InputError(busy) from error
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be locked ({error.strerror}); use a file system that has locks"
             ) from error
-        if not taken:
-            raise InputError(busy)
         yield file.fileno()
-
-
-def _lock_shared(file: IO) -> bool:  # filelock cannot
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

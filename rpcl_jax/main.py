@@ -5,6 +5,7 @@
 short for the last two.
 """
 
+import contextlib
 import re
 import signal
 import sys
@@ -69,9 +70,7 @@ _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
 _THRESHOLD = flags.DEFINE_float(
-    "threshold",
-    None,
-    "predict: the least confidence of a pair, from 0 to 1; default: the one chosen on validation.",
+    "threshold", None, "predict: the least confidence of a pair; default: chosen on validation."
 )
 _ENGINE, _ADDRESS = define_engine()
 _OF_PREDICTION = (_INPUT, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
@@ -150,10 +149,8 @@ def _check_flags() -> None:
 
 
 def _run() -> None:
-    if not _DISTRIBUTED.value:
-        _do()
-        return
-    with joined(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, flags.FLAGS.debug):
+    others = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    with joined(*others, flags.FLAGS.debug) if _DISTRIBUTED.value else contextlib.nullcontext():
         _do()
 
 
@@ -170,9 +167,8 @@ def _do() -> None:
         _predict(_MODEL.value or Path(_WORKDIR.value))
         return
     config = _CONFIG.value
-    if _WORKDIR.value:
-        workdir = Path(_WORKDIR.value)
-    else:
+    workdir = Path(_WORKDIR.value)
+    if not _WORKDIR.value:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(file).stem / run_name(config)
     if _MODE.value == "evaluate":

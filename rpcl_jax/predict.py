@@ -73,10 +73,6 @@ class Predictor:
             of such a folder on the Hugging Face hub.
           threshold: the least confidence of a pair; None for the one chosen on validation.
           revision: branch, tag or commit on the hub; None is its main branch.
-
-        Raises:
-          InputError: there is no such model, its files do not fit each other, or the run is not
-            finished.
         """
         folder = resolve_pretrained(model, revision)
         if (folder / "checkpoints").is_dir() and not (folder / "result.json").exists():
@@ -90,11 +86,6 @@ class Predictor:
         self._said_absent: Set[str] = set()
         self._pieces = self._unknown_pieces = 0
         self._cut = False
-
-    @classmethod
-    def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
-        """The same, of a folder."""
-        return cls(Path(workdir), threshold)
 
     @classmethod
     def from_pretrained(
@@ -132,11 +123,8 @@ class Predictor:
         Returns:
           A copy of each with its emotions and pairs, as `with_prediction` of
           `rpcl_jax.reporting.predictions` makes it, and with the model's name and the threshold as
-          "predicted_by". A conversation of more than `max_utterances` is scored in windows that
-          overlap by half.
-
-        Raises:
-          InputError: a conversation is malformed, or a table is not like the run's own.
+          "predicted_by". One of more than `max_utterances` is scored in windows that overlap by
+          half.
         """
         if isinstance(conversations, str) or not isinstance(conversations, Sequence):
             raise InputError(
@@ -145,14 +133,17 @@ class Predictor:
             )
         if not conversations:
             return []
-        dialogues = _parse(conversations, where)
+        if any(our_format.is_ours(conversation) for conversation in conversations):
+            dialogues = our_format.parse_objects(conversations, where, False)
+        else:
+            dialogues = semeval.parse_conversations(conversations, where, False)
         own = self._own_tables(tables)
         used = Counter[str]()
         dialogues = [with_unique_ids(dialogue, used) for dialogue in dialogues]
         for table in own.values():
             table.check_covers(dialogues, where)
         reads = map(_Read, [where] * len(dialogues), conversations, dialogues)
-        # None of them is an error, because `_parse` would have raised it.
+        # None of them is an error, which would have been raised above.
         return [item for _, item in self._predict(reads, own) if isinstance(item, dict)]
 
     def stream(
@@ -174,9 +165,6 @@ class Predictor:
 
         Yields:
           The place of each, and the conversation as `__call__` returns it or why there is none.
-
-        Raises:
-          InputError: a table is not like the run's own, or lacks an utterance.
         """
         own = self._own_tables(tables)
         used = Counter[str]()
@@ -210,10 +198,7 @@ class Predictor:
         return own
 
     def _predict(
-        self,
-        reads: Iterable[_Read],
-        tables: Mapping[str, FeatureTable],
-        floor: float | None = None,
+        self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable], floor: float | None = None
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         width = self.max_utterances
         by: dict[str, Any] = {"model": self._name, "threshold": rounded(self._threshold)}
@@ -323,12 +308,6 @@ def _texts(chunk: Iterable[_Read]) -> list[Any]:
     ]
 
 
-def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialogue]:
-    if any(our_format.is_ours(conversation) for conversation in conversations):
-        return our_format.parse_objects(conversations, where, False)
-    return semeval.parse_conversations(conversations, where, False)
-
-
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
     """Logs that a run predicts without these modalities, which it reads."""
     if modalities:
@@ -369,9 +348,6 @@ def predict_file(
         and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
       html: file of a page that shows them, with their `clips`, or None.
-
-    Raises:
-      InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
     """
     for output in filter(None, (target, html)):
         _check_output(output, source)
@@ -379,7 +355,11 @@ def predict_file(
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
     first = is_main_process()  # of several that predict together, it alone writes
     if strict:
-        _check_all(source)
+        errors = [e for _, e in conversations_in(source, Counter()) if isinstance(e, InputError)]
+        for error in errors:
+            _complain(str(source), error)
+        if errors:
+            raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
     mended = Counter[str]()
     size = max(1, sum(file.stat().st_size for file in transcripts.files_in(source)))
     bytes_read = 0
@@ -410,29 +390,15 @@ def predict_file(
             also_shown(results, html if first else None, source.name, clips) as results,
             progress_bar(size, "B") as advance,
         ):
+            width = predictor.max_utterances
             done = write_results(
-                results,
-                file,
-                target.name,
-                predictor.max_utterances,
-                _complain,
-                lambda utterances: advance(utterances, bytes_read),
+                results, file, target.name, width, _complain, lambda n: advance(n, bytes_read)
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
     print_summary(done, mended)
     predictor.say_what_was_not_read()
     return done
-
-
-def _check_all(source: Path) -> None:
-    """Raises InputError if a conversation cannot be read, and logs why."""
-    everything = conversations_in(source, Counter())
-    errors = [item for _, item in everything if isinstance(item, InputError)]
-    for error in errors:
-        _complain(str(source), error)
-    if errors:
-        raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
 
 
 def _extract(

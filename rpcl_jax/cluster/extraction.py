@@ -25,10 +25,7 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
     """Returns the `extract` of `rpcl_jax.extraction.extract.extract_table` that uses a cluster.
 
     Each GPU has a worker; without GPUs each machine has one, and openSMILE, which uses one core and
-    no GPU, one per core.
-
-    Args:
-      description: of the extractor; that of a worker must be the same.
+    no GPU, one per core. A worker's extractor must have the same description.
     """
     one_core = description["extractor"] == "opensmile"
     nodes = machines(ray)
@@ -49,9 +46,7 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
     )
     folder = os.getcwd()
 
-    def extract(
-        chunks: Iterable[tuple[int, Clips]],
-    ) -> Iterator[tuple[int, np.ndarray, list[str]]]:
+    def extract(chunks: Iterable[tuple[int, Clips]]) -> Iterator[tuple[int, np.ndarray, list[str]]]:
         waiting = deque(chunks)
         count = max(1, min(places, len(waiting)))
         workers = [worker.remote(description, folder) for _ in range(count)]
@@ -84,8 +79,7 @@ class _Worker:
     """Keeps a model. Several threads call it, so that some read clips while one computes."""
 
     def __init__(self, description: dict[str, Any], folder: str):
-        self._description = description
-        self._folder = folder
+        self._description, self._folder = description, folder
         self._one_at_a_time = threading.Lock()
         self._extractor: Extractor | None = None
         self._readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1))

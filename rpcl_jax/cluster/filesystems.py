@@ -17,11 +17,7 @@ from rpcl_jax.readers.transcripts import transcripts_among
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
-    """Returns the filesystem of a path, or of a URI such as s3://bucket/folder, and the path there.
-
-    Raises:
-      InputError: there is no such filesystem or bucket.
-    """
+    """Returns the filesystem of a path, or of a URI such as s3://bucket/folder, and the path there."""
     if "://" not in uri:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     try:
@@ -32,16 +28,10 @@ def resolve(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def matching(pattern: str) -> tuple[fs.FileSystem, str, list[str]]:
-    """Finds files; hidden ones are left out.
+    """Returns a filesystem, a folder in it, and the sorted paths of the files there that match.
 
-    Args:
-      pattern: a file, a folder with all transcripts in it, or a path with `*`, `?` or `[…]`.
-
-    Returns:
-      The filesystem, a folder in it, and the sorted paths of the files in that folder.
-
-    Raises:
-      InputError: there is no such file.
+    The pattern is a file, a folder with all transcripts in it, or a path with `*`, `?` or `[…]`.
+    Hidden files are left out.
     """
     scheme, separator, path = pattern.rpartition("://")
     parts = path.split("/")

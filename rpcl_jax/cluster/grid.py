@@ -20,9 +20,7 @@ class _Task:
 
     def __init__(self, ray: ModuleType, log: Path, submit: Callable):
         self.returncode: int | None = None
-        self._ray = ray
-        self._log = log
-        self._submit = submit
+        self._ray, self._log, self._submit = ray, log, submit
         self._task = submit()
         self._retries = _RETRIES
 
@@ -56,20 +54,13 @@ class _Task:
 def start_on_ray(ray: ModuleType, gpus: int | None) -> Callable[[list[str], Path], _Task]:
     """Returns the function that starts a cell for `rpcl_jax.run.grid.run_grid`, as a Ray task.
 
-    The task waits until a machine has the GPUs that it asks for or, if it asks for none, is idle.
-    A cell whose process, worker or machine is killed is started again, and continues after its
-    last epoch.
-
-    Args:
-      gpus: of a cell; None is 1 if the cluster has any.
-
-    Raises:
-      InputError: no machine has as many GPUs.
+    The task waits until a machine has the GPUs that a cell asks for (None is 1 if the cluster has
+    any) or, if it asks for none, is idle. A cell whose process, worker or machine is killed is
+    started again, and continues after its last epoch.
     """
     nodes = machines(ray)
     most = max(node.get("GPU", 0) for node in nodes)
-    if gpus is None:
-        gpus = 1 if most else 0
+    gpus = min(1, int(most)) if gpus is None else gpus
     if gpus > most:
         raise InputError(f"--gpus-per-cell={gpus}: no machine has more than {most:.0f}")
     # Without GPUs JAX uses all cores, whatever Ray counts.
@@ -88,9 +79,8 @@ def _run(arguments: list[str], log: str, folder: str) -> int:
         if not needed.is_dir():
             raise not_shared(needed)
     with open(log, "ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=folder, stdout=file, stderr=file
-        )
+        command = [sys.executable, *arguments]
+        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file)
     try:
         while process.poll() is None:
             time.sleep(0.1)  # to cancel the task would not end a blocking wait

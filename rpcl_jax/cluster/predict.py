@@ -1,6 +1,7 @@
 """Prediction of a corpus with Ray Data: many files, on every device of a cluster."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -62,8 +63,8 @@ class _FilePredictor:
         strict: bool,
         begin: Callable[[str], int],
     ):
-        self._load, self._corpus, self._strict, self._begin = load, corpus, strict, begin
-        self._predictor: Predictor | None = None
+        self._corpus, self._strict, self._begin = corpus, strict, begin
+        self._predictor = functools.cache(load)  # loads it for the first file
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Returns what the file contained, or the error that ends everything, as JSON."""
@@ -79,8 +80,7 @@ class _FilePredictor:
             return {}
         if self._begin(name) > _TRIES:
             return self._give_up(name)
-        if self._predictor is None:
-            self._predictor = self._load()
+        predictor = self._predictor()
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -93,10 +93,10 @@ class _FilePredictor:
                 line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
                 rejected.write(json_bytes(line))
 
-            results = self._predictor.stream(conversations_in(file, mended))
+            results = predictor.stream(conversations_in(file, mended))
             done = Summary()
             with contextlib.suppress(_Broken), corpus.write(target) as raw:
-                done = write_results(results, raw, target, self._predictor.max_utterances, reject)
+                done = write_results(results, raw, target, predictor.max_utterances, reject)
                 self._save_rejected(target, rejected)
                 if broken:
                     raise _Broken
@@ -154,10 +154,6 @@ def predict_corpus(
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       strict: end with the first conversation that cannot be read.
-
-    Raises:
-      InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
-        read.
     """
     folder = resolve_pretrained(model, revision).absolute()
     described = read_description(folder)

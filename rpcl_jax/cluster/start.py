@@ -25,20 +25,12 @@ _JOIN = f"import ray, sys; ray.init(address=sys.argv[1], **{_QUIET!r})"
 
 
 def start_ray(address: str | None) -> ModuleType:
-    """Starts Ray on this machine, until this process ends, or joins a cluster.
+    """Starts Ray on this machine, until this process ends, or joins the cluster at an address.
 
-    Workers find this package and share the compilation cache wherever they run. From here on,
-    SIGTERM ends this process by SystemExit; a caller may set its own handler.
-
-    Args:
-      address: of a cluster, host:port, or "auto" for the one this machine is a node of. None starts
-        Ray on this machine.
-
-    Returns:
-      The module `ray`.
-
-    Raises:
-      InputError: Ray is not installed, or no cluster answers at the address.
+    That is host:port, or "auto" for the one this machine is a node of; raises InputError if nobody
+    answers. Workers find this package and share the compilation cache wherever they run. From here
+    on, SIGTERM ends this process by SystemExit; a caller may set its own handler. Returns the
+    module `ray`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # joins it with `ray job submit`'s

@@ -41,11 +41,7 @@ def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.n
     """Returns the audio from `start` to `end`, with all channels averaged.
 
     Gaps, and the time before the audio starts, are filled with zeros. If the audio ends before
-    `end`, the result is shorter.
-
-    Args:
-      end: in seconds; may be infinite.
-      rate: sample rate of the result, in Hz; FFmpeg resamples.
+    `end`, which may be infinite, the result is shorter. FFmpeg resamples it to `rate`, in Hz.
 
     Returns:
       float32 [samples], usually between -1 and 1.
@@ -82,11 +78,11 @@ def _heard(
             time = _time(frame, path) - origin
             if time >= end:
                 break
-            changed = kind != (frame.format.name, frame.layout.name, frame.sample_rate)
-            if resampler is None or changed or abs(time - expected) > _JUMP:
+            own_kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if resampler is None or kind != own_kind or abs(time - expected) > _JUMP:
                 if resampler is not None:
                     pieces[-1][1].extend(_samples(resampler, None))
-                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                kind = own_kind
                 resampler = av.AudioResampler("fltp", "mono", rate, options=_MEAN)
                 pieces.append((time, []))
                 expected = time
@@ -106,11 +102,8 @@ def _samples(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> list[
 def read_frames(path: Path, start: float, end: float, count: int) -> np.ndarray:
     """Returns the frames shown in the middle of `count` equal parts of the time span.
 
-    A frame is shown until the next one. A span that exceeds the video is cut at its end.
-
-    Args:
-      start, end: in seconds; `end` may be infinite.
-      count: number of frames; if the video has fewer, some are repeated.
+    A frame is shown until the next one, so some are repeated if the video has few. A span that
+    exceeds the video, and may be infinite, is cut at its end.
 
     Returns:
       uint8 [count, h, w, 3], RGB.

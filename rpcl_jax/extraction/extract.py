@@ -59,7 +59,6 @@ def extract_table(
     """Extracts the features of utterances into a table, continuing an interrupted extraction.
 
     Args:
-      utterances: with unique ids.
       out: folder of the table, a `FeatureTable` in which utterances without features are listed
         as absent, with the reason.
       shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
@@ -106,11 +105,7 @@ def extract_table(
 
 
 def parse_shard(text: str) -> tuple[int, int] | None:
-    """Parses "i/n" to the shard (i, n) of `extract_table`, and "" to None.
-
-    Raises:
-      InputError: the text is malformed, or i is not in 1 … n.
-    """
+    """Parses "i/n" to the shard (i, n) of `extract_table`, and "" to None."""
     if not text:
         return None
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
@@ -186,15 +181,16 @@ def _check_header(path: Path, header: dict[str, Any]) -> None:
 
 
 def _extract_chunks(
-    chunks: Sequence[int],
-    spans: Clips,
-    extract: Extract,
-    folder: Path,
-    strict: bool,
+    chunks: Sequence[int], spans: Clips, extract: Extract, folder: Path, strict: bool
 ) -> None:
     """Extracts the `chunks` that are not done into the folder."""
+
+    def is_done(chunk: int) -> bool:
+        there = _chunk_path(folder, chunk).exists()
+        return there and not (strict and any(_read_chunk(folder, chunk)[1]))
+
     clips = {chunk: spans[chunk * CHUNK :][:CHUNK] for chunk in chunks}
-    wanted = [chunk for chunk in chunks if not _is_done(folder, chunk, strict)]
+    wanted = [chunk for chunk in chunks if not is_done(chunk)]
     with tqdm(
         total=sum(map(len, clips.values())),
         initial=sum(len(clips[chunk]) for chunk in clips.keys() - wanted),
@@ -203,7 +199,8 @@ def _extract_chunks(
         mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
     ) as bar:
         for chunk, rows, reasons in extract((chunk, clips[chunk]) for chunk in wanted):
-            _write_chunk(folder, chunk, rows, reasons)
+            with atomic_write(_chunk_path(folder, chunk)) as file:
+                np.savez(file, rows=rows, reasons=np.array(reasons))
             bar.update(len(reasons))
 
 
@@ -257,19 +254,9 @@ def _chunk_path(partial: Path, chunk: int) -> Path:
     return partial / f"{chunk:06}.npz"
 
 
-def _write_chunk(partial: Path, chunk: int, rows: np.ndarray, reasons: list[str]) -> None:
-    with atomic_write(_chunk_path(partial, chunk)) as file:
-        np.savez(file, rows=rows, reasons=np.array(reasons))
-
-
 def _read_chunk(partial: Path, chunk: int) -> tuple[np.ndarray, list[str]]:
     with np.load(_chunk_path(partial, chunk), allow_pickle=False) as stored:
         return stored["rows"], stored["reasons"].tolist()
-
-
-def _is_done(partial: Path, chunk: int, strict: bool) -> bool:
-    there = _chunk_path(partial, chunk).exists()
-    return there and not (strict and any(_read_chunk(partial, chunk)[1]))
 
 
 def _make_table(
@@ -305,12 +292,8 @@ def extract_tables(
 ) -> dict[str, FeatureTable]:
     """Extracts the features that a run reads from the clips of new conversations.
 
-    Args:
-      feature_tables: of the run, from its `config.json`.
-
-    Raises:
-      InputError: no utterance has a clip; an extractor is missing; or its revision is not the one
-        that the run was trained with.
+    Raises InputError if no utterance has a clip, or an extractor is missing or is not the one of
+    the run's `feature_tables`, from its `config.json`.
     """
     utterances = [utterance for dialogue in dialogues for utterance in dialogue.utterances]
     find_clips(clips, utterances)  # before a model is loaded, which takes long
@@ -326,9 +309,8 @@ def extract_tables(
                 f"--clips: the run was trained with {modality} of {trained_with['extractor']!r}"
                 ", which is not one of our extractors; give such features by --features"
             )
-        extractor = load_extractor(
-            trained_with["extractor"], trained_with.get("model", ""), trained_with["revision"]
-        )
+        name, revision = trained_with["extractor"], trained_with["revision"]
+        extractor = load_extractor(name, trained_with.get("model", ""), revision)
         check_same_extractor(extractor.description, trained_with, extractor.description["model"])
         absent = extract_table(utterances, clips, extractor, folder / modality)
         for utterance, reason in absent:

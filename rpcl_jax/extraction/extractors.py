@@ -69,9 +69,6 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
       model: folder or hub name of a model with safetensors weights; empty for the default.
       revision: for a model on the hub, a commit, branch or tag, or empty for the newest commit;
         for a folder, the digest that its files must have, or empty.
-
-    Raises:
-      InputError: the name is unknown, or the model is missing, incomplete or of another kind.
     """
     loaders = {"wav2vec2": _load_wav2vec2, "opensmile": _load_opensmile, "clip": _load_clip}
     if name not in loaders:

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +32,8 @@ class TimeSpan(NamedTuple):
 def index_clips(folder: Path, meld: Mapping[str, str] | None = None) -> dict[str, list[Path]]:
     """Returns the media files under `folder`, following links, by all names that they go by.
 
-    Args:
-      meld: names of MELD's clips, such as "train_dia559_utt3", by id of an utterance. Its splits
-        have files of the same names, in folders that name the split.
-
-    Raises:
-      InputError: the folder does not exist or contains no media files.
+    `meld` has names of MELD's clips, such as "train_dia559_utt3", by id of an utterance. Its splits
+    have files of the same names, in folders that name the split.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of the clips")
@@ -106,13 +102,10 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> TimeSpan
     """Returns the file and time span of `utterance`.
 
     They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
-    file named like the utterance's id is used. Names are compared without regard to case and
-    Unicode normalisation, and S01E02, "Friends_S1E2" and "Friends.S01E02.1080p" are one episode. Of
-    several files, those in the folder and with the extension that the name has are meant.
-
-    Raises:
-      ClipError: neither file exists.
-      InputError: two files have the name.
+    file named like the utterance's id is used; raises ClipError if neither exists. Names are
+    compared without regard to case and Unicode normalisation, and S01E02, "Friends_S1E2" and
+    "Friends.S01E02.1080p" are one episode. Of several files, those in the folder and with the
+    extension that the name has are meant; raises InputError if these are still two.
     """
     spans = [(utterance.id, 0.0, math.inf)]
     if utterance.clip is not None:
@@ -155,7 +148,7 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
 ) -> list[TimeSpan | ClipError]:
-    """Returns the file and time span of every utterance, or why it has none."""
+    """Returns the file and time span of every utterance, or why it has none; not all have none."""
     index = index_clips(folder, meld)
     spans: list[TimeSpan | ClipError] = []
     for utterance in utterances:
@@ -163,22 +156,11 @@ def find_clips(
             spans.append(find_clip(index, utterance))
         except ClipError as error:
             spans.append(error)
-    check_any_found(folder, index, utterances, spans)
-    return spans
-
-
-def check_any_found(
-    folder: Path,
-    index: Mapping[str, list[Path]],
-    utterances: Sequence[Utterance],
-    spans: Iterable[TimeSpan | ClipError],
-) -> None:
-    """Raises InputError if no utterance has a file, which is not what anyone wants."""
-    missing = [span for span in spans if isinstance(span, ClipError)]
-    if utterances and len(missing) == len(utterances):
+    if spans and all(isinstance(span, ClipError) for span in spans):
         there = next(iter(index.values()))[0]
         raise InputError(
             f"{folder}: has no clip of any of the {len(utterances)} utterances; for "
-            f"{utterances[0].id}, {str(missing[0]).partition(';')[0]}, but there is {there.name}; "
+            f"{utterances[0].id}, {str(spans[0]).partition(';')[0]}, but there is {there.name}; "
             "give the folder of these clips, or rename them"
         )
+    return spans

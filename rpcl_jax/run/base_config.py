@@ -1,5 +1,6 @@
 """Every field of a config and its default: the paper's setting. Other configs set what differs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -25,14 +26,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 
 def base_config(objective: str = "rpcl") -> ConfigDict:
-    """The paper's setting with the weights and switches of an objective.
-
-    Args:
-      objective: a name in OBJECTIVES; in `--config=configs/ecf.py:base`, what follows the colon.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+    """The paper's setting with the weights and switches of an objective, a name in OBJECTIVES."""
     if objective not in OBJECTIVES:
         raise InputError(
             f"{objective!r} is not an objective; the objectives are {', '.join(OBJECTIVES)}"
@@ -117,3 +111,14 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.optimizer.weight_decay = 1e-4  # of matrices and tables
     c.optimizer.clip_norm = 1.0  # of the gradient's global norm
     return c
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a nested config by dotted name, such as "data.root"."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields

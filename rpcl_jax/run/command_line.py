@@ -18,11 +18,12 @@ from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from tqdm import tqdm
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import shipped
+from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.compilation import use_compilation_cache
 
 _MOST_FAULTS = 100  # lines of faults; a file of another kind is wrong everywhere
@@ -45,9 +46,9 @@ def run_command(
 
     Args:
       name: of the command; its messages begin with it.
-      job: what the command does once its flags are parsed, called with the other arguments.
+      job: what the command does, called with the arguments that are not flags.
       check_flags: raises flags.Error or InputError if the flags or the config are wrong.
-      takes: the arguments that are not flags, such as "RUN [RUN]", or "RUN…" for one or more.
+      takes: those arguments, such as "RUN [RUN]", or "RUN…" for one or more.
       distributed: how a command that has no flag --distributed uses several machines.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
@@ -84,11 +85,11 @@ def run_command(
             else:
                 _complain(name, error, _field_named(error.flagname))
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)  # nothing has begun
         # ml_collections reports a missing field, file or wrong type each in its own way, and a
         # config file is code, which may raise anything.
-        except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt):
-                sys.exit(_INTERRUPTED)  # nothing has begun
+        except Exception as error:
             if debug.value or "--debug" in argv:  # a config is read before the flags after it
                 raise
             _complain(name, f"{_line_of(files, error)}{_without_traceback(error, argv)}")
@@ -138,13 +139,13 @@ def _never_lose_interrupts() -> None:
     So interrupts are counted, and raised again until the command ends.
     """
 
+    main = threading.get_ident()
+
     def interrupt() -> None:
         if sys.platform == "win32":
             _thread.interrupt_main()
         else:  # to the thread itself, so that it also leaves a call of the operating system
-            ident = threading.main_thread().ident
-            assert ident is not None
-            signal.pthread_kill(ident, signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)
 
     def on_interrupt(number: int, frame: object) -> None:
         _interrupts.append(number)
@@ -206,14 +207,7 @@ def _field_named(flag: str) -> str:
     """Returns a hint for an unknown flag with the name of a config field, or an empty string."""
     if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
         return ""
-
-    def fields(config: ConfigDict, prefix: str) -> Iterator[str]:
-        for name, value in config.items():
-            yield f"{prefix}{name}"
-            if isinstance(value, ConfigDict):
-                yield from fields(value, f"{prefix}{name}.")
-
-    named = [f for f in fields(flags.FLAGS["config"].value, "") if f"--.{f}".endswith(f".{flag}")]
+    named = [f for f in flatten(flags.FLAGS["config"].value) if f".{f}".endswith(f".{flag}")]
     return f"; write {' or '.join(f'--config.{field}' for field in named)}" if named else ""
 
 
@@ -283,11 +277,8 @@ def require_config(config: flags.FlagHolder) -> None:
 def one_line(name: str, unless: bool = False) -> Iterator[None]:
     """Turns bad input and file errors into a line for each fault and exit status 1.
 
-    Ctrl-C, a full disk and too little memory also end in one line, which says what to do.
-
-    Args:
-      name: of the command; the line begins with it.
-      unless: let the exception through.
+    Ctrl-C, a full disk and too little memory also end in one line, which says what to do. All begin
+    with the `name` of the command. With `unless`, exceptions pass.
     """
     try:
         yield

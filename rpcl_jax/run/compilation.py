@@ -24,11 +24,8 @@ _ANNOUNCE_AFTER = 1.0  # seconds; loading a program from the cache takes less
 def use_compilation_cache(folder: Path | None = None) -> None:
     """Turns on JAX's persistent compilation cache, for this process and the ones it starts.
 
-    Does nothing if the user has set `JAX_COMPILATION_CACHE_DIR`. If `folder` is not writable, as in
-    a read-only home directory, there is no cache.
-
-    Args:
-      folder: of the cache; by default `cache_name` in `rpcl_jax` in the user's cache folder.
+    Unless JAX_COMPILATION_CACHE_DIR is set, the default is `cache_name` in the user's cache folder.
+    If the folder is not writable, as in a read-only home directory, there is no cache.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -77,15 +74,11 @@ def _remove_half_written(folder: Path) -> None:
 
 
 class Compiled:
-    """A jitted function that compiles once per set of argument shapes and says so.
-
-    Attributes:
-      seconds: spent on compiling so far.
-    """
+    """A jitted function that compiles once per set of argument shapes and says so."""
 
     def __init__(self, function: "jax.stages.Wrapped", name: str):
         """`name` completes the sentence "compiling …"."""
-        self.seconds = 0.0
+        self.seconds = 0.0  # spent on compiling so far
         self._function = function
         self._name = name
         self._programs: dict[tuple, Callable] = {}

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rpcl_jax.models.ecpe import BACKBONES, PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
 from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions
-from rpcl_jax.run.base_config import OBJECTIVES, base_config
+from rpcl_jax.run.base_config import OBJECTIVES, base_config, flatten
 
 _CHOICES = {
     "objective": tuple(OBJECTIVES),
@@ -57,11 +57,7 @@ _LIMITS = {
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks every field, as `check_fields` does, and what must go together to train.
-
-    Raises:
-      InputError: naming the field, what is wrong with it and what it may be.
-    """
+    """Raises InputError unless `check_fields` passes and the fields can train together."""
     check_fields(config)
     c = config
     if c.text.max_tokens > c.text.row_length:
@@ -97,11 +93,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Checks that every field exists and has a value of its kind and range.
-
-    Raises:
-      InputError: naming the field, what is wrong with it and what it may be.
-    """
+    """Raises InputError unless every field exists and has a value of its kind and range."""
     fields, known = flatten(config), flatten(base_config())
     for field in sorted(fields.keys() ^ known.keys()):
         problem = "is missing" if field in known else "does not exist"
@@ -164,23 +156,8 @@ def _check_field(field: str, value: Any, default: Any) -> None:
         raise InputError(f"config.{field}: is {value}; it must be {wanted}")
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the values of a nested config by dotted name, such as "data.root"."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict | dict):
-            fields |= flatten(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
 def load_config_file(path: str | Path, objective: str) -> ConfigDict:
-    """Returns the config of `get_config(objective)` in a file.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+    """Returns the config of `get_config(objective)` in a file."""
     spec = importlib.util.spec_from_file_location("config_file", path)
     assert spec is not None
     assert spec.loader is not None
@@ -190,11 +167,7 @@ def load_config_file(path: str | Path, objective: str) -> ConfigDict:
 
 
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
-    """Returns the config that was written as `to_json` returns it.
-
-    Raises:
-      InputError: it is no config of this version.
-    """
+    """Returns the config that `to_json` wrote; raises InputError if it is not of this version."""
     try:
         config = base_config(written["objective"])
         config.update(written)

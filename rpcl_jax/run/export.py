@@ -19,17 +19,10 @@ from rpcl_jax.run.model_folder import load_model, read_description, save_paramet
 
 
 def export_run(folder: Path, out: Path, card: str, with_encoder: bool = True) -> None:
-    """Writes a trained run as a folder to share; adapters are merged into the encoder.
+    """Writes the trained run in `folder` as a new folder to share, with the text of a model card.
 
-    Args:
-      folder, out: of the run, and the new one.
-      card: text of the model card.
-      with_encoder: False leaves out the parameters of the text encoder that were not trained, and
-        names the encoder instead.
-
-    Raises:
-      InputError: there is no trained run, `out` exists, or the encoder cannot be left out because
-        it was trained.
+    Adapters are merged into the encoder. Without the encoder, those of its parameters that were not
+    trained are left out, and it is named instead; raises InputError if it was trained.
     """
     with new_folder(out) as new:
         run, described = load_model(folder, devices=1), read_description(folder)

@@ -19,8 +19,8 @@ import rpcl_jax
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.split_numbers import outcome
 from rpcl_jax.files import read_json, shipped, write_csv
-from rpcl_jax.run.base_config import OBJECTIVES
-from rpcl_jax.run.config import flatten, load_config_file
+from rpcl_jax.run.base_config import OBJECTIVES, flatten
+from rpcl_jax.run.config import load_config_file
 from rpcl_jax.run.workdir import check_owner, locked_run, run_name
 from rpcl_jax.training.logger import epoch_line, read_epochs
 
@@ -28,16 +28,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class Grid(NamedTuple):
-    """What all cells have in common.
+    """What all cells have in common."""
 
-    file: the config file; the objective of each cell is passed to its `get_config`.
-    overrides: fields that hold for all cells, by dotted name.
-    out: folder of the grid; cell `<run name>` is trained in `out/<run name>`.
-    """
-
-    file: str
-    overrides: Mapping[str, Any]
-    out: Path
+    file: str  # of the config; the objective of each cell is passed to its `get_config`
+    overrides: Mapping[str, Any]  # fields that hold for all cells, by dotted name
+    out: Path  # folder of the grid; cell `<run name>` is trained in `out/<run name>`
 
 
 class Cell(NamedTuple):
@@ -49,11 +44,7 @@ class Cell(NamedTuple):
 
 
 def config_with(file: str, objective: str, overrides: Mapping[str, Any]) -> ConfigDict:
-    """Returns the config that `--config=FILE:OBJECTIVE --config.FIELD=VALUE …` gives.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+    """Returns the config that `--config=FILE:OBJECTIVE --config.FIELD=VALUE …` gives."""
     config = load_config_file(file, objective)
     config.update_from_flattened_dict(dict(overrides))
     return config
@@ -73,11 +64,7 @@ def _make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
 def make_cells(
     grid: Grid, objectives: Sequence[str], modalities: Sequence[str], seeds: Sequence[int]
 ) -> list[Cell]:
-    """Returns the cells of the product, without duplicates.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+    """Returns the cells of the product, without duplicates."""
     product = dict.fromkeys(itertools.product(objectives, modalities, seeds))
     return [_make_cell(grid, *choice) for choice in product]
 
@@ -133,8 +120,7 @@ class CellProcess:
     def _written(self) -> int:
         return self.metrics.stat().st_mtime_ns if self.metrics.exists() else 0
 
-    def messages(self) -> list[str]:
-        """Returns the lines of the log."""
+    def _messages(self) -> list[str]:
         text = self.log.read_bytes() if self.log.exists() else b""
         return text.decode(errors="replace").strip().splitlines()
 
@@ -152,7 +138,7 @@ class CellProcess:
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
-        messages = self.messages()  # read first: an epoch is in the metrics before it is in the log
+        messages = self._messages()  # read first: an epoch is in the metrics, then in the log
         epochs = read_epochs(self.metrics)[self.shown :]
         lines = [epoch_line(epoch, self.cell.config.epochs) for epoch in epochs]
         if not self.begun and self._written() != self.written:
@@ -180,7 +166,7 @@ class CellProcess:
         if status == 0:
             _LOG.info(f"{name}: {outcome(read_json(self.folder / 'result.json'))}")
             return True
-        *_, message = ["produced no output", *self.messages()]
+        *_, message = ["produced no output", *self._messages()]
         _LOG.error(f"{name}: FAILED with status {status}, see {self.log}: {message}")
         return False
 
@@ -214,20 +200,13 @@ def usable_cores() -> int:
 
 
 def run_grid(
-    grid: Grid,
-    cells: Iterable[Cell],
-    starts: Sequence[Start] | None = None,
-    cpu_cells: int = 1,
+    grid: Grid, cells: Iterable[Cell], starts: Sequence[Start] | None = None, cpu_cells: int = 1
 ) -> list[Cell]:
     """Trains the unfinished cells, in this order, and returns those that failed.
 
-    Args:
-      starts: for each place where a cell can be trained, a function that starts its process there.
-        None trains one cell at a time on each GPU of this machine.
-      cpu_cells: how many cells train at a time on this machine if it has no GPU.
-
-    Raises:
-      InputError: another process is training in the grid's folder.
+    For each place where a cell can be trained, `starts` has the function that starts its process
+    there. None trains one cell at a time on each GPU of this machine or, if it has none,
+    `cpu_cells` on its CPU.
     """
     with locked_run(grid.out) as lock:
         failed, waiting = [], []

@@ -56,8 +56,7 @@ _AGAIN = "get the folder again, or train or export the run again"
 def read_description(folder: Path) -> dict[str, Any]:
     """Returns the `config.json` of a run or of an exported folder.
 
-    Raises:
-      InputError: it is missing, damaged, of something else, or of another version of this package.
+    Raises InputError if it is missing, damaged, of something else or of another version.
     """
     path = folder / "config.json"
     described = read_json(path)
@@ -90,9 +89,7 @@ def read_parameters(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the parameters, nested, and the metadata of a file.
 
-    Raises:
-      InputError: it is missing or damaged, or has not exactly the names and `shapes` that are
-        wanted, in float32.
+    Raises InputError unless it has exactly these names and `shapes`, in float32.
     """
     check_not_pointer(path)
     try:
@@ -127,11 +124,10 @@ class TrainedRun:
     """A trained model, ready to score dialogues on all devices.
 
     Attributes:
-      folder: where it was loaded from.
       feature_tables: `table.json` of the features the run was trained with, by modality.
       encoder: its text encoder, with parameters if it is frozen.
       threshold: the least confidence of a pair, chosen on validation.
-      model, params: with the parameters of the best epoch, on the devices of `mesh`.
+      params: of the best epoch, on the devices of `mesh`.
       params_with_encoder: the same, and those of a frozen encoder.
     """
 
@@ -166,11 +162,7 @@ class TrainedRun:
     def complete(
         self, tables: Mapping[str, FeatureTable], dialogues: Iterable[Dialogue]
     ) -> dict[str, FeatureTable]:
-        """Returns a table for every modality that the run reads; what is not given is absent.
-
-        Raises:
-          InputError: a table is from another extractor than the run's.
-        """
+        """Returns a table for every modality that the run reads; what is not given is absent."""
         for modality, table in tables.items():
             table.check_same_extractor(self.feature_tables[modality])
         return {
@@ -183,9 +175,7 @@ class TrainedRun:
     ) -> list[tuple[np.ndarray, Batch]]:
         """Returns the batches of new dialogues, a chunk of a stream; see `stream_batches`.
 
-        Args:
-          dialogues: none longer than `config.data.max_utterances`.
-          tables: their features, by modality; see `complete`.
+        None is longer than `config.data.max_utterances`. `tables` are completed by `complete`.
         """
         return stream_batches(
             dialogues,
@@ -224,14 +214,9 @@ class TrainedRun:
 def load_model(folder: Path, devices: int | None = None) -> TrainedRun:
     """Loads a trained model onto a number of devices, or all.
 
-    Args:
-      folder: of a run, which may still be training: then its best epoch so far is loaded; or one
-        that `rpcl export` has written.
-      devices: how many; None for all.
-
-    Raises:
-      InputError: a file is missing or damaged, the parameters are not those of the model that
-        `config.json` describes, or the encoder elsewhere is another one.
+    The folder is of a run, which may still be training: then its best epoch so far is loaded; or
+    `rpcl export` wrote it. Raises InputError if a file is missing or damaged, or if the parameters
+    or the encoder elsewhere do not fit `config.json`.
     """
     path, described = folder / "config.json", read_description(folder)
     config = parse_config(described["run"], path)

@@ -16,15 +16,8 @@ _EVERY = 30.0  # seconds between the lines that say how far it is, without a ter
 def progress_bar(total: int, unit: str) -> Iterator[Callable[..., None]]:
     """Shows how far work on utterances is and how many it does in a second.
 
-    Without a terminal, it logs a line from time to time.
-
-    Args:
-      total: how much there is to do.
-      unit: of `total`, " files", " utterances" or "B" for bytes.
-
-    Yields:
-      A function that is told how many more utterances have been done, and how much of `total` in
-      all.
+    The unit of `total` is " files", " utterances" or "B" for bytes. Yields a function that is told
+    how many more utterances have been done, and how much of `total` in all.
     """
     terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
     started = shown = time.perf_counter()

@@ -66,11 +66,8 @@ class LoadedEncoder(NamedTuple):
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
-    Logs which heads of a pretrained encoder are not read, and if its tokenizer does not
-    know much of `train`, unless that is empty.
-
-    Raises:
-      InputError: the pretrained encoder cannot be used, or not with this config.
+    Logs which heads of a pretrained encoder are not read, and if its tokenizer does not know much
+    of `train`, unless that is empty.
     """
     if config.text.pretrained:
         folder = resolve_pretrained(config.text.pretrained)
@@ -128,15 +125,9 @@ def utterance_vectors(
 ) -> FeatureTable:
     """Returns a frozen encoder's vectors of the utterances of `dialogues`, one row each.
 
-    The vectors of each batch are kept on disk, so a run that was killed can be continued.
-
-    Args:
-      encoder: with its parameters.
-      dialogues: utterances beyond `config.data.max_utterances` get no row.
-      folder: where the table will be saved; its name is the key of the vectors.
-
-    Raises:
-      InputError: two utterances have one id.
+    Utterances beyond `config.data.max_utterances` get none; raises InputError if two have one id.
+    The vectors of each batch are kept on disk beside `folder`, where the table will be saved, so a
+    run that was killed can be continued.
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
@@ -163,7 +154,9 @@ def utterance_vectors(
             kept = all_processes(rows is not None)
             if rows is None or not kept:
                 if not begun:
-                    _say_what_is_encoded(len(counts) - len(vectors), len(counts), config, folder)
+                    part_of = f"{len(counts) - len(vectors)} of " if vectors else ""
+                    what = f"{part_of}{len(counts)} utterances with {config.text.pretrained}"
+                    _LOG.info(f"encoding {what}, once, for {folder}")
                 begun = True
                 values = all_gather(encode(params, put_batch(batch, mesh)))[places >= 0]
                 rows = np.concatenate(
@@ -176,11 +169,6 @@ def utterance_vectors(
     return FeatureTable(
         np.stack(list(vectors.values())), {utterance: row for row, utterance in enumerate(vectors)}
     )
-
-
-def _say_what_is_encoded(left: int, total: int, config: ConfigDict, folder: Path) -> None:
-    count = f"{total}" if left == total else f"{left} of {total}"
-    _LOG.info(f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}")
 
 
 def _parts(folder: Path) -> Path:
@@ -216,10 +204,7 @@ def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> Compiled:
 
 
 def cached_vectors(
-    encoder: LoadedEncoder,
-    splits: Mapping[str, Sequence[Dialogue]],
-    config: ConfigDict,
-    mesh: Mesh,
+    encoder: LoadedEncoder, splits: Mapping[str, Sequence[Dialogue]], config: ConfigDict, mesh: Mesh
 ) -> FeatureTable:
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
@@ -245,16 +230,9 @@ def cached_vectors(
 
 
 def text_input(
-    encoder: LoadedEncoder,
-    splits: Mapping[str, Sequence[Dialogue]],
-    config: ConfigDict,
-    mesh: Mesh,
+    encoder: LoadedEncoder, splits: Mapping[str, Sequence[Dialogue]], config: ConfigDict, mesh: Mesh
 ) -> WordPieces | FeatureTable:
-    """Returns the tokenizer of an encoder that is part of the model, or a frozen one's vectors.
-
-    Raises:
-      InputError: the encoder is frozen and two utterances have one id.
-    """
+    """Returns the tokenizer of an encoder that is part of the model, or a frozen one's vectors."""
     return cached_vectors(encoder, splits, config, mesh) if is_frozen(config) else encoder.tokenizer
 
 
@@ -264,9 +242,6 @@ def corpus_batches(
     """Returns the batches of every split, with the text input that `text_input` makes.
 
     Logs how many dialogues are cut to `config.data.max_utterances`.
-
-    Raises:
-      InputError: as `text_input`.
     """
     _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)

@@ -21,15 +21,12 @@ from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.files import locked, write_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
-from rpcl_jax.run.config import flatten, parse_config, to_json
+from rpcl_jax.run import text_encoder
+from rpcl_jax.run.base_config import flatten
+from rpcl_jax.run.config import parse_config, to_json
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import LAYOUT, LIBRARY, TrainedRun, read_description
-from rpcl_jax.run.text_encoder import (
-    LoadedEncoder,
-    corpus_batches,
-    describe_data,
-    encoder_elsewhere,
-)
+from rpcl_jax.run.text_encoder import LoadedEncoder, corpus_batches, describe_data
 from rpcl_jax.training.mesh import is_main_process
 
 
@@ -69,11 +66,7 @@ def locked_run(workdir: Path) -> AbstractContextManager[int]:
 
 
 def read_run_config(folder: Path) -> ConfigDict:
-    """Returns the config of a run.
-
-    Raises:
-      InputError: `folder` is no run, or an exported one; see `read_description`.
-    """
+    """Returns the config of a run; raises InputError if `folder` is not one or an exported one."""
     return parse_config(_read_run(folder)["run"], folder / "config.json")
 
 
@@ -97,11 +90,8 @@ def begin_run(
 ) -> None:
     """Makes `workdir` this config's: writes everything of a model folder but the parameters.
 
-    If the run has `begun`, with a checkpoint, its features, classes and encoder must not change.
-
-    Raises:
-      InputError: the run was begun with other features, emotions or another encoder.
-      OSError: a file cannot be written.
+    If the run has `begun`, with a checkpoint, raises InputError if its features, emotions or
+    encoder were others.
     """
     described: dict[str, Any] = {
         "library_name": LIBRARY,
@@ -113,7 +103,7 @@ def begin_run(
             for name, table in corpus.tables.items()
         },
         "encoder": dataclasses.asdict(encoder.config),
-        "encoder_elsewhere": encoder_elsewhere(encoder, config),
+        "encoder_elsewhere": text_encoder.encoder_elsewhere(encoder, config),
         "folder": str(Path.cwd()),  # from which relative paths in the config start
         "run": to_json(config),
     }
@@ -148,11 +138,7 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
 
 
 def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
-    """Returns a run's config with paths that lead to its data from the current folder too.
-
-    Raises:
-      InputError: its conversations are gone, or it is an exported folder.
-    """
+    """Returns a run's config with paths that lead to its data from the current folder too."""
     start = Path(_read_run(workdir)["folder"])
     found = config.copy_and_resolve_references()
     for field in ("root", "audio", "vision"):
@@ -168,14 +154,10 @@ def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
 
 
 def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batches]:
-    """Returns the batches of a run's own splits.
+    """Returns the batches of a run's own splits; its folder is not an exported one.
 
-    Args:
-      run: from the folder of a run, not exported.
-      without: modalities, "audio" or "vision", that are taken away from every utterance.
-
-    Raises:
-      InputError: its data are no longer there, or not the same kind.
+    The modalities in `without`, "audio" or "vision", are taken away from every utterance. Raises
+    InputError if its data are no longer there, or not the same kind.
     """
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())

@@ -11,7 +11,7 @@ import_or_skip("av")
 
 from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.finding import ClipError, check_any_found, find_clip, index_clips
+from rpcl_jax.extraction.finding import ClipError, find_clip, find_clips, index_clips
 
 
 @pytest.fixture
@@ -147,15 +147,17 @@ def test_a_folder_of_meld_that_names_its_split(tmp_path):
 
 
 def test_nothing_found_says_what_was_sought_and_what_there_is(folder):
-    index = index_clips(folder)
-    utterances = [Utterance(name, "A", "x") for name in ("session1", "session2")]
-    missing = [ClipError("no file named session1 with an extension; add it")] * 2
-    expected = "for session1, no file named session1 with an extension, but there is S01E01.mkv;"
-    with pytest.raises(InputError, match=re.escape(f"any of the 2 utterances; {expected}")):
-        check_any_found(folder, index, utterances, missing)
-    some = find_clip(index, Utterance("dia1utt1", "A", "x"))
-    check_any_found(folder, index, utterances, [missing[0], some])
-    check_any_found(folder, index, [], [])
+    utterances = [Utterance(name, "A", "x") for name in ("session1", "session2", "dia1utt1")]
+    expected = (
+        "any of the 2 utterances; for session1, no file named session1 with an audio or video "
+        "extension, but there is S01E01.mkv; "
+    )
+    with pytest.raises(InputError, match=re.escape(expected)):
+        find_clips(folder, utterances[:2])
+    lacks, _, has = find_clips(folder, utterances)
+    assert isinstance(lacks, ClipError)
+    assert has.path.stem == "dia1utt1"
+    assert find_clips(folder, []) == []
 
 
 def test_a_name_with_an_extension_or_a_folder_means_that_file(tmp_path):
