@@ -17,7 +17,7 @@ from rpcl_jax.readers.transcripts import transcripts_among
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
-    """Returns the filesystem of a path, or of a URI such as s3://bucket/folder, and the path there."""
+    """Returns the filesystem of a path or a URI such as s3://bucket/folder, and the path there."""
     if "://" not in uri:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     try:

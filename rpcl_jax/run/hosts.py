@@ -5,6 +5,7 @@ on a file system that all hosts share.
 """
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import logging
@@ -84,6 +85,8 @@ def joined(
     """
     import jax
 
+    if not debug:
+        faulthandler.disable()  # absl enables it, and `supervise` says that a process was aborted
     try:
         with one_line("rpcl_jax", unless=debug):
             try:
