@@ -100,9 +100,7 @@ def _check_flags() -> None:
         or_model = ", or --model" if _MODE.value == "predict" else ""
         raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run{or_model}")
     elif _CONFIG.value is not None:
-        raise flags.Error(
-            f"--config: --mode={_MODE.value} takes the config of the run in --workdir; leave it out"
-        )
+        raise flags.Error(f"--config: --mode={_MODE.value} takes that of the run; leave it out")
     if _MODEL.value and (_WORKDIR.value or _MODE.value != "predict"):
         raise flags.Error("--model is for --mode=predict, in place of --workdir; give one of them")
     if _REVISION.value and not _MODEL.value:

@@ -87,13 +87,6 @@ class Predictor:
         self._pieces = self._unknown_pieces = 0
         self._cut = False
 
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
-    ) -> "Predictor":
-        """The same, with the order of arguments of Transformers."""
-        return cls(name, threshold, revision)
-
     @property
     def max_utterances(self) -> int:
         """Longer conversations are scored in windows of this many utterances."""

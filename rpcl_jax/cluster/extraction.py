@@ -14,10 +14,11 @@ import numpy as np
 
 from rpcl_jax.cluster.start import machines, not_shared
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.extract import AHEAD, Clips, Extract, embed_clips, read_clip
+from rpcl_jax.extraction.extract import Clips, Extract, embed_clips, read_clip
 from rpcl_jax.extraction.extractors import Extractor, load_extractor, torch
 from rpcl_jax.extraction.finding import ClipError
 
+_AHEAD = 2  # number of chunks that a worker decodes while it embeds another
 _RETRIES = 3  # of a chunk whose worker was killed
 
 
@@ -38,7 +39,7 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
     worker = ray.remote(_Worker).options(
         num_gpus=asks.get("GPU", 0),
         num_cpus=asks["CPU"],
-        max_concurrency=AHEAD + 1,
+        max_concurrency=_AHEAD + 1,
         max_restarts=-1,
         max_task_retries=_RETRIES,
         # As many as here, because the last bits may depend on it; Ray would set one per CPU asked.
@@ -50,7 +51,7 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
         waiting = deque(chunks)
         count = max(1, min(places, len(waiting)))
         workers = [worker.remote(description, folder) for _ in range(count)]
-        free = deque(workers * (AHEAD + 1))
+        free = deque(workers * (_AHEAD + 1))
         running: dict[Any, tuple[int, Any]] = {}
         while waiting or running:
             while waiting and free:

@@ -21,15 +21,16 @@ import os
 import re
 import shutil
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
@@ -39,7 +40,6 @@ from rpcl_jax.files import atomic_write, locked, read_json, write_json
 
 _LOG = logging.getLogger(__name__)
 CHUNK = 16  # utterances; a kill loses at most this many
-AHEAD = 2  # number of chunks that are decoded while another is embedded
 
 Clips = Sequence[TimeSpan | ClipError]  # of a chunk; an error says why there is none
 # Maps numbered chunks to (number, rows, reasons), see `embed_clips`, in any order.
@@ -81,8 +81,11 @@ def extract_table(
         "utterances": _digest(utterances),
     }
     partial = out.with_name(out.name + ".partial")
-    if out.exists() and (partial / "header.json").exists():
-        return _clean_up(utterances, header, partial, out)
+    if out.exists() and (partial / "header.json").exists():  # it was killed while it cleaned up
+        _check_header(partial / "header.json", header)
+        absent = list(FeatureTable.load(out).absent.items())
+        _remove(partial)
+        return absent
     with _working(partial, out, header, alone=shard is None):
         part, parts = shard or (1, 1)
         chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
@@ -114,17 +117,6 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _clean_up(
-    utterances: Sequence[Utterance], header: dict[str, Any], partial: Path, out: Path
-) -> list[tuple[str, str]]:
-    """Finishes the clean-up of an interrupted extraction whose table is complete."""
-    _check_header(partial / "header.json", header)
-    table = FeatureTable.load(out)
-    absent = [(u.id, table.absent[u.id]) for u in utterances if u.id in table.absent]
-    _remove(partial)
-    return absent
-
-
 def _remove(partial: Path) -> None:
     """Removes the chunks, and last the header, without which they could be taken for another's."""
     for path in partial.iterdir():
@@ -153,15 +145,13 @@ def _digest(utterances: Sequence[Utterance]) -> str:
 @contextlib.contextmanager
 def _working(partial: Path, out: Path, header: dict[str, Any], alone: bool) -> Iterator[None]:
     """Holds the lock of `partial`, alone or shared with other shards, and checks its header."""
-
-    def check_new() -> None:
-        if out.exists():
-            raise InputError(f"{out}: already exists; remove it or write elsewhere")
-
-    check_new()
+    exists = InputError(f"{out}: already exists; remove it or write elsewhere")
+    if out.exists():
+        raise exists
     busy = f"{partial}: another process is extracting there; wait for it or stop it"
     with locked(partial / "lock", busy, shared=not alone):
-        check_new()  # again: another process may have finished before we got the lock
+        if out.exists():  # another process may have finished before we got the lock
+            raise exists
         path = partial / "header.json"
         if not path.exists():
             write_json(path, header)
@@ -208,19 +198,11 @@ def _extract_here(
     extractor: Extractor, chunks: Iterable[tuple[int, Clips]]
 ) -> Iterator[tuple[int, np.ndarray, list[str]]]:
     """Extracts chunks in order; threads decode clips while the model computes."""
-    reading: deque[tuple[int, list[Future]]] = deque()
-
-    def embed_next() -> tuple[int, np.ndarray, list[str]]:
-        chunk, futures = reading.popleft()
-        return chunk, *embed_clips(extractor, [future.result() for future in futures])
-
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for chunk, clips in chunks:
-            reading.append((chunk, [pool.submit(read_clip, extractor, clip) for clip in clips]))
-            if len(reading) > AHEAD:
-                yield embed_next()
-        while reading:
-            yield embed_next()
+        read = functools.partial(read_clip, extractor)
+        items = ((chunk, list(pool.map(read, clips))) for chunk, clips in chunks)
+        for chunk, inputs in prefetched(items):
+            yield chunk, *embed_clips(extractor, inputs)
 
 
 def read_clip(extractor: Extractor, clip: TimeSpan | ClipError) -> np.ndarray | ClipError:

@@ -24,7 +24,8 @@ from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
-from rpcl_jax.run.workdir import read_run_config, stored_emotions, with_data
+from rpcl_jax.run.model_folder import read_description
+from rpcl_jax.run.workdir import read_run_config, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -49,7 +50,7 @@ class Run(NamedTuple):
     @property
     def emotions(self) -> tuple[str, ...]:
         """The names of the emotion classes."""
-        return stored_emotions(self.folder)
+        return tuple(read_description(self.folder)["emotions"])
 
     def splits(self) -> dict[str, list[Dialogue]]:
         """Reads the run's dialogues."""

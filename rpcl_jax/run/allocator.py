@@ -20,8 +20,6 @@ def restart_keeping_memory() -> None:
     Does nothing if the allocator is not glibc's, as outside of Linux, or if one of its settings is
     already in the environment: this process is the restarted one, or the user has chosen.
     """
-    if sys.platform != "linux" or any(name in os.environ for name in _SETTINGS):
-        return
-    if platform.libc_ver()[0] != "glibc":
-        return
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | _SETTINGS)
+    set_before = any(name in os.environ for name in _SETTINGS)
+    if sys.platform == "linux" and not set_before and platform.libc_ver()[0] == "glibc":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | _SETTINGS)

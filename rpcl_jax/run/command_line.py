@@ -287,18 +287,16 @@ def one_line(name: str, unless: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
-        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error)
-        known = memory or isinstance(error, KeyboardInterrupt | InputError | OSError)
-        if not (_interrupts or known):
-            raise
         if _interrupts or isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
             if unless:
                 raise
             _complain(name, "interrupted; run the same command again to continue")
             sys.exit(_INTERRUPTED)
+        memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if unless or (isinstance(error, OSError) and not error.filename and not full):
+        of_file = full or (isinstance(error, OSError) and bool(error.filename))
+        if unless or not (memory or of_file or isinstance(error, InputError)):
             raise
         advice = "; free some space and run the same command again" if full else ""
         if memory:

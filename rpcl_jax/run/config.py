@@ -72,13 +72,11 @@ def check_config(config: ConfigDict) -> None:
         )
     if c.model.backbone in ("hilo", "two_step") and c.model.width % 2:
         raise InputError(
-            f"config.model.width: {c.model.width} is odd; the recurrent layers of the backbone "
-            f"{c.model.backbone!r} give half of it to either direction; make it even"
+            f"config.model.width: {c.model.width} is odd; make it even for {c.model.backbone!r}"
         )
     if c.model.backbone == "two_step" and not c.model.fusion_layers:
         raise InputError(
-            "config.model.fusion_layers: is 0; the encoders of the backbone 'two_step' need at "
-            "least 1"
+            "config.model.fusion_layers: is 0; the backbone 'two_step' needs at least 1"
         )
     if c.text.lora_rank and not (c.text.pretrained and c.text.finetune):
         raise InputError(

@@ -233,30 +233,29 @@ def run_grid(
 def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell]:
     """Trains cells, one at a time at each place, and returns those that failed."""
     failed: list[Cell] = []
-    running: dict[int, CellProcess] = {}  # by place
+    free, running = list(starts), list[tuple[Start, CellProcess]]()
     said: set[str] = set()
     try:
         while waiting or running:
-            for place, start in enumerate(starts):
-                if waiting and place not in running:
-                    cell, folder = waiting[0], out / waiting[0].name
-                    log = out / f"{cell.name}.log"
-                    arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={folder}"]
-                    log.unlink(missing_ok=True)
-                    running[place] = CellProcess(cell, start(arguments, log), folder, log, said)
-                    waiting.pop(0)
+            while waiting and free:
+                start, cell = free.pop(0), waiting.pop(0)
+                folder, log = out / cell.name, out / f"{cell.name}.log"
+                arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={folder}"]
+                log.unlink(missing_ok=True)
+                running.append((start, CellProcess(cell, start(arguments, log), folder, log, said)))
             time.sleep(0.5)
-            for place, cell_process in list(running.items()):
+            for start, cell_process in running[:]:
                 ended = cell_process.process.poll() is not None
                 cell_process.show()
                 if ended:
-                    del running[place]
+                    running.remove((start, cell_process))
+                    free.append(start)
                     if not cell_process.finish():
                         failed.append(cell_process.cell)
     finally:
-        for cell_process in running.values():
+        for _, cell_process in running:
             cell_process.process.terminate()
-        for cell_process in running.values():
+        for _, cell_process in running:
             cell_process.process.wait()
             cell_process.close()
     return failed

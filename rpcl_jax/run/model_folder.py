@@ -11,6 +11,7 @@ has the threshold in config.json.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,40 +121,28 @@ def read_parameters(
     return unflatten_dict(tensors, sep="."), metadata
 
 
+@dataclass(eq=False)
 class TrainedRun:
-    """A trained model, ready to score dialogues on all devices.
+    """A trained model, ready to score dialogues on all devices; see `load_model`."""
 
-    Attributes:
-      feature_tables: `table.json` of the features the run was trained with, by modality.
-      encoder: its text encoder, with parameters if it is frozen.
-      threshold: the least confidence of a pair, chosen on validation.
-      params: of the best epoch, on the devices of `mesh`.
-      params_with_encoder: the same, and those of a frozen encoder.
-    """
+    folder: Path
+    config: ConfigDict
+    emotions: tuple[str, ...]
+    feature_tables: dict[str, dict[str, Any]]  # `table.json` of the training's, by modality
+    encoder: LoadedEncoder  # with parameters if it is frozen
+    params: dict[str, Any]  # of the best epoch, on the devices of `mesh`
+    threshold: float  # the least confidence of a pair, chosen on validation
+    mesh: Mesh
 
-    def __init__(
-        self,
-        folder: Path,
-        config: ConfigDict,
-        emotions: tuple[str, ...],
-        feature_tables: dict[str, dict[str, Any]],
-        encoder: LoadedEncoder,
-        params: dict[str, Any],
-        threshold: float,
-        mesh: Mesh,
-    ):
-        """Takes what `load_model` loads; `params` are on all of `mesh`."""
-        self.folder, self.config, self.emotions = folder, config, emotions
-        self.feature_tables, self.encoder, self.threshold = feature_tables, encoder, threshold
-        self.params, self.mesh = params, mesh
-        self.model = build_model(config, encoder.config, emotions)
-        self._score = Compiled(make_score(self.model, mesh), "the scoring function")
-        self._score_words, self.params_with_encoder = self._score, params
-        if encoder.params is not None:
+    def __post_init__(self) -> None:
+        self.model = build_model(self.config, self.encoder.config, self.emotions)
+        self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
+        self._score_words, self.params_with_encoder = self._score, self.params
+        if (frozen := self.encoder.params) is not None:
             # A table of vectors by utterance id would be as long as a stream.
             model = self.model.clone(dtype=jnp.float32)
-            self._score_words = Compiled(make_score(model, mesh), "the scoring function")
-            self.params_with_encoder = {**params, ENCODER: replicate(encoder.params, mesh)}
+            self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
+            self.params_with_encoder = {**self.params, ENCODER: replicate(frozen, self.mesh)}
 
     def score(self, batches: Batches) -> list[ScoredDialogue]:
         """Returns the scores of a split from `rpcl_jax.run.workdir.read_splits`."""

@@ -6,7 +6,6 @@ a tokenizer or a table of vectors, and a trained run by whether its `LoadedEncod
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
@@ -73,8 +72,15 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         folder = resolve_pretrained(config.text.pretrained)
         encoder, params, heads = load_pretrained(folder)
         tokenizer = load_tokenizer(folder, encoder.vocab_size)
-        if train:
-            _warn(config, heads, *unknown_pieces(train, tokenizer, config.text.speaker_names))
+        if train and heads:
+            _LOG.info(f"{config.text.pretrained}: its heads are not read: {', '.join(heads)}")
+        unknown, examples = unknown_pieces(train, tokenizer, config.text.speaker_names)
+        if unknown > MOST_UNKNOWN:
+            _LOG.warning(
+                f"{config.text.pretrained}: its tokenizer does not know {unknown:.0%} of the word "
+                f"pieces of the training text, such as {', '.join(map(repr, examples))}; is it for "
+                "another language?"
+            )
     else:
         tokenizer = word_tokenizer(train)
         encoder = TextEncoderConfig(
@@ -102,17 +108,6 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
         raise InputError(
             f"config.text.lora_rank: {config.text.lora_rank} is not below {encoder.hidden_size}, "
             f"the width of {name}; lower it"
-        )
-
-
-def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
-    name = config.text.pretrained
-    if heads:
-        _LOG.info(f"{name}: its heads are not read: {', '.join(heads)}")
-    if unknown > MOST_UNKNOWN:
-        _LOG.warning(
-            f"{name}: its tokenizer does not know {unknown:.0%} of the word pieces of the training "
-            f"text, such as {', '.join(map(repr, examples))}; is it for another language?"
         )
 
 
@@ -191,7 +186,6 @@ def _write_part(path: Path, ids: list[str], vectors: np.ndarray) -> None:
         np.savez(file, ids=np.array(ids), vectors=vectors)
 
 
-@functools.cache  # a Predictor calls this often, and each new function would be compiled again
 def _make_encode(config: TextEncoderConfig, mesh: Mesh) -> Compiled:
     """The compiled function (params, batch) -> utterance vectors [b, n, d]."""
     module = TextEncoder(config)

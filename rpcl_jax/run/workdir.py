@@ -80,11 +80,6 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return described
 
 
-def stored_emotions(folder: Path) -> tuple[str, ...]:
-    """Returns the names of a model's emotion classes; raises InputError, see `read_description`."""
-    return tuple(read_description(folder)["emotions"])
-
-
 def begin_run(
     workdir: Path, config: ConfigDict, encoder: LoadedEncoder, corpus: Corpus, begun: bool
 ) -> None:
@@ -121,16 +116,15 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
     for name, table in corpus.tables.items():
         table.check_same_extractor(before["feature_tables"][name])
     digests = [(d["encoder_elsewhere"] or {}).get("digest") for d in (before, described)]
-    if digests[0] != digests[1]:
-        raise InputError(
-            f"{described['run']['text']['pretrained']}: not the text encoder that {workdir} was "
-            "trained with; restore that one"
-        )
-    for field, what in (
-        ("emotions", "the emotions of its training split"),
-        ("encoder", "the sizes of its text encoder or the words of its training split"),
+    for same, what in (
+        (digests[0] == digests[1], "the parameters of its text encoder"),
+        (before["emotions"] == described["emotions"], "the emotions of its training split"),
+        (
+            before["encoder"] == described["encoder"],
+            "the sizes of its text encoder or the words of its training split",
+        ),
     ):
-        if before[field] != described[field]:
+        if not same:
             raise InputError(
                 f"{workdir}: {what} have changed since it was begun; restore them or choose "
                 "another --workdir"

@@ -269,7 +269,7 @@ def test_a_model_of_the_hub(exported, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     for revision in (None, "v1"):
-        predictor = Predictor.from_pretrained("someone/pairs", revision)
+        predictor = Predictor("someone/pairs", revision=revision)
         (found,) = predictor([{"utterances": [{"text": "Yes!", "speaker": "Ann"}], "id": "1"}])
         assert found["predicted_by"]["model"] == "someone/pairs"
     assert asked == [("someone/pairs", None, True), ("someone/pairs", "v1", True)]
