@@ -41,6 +41,12 @@ def shipped(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
+def python_path() -> str:
+    """Returns a PYTHONPATH with which other processes find this package, installed or not."""
+    package = str(Path(__file__).parents[1])
+    return os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, unless they exist; InputError if one is a file."""
     try:

@@ -40,10 +40,7 @@ _WORKDIR = flags.DEFINE_string(
     "runs/<config file>/<objective>-<modalities>[-<backbone>]-seed<seed>.",
 )
 _MODEL = flags.DEFINE_string(
-    "model",
-    "",
-    "predict: folder of a run, or folder or Hugging Face name of what `rpcl export` wrote, in "
-    "place of --workdir.",
+    "model", "", "predict: folder of a run or of an export, or its name on the Hugging Face hub."
 )
 _REVISION = flags.DEFINE_string(
     "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
@@ -52,10 +49,7 @@ _INPUT = flags.DEFINE_string(
     "input", "", "predict: file or folder of conversations; docs/data.md has the formats."
 )
 _OUTPUT = flags.DEFINE_string(
-    "output",
-    "",
-    "predict: file to write the pairs to, a JSON list; JSON lines if it ends in .jsonl, a table if "
-    "in .csv or .tsv; .gz may follow.",
+    "output", "", "predict: file of the pairs, .json, .jsonl, .csv or .tsv; .gz may follow."
 )
 _HTML = flags.DEFINE_string(
     "html", "", "predict: a page to look at them in a browser, beside --output; plays --clips."
@@ -78,9 +72,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run on several hosts, the same command on each; see docs/scaling.md."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator",
-    None,
-    "distributed: host:port of process 0; not needed with Slurm, Open MPI, Kubernetes, Cloud TPU.",
+    "coordinator", None, "distributed: host:port of process 0; a cluster such as Slurm knows it."
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes", None, "distributed: the number of processes, with --coordinator.", lower_bound=1

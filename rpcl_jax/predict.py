@@ -206,13 +206,17 @@ class Predictor:
                 for start in window_starts(len(read.dialogue.utterances), width)
             ]
             batches = self._run.prepare(pieces, tables)
+            names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
             full = False
             for _, batch in batches:
-                assert isinstance(batch.text, PackedText)
-                self._count(batch.text)
-                full |= bool(batch.text.position_ids.max() == self.max_tokens - 1)
+                text = batch.text
+                assert isinstance(text, PackedText)
+                # Special pieces and padding have the highest number.
+                said = text.token_ids[text.utterance_ids < text.utterance_ids.max()]
+                self._pieces += said.size
+                self._unknown_pieces += int(np.count_nonzero(said == tokenizer.unknown_id))
+                full |= bool(text.position_ids.max() == self.max_tokens - 1)
             if full and not self._cut:  # only tokenizing anew tells whether something was lost
-                names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
                 self._cut = longest_utterance(pieces, tokenizer, names) > self.max_tokens - 2
             return chunk, batches
 
@@ -225,13 +229,6 @@ class Predictor:
                 yield from self._decode(*running.popleft(), floor, by)
         for last in running:
             yield from self._decode(*last, floor, by)
-
-    def _count(self, text: PackedText) -> None:
-        # Special pieces and padding have the highest number.
-        said = text.token_ids[text.utterance_ids < text.utterance_ids.max()]
-        self._pieces += said.size
-        unknown = self._run.encoder.tokenizer.unknown_id
-        self._unknown_pieces += int(np.count_nonzero(said == unknown))
 
     def say_what_was_not_read(self) -> None:
         """Logs if the text so far had many unknown word pieces or too long utterances."""

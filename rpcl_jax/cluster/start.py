@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import rpcl_jax
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import python_path
 
 _PATIENCE = 40  # seconds for a cluster to answer
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -40,7 +40,9 @@ def start_ray(address: str | None) -> ModuleType:
         raise InputError(
             f'Ray is not installed ({error}); pip install "rpcl_jax[cluster]"'
         ) from error
-    runtime_env = {"env_vars": _worker_environment()}
+    cache = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")
+    inherited = {k: v for k, v in os.environ.items() if k.startswith(cache)}
+    runtime_env = {"env_vars": {"PYTHONPATH": python_path(), **inherited}}
     if address is not None:
         _check_answers(address)
         ray.init(address=address, runtime_env=runtime_env, **_QUIET)
@@ -81,13 +83,6 @@ def last_reason(trace: str) -> str:
     """
     reason = re.split(r"^[\w.]*(?:Error|Exception): ", trace, flags=re.MULTILINE)[-1]
     return " ".join(reason.split())
-
-
-def _worker_environment() -> dict[str, str]:
-    package = str(Path(rpcl_jax.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    cache = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")
-    return {"PYTHONPATH": path} | {k: v for k, v in os.environ.items() if k.startswith(cache)}
 
 
 def _short_folder() -> str:

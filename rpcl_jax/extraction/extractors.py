@@ -45,20 +45,14 @@ _AT_ONCE = 32  # frames per batch
 
 @dataclass(frozen=True)
 class Extractor:
-    """A model that maps a clip to a vector.
-
-    Attributes:
-      modality: "audio" or "vision".
-      description: the contents of `table.json`: extractor, model, revision (the hub's commit, a
-        digest of a local model's files, or openSMILE's version) and dimension.
-      read: decodes a time span of a file to the model's input. Thread-safe; raises ClipError.
-      embed: maps k such inputs to vectors, float32 [k, dimension]. A vector does not depend on the
-        other inputs, except for rounding when sums are computed in another order.
-    """
+    """A model that maps a clip to a vector."""
 
     modality: Literal["audio", "vision"]
+    # The contents of `table.json`: extractor, model, revision (the hub's commit, a digest of a
+    # local model's files, or openSMILE's version) and dimension.
     description: dict[str, Any]
-    read: Callable[[TimeSpan], np.ndarray]
+    read: Callable[[TimeSpan], np.ndarray]  # the model's input; thread-safe; raises ClipError
+    # From k inputs float32 [k, dimension]; the others change a vector by rounding at most.
     embed: Callable[[Sequence[np.ndarray]], np.ndarray]
 
 

@@ -138,7 +138,6 @@ def _never_lose_interrupts() -> None:
     the garbage collector, where JAX has one, and the import of C code turns it into an ImportError.
     So interrupts are counted, and raised again until the command ends.
     """
-
     main = threading.get_ident()
 
     def interrupt() -> None:
@@ -240,13 +239,9 @@ def _line_of(files: Sequence[str], error: BaseException) -> str:
 def define_engine() -> tuple[flags.FlagHolder, flags.FlagHolder]:
     """Defines --engine and --address, of the commands that run on a cluster too."""
     return (
-        flags.DEFINE_enum(
-            "engine", "local", ["local", "ray"], "This machine, or Ray's; see docs/scaling.md."
-        ),
+        flags.DEFINE_enum("engine", "local", ["local", "ray"], "See docs/scaling.md."),
         flags.DEFINE_string(
-            "address",
-            None,
-            "ray: host:port of the cluster, or auto; without it, Ray starts on this machine.",
+            "address", None, "ray: host:port of the cluster, or auto; default: this machine alone."
         ),
     )
 

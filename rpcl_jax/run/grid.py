@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-import rpcl_jax
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.split_numbers import outcome
-from rpcl_jax.files import read_json, shipped, write_csv
+from rpcl_jax.files import python_path, read_json, shipped, write_csv
 from rpcl_jax.run.base_config import OBJECTIVES, flatten
 from rpcl_jax.run.config import load_config_file
 from rpcl_jax.run.workdir import check_owner, locked_run, run_name
@@ -264,13 +263,10 @@ def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell
 def _start_here(
     lock: int, environment: Mapping[str, str], arguments: list[str], log: Path
 ) -> subprocess.Popen:
-    # So that the cell finds the package wherever the grid was started, installed or not.
-    package = str(Path(rpcl_jax.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     with log.open("w", encoding="utf-8") as file:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            env=os.environ | {"PYTHONPATH": path, **environment},
+            env=os.environ | {"PYTHONPATH": python_path(), **environment},
             stdout=file,
             stderr=file,
             # The cell continues, and holds the lock, if this process is killed. On Windows, where

@@ -89,18 +89,16 @@ def joined(
         faulthandler.disable()  # absl enables it, and `supervise` says that a process was aborted
     try:
         with one_line("rpcl_jax", unless=debug):
-            try:
-                _join(coordinator, processes, process)
-                yield
-            except jax.errors.JaxRuntimeError as error:
-                if debug or not _LOST_PEER.search(str(error)):
-                    raise
-                os.abort()  # as JAX does where it notices first
+            _join(coordinator, processes, process)
+            yield
     except BaseException as error:
-        if not isinstance(error, SystemExit):
+        lost = isinstance(error, jax.errors.JaxRuntimeError) and _LOST_PEER.search(str(error))
+        if not isinstance(error, SystemExit) and (debug or not lost):
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
+        if lost and not debug:
+            os.abort()  # as JAX does where it notices first
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 
