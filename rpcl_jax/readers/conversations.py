@@ -24,7 +24,7 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
-from rpcl_jax.readers.objects import check_some_text, field, identifier, read_objects, speech
+from rpcl_jax.readers.json_fields import check_some_text, field, identifier, read_objects, speech
 from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
@@ -78,7 +78,7 @@ def parse_objects(
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
-        a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
+        a prediction: what it does not need is mended (`rpcl_jax.readers.json_fields`), and ids may be
         repeated.
 
     Raises:

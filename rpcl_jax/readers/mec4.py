@@ -19,7 +19,7 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, read_objects, seconds
+from rpcl_jax.readers.json_fields import field, read_objects, seconds
 from rpcl_jax.readers.shared import Reading, find_split
 
 _FILES = {

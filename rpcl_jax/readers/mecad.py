@@ -13,7 +13,7 @@ from rpcl_jax.data.dialogue import (
     clip_name,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.json_fields import field, read_objects
 from rpcl_jax.readers.shared import Reading, find_split
 
 EVIDENCE = "expanded emotion cause evidence"

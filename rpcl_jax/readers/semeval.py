@@ -9,7 +9,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import (
+from rpcl_jax.readers.json_fields import (
     check_some_text,
     field,
     identifier,
@@ -57,7 +57,7 @@ def parse_conversations(
       where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
         If they are ignored, these are conversations for a prediction: what it does not need is
-        mended (`rpcl_jax.readers.objects`), and ids may be repeated.
+        mended (`rpcl_jax.readers.json_fields`), and ids may be repeated.
 
     Returns:
       The dialogues in the same order. The clip of an utterance is the stretch of an episode that

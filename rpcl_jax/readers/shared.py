@@ -8,7 +8,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, check_unique, is_stretch
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import field, seconds
+from rpcl_jax.readers.json_fields import field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.

@@ -1,7 +1,7 @@
 """Conversations as people have them, to be predicted or converted: one stream from many formats.
 
 `conversations_in` yields every conversation of a file or a folder, or the reason why it cannot be
-read. What a prediction does not need is mended and counted (`rpcl_jax.readers.objects`). JSON lines
+read. What a prediction does not need is mended and counted (`rpcl_jax.readers.json_fields`). JSON lines
 are read in constant memory, gzip or not; other files are read whole, one at a time.
 """
 
@@ -24,10 +24,10 @@ from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers import conversations, semeval
 from rpcl_jax.readers.conversations import write_conversations
-from rpcl_jax.readers.objects import parse_json
+from rpcl_jax.readers.json_fields import parse_json
 from rpcl_jax.readers.shared import Reading
-from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
-from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
+from rpcl_jax.readers.subtitles import is_subtitle, read_plain, read_subtitles
+from rpcl_jax.readers.tables import group_turns, is_table, is_turn, read_table
 
 _EMPTY = "is empty; check that it is the right file"
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper

@@ -14,7 +14,7 @@ from rpcl_jax.evaluation.decode import Prediction
 from rpcl_jax.files import json_bytes
 from rpcl_jax.readers import transcripts
 from rpcl_jax.readers.conversations import is_ours
-from rpcl_jax.readers.objects import is_blank
+from rpcl_jax.readers.json_fields import is_blank
 from rpcl_jax.readers.semeval import PAIRS
 
 CONFIDENCES, BY = "pair_confidences", "predicted_by"

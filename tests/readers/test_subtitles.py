@@ -7,7 +7,7 @@ import pysubs2
 import pytest
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.spoken import is_subtitle, recording
+from rpcl_jax.readers.subtitles import is_subtitle, recording
 from rpcl_jax.readers.transcripts import conversations_in, parse
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rpcl_jax.data.dialogue import clip_name
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import seconds
+from rpcl_jax.readers.json_fields import seconds
 
 _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _CUE = re.compile(rf"\s*({_TIME})\s*-->\s*({_TIME})", re.ASCII)

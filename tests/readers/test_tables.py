@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import seconds
+from rpcl_jax.readers.json_fields import seconds
 from rpcl_jax.readers.transcripts import conversations_in, parse
-from rpcl_jax.readers.turns import group_turns
+from rpcl_jax.readers.tables import group_turns
 from rpcl_jax.reporting.predictions import write_results
 
 

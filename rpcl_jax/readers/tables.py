@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import is_blank, seconds
-from rpcl_jax.readers.spoken import recording
+from rpcl_jax.readers.json_fields import is_blank, seconds
+from rpcl_jax.readers.subtitles import recording
 
 # What a field is called in lower case, without spaces, hyphens and underscores.
 _NAMES = {

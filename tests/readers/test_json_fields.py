@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import field, parse_json, read_objects, said
+from rpcl_jax.readers.json_fields import field, parse_json, read_objects, said
 from rpcl_jax.readers.transcripts import parse
 
 
