@@ -51,7 +51,17 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     Raises:
       InputError: the file is unreadable, malformed or truncated, or a conversation is invalid.
     """
-    lines = _read_lines(path)
+    return parse_ecf_text(_read_lines(path), path)
+
+
+def is_ecf_text(text: str) -> bool:
+    """Returns whether a text begins as an official text file of ECF does."""
+    first, _, utterance, *_ = (*text.split("\n", 3), "", "", "")
+    return bool(_HEADER.fullmatch(first.strip())) and utterance.count("|") >= 4
+
+
+def parse_ecf_text(lines: list[str], path: Path) -> list[Dialogue]:
+    """Parses the lines of a text file of ECF; see `read_ecf_text`."""
     reading = Reading(str(path))
     dialogues = []
     start = 0

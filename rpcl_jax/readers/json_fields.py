@@ -20,7 +20,7 @@ _FIELDS = {
     *("video", "video_name", "video_source", "start", "end"),
 }
 UNKNOWN_SPEAKER = "unknown"
-_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?)", re.ASCII)
+_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?) ?s?", re.ASCII)
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
@@ -175,6 +175,15 @@ def identifier(
     """
     name = said(item, key, where, mended, kind) or default
     return name if mended is None else "".join(c if c.isprintable() else "_" for c in name)
+
+
+def plain_text(value: Any) -> str:
+    """Returns the text of a field: a string, a number, or a list of parts with "text" or "value"."""
+    if isinstance(value, list):
+        return "".join(map(plain_text, value))
+    if isinstance(value, Mapping):
+        return plain_text(value.get("text", value.get("value")))
+    return "" if value is None or value != value else str(value)
 
 
 def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -> tuple[str, str]:

@@ -57,7 +57,26 @@ def read_evidence(path: Path) -> list[Dialogue]:
     Raises:
       InputError: the file is malformed, or a conversation is invalid; it has all of the faults.
     """
-    objects = read_objects(path)
+    return parse_evidence(read_objects(path), path)
+
+
+def is_evidence(item: Any) -> bool:
+    """Returns whether a JSON object has this layout."""
+    return (
+        isinstance(item, Mapping)
+        and bool(item)
+        and all(isinstance(value, list) and len(value) == 1 for value in item.values())
+        and all(isinstance(value[0], list) and value[0] for value in item.values())
+        and all(
+            isinstance(turn, Mapping) and "turn" in turn
+            for (turns,) in item.values()
+            for turn in turns
+        )
+    )
+
+
+def parse_evidence(objects: list[Any], path: Path) -> list[Dialogue]:
+    """Parses the objects of a file; see `read_evidence`."""
     if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:
         raise InputError(
             f"{path}: must be one object of conversations by id; check that it is the right file"

@@ -1,4 +1,4 @@
-"""Turns one by one: rows of a table, lines of ConvoKit's `utterances.jsonl`, Whisper's segments."""
+"""Turns one by one: rows of a table, lines of ConvoKit's `utterances.jsonl`, lists in any JSON."""
 
 import contextlib
 import csv
@@ -7,85 +7,141 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import is_blank, seconds
+from rpcl_jax.readers.json_fields import is_blank, plain_text, seconds
 from rpcl_jax.readers.subtitles import recording
 
-# What a field is called in lower case, without spaces, hyphens and underscores.
+# What a field is called in lower case, without spaces, hyphens, underscores and dots.
 _NAMES = {
-    "text": ("text", "utterance", "message", "content"),
-    "speaker": ("speaker", "speakername", "user", "name", "author"),
-    "conversation": (
-        "dialogueid",
-        "dialogid",
-        "conversationid",
-        "dialogue",
-        "conversation",
-        "root",
+    "text": (
+        *("text", "utterance", "utterancetext", "transcript", "transcription", "sentence"),
+        *("message", "content", "words", "alternativestranscript", "nbestdisplay", "elements"),
     ),
+    "speaker": (
+        *("speaker", "speakername", "speakerlabel", "speakerid", "speakers", "user", "sendername"),
+        *("sender", "authornickname", "authorname", "author", "username", "participant", "role"),
+        *("from", "name"),
+    ),
+    "conversation": (
+        *("dialogueid", "dialogid", "conversationid", "dialogue", "conversation", "root"),
+        *("convid", "diaid", "sessionid", "session", "chatid", "threadid"),
+    ),
+    "scene": ("sceneid", "scene"),
     "number": ("utteranceid", "turnid", "turn"),
     "id": ("id",),
     "emotion": ("emotion",),
-    "start": ("starttime", "start"),
-    "end": ("endtime", "end"),
+    "start": ("starttime", "start", "begin", "timestampsfrom"),
+    "end": ("endtime", "end", "stop", "timestampsto"),
+    "duration": ("duration",),
+    "start_ms": ("startms", "offsetmilliseconds", "offsetsfrom"),
+    "end_ms": ("endms", "offsetsto"),
+    "duration_ms": ("durationms", "durationmilliseconds"),
     "video": ("video", "videoname"),
     "season": ("season",),
     "episode": ("episode",),
     "reply": ("replyto",),
-    "time": ("timestamp",),
+    "time": ("timestamp", "timestampms", "ts", "date", "createdat"),
+    "kind": ("subtype", "type"),
     "source": ("source",),
 }
 _FIELDS = {name: field for field, names in _NAMES.items() for name in names}
+COLUMN_FIELDS = tuple(field for field in _NAMES if field not in ("source", "kind", "scene"))
+# Messages that a program wrote, not a person: Slack's, Telegram's, Discord's; and a system prompt.
+_NOTICE = re.compile(
+    r"service|system|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
+)
 _PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
+_KEYS = re.compile(
+    r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$|(?i:conv|dialog|session|chat|thread|"
+    r"scene|call|meeting|interview|episode|channel|room|group|case|story|video|file|record|ticket)"
+)
+_WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
+# Seconds that a word can take: a slow one with its pause, and a quick one.
+_SLOWEST, _QUICKEST = 15.0, 0.1
+NOT_SAID = "notices, titles, times and files (nobody said them; left out)"
+_LONGEST_TURN = 60  # words of a conversation that has nothing else
 
 
-def is_turn(item: Any) -> bool:
-    """Returns whether a JSON object is one turn, and not a conversation."""
-    whole = isinstance(item, Mapping) and any(
-        isinstance(item.get(key), list) for key in ("utterances", "conversation", "segments")
-    )
-    return isinstance(item, Mapping) and not whole and "text" in _columns(item)
+def parse_columns(given: Sequence[str]) -> dict[str, str]:
+    """Returns which field is in which column, from "text=utterance_text" and the like.
 
-
-def is_table(line: str) -> bool:
-    """Returns whether a line is the head of a table of turns."""
-    try:
-        columns = _columns(_head(line)[1])
-    except csv.Error:
-        return False
-    return "text" in columns and len(columns) > 1
-
-
-def _columns(names: Iterable[str | None]) -> dict[str, str]:
-    """Returns the fields of `_NAMES` that are among `names`, and what they are called there."""
-    columns: dict[str, str] = {}
-    for name in names:
-        field = _FIELDS.get(re.sub(r"[\s_-]", "", name or "").lower())
-        if field and name:
-            columns.setdefault(field, name)
+    Raises:
+      InputError: one of them is malformed, or there is no such field.
+    """
+    columns = {}
+    for item in given:
+        field, equals, column = (part.strip() for part in item.partition("="))
+        if field not in COLUMN_FIELDS or not equals:
+            raise InputError(
+                f"--columns: {item!r} must be FIELD=COLUMN, and FIELD one of "
+                f"{', '.join(COLUMN_FIELDS)}"
+            )
+        columns[field] = column
     return columns
 
 
-def _head(line: str) -> tuple[str, list[str]]:
+def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns which field is in which column: as `given`, else by its name.
+
+    Args:
+      names: of the columns.
+      given: the columns of --columns; "" means that there is none.
+    """
+    given = given or {}
+    columns: dict[str, str] = {}
+    names = [name for name in names if isinstance(name, str)]
+    plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in reversed(names)}
+    for field, known in _NAMES.items():
+        found = (
+            given[field] if field in given else next((plain[k] for k in known if k in plain), "")
+        )
+        if found:
+            columns[field] = found
+    scene = columns.pop("scene", "")
+    if scene and "conversation" not in columns and "conversation" not in given:
+        parts = (columns.get("season"), columns.get("episode"), scene)
+        columns["conversation"] = "+".join(filter(None, parts))
+    return columns
+
+
+def is_table(line: str, given: Mapping[str, str] | None = None) -> bool:
+    """Returns whether a line is the head of a table of turns."""
+    try:
+        names = _head(line, given)[1]
+    except csv.Error:
+        return False
+    columns = known_columns(names, given)
+    return columns.get("text") in names and len(columns) > 1
+
+
+def _head(line: str, given: Mapping[str, str] | None) -> tuple[str, list[str]]:
     """Returns the delimiter of a table, by its first line, and the names of its columns."""
     named = {d: next(csv.reader([line], delimiter=d), []) for d in _DELIMITERS}
-    delimiter = max(named, key=lambda d: len(_columns(named[d])))
+    fits = {
+        d: sum(column in names for column in known_columns(names, given).values())
+        for d, names in named.items()
+    }
+    delimiter = max(named, key=lambda d: (fits[d], len(named[d])))
     return delimiter, named[delimiter]
 
 
-def read_table(text: str, where: str) -> list[Mapping[str, Any]]:
-    """Reads the rows of a table, as `csv.DictReader` returns them.
+def read_table(
+    text: str, where: str, given: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields the turns of a table, as `group_turns` takes them.
 
     The first line names the columns; the delimiter is a comma, a semicolon, a tab or "|".
 
     Args:
       text: of the file.
       where: the name of the file.
+      given: of --columns.
 
     Raises:
       InputError: there is no column of texts, no row, or the quotation marks are wrong.
@@ -94,11 +150,15 @@ def read_table(text: str, where: str) -> list[Mapping[str, Any]]:
         text = text.partition("\n")[2]
     line = text.partition("\n")[0].rstrip("\r")
     try:
-        delimiter, names = _head(line)
-        if "text" not in _columns(names):
+        delimiter, names = _head(line, given)
+        columns = known_columns(names, given)
+        missing = [c for column in (given or {}).values() for c in column.split("+") if c]
+        missing = [column for column in missing if column not in names]
+        if missing or "text" not in columns:
+            what = f"{missing[0]!r} of --columns" if missing else "'text' or 'Utterance'"
             raise InputError(
-                f"{where}: its first line {line[:60]!r} names no column 'text' or 'Utterance'; "
-                "name the columns there (docs/data.md)"
+                f"{where}: its first line names no column {what}, but {', '.join(names)[:200]}; "
+                "say which has the texts: --columns=text=NAME,speaker=NAME"
             )
         try:
             rows = _rows(text, delimiter, csv.QUOTE_MINIMAL)
@@ -112,16 +172,40 @@ def read_table(text: str, where: str) -> list[Mapping[str, Any]]:
         ) from error
     if not rows:
         raise InputError(f"{where}: has no row below its first line; check the file")
-    return rows
+    for row in rows:
+        yield turn_of(row, columns)
 
 
-def _rows(text: str, delimiter: str, quoting: Any) -> list[Mapping[str, Any]]:
+def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
     file = io.StringIO(text, newline="")
     return list(csv.DictReader(file, delimiter=delimiter, quoting=quoting, strict=True))
 
 
+def turn_of(row: Mapping[Any, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what a row has in each field, and under "others" what else it has.
+
+    A column "season+episode" is both, with "_" between. Of a row of a table with too many cells,
+    "more" has those.
+    """
+    turn: dict[str, Any] = {
+        field: row.get(column)
+        if column in row or "+" not in column
+        else "_".join(str(row.get(part)) for part in column.split("+"))
+        for field, column in columns.items()
+    }
+    used = {part for column in columns.values() for part in (column, *column.split("+"))}
+    turn["others"] = {k: v for k, v in row.items() if k is not None and k not in used}
+    turn["more"] = [cell for cell in row.get(None, ()) if cell]
+    turn["predicted"] = _PREDICTED in row
+    return turn
+
+
 def group_turns(
-    turns: Iterable[Mapping[str, Any]], name: str, where: str
+    turns: Iterable[dict[str, Any]],
+    name: str,
+    where: str,
+    repaired: Counter[str],
+    given: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Yields the conversations of turns in our format with their places, or their errors.
 
@@ -131,34 +215,46 @@ def group_turns(
     those of one source with the same id: the n-th row with one number belongs to the n-th of them.
 
     Args:
-      turns: objects or rows whose keys are those of `_NAMES`.
+      turns: from `turn_of`.
       name: of the file: the id of a conversation that has none, and the recording that times refer
         to where no other is named.
       where: the name of the file.
+      repaired: counts what is left out, and the files with columns that are not read, by these.
+      given: of --columns.
+
+    Raises:
+      InputError: it is unsure where a conversation ends, or what unit the times have.
     """
+    given = given or {}
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     seen = Counter[tuple[str, str, str]]()
     current = name
-    for turn in turns:
-        row = {field: turn[key] for field, key in _columns(turn).items()}
-        row["more"] = [cell for cell in turn.get(None, ()) if cell]  # type: ignore[call-overload]
+    rows = [row for row in turns if not _is_notice(row, repaired)]
+    if any(row.get("speaker") == "assistant" for row in rows):  # a language model, and its prompt
+        said = [row for row in rows if row["speaker"] != "system"]
+        repaired[NOT_SAID] += len(rows) - len(said)
+        rows = said
+    _list_unread(rows, repaired)
+    if "conversation" not in given and not any("conversation" in row for row in rows):
+        _check_one_conversation(rows, where)
+    _set_times(rows, where, repaired)
+    for row in rows:
         if not is_blank(row.get("conversation")):
             current = str(row["conversation"])
         source, time = "", 0
-        if _PREDICTED in turn:
+        if row["predicted"]:
             source = "" if is_blank(row.get("source")) else str(row["source"])
             key = (source, current, str(row.get("number")))
             time, seen[key] = seen[key], seen[key] + 1
         groups.setdefault((source, current, time), []).append(row)
-    for (source, conversation, _), rows in groups.items():
+    for (source, conversation, _), group in groups.items():
         place = f"{where}: conversation {conversation!r}{f' of {source}' if source else ''}"
-        more = next((row["more"] for row in rows if row["more"]), None)
-        if more:
-            cell = more[-1][:40]
-            error = f"{place}: a row has more cells than there are columns, at the end {cell!r}"
-            yield place, InputError(f"{error}; put texts with the delimiter in quotation marks")
+        try:
+            _check_group(group, place)
+        except InputError as error:
+            yield place, error
             continue
-        utterances = [_utterance(row, conversation, name) for row in _ordered(rows)]
+        utterances = [_utterance(row, conversation, name) for row in _ordered(group)]
         ids = [utterance["id"] for utterance in utterances if "id" in utterance]
         if len(set(ids)) < len(ids):
             for utterance in utterances:
@@ -173,9 +269,160 @@ def group_turns(
         )
 
 
+def _is_notice(row: Mapping[str, Any], repaired: Counter[str]) -> bool:
+    """Returns whether nobody said this: a notice of a chat program, or a file without words."""
+    kind = row.get("kind")
+    notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
+    notice = notice or (kind is not None and is_blank(plain_text(row.get("text"))))
+    repaired[NOT_SAID] += notice
+    return notice
+
+
+def _list_unread(rows: Sequence[Mapping[str, Any]], repaired: Counter[str]) -> None:
+    if rows and not rows[0]["predicted"]:
+        names = dict.fromkeys(str(k) for row in rows[:100] for k in row["others"])
+        listed = ", ".join(name[:30] for name in list(names)[:8]) + (", …" * (len(names) > 8))
+        repaired[f"files with columns that are not read, {listed}"] += bool(names)
+
+
+def _check_one_conversation(rows: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raises InputError if a column that is not read, or the times, tell several conversations."""
+    for column in _may_be_conversations(rows):
+        if _KEYS.search(column):
+            raise InputError(
+                f"{where}: does {column!r} tell the conversations apart? then add "
+                f"--columns=conversation={column}, and if all is one, --columns=conversation="
+            )
+    starts = [seconds(row.get("start")) for row in rows]
+    blocks: list[set[str]] = [set()]
+    for row, before, start in zip(rows, [None, *starts], starts, strict=False):
+        if before is not None and start is not None and start < before - 60:
+            blocks.append(set())
+        blocks[-1].add(str(row.get("speaker")))
+    ordered = any("number" in row or "time" in row or "reply" in row for row in rows)
+    if len(blocks) == 1 or ordered or None in starts:
+        return
+    if any(len(speakers) > 1 for speakers in blocks) or len({*map(str, blocks)}) < len(blocks):
+        raise InputError(
+            f"{where}: its times begin anew; if these are several conversations, name the column "
+            "that tells them apart, --columns=conversation=NAME, else sort it by time"
+        )
+    assert isinstance(rows, list)
+    rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
+
+
+def _may_be_conversations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the columns that are not read whose values come in blocks, and are no speakers."""
+    found = []
+    for column in dict.fromkeys(str(k) for row in rows for k in row["others"]):
+        values = [str(row["others"].get(column)) for row in rows]
+        distinct = set(values)
+        blocks = 1 + sum(a != b for a, b in zip(values, values[1:], strict=False))
+        pairs = {(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)}
+        if 1 < len(distinct) == blocks < len(rows) and len(pairs) > len(distinct):
+            found.append(column)
+    return found
+
+
+def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Raises InputError if the rows cannot be one conversation of turns."""
+    more = next((row["more"] for row in rows if row["more"]), None)
+    if more:
+        raise InputError(
+            f"{place}: a row has more cells than there are columns, at the end {more[-1][:40]!r}; "
+            "put texts with the delimiter in quotation marks"
+        )
+    numbers = Counter(number for row in rows if (number := _number(row.get("number"))) is not None)
+    twice, count = numbers.most_common(1)[0] if numbers else (0, 1)
+    if count > 1 and not rows[0]["predicted"]:
+        might = [
+            column
+            for column in dict.fromkeys(str(k) for row in rows for k in row["others"])
+            if len({(row["others"].get(column), row.get("number")) for row in rows}) == len(rows)
+            and len({row["others"].get(column) for row in rows}) < len(rows)
+        ]
+        raise InputError(
+            f"{place}: turn number {twice:g} is there {count} times, so these are several "
+            f"conversations; name the column that tells them apart, "
+            f"--columns=conversation={' or '.join(might) or 'NAME'} (A+B joins two), or, if it "
+            "numbers something else, --columns=number="
+        )
+    texts = [plain_text(row.get("text")) for row in rows]
+    if sum(text.lstrip().startswith(("['", '["')) for text in texts) > len(texts) / 2:
+        raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
+    if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
+        raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
+    if (
+        len(rows) == 1
+        and is_blank(rows[0].get("speaker"))
+        and len(texts[0].split()) > _LONGEST_TURN
+    ):
+        raise InputError(
+            f"{place}: one text of {len(texts[0].split())} words is everything; write a row, or an "
+            "object with 'text', for each turn"
+        )
+
+
+def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str]) -> None:
+    """Makes `start` and `end` seconds, as far as they are times.
+
+    Raises:
+      InputError: they may be seconds or milliseconds.
+    """
+    for row in rows:
+        if isinstance(row.get("time"), list) and len(row["time"]) == 2:  # Transformers' chunks
+            row["start"], row["end"] = row.pop("time")
+    thousandth = _are_milliseconds(rows, where)
+    repaired["files with times in milliseconds"] += thousandth
+    for row in rows:
+        for field in ("start", "end", "duration"):
+            row[field] = _time(row.get(field), 1000 if thousandth else 1)
+            if f"{field}_ms" in row:
+                row[field] = _time(row[f"{field}_ms"], 1000)
+        start, length = row["start"], row["duration"]
+        if row["end"] is None and isinstance(start, float) and isinstance(length, float):
+            row["end"] = start + length
+    if rows and all(row["end"] is None and not row.get("video") for row in rows):
+        starts = [row["start"] for row in rows]
+        if (
+            starts == sorted(s for s in starts if isinstance(s, float))
+            and "conversation" not in rows[0]
+        ):
+            for row, start in zip(rows, starts[1:], strict=False):
+                row["end"] = start if start > row["start"] else None
+
+
+def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
+    """Returns whether whole numbers of `start` and `end` are so large that no speech fills them."""
+    timed = [row for row in rows if not (is_blank(row.get("start")) or is_blank(row.get("end")))]
+    pairs = [(str(row["start"]).strip(), str(row["end"]).strip()) for row in timed]
+    if not pairs or not all(time.isdecimal() for pair in pairs for time in pair):
+        return False
+    paces = [
+        (int(end) - int(start)) / spoken_words(plain_text(row.get("text")))
+        for row, (start, end) in zip(timed, pairs, strict=True)
+    ]
+    if median(paces) <= _SLOWEST:
+        return False
+    if sum(pace / 1000 >= _QUICKEST for pace in paces) >= 0.9 * len(paces):
+        return median(paces) / 1000 <= _SLOWEST
+    raise InputError(
+        f"{where}: its times may be seconds or milliseconds; write seconds as 2.5 or 00:00:02.5, "
+        "or name milliseconds: --columns=start_ms=NAME,end_ms=NAME"
+    )
+
+
+def spoken_words(text: str) -> float:
+    """Returns about how many words it takes to say a text, at least one."""
+    return max(1.0, len(text.split()), len(text) / 8)
+
+
 def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str, Any]:
     text, emotion, number = row.get("text"), row.get("emotion"), row.get("number")
-    item = {"speaker": row.get("speaker"), "text": text.strip() if isinstance(text, str) else text}
+    text = plain_text(text).strip() if isinstance(text, (str, list)) else text
+    speaker = row.get("speaker")
+    speaker = ", ".join(map(str, speaker)) if isinstance(speaker, list) else speaker
+    item = {"speaker": speaker, "text": text}
     if "conversation" in row:
         if _number(number) is not None:
             item["id"] = f"dia{conversation}_utt{str(number).strip()}"  # so are MELD's clips named
@@ -183,7 +430,7 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
         item["emotion"] = emotion.strip()
-    clip = {"start": _time(row.get("start")), "end": _time(row.get("end"))}
+    clip = {"start": row["start"], "end": row["end"]}
     video, season, episode = (
         row.get("video"),
         _number(row.get("season")),
@@ -200,12 +447,12 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
     return item
 
 
-def _time(value: Any) -> Any:
+def _time(value: Any, parts: int) -> Any:
     """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         return None
     time = seconds(value)
-    return value if time is None else time  # the reader of our form counts it as unusable
+    return value if time is None else time / parts  # the reader of our form counts it as unusable
 
 
 def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,314 @@
+"""Plain text: lines of `Name: words`, exported chats, names and times on lines of their own."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
+from typing import Any, NamedTuple
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.json_fields import seconds
+from rpcl_jax.readers.subtitles import DASH, named, recording
+from rpcl_jax.readers.tables import NOT_SAID
+
+# A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
+_CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
+_WHEN = (
+    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?(?P<half>[^\W\d_]{2}\s?(?=\d))?"
+    rf"(?P<start>{_CLOCK})(?P<noon>\s?(?:[AaPp]\.?\s?[Mm]\.?(?!\w)"
+    r"|(?(date)[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?(?=\s?[-–—\]])|(?!))))?"
+    rf"(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
+)
+_STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|$|(?=\s*[-–—]))(?:[-–—]\s+)?")
+_AFTER_NAME = re.compile(
+    rf"(?P<name>\[[^\[\]]{{1,40}}\]|[^\[\]():：]{{1,40}}?)(?P<gap>\s*)(?P<open>[\[(])?{_WHEN}"
+    r"(?(open)[\])]\s*(?:[:：]\s*|$)|(?:[:：]\s+|$))"
+)
+# Names within a line with a time: IRC's, Zoom's, LINE's.
+_NICK = re.compile(r"<[ @+%~&]?([^<>]{1,40})>\s+")
+_TO = re.compile(r"From\s+(.{1,60}?)\s+to\s+[^:]{1,80}:\s*", re.IGNORECASE)
+_TABBED = re.compile(r"([^\t]{1,40})\t+")
+# Of an exported chat, whatever comes before the first colon; names in notices are quoted.
+_SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
+_BOLD = re.compile(r"(\*\*|__)(.{1,60}?)(:?)\1(:?)(?=\s|$)")
+_MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+_EDITED = re.compile(r"\s*\u200e?<[^<>]*\bedit[^<>]*>$")
+# What stands in place of words: media, which have no words, in brackets or with an invisible mark.
+_MEDIA = re.compile(
+    r"\u200e.*|<[^<>]*>|\S.*\.\w{2,4} \([^()]+\)|null"
+    r"|(image|video|audio|sticker|gif|document|contact card) omitted"
+    r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?",
+    re.IGNORECASE | re.DOTALL,
+)
+_NOTICE = re.compile(
+    r".{1,60} (joined|left) the (meeting|chat|call|conversation|group|channel)\.?"
+    r"|.{1,60} (started|stopped) (transcription|recording)\.?|Meeting ended after .*"
+    r"|Transcribed by https?://\S+|This editable transcript was computer generated.*",
+    re.IGNORECASE,
+)
+_SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
+
+
+# A turn, words of the turn before, a title (None), or what a program wrote (False).
+_Begins = dict[str, Any] | str | bool | None
+
+
+class _Line(NamedTuple):
+    """A line; `stamp` is the time that it begins with, `rest` what follows that."""
+
+    number: int
+    text: str
+    after_gap: bool
+    speaker: str = ""
+    words: str = ""
+    stamp: re.Match[str] | None = None
+    rest: str = ""
+    nick: bool = False
+
+
+def read_plain(
+    text: str, name: str, where: str, repaired: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the conversations of a text with their places.
+
+    A turn is a line `Name: words`, perhaps with a time, or a line of a name, a time or both above
+    its words. A line with a time and no name is a turn without a speaker, if the time is in
+    brackets, is a span, or is on every line. Any other line continues the turn before it; where
+    lines begin with a date, as in an exported chat, so does every line without one. What nobody
+    said, such as notices, media, and a title, is left out. An empty line before a name begins
+    another conversation, unless most of these would be single turns. A turn with a time has a clip
+    until its end, or else until the next later time.
+
+    Args:
+      text: of the file, with "\\n" as line break.
+      name: of the file: the id of the first conversation, and the recording that the times refer
+        to; the second conversation is `name`-2.
+      where: the path of the file.
+      repaired: counts the lines that continue a turn and those that nobody said.
+
+    Raises:
+      InputError: fewer than a quarter of the lines begin a turn, or the names are none.
+    """
+    lines = list(_lines(text))
+    begins, sure = _beginnings(lines)
+    conversations: list[tuple[int, list[dict[str, Any]]]] = []
+    continuing = left_out = 0
+    any_named = any(line.speaker for line in lines)
+    for line, turn in zip(lines, begins, strict=True):
+        if turn is None or turn is False:
+            left_out += 1
+        elif isinstance(turn, str):
+            turns = conversations[-1][1]
+            turns[-1]["text"] = f"{turns[-1]['text']} {turn}".strip()
+            continuing += not sure
+        else:
+            parts = not sure and line.after_gap and (line.speaker or not any_named)
+            if not conversations or parts:
+                conversations.append((line.number, []))
+            conversations[-1][1].append(turn)
+    begun = sum(len(turns) for _, turns in conversations)
+    said = sum(turn is not False for turn in begins)
+    if not begun or (not sure and 4 * begun < said):
+        raise InputError(
+            f"{where}: only {begun} of {said} lines begin with 'Name: ' or a time; write one "
+            "turn a line this way, or give another format (docs/data.md)"
+        )
+    speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
+    if not sure and 5 < len(speakers) == len({*speakers}):
+        raise InputError(
+            f"{where}: each of {begun} lines has another name ({', '.join(speakers[:3])}, …); if "
+            "these are speakers, write a table with the columns speaker and text"
+        )
+    for _, turns in conversations:
+        said = [turn for turn in turns if not _MEDIA.fullmatch(turn["text"])]
+        left_out += len(turns) - len(said)
+        turns[:] = [{**turn, "text": _EDITED.sub("", turn["text"])} for turn in said]
+    conversations = [(number, turns) for number, turns in conversations if turns]
+    repaired["lines without a name (of the turn before)"] += continuing
+    repaired[NOT_SAID] += left_out
+    # Where empty lines separate turns, one of them is easily forgotten.
+    if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
+        conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
+    _set_clips([turn for _, turns in conversations for turn in turns], recording(name))
+    for k, (number, turns) in enumerate(conversations, 1):
+        own = name if k == 1 else f"{name}-{k}"
+        yield f"{where}:{number}", {"id": own, "utterances": turns}
+
+
+def _lines(text: str) -> Iterator[_Line]:
+    after_gap = False
+    for number, line in enumerate(text.split("\n"), 1):
+        line = _MARKS.sub("", re.sub(r"[\u00a0\u202f]", " ", line).strip())
+        line = _BOLD.sub(r"\2\3\4", line, count=1) if line.startswith(("**", "__")) else line
+        if line:
+            yield _parsed(_Line(number, line, after_gap))
+        after_gap = not line
+
+
+def _parsed(line: _Line) -> _Line:
+    speaker, words = named(line.text)
+    stamp = None if speaker else _STAMP.match(line.text)
+    if stamp:
+        rest = line.text[stamp.end() :]
+        within = _NICK.match(rest) or _TO.match(rest) or _TABBED.match(rest)
+        if stamp["date"] and not within:
+            within = _SENDER.match(rest)
+            speaker, words = "", rest
+        else:
+            speaker, words = named(rest)
+        if within:
+            speaker, words = within[1].strip(), rest[within.end() :]
+        nick = bool(_NICK.match(rest))
+        return line._replace(speaker=speaker, words=words, stamp=stamp, rest=rest, nick=nick)
+    after = _AFTER_NAME.match(line.text)
+    if after and not speaker:
+        who, words = after["name"].strip("[] -–—"), line.text[after.end() :]
+        alone = not words and not after["open"] and not line.text.endswith((":", "："))
+        sure = not alone or len(after["gap"]) > 1 or after["name"].startswith("[") or _is_name(who)
+        if sure and named(f"{who}: ")[0]:
+            return line._replace(speaker=who, words=words, stamp=after)
+    if speaker and words.startswith(("[", "(")) and (stamp := _STAMP.match(words)):
+        words = words[stamp.end() :]  # "Ann: [00:05] words"
+    elif not speaker and (dash := DASH.match(line.text)):
+        speaker, words = named(line.text[dash.end() :])
+    return line._replace(speaker=speaker, words=words, stamp=stamp)
+
+
+def _is_name(text: str) -> bool:
+    """Returns whether a text can be a name alone: a few words with capitals and no sentence."""
+    words = text.split()
+    return (
+        0 < len(words) <= 4
+        and not text.endswith((".", "?", "!", ","))
+        and all(not word[0].islower() and word[0] not in "\"'“(" for word in words)
+        and any(c.isalpha() for c in text)
+    )
+
+
+def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
+    """Returns what each line begins, and whether the form of the file makes it sure."""
+    stamped = [line for line in lines if line.stamp]
+    dated = any(line.stamp and line.stamp["date"] for line in lines[:3])
+    nicks = any(line.nick for line in stamped)
+    alone = [k for k, line in enumerate(lines) if line.stamp and not line.speaker]
+    spoken = [line for line in lines if line.speaker]
+    # "00:02 - Ann Smith", and the words below.
+    heads = [k for k in alone if lines[k].rest]
+    below = {k + 1 for k in alone} | {
+        k + 1 for k, line in enumerate(lines) if line.speaker and line.stamp and not line.words
+    }
+    free = {k for k, line in enumerate(lines) if not line.speaker and not line.stamp}
+    if (
+        heads
+        and not nicks
+        and not spoken
+        and all(k + 1 in free and _is_name(lines[k].rest) for k in heads)
+    ):
+        return _above(lines, {k: lines[k].rest for k in heads}), True
+    marks = [k for k in alone if not lines[k].rest]
+    if (
+        marks
+        and len(marks) == len(alone) == len(stamped)
+        and not spoken
+        and all(k + 1 in free for k in marks)
+    ):
+        before = [k - 1 for k in marks]
+        if all(k in free and _is_name(lines[k].text) for k in before):  # a name above each time
+            return _above(lines, {k + 1: lines[k].text for k in before}, {*before}), True
+        return _above(lines, dict.fromkeys(marks, "")), True
+    capitals = {k: line.text for k, line in enumerate(lines) if _is_head(line, lines[k + 1 :])}
+    if len(capitals) > 1 and not stamped and len(spoken) < len(capitals):
+        return _screenplay(lines, capitals), True
+    names = Counter(line.speaker for line in spoken)
+    timed = Counter(line.speaker for line in spoken if line.stamp)
+    mostly_timed = 2 * sum(timed.values()) > len(spoken)
+    all_timed = len(stamped) == len(lines)
+    begins: list[_Begins] = []
+    for k, line in enumerate(lines):
+        known = not mostly_timed or names[line.speaker] > 1 or line.speaker in timed
+        bracketed = line.stamp is not None and line.text[:1] in ("[", "(")
+        sure = bracketed or (line.stamp is not None and line.stamp["end"] is not None)
+        if _NOTICE.fullmatch(line.text) or (line.stamp and not line.speaker and not line.rest):
+            begins.append(False)
+        elif (
+            line.speaker
+            and (line.nick or not nicks)
+            and (line.stamp or not dated)
+            and (line.stamp or known)
+        ):
+            begins.append(_turn(line, line.speaker, line.words))
+        elif line.stamp and (nicks or line.stamp["date"]):
+            begins.append(False)  # a notice of the program
+        elif line.stamp and not dated and (sure or all_timed):
+            begins.append(_turn(line, "", line.rest))
+        elif any(isinstance(turn, dict) for turn in begins):
+            begins.append(line.text)
+        else:
+            begins.append(None)  # a title
+    return begins, bool(dated or nicks or below & free and mostly_timed)
+
+
+def _turn(line: _Line, speaker: str, words: str) -> dict[str, Any]:
+    time: tuple[float | None, float | None] = (None, None)
+    stamp = line.stamp
+    if stamp and not (stamp["date"] or stamp["noon"] or stamp["half"]):  # else the time of day
+        time = seconds(stamp["start"]), seconds(stamp["end"])
+    return {"speaker": speaker, "text": words, "time": time}
+
+
+def _above(
+    lines: Sequence[_Line], speakers: dict[int, str], names: Set[int] = frozenset()
+) -> list[_Begins]:
+    """Returns the turns of lines above their words."""
+    begins: list[_Begins] = []
+    for k, line in enumerate(lines):
+        if k in speakers:
+            begins.append(_turn(line, speakers[k], ""))
+        elif k in names or k < min(speakers) or _NOTICE.fullmatch(line.text):
+            begins.append(None)
+        else:
+            begins.append(line.text)
+    return begins
+
+
+def _is_head(line: _Line, after: Sequence[_Line]) -> bool:
+    """Returns whether a line is a name in capitals above words, as in a screenplay."""
+    name = re.sub(r"\s*\([^()]*\)$", "", line.text)
+    return bool(
+        after
+        and name.isupper()
+        and sum(c.isalpha() for c in name) > 1
+        and _is_name(name)
+        and not line.speaker
+        and not _SCENE.match(line.text)
+        and not after[0].after_gap
+        and not after[0].text.isupper()
+    )
+
+
+def _screenplay(lines: Sequence[_Line], heads: dict[int, str]) -> list[_Begins]:
+    """Returns the turns of a screenplay; what comes after an empty line is no speech."""
+    begins: list[_Begins] = []
+    speaking = False
+    for k, line in enumerate(lines):
+        speaking = k in heads or (speaking and not line.after_gap)
+        if k in heads:
+            begins.append(_turn(line, re.sub(r"\s*\([^()]*\)$", "", heads[k]), ""))
+        else:
+            begins.append(
+                line.text if speaking and not re.fullmatch(r"\(.*\)", line.text) else None
+            )
+    return begins
+
+
+def _set_clips(turns: list[dict[str, Any]], video: str) -> None:
+    """Puts clips in place of the times of turns; a clip ends at the next later time."""
+    later: list[float] = []  # times that come later, the next one last, each before those below it
+    for turn in reversed(turns):
+        start, end = turn.pop("time")
+        if start is not None:
+            while later and later[-1] <= start:
+                later.pop()
+            if end is None and later:
+                end = later[-1]
+            later.append(start)
+            turn["clip"] = {"video": video, "start": start, "end": end}
