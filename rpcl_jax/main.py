@@ -21,6 +21,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import (
     check_engine,
+    define_columns,
     define_engine,
     is_page,
     require_config,
@@ -64,6 +65,7 @@ _FEATURES = flags.DEFINE_string(
 _CLIPS = flags.DEFINE_string(
     "clips", "", "predict: folder with the clips of the input, from which features are extracted."
 )
+_COLUMNS = define_columns()
 _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
@@ -73,7 +75,7 @@ _THRESHOLD = flags.DEFINE_float(
     "predict: the least confidence of a pair, from 0 to 1; default: the one chosen on validation.",
 )
 _ENGINE, _ADDRESS = define_engine()
-_OF_PREDICTION = (_INPUT, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
+_OF_PREDICTION = (_INPUT, _COLUMNS, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -229,8 +231,10 @@ def _predict(workdir: Path) -> None:
     source, target = _INPUT.value, _OUTPUT.value
     strict, threshold = _STRICT.value, _THRESHOLD.value
     from rpcl_jax.models.pretrained import hub_name
+    from rpcl_jax.readers.tables import parse_columns
 
     name = hub_name(_MODEL.value)
+    columns = parse_columns(_COLUMNS.value)
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:
@@ -240,7 +244,9 @@ def _predict(workdir: Path) -> None:
                 f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
             ) from error
 
-        done = predict_corpus(workdir, source, target, _ADDRESS.value, strict, threshold, name)
+        done = predict_corpus(
+            workdir, source, target, _ADDRESS.value, strict, threshold, name, columns
+        )
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
@@ -249,7 +255,16 @@ def _predict(workdir: Path) -> None:
             Path(flag.value) if flag.value else None for flag in (_FEATURES, _CLIPS, _HTML)
         )
         done = predict_file(
-            workdir, Path(source), Path(target), features, clips, strict, threshold, html, name
+            workdir,
+            Path(source),
+            Path(target),
+            features,
+            clips,
+            strict,
+            threshold,
+            html,
+            name,
+            columns,
         )
         if not first_process():
             return

@@ -384,6 +384,7 @@ def predict_file(
     threshold: float | None = None,
     html: Path | None = None,
     name: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
@@ -402,6 +403,7 @@ def predict_file(
       threshold: the least confidence of a pair; None for the run's own.
       html: file of a page that shows them, with their `clips`, or None.
       name: of the model in the output, if it is not the folder's.
+      columns: see `rpcl_jax.readers.transcripts.conversations_in`.
 
     Raises:
       InputError: a file is missing, nothing can be read or, if `strict`, not everything can.
@@ -412,7 +414,7 @@ def predict_file(
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
     first = first_process()  # of several that predict together, it alone writes
     if strict:
-        everything = conversations_in(source, Counter())
+        everything = conversations_in(source, Counter(), columns=columns)
         errors = [item for _, item in everything if isinstance(item, InputError)]
         for error in errors if first else ():
             _complain(str(source), error)
@@ -426,7 +428,7 @@ def predict_file(
         nonlocal bytes_read
         bytes_read += count
 
-    found: Iterable = conversations_in(source, mended, watch)
+    found: Iterable = conversations_in(source, mended, watch, columns)
     read = described_features(workdir)
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

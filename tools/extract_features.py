@@ -28,11 +28,19 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
+from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import read_dialogues
-from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
+from rpcl_jax.run.command_line import (
+    check_engine,
+    define_columns,
+    define_engine,
+    require_config,
+    run_command,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
+_COLUMNS = define_columns()
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of videos or sounds, subfolders included.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
@@ -55,6 +63,8 @@ def main() -> None:
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
+        if _COLUMNS.value:
+            raise flags.Error("--columns is of --input; leave it out")
     elif _CONFIG.value is not None or flags.FLAGS["splits"].present:
         raise flags.Error("--input takes no --config and no --splits; leave them out")
     if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
@@ -66,7 +76,7 @@ def _extract() -> None:
     meld = {}
     if _INPUT.value:
         taken = Counter[str]()
-        given = read_dialogues(Path(_INPUT.value))
+        given = read_dialogues(Path(_INPUT.value), parse_columns(_COLUMNS.value))
         splits = {"input": [with_own_ids(dialogue, taken) for dialogue in given]}
     else:
         if _CONFIG.value.data.format == "ecf":

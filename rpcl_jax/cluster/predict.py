@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -59,9 +59,11 @@ class _FilePredictor:
         strict: bool,
         threshold: float | None,
         model: str,
+        columns: Mapping[str, str] | None,
         begin: Callable[[str], int],
     ):
         self._workdir, self._corpus, self._model = workdir, corpus, model
+        self._columns = columns
         self._strict, self._threshold, self._begin = strict, threshold, begin
         self._predictor: Predictor | None = None
 
@@ -93,7 +95,7 @@ class _FilePredictor:
                 line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
                 rejected.write(json_bytes(line))
 
-            results = self._predictor.stream(conversations_in(file, mended))
+            results = self._predictor.stream(conversations_in(file, mended, columns=self._columns))
             done = Summary()
             with contextlib.suppress(_Broken), corpus.write(target) as raw:
                 done = write_results(results, raw, target, self._predictor.max_utterances, reject)
@@ -141,6 +143,7 @@ def predict_corpus(
     strict: bool = False,
     threshold: float | None = None,
     name: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
 
@@ -156,6 +159,7 @@ def predict_corpus(
       strict: end with the first conversation that cannot be read.
       threshold: the least confidence of a pair; None for the run's own.
       name: of the model in the output, if it is not the folder's.
+      columns: see `rpcl_jax.readers.transcripts.conversations_in`.
 
     Raises:
       InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
@@ -178,7 +182,7 @@ def predict_corpus(
         mended = Counter[str]()
         with _own_messages(), progress(len(names), " files") as advance:
             results = (
-                _results(ray, (workdir, corpus, strict, threshold, name), waiting)
+                _results(ray, (workdir, corpus, strict, threshold, name, columns), waiting)
                 if ray
                 else iter(())
             )

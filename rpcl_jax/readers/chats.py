@@ -13,7 +13,7 @@ from rpcl_jax.readers.tables import NOT_SAID
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
 _WHEN = (
-    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?(?P<half>[^\W\d_]{2}\s?(?=\d))?"
+    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?(?P<half>(?:[AP]M|上午|下午|午前|午後|오전|오후)\s?)?"
     rf"(?P<start>{_CLOCK})(?P<noon>\s?(?:[AaPp]\.?\s?[Mm]\.?(?!\w)"
     r"|(?(date)[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?(?=\s?[-–—\]])|(?!))))?"
     rf"(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"

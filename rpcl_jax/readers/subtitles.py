@@ -17,9 +17,11 @@ SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", "
 _FORMATS = {".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
 _TTML = {".ttml", ".dfxp"}
 _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
-# A line of times, perhaps with settings ("align:start position:0%", "X1:4 Y1:9").
+# A line of times, perhaps with settings ("align:start position:0%", "X1:4 Y1:9"), else words.
 _CUE = re.compile(
-    rf"^[ \t]*({_TIME})(?:[ \t]*-->[ \t]*|,)({_TIME})(?:[ \t]+\w+:\S+)*[ \t]*$", re.ASCII | re.M
+    rf"^[ \t]*({_TIME})(?:[ \t]*-->[ \t]*|,(?=[\d:.]+$))({_TIME})"
+    r"(?:(?:[ \t]+\w+:\S+)*[ \t]*$|(.*))",
+    re.ASCII | re.MULTILINE,
 )
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
@@ -101,7 +103,7 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             text = "\n\n".join(f"1\n{block[cue.start() :]}" for block, cue in cues if cue)
         text = _WORD_TIME.sub("", _VOICE.sub(_label, text))
         # pysubs2 takes a last line that is a number for that of the next cue.
-        text = _CUE.sub(lambda cue: " --> ".join(map(_clock, cue.groups())), text) + "\n\n1\n"
+        text = _CUE.sub(_srt, text) + "\n\n1\n"
     try:
         with warnings.catch_warnings(action="ignore"):  # about lines that look like cues
             subtitles = pysubs2.SSAFile.from_string(text, format_=kind)
@@ -121,10 +123,13 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
     return cues
 
 
-def _clock(time: str) -> str:
-    """Returns a time of any WebVTT as SubRip writes it."""
-    value = round(1000 * (seconds(time) or 0))
-    return f"{value // 3_600_000:02d}:{value // 60_000 % 60:02d}:{value % 60_000 / 1000:06.3f}"
+def _srt(cue: re.Match[str]) -> str:
+    """Returns the times of a cue as SubRip writes them, and the words beside them below."""
+    times = (round(1000 * (seconds(time) or 0)) for time in (cue[1], cue[2]))
+    start, end = (
+        f"{t // 3_600_000:02d}:{t // 60_000 % 60:02d}:{t % 60_000 / 1000:06.3f}" for t in times
+    )
+    return f"{start} --> {end}\n{cue[3] or ''}"
 
 
 def _label(voice: re.Match[str]) -> str:

@@ -382,7 +382,8 @@ def _json_conversations(
                         turns += rows
             except InputError as error:
                 yield place, error
-    yield from group_turns(turns, name, str(path), repaired, columns)
+    if turns:
+        yield from group_turns(turns, name, str(path), repaired, columns)
 
 
 def _is_native(item: Any) -> bool:

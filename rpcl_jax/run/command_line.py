@@ -49,6 +49,7 @@ def run_command(
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
 
     def parse(argv: list[str]) -> list[str]:
+        argv = [_with_home(argument) for argument in argv]
         # A config may import its neighbours, as `from configs import ecf`, wherever it is.
         files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
         sys.path += [str(Path(file).resolve().parent.parent) for file in files]
@@ -101,11 +102,28 @@ def run_tool(
     parser.add_argument(
         "--nocompilation_cache", action="store_true", help="do not keep compiled programs on disk"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args([_with_home(argument) for argument in sys.argv[1:]])
     _never_lose_interrupts()
     with one_line(name, unless=arguments.debug):
         prepare(not arguments.nocompilation_cache)
         job(arguments)
+
+
+def _with_home(argument: str) -> str:
+    """Returns an argument with its path's "~" replaced, which shells do not in `--flag=~/path`."""
+    flag, equals, path = argument.partition("=")
+    named = equals and flag.startswith("-") and path.startswith("~")
+    return f"{flag}={os.path.expanduser(path)}" if named else argument
+
+
+def define_columns() -> flags.FlagHolder:
+    """Defines --columns, of the commands that read transcripts."""
+    return flags.DEFINE_list(
+        "columns",
+        [],
+        "Which columns of a table, or fields of JSON (a.b within a), have what: "
+        "text=utterance_text,speaker=who,conversation=session; see docs/data.md.",
+    )
 
 
 def _never_lose_interrupts() -> None:

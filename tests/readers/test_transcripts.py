@@ -92,13 +92,14 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
 
 
 def test_only_what_is_kept_is_counted(tmp_path):
-    kept = {"id": 1, "utterances": [{"speaker": 7, "text": "", "start": math.nan, "video": "v"}]}
+    kept = {"id": 1, "utterances": [{"speaker": 7, "text": "a"},
+         {"text": "", "start": math.nan, "video": "v"}]}  # fmt: skip
     refused = {"id": 2, "utterances": [{"speaker": 7, "text": "", "n": math.inf}, {"text": []}]}
     items, mended = found(tmp_path / "x.json", json.dumps([kept, refused]))
     assert [isinstance(item, InputError) for _, item in items] == [False, True]
     assert describe(mended) == (
         "empty utterances: 1; numbers as speaker: 1; numbers that are not finite (null): 1; "
-        "unusable clips (left out): 1"
+        "unusable clips (left out): 1; utterances without speaker ('unknown'): 1"
     )
     write_json(tmp_path / "out.json", items[0][1])
 
@@ -151,7 +152,7 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     deep = b"[" * 200 + b"]" * 200
     lines = [
         b'{"utterances": 5}', good, b"{", b"[1]", b'{"id": 1}', b'{"a": 1, "a": 2}',
-        b'{"utterances": []}', b'{"utterances": ["Oh"]}', b'{"utterances": [{"text": ["Oh"]}]}',
+        b'{"utterances": []}', b'{"utterances": [5]}', b'{"utterances": [{"text": ["Oh"]}]}',
         b'{"conversation": [{"text": {}}]}', b"\x81\x82", b'{"utterances": ' + deep + b"}",
         b'{"utterances": ' + b"9" * 5000 + b"}", b'{"utterances": ' + deep * 500 + b"}",
     ]  # fmt: skip
@@ -161,8 +162,8 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     messages = [str(error) for _, error in items]
     for message, expected in zip(
         messages,
-        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "expected a conversation",
-         "neither 'utterances'", "'a' is duplicated", "has no utterance", "found 'Oh'",
+        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "nothing in it looks like turns",
+         "neither 'utterances'", "'a' is duplicated", "has no utterance", "found '5'",
          "'text' cannot be", "'text' cannot be", "not UTF-8", "deeper than 100",
          "cannot be read", "is not JSON"],
         strict=True,

@@ -98,7 +98,7 @@ def test_transcripts_become_our_format(tmp_path):
     bad, mended, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
     assert mended.startswith(
-        "mended: empty utterances: 1; lines without a name (of the turn before): 2; "
+        "repaired: empty utterances: 1; lines without a name (of the turn before): 2; "
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
