@@ -88,6 +88,12 @@ def read_plain(
     Raises:
       InputError: fewer than a quarter of the lines begin a turn, or the names are none.
     """
+    if "__eou__" in text:  # DailyDialog's
+        for k, line in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
+            said = filter(None, map(str.strip, line.split("__eou__")))
+            own = {"id": f"{name}-{k}", "utterances": [{"text": words} for words in said]}
+            yield f"{where}:{k}", own
+        return
     lines = list(_lines(text))
     begins, sure = _beginnings(lines)
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
@@ -113,10 +119,12 @@ def read_plain(
             "turn a line this way, or give another format (docs/data.md)"
         )
     speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
-    if not sure and 5 < len(speakers) == len({*speakers}):
+    lower = sum(speaker[:1].islower() for speaker in speakers)
+    different = 1 < len(speakers) == len({*speakers}) and (len(speakers) > 5 or 2 * lower > begun)
+    if not sure and (different or (begun == 1 < len(lines) and not lines[0].stamp)):
         raise InputError(
-            f"{where}: each of {begun} lines has another name ({', '.join(speakers[:3])}, …); if "
-            "these are speakers, write a table with the columns speaker and text"
+            f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
+            "write a table with the columns speaker and text"
         )
     for _, turns in conversations:
         said = [turn for turn in turns if not _MEDIA.fullmatch(turn["text"])]
@@ -168,7 +176,7 @@ def _parsed(line: _Line) -> _Line:
             return line._replace(speaker=who, words=words, stamp=after)
     if speaker and words.startswith(("[", "(")) and (stamp := _STAMP.match(words)):
         words = words[stamp.end() :]  # "Ann: [00:05] words"
-    elif not speaker and (dash := DASH.match(line.text)):
+    elif not speaker and (dash := DASH.match(line.text.replace("*", "-", 1).replace("•", "-", 1))):
         speaker, words = named(line.text[dash.end() :])
     return line._replace(speaker=speaker, words=words, stamp=stamp)
 
@@ -187,22 +195,18 @@ def _is_name(text: str) -> bool:
 def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     """Returns what each line begins, and whether the form of the file makes it sure."""
     stamped = [line for line in lines if line.stamp]
-    dated = any(line.stamp and line.stamp["date"] for line in lines[:3])
+    dated = any(line.stamp["date"] for line in stamped[:3] if line.stamp)
     nicks = any(line.nick for line in stamped)
     alone = [k for k, line in enumerate(lines) if line.stamp and not line.speaker]
     spoken = [line for line in lines if line.speaker]
     # "00:02 - Ann Smith", and the words below.
     heads = [k for k in alone if lines[k].rest]
+    timed = Counter(line.speaker for line in spoken if line.stamp)
     below = {k + 1 for k in alone} | {
         k + 1 for k, line in enumerate(lines) if line.speaker and line.stamp and not line.words
     }
     free = {k for k, line in enumerate(lines) if not line.speaker and not line.stamp}
-    if (
-        heads
-        and not nicks
-        and not spoken
-        and all(k + 1 in free and _is_name(lines[k].rest) for k in heads)
-    ):
+    if heads and not nicks and not timed and all(_is_head_of(lines, k, dated) for k in heads):
         return _above(lines, {k: lines[k].rest for k in heads}), True
     marks = [k for k in alone if not lines[k].rest]
     if (
@@ -219,7 +223,6 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     if len(capitals) > 1 and not stamped and len(spoken) < len(capitals):
         return _screenplay(lines, capitals), True
     names = Counter(line.speaker for line in spoken)
-    timed = Counter(line.speaker for line in spoken if line.stamp)
     mostly_timed = 2 * sum(timed.values()) > len(spoken)
     all_timed = len(stamped) == len(lines)
     begins: list[_Begins] = []
@@ -282,6 +285,15 @@ def _is_head(line: _Line, after: Sequence[_Line]) -> bool:
         and not _SCENE.match(line.text)
         and not after[0].after_gap
         and not after[0].text.isupper()
+    )
+
+
+def _is_head_of(lines: Sequence[_Line], k: int, dated: bool) -> bool:
+    """Returns whether a line of a time and more is that of a speaker, with words below."""
+    below = lines[k + 1 : k + 2]
+    who = lines[k].rest
+    return (
+        bool(below) and not below[0].stamp and (_is_name(who) or (dated and len(who.split()) < 3))
     )
 
 

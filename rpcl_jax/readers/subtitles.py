@@ -30,11 +30,25 @@ _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case.
-_NO_NAMES = frozenset(
-    ("note", "notes", "nb", "ps", "p.s", "todo", "warning", "update", "edit", "source", "re")
-    + ("from", "to", "cc", "bcc", "subject", "date", "sent", "time", "title", "attendees")
-    + ("participants", "present", "location", "duration", "transcript", "https", "http")
-)
+_NO_NAMES = {
+    *(
+        "note",
+        "notes",
+        "nb",
+        "ps",
+        "p.s",
+        "todo",
+        "update",
+        "edit",
+        "source",
+        "re",
+        "https",
+        "http",
+    ),
+    *("from", "to", "cc", "bcc", "subject", "date", "sent", "time", "title", "attendees"),
+    *("participants", "present", "location", "duration", "transcript", "def", "class", "return"),
+    *("info", "error", "warn", "warning", "debug", "trace", "fatal"),
+}
 DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
 _FLASH = 50  # milliseconds of a caption that only moves up the line before
 _LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
@@ -55,8 +69,8 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
     """Converts subtitles to a conversation in our format.
 
     A cue is an utterance, or several if it has several voices: `<v Ann>`, `[Ann]:` and SubStation's
-    names are the speaker of what follows, and so is `Ann:` if it is in capitals or found more than
-    once in the file; a line that begins with a dash is another voice. Cues without a name have no
+    names are the speaker of what follows, and so is `Ann:` if it is in capitals, found more than
+    once in the file, or if two thirds of the cues have such a name; a line that begins with a dash is another voice. Cues without a name have no
     speaker. Of captions that roll up, each line counts once.
 
     Args:
@@ -72,6 +86,8 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
     if not cues:
         raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
+    firsts = [named(lines[0])[0] for _, _, lines in cues if lines]
+    labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name
     utterances = [
         {
             "speaker": speaker,
@@ -79,7 +95,9 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
             "clip": {"video": recording(name), "start": start / 1000, "end": end / 1000},
         }
         for start, end, lines in cues
-        for speaker, words in _voices(lines, lambda n: n.isupper() or counts[n] > 1)
+        for speaker, words in _voices(
+            lines, lambda n: n.isupper() or counts[n] > 1 or (labelled and not n[0].islower())
+        )
     ]
     return {"id": name, "utterances": utterances}
 
@@ -140,8 +158,8 @@ def _label(voice: re.Match[str]) -> str:
 def _rolled_out(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, list[str]]]:
     """Returns the cues without lines that were there before, if these are captions that roll up.
 
-    In these, a line stays while the next one appears under it: nearly every cue begins with lines
-    of the one before, and some flash by or, again and again, have one more.
+    In these, a line stays while the next one appears under it: most cues begin with lines of the
+    one before, and some have one more, and some flash by or nearly all are so.
     """
     kept, grown, flashes, repeated, shown = [], 0, 0, 0, list[str]()
     for start, end, lines in cues:
@@ -153,7 +171,8 @@ def _rolled_out(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, 
         flashes += same == len(lines) > 0 and end - start <= _FLASH
         kept.append((start, end, lines[same:]))
         shown = lines
-    rolls = 5 * repeated >= 4 * (len(cues) - 1) and grown and (flashes or grown >= 3)
+    often = 5 * repeated >= 4 * (len(cues) - 1) and grown >= 3
+    rolls = grown and (often or (flashes and 2 * repeated >= len(cues) - 1))
     return [cue for cue in kept if cue[2]] if rolls else cues
 
 
@@ -174,7 +193,7 @@ def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     label, name = _LABEL.match(line), _NAME.match(line)
     if label and label[1].strip():
         return label[1].strip(), line[label.end() :]
-    known = name and name[1].lower() not in _NO_NAMES
+    known = name and name[1].split()[0].lower() not in _NO_NAMES
     if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
         return name[1], line[name.end() :]
     return "", line

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -23,8 +24,26 @@ _NAMES = {
         *("message", "content", "words", "alternativestranscript", "nbestdisplay", "elements"),
     ),
     "speaker": (
-        *("speaker", "speakername", "speakerlabel", "speakerid", "speakers", "user", "sendername"),
-        *("sender", "authornickname", "authorname", "author", "username", "participant", "role"),
+        *(
+            "speaker",
+            "speakername",
+            "speakerlabel",
+            "speakerid",
+            "speakers",
+            "speakeridx",
+            "user",
+            "sendername",
+        ),
+        *(
+            "sender",
+            "authornickname",
+            "authorname",
+            "author",
+            "username",
+            "participant",
+            "participantrole",
+            "role",
+        ),
         *("from", "name"),
     ),
     "conversation": (
@@ -32,14 +51,17 @@ _NAMES = {
         *("convid", "diaid", "sessionid", "session", "chatid", "threadid"),
     ),
     "scene": ("sceneid", "scene"),
-    "number": ("utteranceid", "turnid", "turn"),
+    "number": (
+        *("utteranceid", "turnid", "turn", "utteranceidx", "turnidx", "utteranceindex"),
+        *("turnindex", "utteranceno", "turnno"),
+    ),
     "id": ("id",),
     "emotion": ("emotion",),
     "start": ("starttime", "start", "begin", "timestampsfrom"),
     "end": ("endtime", "end", "stop", "timestampsto"),
     "duration": ("duration",),
-    "start_ms": ("startms", "offsetmilliseconds", "offsetsfrom"),
-    "end_ms": ("endms", "offsetsto"),
+    "start_ms": ("startms", "offsetmilliseconds", "offsetsfrom", "beginoffsetmillis"),
+    "end_ms": ("endms", "offsetsto", "endoffsetmillis"),
     "duration_ms": ("durationms", "durationmilliseconds"),
     "video": ("video", "videoname"),
     "season": ("season",),
@@ -57,15 +79,17 @@ _NOTICE = re.compile(
 )
 _PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
-_KEYS = re.compile(
-    r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$|(?i:conv|dialog|session|chat|thread|"
-    r"scene|call|meeting|interview|episode|channel|room|group|case|story|video|file|record|ticket)"
+_KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
+_OF_CONVERSATIONS = re.compile(
+    r"conv|dialog|session|chat|thread|scene|call|meeting|interview|episode|channel|room|gro?u?p|"
+    r"case|story|video|file|record|ticket|docu?",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word can take: a slow one with its pause, and a quick one.
 _SLOWEST, _QUICKEST = 15.0, 0.1
 NOT_SAID = "notices, titles, times and files (nobody said them; left out)"
-_LONGEST_TURN = 60  # words of a conversation that has nothing else
+_SENTENCE_END = re.compile(r"[.?!…。？！]\W*\s*\w")  # before another sentence
 
 
 def parse_columns(given: Sequence[str]) -> dict[str, str]:
@@ -148,6 +172,9 @@ def read_table(
     """
     if text.lower().startswith("sep="):  # Excel's
         text = text.partition("\n")[2]
+    if text.startswith("|"):  # Markdown's
+        lines = (re.sub(r"\s*\|\s*", "|", line.strip()).strip("|") for line in text.split("\n"))
+        text = "\n".join(line for line in lines if not re.fullmatch(r"[-:|\s]+", line))
     line = text.partition("\n")[0].rstrip("\r")
     try:
         delimiter, names = _head(line, given)
@@ -206,6 +233,7 @@ def group_turns(
     where: str,
     repaired: Counter[str],
     given: Mapping[str, str] | None = None,
+    together: bool = False,
 ) -> Iterator[tuple[str, Any]]:
     """Yields the conversations of turns in our format with their places, or their errors.
 
@@ -221,6 +249,7 @@ def group_turns(
       where: the name of the file.
       repaired: counts what is left out, and the files with columns that are not read, by these.
       given: of --columns.
+      together: whether they are in a list of their own, and not perhaps texts of any kind.
 
     Raises:
       InputError: it is unsure where a conversation ends, or what unit the times have.
@@ -236,7 +265,7 @@ def group_turns(
         rows = said
     _list_unread(rows, repaired)
     if "conversation" not in given and not any("conversation" in row for row in rows):
-        _check_one_conversation(rows, where)
+        _check_one_conversation(rows, where, together)
     _set_times(rows, where, repaired)
     for row in rows:
         if not is_blank(row.get("conversation")):
@@ -280,19 +309,28 @@ def _is_notice(row: Mapping[str, Any], repaired: Counter[str]) -> bool:
 
 def _list_unread(rows: Sequence[Mapping[str, Any]], repaired: Counter[str]) -> None:
     if rows and not rows[0]["predicted"]:
-        names = dict.fromkeys(str(k) for row in rows[:100] for k in row["others"])
-        listed = ", ".join(name[:30] for name in list(names)[:8]) + (", …" * (len(names) > 8))
+        names = _unread(rows[:100])
+        listed = ", ".join(name[:30] for name in names[:8]) + (", …" * (len(names) > 8))
         repaired[f"files with columns that are not read, {listed}"] += bool(names)
 
 
-def _check_one_conversation(rows: Sequence[Mapping[str, Any]], where: str) -> None:
+def _check_one_conversation(
+    rows: list[dict[str, Any]], where: str, together: bool
+) -> None:
     """Raises InputError if a column that is not read, or the times, tell several conversations."""
-    for column in _may_be_conversations(rows):
-        if _KEYS.search(column):
+    for column in _unread(rows):
+        if _may_tell_conversations(column, rows):
             raise InputError(
                 f"{where}: does {column!r} tell the conversations apart? then add "
                 f"--columns=conversation={column}, and if all is one, --columns=conversation="
             )
+    known = {field for row in rows for field in row if row[field] is not None}
+    known &= {"speaker", "number", "start", "start_ms", "time", "reply"}
+    if not (known or together) and any(_unread(rows) or {"emotion", "id"} & set(rows[0])):
+        raise InputError(
+            f"{where}: nothing tells who speaks or where a conversation ends; name the column, "
+            "--columns=speaker=NAME,conversation=NAME, or, if all is one, --columns=conversation="
+        )
     starts = [seconds(row.get("start")) for row in rows]
     blocks: list[set[str]] = [set()]
     for row, before, start in zip(rows, [None, *starts], starts, strict=False):
@@ -307,21 +345,28 @@ def _check_one_conversation(rows: Sequence[Mapping[str, Any]], where: str) -> No
             f"{where}: its times begin anew; if these are several conversations, name the column "
             "that tells them apart, --columns=conversation=NAME, else sort it by time"
         )
-    assert isinstance(rows, list)
     rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
 
 
-def _may_be_conversations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the columns that are not read whose values come in blocks, and are no speakers."""
-    found = []
-    for column in dict.fromkeys(str(k) for row in rows for k in row["others"]):
-        values = [str(row["others"].get(column)) for row in rows]
-        distinct = set(values)
-        blocks = 1 + sum(a != b for a, b in zip(values, values[1:], strict=False))
-        pairs = {(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)}
-        if 1 < len(distinct) == blocks < len(rows) and len(pairs) > len(distinct):
-            found.append(column)
-    return found
+def _unread(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the columns that are not read."""
+    return list(dict.fromkeys(str(name) for row in rows for name in row["others"]))
+
+
+def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns whether a column seems to have the conversation of each row, and not its speaker.
+
+    A column with such a name does if a value is there twice, any other id if its values come in
+    blocks.
+    """
+    values = [str(row["others"].get(column)) for row in rows]
+    count = len({*values})
+    blocks = 1 + sum(a != b for a, b in pairwise(values))
+    named = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
+    speakers = {str(row.get("speaker")) for row in rows}
+    pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
+    of_speaker = pairs == count > 1 < len(speakers) or (pairs == len(speakers) and blocks > count)
+    return bool(named) and 1 < count < len(rows) and not of_speaker
 
 
 def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -337,7 +382,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
     if count > 1 and not rows[0]["predicted"]:
         might = [
             column
-            for column in dict.fromkeys(str(k) for row in rows for k in row["others"])
+            for column in _unread(rows)
             if len({(row["others"].get(column), row.get("number")) for row in rows}) == len(rows)
             and len({row["others"].get(column) for row in rows}) < len(rows)
         ]
@@ -352,11 +397,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
     if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
         raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
-    if (
-        len(rows) == 1
-        and is_blank(rows[0].get("speaker"))
-        and len(texts[0].split()) > _LONGEST_TURN
-    ):
+    if len(rows) == 1 and is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0]):
         raise InputError(
             f"{place}: one text of {len(texts[0].split())} words is everything; write a row, or an "
             "object with 'text', for each turn"
@@ -394,7 +435,11 @@ def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str
 
 def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
     """Returns whether whole numbers of `start` and `end` are so large that no speech fills them."""
-    timed = [row for row in rows if not (is_blank(row.get("start")) or is_blank(row.get("end")))]
+    timed = [
+        row
+        for row in rows
+        if not any(is_blank(row.get(field)) for field in ("start", "end", "text"))
+    ]
     pairs = [(str(row["start"]).strip(), str(row["end"]).strip()) for row in timed]
     if not pairs or not all(time.isdecimal() for pair in pairs for time in pair):
         return False
@@ -422,7 +467,9 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
     text = plain_text(text).strip() if isinstance(text, (str, list)) else text
     speaker = row.get("speaker")
     speaker = ", ".join(map(str, speaker)) if isinstance(speaker, list) else speaker
-    item = {"speaker": speaker, "text": text}
+    if isinstance(speaker, str):  # perhaps a list in a cell
+        speaker = re.sub(r"^\['|'\]$", "", _unbroken(speaker.strip())).replace("', '", ", ")
+    item = {"speaker": speaker, "text": _unbroken(text) if isinstance(text, str) else text}
     if "conversation" in row:
         if _number(number) is not None:
             item["id"] = f"dia{conversation}_utt{str(number).strip()}"  # so are MELD's clips named
@@ -447,6 +494,13 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
     return item
 
 
+def _unbroken(text: str) -> str:
+    """Returns a text whose UTF-8 was read as Latin-1, as Meta exports it, as it was."""
+    with contextlib.suppress(UnicodeError):
+        return text.encode("latin-1").decode()
+    return text
+
+
 def _time(value: Any, parts: int) -> Any:
     """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
     if is_blank(value):
@@ -462,7 +516,10 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         times = [0.0] * len(rows)
     if any("reply" in row or "time" in row for row in rows):
         places = {str(row.get("id")): k for k, row in enumerate(rows)}
-        parents = [places.get(str(row.get("reply")), k) for k, row in enumerate(rows)]
+        parents = [
+            k if is_blank(row.get("reply")) else places.get(str(row["reply"]), k)
+            for k, row in enumerate(rows)
+        ]
         answers: dict[int, list[int]] = {}
         for k, parent in enumerate(parents):
             answers.setdefault(parent, []).append(k)
@@ -484,9 +541,16 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
 
 
+def _clock(text: str) -> float:
+    time = seconds(text)
+    if time is None:
+        raise ValueError
+    return time
+
+
 def _number(value: Any) -> float | None:
     """Returns a number, or a time in ISO 8601 as a number, or None."""
-    for convert in (float, lambda text: datetime.fromisoformat(text).timestamp()):
+    for convert in (float, _clock, lambda text: datetime.fromisoformat(text).timestamp()):
         with contextlib.suppress(ValueError, OverflowError, OSError):
             number = convert(str(value).strip())
             if math.isfinite(number):

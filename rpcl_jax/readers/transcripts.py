@@ -331,7 +331,7 @@ def _contents(
         yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix)
     elif re.match(r"<(!doctype|html|\?xml)", head, re.IGNORECASE):
         raise InputError(f"{path}: is HTML or XML; export it as JSON, a table or text")
-    elif is_table(head):
+    elif is_table(head.strip("|")):
         table = read_table(whole.lstrip(), str(path), columns)
         yield from group_turns(table, name, str(path), repaired, columns)
     elif ecf.is_ecf_text(whole):
@@ -374,12 +374,12 @@ def _json_conversations(
         else:
             own = name if number == 1 else f"{name}-{number}"
             try:
-                for inner, rows, listed in turns_in(item, columns, own, place):
-                    if listed:
-                        grouped = group_turns(rows, inner, place, repaired, columns)
-                        yield from ((place, found) for _, found in grouped)
-                    else:
+                for inner, rows in turns_in(item, columns, own, place):
+                    if inner is None:
                         turns += rows
+                        continue
+                    grouped = group_turns(rows, inner, place, repaired, columns, True)
+                    yield from ((place, found) for _, found in grouped)
             except InputError as error:
                 yield place, error
     if turns:

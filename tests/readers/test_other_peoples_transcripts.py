@@ -239,6 +239,7 @@ JSON = {
         {"draft": [{"speaker": "A", "text": ASKED}], "final": [{"speaker": "A", "text": NO}]},
         "several lists of texts; say which has the turns: --columns=text=draft.text or",
     ),
+    "two sentences": ({"text": "Hi there. Oh no."}, "one text of 4 words is everything"),
     "only a text": ({"text": " ".join([ASKED] * 20)}, "one text of 100 words is everything"),
 }  # fmt: skip
 
@@ -269,9 +270,9 @@ def test_json_of_several_conversations(tmp_path):
         assert not errors
         assert conversations == [[("A", ASKED), ("A", NO)], [("A", ASKED)]]
     _, (error,), _ = read(
-        tmp_path / "x.json", {"parts": [{"messages": lines}, {"messages": lines}]}
+        tmp_path / "x.json", {"parts": [{"lines": lines}, {"lines": lines}]}
     )
-    assert "'parts.messages.utterance' is in 2 lists" in error
+    assert "'parts.lines.utterance' is in 2 lists" in error
     assert "conversation=NAME" in error
     both = [{"messages": lines}, {"messages": lines[:1]}]
     path = tmp_path / "x.jsonl"
@@ -569,7 +570,7 @@ TEXTS = {
     "words after times": (
         "0:05 So Ann said\nthat she lost it.\n0:09 And Ben\nwas sad.\n", "only 0 of 4 lines",
     ),
-    "a form": ("Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "each of 6 lines has another name"),
+    "a form": ("Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "each name (Name, Age, City) is there once"),
     "an e-mail": ("From: Ann\nTo: Ben\nSubject: it\nDate: May 3\n\nI lost it.\n", "only 0 of 5 lines"),
     "HTML": ("<!DOCTYPE html>\n<style>\na: b;\nc: d;\n</style>", "is HTML or XML; export it as JSON"),
     "prose": ("It was late.\nShe said: no\nThen they left.\nAll was well.\nAll.\n", "only 1 of 5"),
