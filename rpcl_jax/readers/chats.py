@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import seconds
-from rpcl_jax.readers.subtitles import DASH, named, recording
+from rpcl_jax.readers.subtitles import DASH, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import NOT_SAID
 
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
 _WHEN = (
-    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?(?P<half>(?:[AP]M|上午|下午|午前|午後|오전|오후)\s?)?"
+    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?"
+    r"(?P<half>(?:[AP]M|上午|下午|午前|午後|오전|오후)\s?)?"
     rf"(?P<start>{_CLOCK})(?P<noon>\s?(?:[AaPp]\.?\s?[Mm]\.?(?!\w)"
     r"|(?(date)[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?(?=\s?[-–—\]])|(?!))))?"
     rf"(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
@@ -45,6 +46,7 @@ _NOTICE = re.compile(
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*",
     re.IGNORECASE,
 )
+_ASIDE = r"\s*\([^()]*\)$"
 _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 
 
@@ -112,10 +114,10 @@ def read_plain(
                 conversations.append((line.number, []))
             conversations[-1][1].append(turn)
     begun = sum(len(turns) for _, turns in conversations)
-    said = sum(turn is not False for turn in begins)
-    if not begun or (not sure and 4 * begun < said):
+    count = sum(turn is not False for turn in begins)
+    if not begun or (not sure and 4 * begun < count):
         raise InputError(
-            f"{where}: only {begun} of {said} lines begin with 'Name: ' or a time; write one "
+            f"{where}: only {begun} of {count} lines begin with 'Name: ' or a time; write one "
             "turn a line this way, or give another format (docs/data.md)"
         )
     speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
@@ -160,6 +162,8 @@ def _parsed(line: _Line) -> _Line:
         within = _NICK.match(rest) or _TO.match(rest) or _TABBED.match(rest)
         if stamp["date"] and not within:
             within = _SENDER.match(rest)
+            if within and within[1].split()[0].lower() in NO_NAMES:  # a level of a log
+                within = None
             speaker, words = "", rest
         else:
             speaker, words = named(rest)
@@ -195,59 +199,56 @@ def _is_name(text: str) -> bool:
 def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     """Returns what each line begins, and whether the form of the file makes it sure."""
     stamped = [line for line in lines if line.stamp]
-    dated = any(line.stamp["date"] for line in stamped[:3] if line.stamp)
+    named_lines = [line for line in lines if line.speaker]
+    timed = {line.speaker for line in stamped if line.speaker}
     nicks = any(line.nick for line in stamped)
+    dates = [line.stamp["date"] for line in lines if line.stamp]
+    dated = any(line.stamp and line.stamp["date"] for line in lines[:3]) or (
+        bool(dates) and all(dates) and 2 * len(stamped) > len(named_lines)
+    )
     alone = [k for k, line in enumerate(lines) if line.stamp and not line.speaker]
-    spoken = [line for line in lines if line.speaker]
-    # "00:02 - Ann Smith", and the words below.
-    heads = [k for k in alone if lines[k].rest]
-    timed = Counter(line.speaker for line in spoken if line.stamp)
-    below = {k + 1 for k in alone} | {
-        k + 1 for k, line in enumerate(lines) if line.speaker and line.stamp and not line.words
+    above = {k for k in alone if lines[k + 1 : k + 2] and not lines[k + 1].stamp}
+    if alone and above == {*alone} and not timed and not nicks:  # words below times
+        heads = {k: lines[k].rest for k in alone if lines[k].rest}
+        short = (_is_name(who) or (dated and len(who.split()) < 3) for who in heads.values())
+        if heads and all(short):  # "00:02 - Ann Smith"
+            return _above(lines, heads), True
+        before = {k - 1 for k in alone}  # a name above each time
+        if not heads and all(k >= 0 and _is_above(lines[k]) for k in before):
+            return _above(lines, {k + 1: lines[k].text for k in before}, before), True
+        if not heads and alone[0] == 0 and 2 * len(named_lines) < len(lines) - len(alone):
+            return _above(lines, dict.fromkeys(alone, "")), True
+    capitals = {
+        k: line.text for k, line in enumerate(lines) if _is_head(line, *lines[k + 1 : k + 2])
     }
-    free = {k for k, line in enumerate(lines) if not line.speaker and not line.stamp}
-    if heads and not nicks and not timed and all(_is_head_of(lines, k, dated) for k in heads):
-        return _above(lines, {k: lines[k].rest for k in heads}), True
-    marks = [k for k in alone if not lines[k].rest]
-    if (
-        marks
-        and len(marks) == len(alone) == len(stamped)
-        and not spoken
-        and all(k + 1 in free for k in marks)
-    ):
-        before = [k - 1 for k in marks]
-        if all(k in free and _is_name(lines[k].text) for k in before):  # a name above each time
-            return _above(lines, {k + 1: lines[k].text for k in before}, {*before}), True
-        return _above(lines, dict.fromkeys(marks, "")), True
-    capitals = {k: line.text for k, line in enumerate(lines) if _is_head(line, lines[k + 1 :])}
-    if len(capitals) > 1 and not stamped and len(spoken) < len(capitals):
-        return _screenplay(lines, capitals), True
-    names = Counter(line.speaker for line in spoken)
-    mostly_timed = 2 * sum(timed.values()) > len(spoken)
-    all_timed = len(stamped) == len(lines)
+    if len(capitals) > 1 and not stamped and len(named_lines) < len(capitals):
+        names = {k: re.sub(_ASIDE, "", text) for k, text in capitals.items()}
+        return _above(lines, names, until_gap=True), True
+    counts = Counter(line.speaker for line in named_lines)
+    mostly_timed = 2 * sum(bool(line.stamp) for line in named_lines) > len(named_lines)
     begins: list[_Begins] = []
-    for k, line in enumerate(lines):
-        known = not mostly_timed or names[line.speaker] > 1 or line.speaker in timed
-        bracketed = line.stamp is not None and line.text[:1] in ("[", "(")
-        sure = bracketed or (line.stamp is not None and line.stamp["end"] is not None)
+    begun = False
+    for line in lines:
+        known = line.stamp or not mostly_timed or counts[line.speaker] > 1 or line.speaker in timed
+        fits = line.nick if nicks else line.stamp if dated else known
+        turn: _Begins = line.text if begun else None  # before the first turn, a title
         if _NOTICE.fullmatch(line.text) or (line.stamp and not line.speaker and not line.rest):
-            begins.append(False)
-        elif (
-            line.speaker
-            and (line.nick or not nicks)
-            and (line.stamp or not dated)
-            and (line.stamp or known)
-        ):
-            begins.append(_turn(line, line.speaker, line.words))
+            turn = False
+        elif line.speaker and fits:
+            turn = _turn(line, line.speaker, line.words)
         elif line.stamp and (nicks or line.stamp["date"]):
-            begins.append(False)  # a notice of the program
-        elif line.stamp and not dated and (sure or all_timed):
-            begins.append(_turn(line, "", line.rest))
-        elif any(isinstance(turn, dict) for turn in begins):
-            begins.append(line.text)
-        else:
-            begins.append(None)  # a title
-    return begins, bool(dated or nicks or below & free and mostly_timed)
+            turn = False  # a notice of the program
+        elif line.stamp and not dated:
+            sure = line.text[0] in "[(" or line.stamp["end"] or len(stamped) == len(lines)
+            turn = _turn(line, "", line.rest) if sure else turn
+        begun = begun or isinstance(turn, dict)
+        begins.append(turn)
+    below = any(line.speaker and line.stamp and not line.words for line in lines)
+    return begins, bool(dated or nicks or (below and mostly_timed))
+
+
+def _is_above(line: _Line) -> bool:
+    return not line.speaker and not line.stamp and _is_name(line.text)
 
 
 def _turn(line: _Line, speaker: str, words: str) -> dict[str, Any]:
@@ -259,57 +260,38 @@ def _turn(line: _Line, speaker: str, words: str) -> dict[str, Any]:
 
 
 def _above(
-    lines: Sequence[_Line], speakers: dict[int, str], names: Set[int] = frozenset()
+    lines: Sequence[_Line],
+    speakers: dict[int, str],
+    skipped: Set[int] = frozenset(),
+    until_gap: bool = False,
 ) -> list[_Begins]:
-    """Returns the turns of lines above their words."""
-    begins: list[_Begins] = []
-    for k, line in enumerate(lines):
-        if k in speakers:
-            begins.append(_turn(line, speakers[k], ""))
-        elif k in names or k < min(speakers) or _NOTICE.fullmatch(line.text):
-            begins.append(None)
-        else:
-            begins.append(line.text)
-    return begins
-
-
-def _is_head(line: _Line, after: Sequence[_Line]) -> bool:
-    """Returns whether a line is a name in capitals above words, as in a screenplay."""
-    name = re.sub(r"\s*\([^()]*\)$", "", line.text)
-    return bool(
-        after
-        and name.isupper()
-        and sum(c.isalpha() for c in name) > 1
-        and _is_name(name)
-        and not line.speaker
-        and not _SCENE.match(line.text)
-        and not after[0].after_gap
-        and not after[0].text.isupper()
-    )
-
-
-def _is_head_of(lines: Sequence[_Line], k: int, dated: bool) -> bool:
-    """Returns whether a line of a time and more is that of a speaker, with words below."""
-    below = lines[k + 1 : k + 2]
-    who = lines[k].rest
-    return (
-        bool(below) and not below[0].stamp and (_is_name(who) or (dated and len(who.split()) < 3))
-    )
-
-
-def _screenplay(lines: Sequence[_Line], heads: dict[int, str]) -> list[_Begins]:
-    """Returns the turns of a screenplay; what comes after an empty line is no speech."""
+    """Returns the turns of lines above their words, as far as these go without an empty line."""
     begins: list[_Begins] = []
     speaking = False
     for k, line in enumerate(lines):
-        speaking = k in heads or (speaking and not line.after_gap)
-        if k in heads:
-            begins.append(_turn(line, re.sub(r"\s*\([^()]*\)$", "", heads[k]), ""))
+        speaking = k in speakers or (speaking and not (until_gap and line.after_gap))
+        if k in speakers:
+            begins.append(_turn(line, speakers[k], ""))
+        elif speaking and not (k in skipped or _NOTICE.fullmatch(line.text)):
+            aside = until_gap and re.fullmatch(_ASIDE, line.text)
+            begins.append(None if aside else line.text)
         else:
-            begins.append(
-                line.text if speaking and not re.fullmatch(r"\(.*\)", line.text) else None
-            )
+            begins.append(None)
     return begins
+
+
+def _is_head(line: _Line, below: _Line | None = None) -> bool:
+    """Returns whether a line is a name in capitals above words, as in a screenplay."""
+    name = re.sub(_ASIDE, "", line.text)
+    return (
+        _is_name(name)
+        and name.isupper()
+        and len(name) > 1
+        and not line.speaker
+        and not _SCENE.match(line.text)
+        and below is not None
+        and not (below.after_gap or below.text.isupper())
+    )
 
 
 def _set_clips(turns: list[dict[str, Any]], video: str) -> None:

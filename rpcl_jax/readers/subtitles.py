@@ -30,7 +30,7 @@ _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case.
-_NO_NAMES = {
+NO_NAMES = {
     *(
         "note",
         "notes",
@@ -193,7 +193,7 @@ def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     label, name = _LABEL.match(line), _NAME.match(line)
     if label and label[1].strip():
         return label[1].strip(), line[label.end() :]
-    known = name and name[1].split()[0].lower() not in _NO_NAMES
+    known = name and name[1].split()[0].lower() not in NO_NAMES
     if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
         return name[1], line[name.end() :]
     return "", line

@@ -314,9 +314,7 @@ def _list_unread(rows: Sequence[Mapping[str, Any]], repaired: Counter[str]) -> N
         repaired[f"files with columns that are not read, {listed}"] += bool(names)
 
 
-def _check_one_conversation(
-    rows: list[dict[str, Any]], where: str, together: bool
-) -> None:
+def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
     """Raises InputError if a column that is not read, or the times, tell several conversations."""
     for column in _unread(rows):
         if _may_tell_conversations(column, rows):

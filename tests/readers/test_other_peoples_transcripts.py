@@ -269,9 +269,7 @@ def test_json_of_several_conversations(tmp_path):
         conversations, errors, _ = read(tmp_path / "x.json", content)
         assert not errors
         assert conversations == [[("A", ASKED), ("A", NO)], [("A", ASKED)]]
-    _, (error,), _ = read(
-        tmp_path / "x.json", {"parts": [{"lines": lines}, {"lines": lines}]}
-    )
+    _, (error,), _ = read(tmp_path / "x.json", {"parts": [{"lines": lines}, {"lines": lines}]})
     assert "'parts.lines.utterance' is in 2 lists" in error
     assert "conversation=NAME" in error
     both = [{"messages": lines}, {"messages": lines[:1]}]
