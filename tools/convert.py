@@ -26,8 +26,8 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.resplit import cut_anew
-from rpcl_jax.readers.transcripts import convert
 from rpcl_jax.readers.tables import parse_columns
+from rpcl_jax.readers.transcripts import convert
 from rpcl_jax.run.command_line import define_columns, require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")

@@ -26,9 +26,7 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
       InputError: rustling is not installed, or cannot read it, or nothing is said in it.
     """
     try:
-        import rustling.chat
-        import rustling.elan
-        import rustling.textgrid
+        import rustling.chat  # noqa: F401
     except ImportError as error:
         raise InputError(f"{where}: needs rustling; pip install rustling") from error
     read = {".cha": _chat, ".eaf": _elan, ".textgrid": _praat}[suffix]
@@ -47,7 +45,7 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
         found = "its tiers have single words" if single else "nobody says anything in it"
         raise InputError(f"{where}: {found}; give a tier of utterances for each speaker")
     if all(start is not None for _, _, start, _ in turns):
-        turns.sort(key=lambda turn: turn[2])
+        turns.sort(key=lambda turn: turn[2] or 0.0)
     return {
         "id": name,
         "utterances": [

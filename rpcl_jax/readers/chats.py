@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import seconds
@@ -51,7 +51,7 @@ _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 
 
 # A turn, words of the turn before, a title (None), or what a program wrote (False).
-_Begins = dict[str, Any] | str | bool | None
+_Begins = dict[str, Any] | str | Literal[False] | None
 
 
 class _Line(NamedTuple):
@@ -91,10 +91,10 @@ def read_plain(
       InputError: fewer than a quarter of the lines begin a turn, or the names are none.
     """
     if "__eou__" in text:  # DailyDialog's
-        for k, line in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
-            said = filter(None, map(str.strip, line.split("__eou__")))
-            own = {"id": f"{name}-{k}", "utterances": [{"text": words} for words in said]}
-            yield f"{where}:{k}", own
+        for k, whole in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
+            texts = filter(None, map(str.strip, whole.split("__eou__")))
+            item = {"id": f"{name}-{k}", "utterances": [{"text": words} for words in texts]}
+            yield f"{where}:{k}", item
         return
     lines = list(_lines(text))
     begins, sure = _beginnings(lines)

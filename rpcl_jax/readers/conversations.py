@@ -78,8 +78,8 @@ def parse_objects(
         `dia<id of the conversation>utt<its number>`.
       where: the name of `objects` in error messages, usually a file.
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
-        a prediction: what it does not need is mended (`rpcl_jax.readers.json_fields`), and ids may be
-        repeated.
+        a prediction: what it does not need is mended (`rpcl_jax.readers.json_fields`), and ids may
+        be repeated.
 
     Raises:
       InputError: a conversation is malformed or invalid, or an id is duplicated.

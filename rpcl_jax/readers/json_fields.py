@@ -178,7 +178,7 @@ def identifier(
 
 
 def plain_text(value: Any) -> str:
-    """Returns the text of a field: a string, a number, or a list of parts with "text" or "value"."""
+    """Returns a text: a string, a number, or a list of parts that have "text" or "value"."""
     if isinstance(value, list):
         return "".join(map(plain_text, value))
     if isinstance(value, Mapping):

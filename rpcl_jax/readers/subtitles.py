@@ -69,9 +69,9 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
     """Converts subtitles to a conversation in our format.
 
     A cue is an utterance, or several if it has several voices: `<v Ann>`, `[Ann]:` and SubStation's
-    names are the speaker of what follows, and so is `Ann:` if it is in capitals, found more than
-    once in the file, or if two thirds of the cues have such a name; a line that begins with a dash is another voice. Cues without a name have no
-    speaker. Of captions that roll up, each line counts once.
+    names are the speaker of what follows, and so is `Ann:` if it is in capitals, is there twice, or
+    if two thirds of the cues have such a name; a line that begins with a dash is another voice.
+    Cues without a name have no speaker. Of captions that roll up, each line counts once.
 
     Args:
       text: of the file, with "\\n" as line break.
@@ -117,8 +117,8 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
     if kind == "srt":
         if vtt:  # an empty line ends a cue: a note follows, or the name of the next
             blocks = re.split(r"\n{2,}", text)
-            cues = ((block, _CUE.search(block)) for block in blocks)
-            text = "\n\n".join(f"1\n{block[cue.start() :]}" for block, cue in cues if cue)
+            found = ((block, _CUE.search(block)) for block in blocks)
+            text = "\n\n".join(f"1\n{block[cue.start() :]}" for block, cue in found if cue)
         text = _WORD_TIME.sub("", _VOICE.sub(_label, text))
         # pysubs2 takes a last line that is a number for that of the next cue.
         text = _CUE.sub(_srt, text) + "\n\n1\n"

@@ -1,5 +1,6 @@
 """What other tools write: each file is read rightly, or refused with the way to get it in."""
 
+# ruff: noqa: E501 -- a file in a line is read more easily
 import json
 from collections import Counter
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import seconds
-from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.readers.json_turns import single_turn
 from rpcl_jax.readers.tables import group_turns
+from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.reporting.predictions import write_results
 
 
@@ -143,7 +143,7 @@ def utterance(name, root="a", reply=None, time=None):
 
 def texts(*turns):
     return ["".join(u["text"][0] for u in item["utterances"])
-            for _, item in group_turns(map(single_turn, turns), "x", "here", Counter())]  # fmt: skip
+            for _, item in group_turns(map(single_turn, turns), "x", "y", Counter())]  # fmt: skip
 
 
 def test_convokit(tmp_path):

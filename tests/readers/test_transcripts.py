@@ -162,7 +162,7 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     messages = [str(error) for _, error in items]
     for message, expected in zip(
         messages,
-        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "nothing in it looks like turns",
+        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "nothing in it looks",
          "neither 'utterances'", "'a' is duplicated", "has no utterance", "found '5'",
          "'text' cannot be", "'text' cannot be", "not UTF-8", "deeper than 100",
          "cannot be read", "is not JSON"],
