@@ -21,16 +21,16 @@ _WHEN = (
 )
 _STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|$|(?=\s*[-–—]))(?:[-–—]\s+)?")
 _AFTER_NAME = re.compile(
-    rf"(?P<name>\[[^\[\]]{{1,40}}\]|[^\[\]():：]{{1,40}}?)(?P<gap>\s*)(?P<open>[\[(])?{_WHEN}"
+    rf"(?P<name>\[[^\[\]]{{1,40}}\]|[^\[\]():：]{{1,40}}?(?:\s\([^()\d]{{1,20}}\))?)(?P<gap>\s*)(?P<open>[\[(])?{_WHEN}"
     r"(?(open)[\])]\s*(?:[:：]\s*|$)|(?:[:：]\s+|$))"
 )
 # Names within a line with a time: IRC's, Zoom's, LINE's.
 _NICK = re.compile(r"<[ @+%~&]?([^<>]{1,40})>\s+")
-_TO = re.compile(r"From\s+(.{1,60}?)\s+to\s+[^:]{1,80}:\s*", re.IGNORECASE)
-_TABBED = re.compile(r"([^\t]{1,40})\t+")
+_TO = re.compile(r"From\s+([^:]{1,60}?)(?:\s+to\s+[^:]{1,80}|\s+):\s*", re.IGNORECASE)
+_TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
 # Of an exported chat, whatever comes before the first colon; names in notices are quoted.
 _SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
-_BOLD = re.compile(r"(\*\*|__)(.{1,60}?)(:?)\1(:?)(?=\s|$)")
+_BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 _EDITED = re.compile(r"\s*\u200e?<[^<>]*\bedit[^<>]*>$")
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
@@ -148,7 +148,7 @@ def _lines(text: str) -> Iterator[_Line]:
     after_gap = False
     for number, line in enumerate(text.split("\n"), 1):
         line = _MARKS.sub("", re.sub(r"[\u00a0\u202f]", " ", line).strip())
-        line = _BOLD.sub(r"\2\3\4", line, count=1) if line.startswith(("**", "__")) else line
+        line = _BOLD.sub(r"\2\3\4", line, count=1) if line[:1] in ("*", "_") else line
         if line:
             yield _parsed(_Line(number, line, after_gap))
         after_gap = not line
@@ -175,8 +175,9 @@ def _parsed(line: _Line) -> _Line:
     if after and not speaker:
         who, words = after["name"].strip("[] -–—"), line.text[after.end() :]
         alone = not words and not after["open"] and not line.text.endswith((":", "："))
-        sure = not alone or len(after["gap"]) > 1 or after["name"].startswith("[") or _is_name(who)
-        if sure and named(f"{who}: ")[0]:
+        apart = len(after["gap"]) > 1 or after["name"].startswith("[")
+        short = len(who.split()) <= 5 and any(c.isalpha() for c in who)
+        if short and (apart or _is_name(who) or (not alone and named(f"{who}: ")[0])):
             return line._replace(speaker=who, words=words, stamp=after)
     if speaker and words.startswith(("[", "(")) and (stamp := _STAMP.match(words)):
         words = words[stamp.end() :]  # "Ann: [00:05] words"
@@ -206,6 +207,10 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     dated = any(line.stamp and line.stamp["date"] for line in lines[:3]) or (
         bool(dates) and all(dates) and 2 * len(stamped) > len(named_lines)
     )
+    headed = {k: line.speaker for k, line in enumerate(lines) if line.stamp and line.speaker}
+    below = (lines[k + 1 : k + 2] for k in headed if not lines[k].words)
+    if headed and len(headed) == len(stamped) == sum(bool(n) and not n[0].stamp for n in below):
+        return _above(lines, headed), True  # "Ann  0:05", and the words below
     alone = [k for k, line in enumerate(lines) if line.stamp and not line.speaker]
     above = {k for k in alone if lines[k + 1 : k + 2] and not lines[k + 1].stamp}
     if alone and above == {*alone} and not timed and not nicks:  # words below times
@@ -221,7 +226,16 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     capitals = {
         k: line.text for k, line in enumerate(lines) if _is_head(line, *lines[k + 1 : k + 2])
     }
-    if len(capitals) > 1 and not stamped and len(named_lines) < len(capitals):
+    repeated = len(capitals) > len({*capitals.values()})
+    plain = all(
+        " " not in text and not lines[k + 1].text[0].islower() for k, text in capitals.items()
+    )
+    if (
+        len(capitals) > 1
+        and (repeated or plain)
+        and not stamped
+        and len(named_lines) < len(capitals)
+    ):
         names = {k: re.sub(_ASIDE, "", text) for k, text in capitals.items()}
         return _above(lines, names, until_gap=True), True
     counts = Counter(line.speaker for line in named_lines)
@@ -243,8 +257,7 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
             turn = _turn(line, "", line.rest) if sure else turn
         begun = begun or isinstance(turn, dict)
         begins.append(turn)
-    below = any(line.speaker and line.stamp and not line.words for line in lines)
-    return begins, bool(dated or nicks or (below and mostly_timed))
+    return begins, dated or nicks
 
 
 def _is_above(line: _Line) -> bool:

@@ -50,6 +50,7 @@ NO_NAMES = {
     *("info", "error", "warn", "warning", "debug", "trace", "fatal"),
 }
 DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
+_COLON = ":\u2060"  # with an invisible mark that keeps times in words from being read as times
 _FLASH = 50  # milliseconds of a caption that only moves up the line before
 _LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
 
@@ -118,10 +119,13 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
         if vtt:  # an empty line ends a cue: a note follows, or the name of the next
             blocks = re.split(r"\n{2,}", text)
             found = ((block, _CUE.search(block)) for block in blocks)
-            text = "\n\n".join(f"1\n{block[cue.start() :]}" for block, cue in found if cue)
+            text = "\n\n".join(_named_block(block, cue) for block, cue in found if cue)
         text = _WORD_TIME.sub("", _VOICE.sub(_label, text))
-        # pysubs2 takes a last line that is a number for that of the next cue.
-        text = _CUE.sub(_srt, text) + "\n\n1\n"
+        # pysubs2 takes any line with two times for a cue, and a number at the end for the next one's.
+        lines = (
+            line if _CUE.match(line) else line.replace(":", _COLON) for line in text.split("\n")
+        )
+        text = "\n".join(_CUE.sub(_srt, line) for line in lines) + "\n\n1\n"
     try:
         with warnings.catch_warnings(action="ignore"):  # about lines that look like cues
             subtitles = pysubs2.SSAFile.from_string(text, format_=kind)
@@ -131,14 +135,19 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             f"{where}: its subtitles cannot be read ({reason}); save them as .srt"
         ) from error
     events = [event for event in subtitles if not event.is_comment and not event.is_drawing]
-    if kind != "srt":  # SubStation's need not be in the order of their times
-        events.sort(key=lambda event: event.start)
     cues = []
-    for event in events:
-        words = html.unescape(event.plaintext) if vtt else event.plaintext
+    for event in sorted(events, key=lambda event: event.start):
+        words = event.plaintext.replace(_COLON, ":")
+        words = html.unescape(words) if vtt else words
         name = re.sub(r"[\[\]:：]", " ", event.name).strip()
         cues.append((event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n")))
     return cues
+
+
+def _named_block(block: str, cue: re.Match[str]) -> str:
+    """Returns a block of WebVTT from its cue on, with the name that Webex writes above that."""
+    name = re.search(r'"([^"\n]+)" \(\d+\)\n$', block[: cue.start()])
+    return f"1\n{cue[0]}\n{f'[{name[1]}]: ' if name else ''}{block[cue.end() :].lstrip()}"
 
 
 def _srt(cue: re.Match[str]) -> str:

@@ -21,7 +21,15 @@ from rpcl_jax.readers.subtitles import recording
 _NAMES = {
     "text": (
         *("text", "utterance", "utterancetext", "transcript", "transcription", "sentence"),
-        *("message", "content", "words", "alternativestranscript", "nbestdisplay", "elements"),
+        *(
+            "message",
+            "content",
+            "body",
+            "words",
+            "alternativestranscript",
+            "nbestdisplay",
+            "elements",
+        ),
     ),
     "speaker": (
         *(
@@ -86,8 +94,8 @@ _OF_CONVERSATIONS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
-# Seconds that a word can take: a slow one with its pause, and a quick one.
-_SLOWEST, _QUICKEST = 15.0, 0.1
+# Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
+_SLOWEST, _QUICKEST = 8.0, 0.1
 NOT_SAID = "notices, titles, times and files (nobody said them; left out)"
 _SENTENCE_END = re.compile(r"[.?!…。？！]\W*\s*\w")  # before another sentence
 
@@ -438,17 +446,19 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
         for row in rows
         if not any(is_blank(row.get(field)) for field in ("start", "end", "text"))
     ]
-    pairs = [(str(row["start"]).strip(), str(row["end"]).strip()) for row in timed]
+    pairs = [
+        [str(row[field]).strip().removesuffix(".0") for field in ("start", "end")] for row in timed
+    ]
     if not pairs or not all(time.isdecimal() for pair in pairs for time in pair):
         return False
-    paces = [
-        (int(end) - int(start)) / spoken_words(plain_text(row.get("text")))
+    paces = sorted(
+        (int(end) - int(start)) / spoken_words(plain_text(row["text"]))
         for row, (start, end) in zip(timed, pairs, strict=True)
-    ]
+    )
     if median(paces) <= _SLOWEST:
         return False
-    if sum(pace / 1000 >= _QUICKEST for pace in paces) >= 0.9 * len(paces):
-        return median(paces) / 1000 <= _SLOWEST
+    if median(paces) <= 1000 * _SLOWEST and paces[len(paces) // 10] >= 1000 * _QUICKEST:
+        return True
     raise InputError(
         f"{where}: its times may be seconds or milliseconds; write seconds as 2.5 or 00:00:02.5, "
         "or name milliseconds: --columns=start_ms=NAME,end_ms=NAME"

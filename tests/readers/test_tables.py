@@ -90,7 +90,7 @@ def test_tables_of_other_columns(tmp_path):
         ("dia1_utt1", Clip("talk", 2.0)), ("dia1_utt2", Clip("talk", 3.0)),
     ]  # fmt: skip
     # Of two columns with texts, the one with the commoner name counts.
-    _, (only,) = read(path, "Utterance,text\na,b\n")
+    _, (only,) = read(path, "Utterance,text,speaker\na,b,c\n")
     assert [u.text for u in only.utterances] == ["b"]
     # Many tables with tabs know no quotation marks.
     _, (only,) = read(tmp_path / "x.tsv", 'speaker\ttext\nAnn\t"Oh" she said\nBo\t"No\n')
