@@ -221,7 +221,7 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
         before = {k - 1 for k in alone}  # a name above each time
         if not heads and all(k >= 0 and _is_above(lines[k]) for k in before):
             return _above(lines, {k + 1: lines[k].text for k in before}, before), True
-        if not heads and alone[0] == 0 and 2 * len(named_lines) < len(lines) - len(alone):
+        if not heads and alone[0] == 0 and 2 * len(named_lines) <= len(lines) - len(alone):
             return _above(lines, dict.fromkeys(alone, "")), True
     capitals = {
         k: line.text for k, line in enumerate(lines) if _is_head(line, *lines[k + 1 : k + 2])

@@ -121,7 +121,7 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             found = ((block, _CUE.search(block)) for block in blocks)
             text = "\n\n".join(_named_block(block, cue) for block, cue in found if cue)
         text = _WORD_TIME.sub("", _VOICE.sub(_label, text))
-        # pysubs2 takes any line with two times for a cue, and a number at the end for the next one's.
+        # To pysubs2, a line with two times is a cue, and a number at the end that of the next one.
         lines = (
             line if _CUE.match(line) else line.replace(":", _COLON) for line in text.split("\n")
         )

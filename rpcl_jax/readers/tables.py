@@ -52,7 +52,7 @@ _NAMES = {
             "participantrole",
             "role",
         ),
-        *("from", "name"),
+        *("from", "authorusername", "participantid", "agent", "name"),
     ),
     "conversation": (
         *("dialogueid", "dialogid", "conversationid", "dialogue", "conversation", "root"),

@@ -333,6 +333,31 @@ def test_conversations_are_never_interleaved(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "table",
+    ["id,text,label\n1,good,1\n2,bad,0\n", "wav,utterance,emotion\nF000,Hi,neu\nF001,Oh,neu\n",
+     "path\tsentence\nx.mp3\tHi\ny.mp3\tOh\n"],
+)  # fmt: skip
+def test_texts_of_nobody_are_refused(tmp_path, table):
+    found, (error,), _ = read(tmp_path / "x.csv", table)
+    assert not found
+    assert "nothing tells who speaks" in error
+    assert len(read(tmp_path / "x.csv", columns="conversation=")[0][0]) == 2
+
+
+def test_tables_in_markdown_and_in_broken_letters(tmp_path):
+    table = "| Speaker | Text |\n|---|:--|\n| Ann | Hi |\n| Ben | Oh |\n"
+    assert read(tmp_path / "x.md", table)[0] == [HI]
+    messages = [{"sender_name": "Zo\u00c3\u00ab", "timestamp_ms": 1, "content": "\u00c3\u00a7a va"}]
+    assert read(tmp_path / "x.json", {"messages": messages})[0] == [[("Zoë", "ça va")]]
+    _, (error,), _ = read(
+        tmp_path / "x.csv", "dialog,emotion\n\"['Hi', 'Oh']\",0\n", "text=dialog,conversation="
+    )
+    assert "its texts are lists of turns" in error
+    _, (error,), _ = read(tmp_path / "x.csv", "speaker,text\n" + "A,word\n" * 20)
+    assert "its texts are single words" in error
+
+
+@pytest.mark.parametrize(
     ("column", "values"),
     [
         ("sentiment", "aabb"),
@@ -475,6 +500,16 @@ def test_other_subtitles(tmp_path):
         (turns,), errors, _ = read(tmp_path / name, text)
         assert not errors
         assert turns == [(who, *turn) for who, turn in zip(speakers.split(), times, strict=True)]
+    webex = 'WEBVTT\n\n1 "Ann" (123)\n00:01.000 --> 00:02.000\nHi\n\n2 "Ben" (9)\n00:03.000 --> 00:04.000\nOh\n'
+    assert read(tmp_path / "x.vtt", webex)[0] == [[("Ann", "Hi", 1, 2), ("Ben", "Oh", 3, 4)]]
+    odd = cues((5, 6, "later"), (1, 2, "I ran from 00:01:02.5 to 00:03:04.5 today."))
+    texts = [turn[1] for turn in read(tmp_path / "x.srt", odd)[0][0]]
+    assert texts == ["I ran from 00:01:02.5 to 00:03:04.5 today.", "later"]
+    zoom = cues((1, 2, "Ann Lee: Hi"), (2, 3, "Ben: Listen: oh"), vtt=True)
+    assert [turn[:2] for turn in read(tmp_path / "x.vtt", zoom)[0][0]] == [
+        ("Ann Lee", "Hi"),
+        ("Ben", "Listen: oh"),
+    ]
     _, (error,), _ = read(tmp_path / "x.ttml", "<tt")
     assert "its subtitles cannot be read" in error
     (turns,), _, _ = read(tmp_path / "x.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nThey are\n42\n")
@@ -542,6 +577,39 @@ TEXTS = {
         "Ann (00:02):\nHi\n\nBen (00:04):\nOh\n", [("Ann", "Hi", 2, 4), ("Ben", "Oh", 4, None)],
     ),
     "YouTube": ("0:00\nhi there\n0:05\noh no\n", [("unknown", "hi there", 0, 5), ("unknown", "oh no", 5, None)]),
+    "Otter, colons": (
+        "Ann  0:00\nHere it is: two.\nBen said: no\n\nBen  0:05\nOh\n",
+        [("Ann", "Here it is: two. Ben said: no", 0, 5), ("Ben", "Oh", 5, None)],
+    ),
+    "Teams, guests": (
+        "Smith, Ann   0:03\nHi\n\nBen Lee (Guest)   0:05\nOh\n",
+        [("Smith, Ann", "Hi", 3, 5), ("Ben Lee (Guest)", "Oh", 5, None)],
+    ),
+    "Zoom, oldest chat": (
+        "10:03:25\t From Ann : Hi\n10:03:29\t From Ben : Oh\n",
+        [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
+    ),
+    "WeeChat": (
+        "2020-01-01 10:00:00\tann\tHi\n2020-01-01 10:01:00\t-->\tcy has joined\n2020-01-01 10:02:00\tben\tOh\n",
+        [("ann", "Hi"), ("ben", "Oh")],
+    ),
+    "Discord, as text": (
+        "=====\nGuild: g\nChannel: c\n=====\n\n[01/01/2023 10:00] ann\nHi\n\n[01/01/2023 10:01] ben\nOh\n",
+        [("ann", "Hi"), ("ben", "Oh")],
+    ),
+    "an interview with a time every minute": (
+        "[00:00:00]\nAnn: Hi\nBen: Oh\n[00:01:00]\nAnn: Yes\n", [*HI, ("Ann", "Yes")],
+    ),
+    "YouTube, colons": (
+        "0:00\nhi there\n0:05\nshe said: no\n",
+        [("unknown", "hi there", 0, 5), ("unknown", "she said: no", 5, None)],
+    ),
+    "DailyDialog": ("Hi . __eou__ Oh . __eou__\n", [("unknown", "Hi ."), ("unknown", "Oh .")]),
+    "a list": ("* Ann: Hi\n* Ben: Oh\n", HI),
+    "a log": ("2024-01-01 10:00:01 INFO server: up\n2024-01-01 10:00:02 ERROR db: down\n", "only 0 of"),
+    "YAML": ("name: Ann\nage: 4\n", "each name (name, age) is there once"),
+    "headlines": ("BREAKING NEWS\nIt exploded.\n\nWEATHER\nRain.\n", "only 0 of 4 lines"),
+    "a sentence in prose": ("It was late.\nHe looked up: nothing.\n", "(He looked up) is there once"),
     "names, times, words": (
         "Ann Smith\n0:00\nHi\nBen\n0:05\nOh\n", [("Ann Smith", "Hi", 0, 5), ("Ben", "Oh", 5, None)],
     ),
