@@ -142,7 +142,7 @@ def test_transcripts_become_our_format(tmp_path):
         (2, ["--out=x", "--input=x"], "convert: --out is required with --input, a file whose name"),
         (2, ["--out=x", "--input=x", "--cut=1,1"], "convert: --input takes no --config"),
         (1, ["--out=x.jsonl", "--input=x", "--columns=text"], "convert: --columns: 'text' must be"),
-        (2, ["--config=configs/demo.py", "--out=x", "--columns=text=a"], "convert: --columns is of"),
+        (2, ["--config=configs/demo.py", "--out=x", "--columns=text=a"], "convert: --columns is"),
         (1, ["--out=x.jsonl", "--input=nowhere"], "convert: nowhere: no such file or folder"),
         (1, ["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
          "convert: nowhere/train.txt and nowhere/Subtask_2_train.json and"),
