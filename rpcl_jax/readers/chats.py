@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any, Literal, NamedTuple
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import seconds
+from rpcl_jax.readers.json_fields import seconds, with_ends
 from rpcl_jax.readers.subtitles import DASH, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import NOT_SAID
 
@@ -138,7 +138,10 @@ def read_plain(
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
         conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
-    _set_clips([turn for _, turns in conversations for turn in turns], recording(name))
+    timed = [turn for _, turns in conversations for turn in turns]
+    for turn, (start, end) in zip(timed, with_ends([t.pop("time") for t in timed]), strict=True):
+        if start is not None:
+            turn["clip"] = {"video": recording(name), "start": start, "end": end}
     for k, (number, turns) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
         yield f"{where}:{number}", {"id": own, "utterances": turns}
@@ -305,17 +308,3 @@ def _is_head(line: _Line, below: _Line | None = None) -> bool:
         and below is not None
         and not (below.after_gap or below.text.isupper())
     )
-
-
-def _set_clips(turns: list[dict[str, Any]], video: str) -> None:
-    """Puts clips in place of the times of turns; a clip ends at the next later time."""
-    later: list[float] = []  # times that come later, the next one last, each before those below it
-    for turn in reversed(turns):
-        start, end = turn.pop("time")
-        if start is not None:
-            while later and later[-1] <= start:
-                later.pop()
-            if end is None and later:
-                end = later[-1]
-            later.append(start)
-            turn["clip"] = {"video": video, "start": start, "end": end}

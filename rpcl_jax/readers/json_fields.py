@@ -207,6 +207,18 @@ def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -
     return speaker or UNKNOWN_SPEAKER, text
 
 
+def with_ends(times: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Returns starts and ends, in seconds or None; one without an end gets the next later start."""
+    later: list[float] = []  # starts that come later, the next one last, each before those below it
+    ended = []
+    for start, end in reversed(times):
+        while isinstance(start, float) and later and later[-1] <= start:
+            later.pop()
+        ended.append((start, later[-1] if end is None and start is not None and later else end))
+        later += [start] * isinstance(start, float)
+    return ended[::-1]
+
+
 def seconds(time: Any) -> float | None:
     """Returns a time, a number or such as "12:30.5" or "01:12:30,500", in seconds, or None."""
     if isinstance(time, (int, float)) and not isinstance(time, bool):

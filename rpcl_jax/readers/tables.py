@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import is_blank, plain_text, seconds
+from rpcl_jax.readers.json_fields import is_blank, plain_text, seconds, with_ends
 from rpcl_jax.readers.subtitles import recording
 
 # What a field is called in lower case, without spaces, hyphens, underscores and dots.
@@ -145,22 +145,21 @@ def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) 
 def is_table(line: str, given: Mapping[str, str] | None = None) -> bool:
     """Returns whether a line is the head of a table of turns."""
     try:
-        names = _head(line, given)[1]
+        _, names, columns = _head(line, given)
     except csv.Error:
         return False
-    columns = known_columns(names, given)
     return columns.get("text") in names and len(columns) > 1
 
 
-def _head(line: str, given: Mapping[str, str] | None) -> tuple[str, list[str]]:
-    """Returns the delimiter of a table, by its first line, and the names of its columns."""
-    named = {d: next(csv.reader([line], delimiter=d), []) for d in _DELIMITERS}
-    fits = {
-        d: sum(column in names for column in known_columns(names, given).values())
-        for d, names in named.items()
-    }
-    delimiter = max(named, key=lambda d: (fits[d], len(named[d])))
-    return delimiter, named[delimiter]
+def _head(line: str, given: Mapping[str, str] | None) -> tuple[str, list[str], dict[str, str]]:
+    """Returns the delimiter of a table, by its first line, the columns and what they are."""
+    heads = []
+    for delimiter in _DELIMITERS:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+        columns = known_columns(names, given)
+        fit = sum(column in names for column in columns.values()), len(names)
+        heads.append((fit, (delimiter, names, columns)))
+    return max(heads, key=lambda head: head[0])[1]
 
 
 def read_table(
@@ -185,8 +184,7 @@ def read_table(
         text = "\n".join(line for line in lines if not re.fullmatch(r"[-:|\s]+", line))
     line = text.partition("\n")[0].rstrip("\r")
     try:
-        delimiter, names = _head(line, given)
-        columns = known_columns(names, given)
+        delimiter, names, columns = _head(line, given)
         missing = [c for column in (given or {}).values() for c in column.split("+") if c]
         missing = [column for column in missing if column not in names]
         if missing or "text" not in columns:
@@ -266,15 +264,16 @@ def group_turns(
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     seen = Counter[tuple[str, str, str]]()
     current = name
-    rows = [row for row in turns if not _is_notice(row, repaired)]
-    if any(row.get("speaker") == "assistant" for row in rows):  # a language model, and its prompt
-        said = [row for row in rows if row["speaker"] != "system"]
-        repaired[NOT_SAID] += len(rows) - len(said)
-        rows = said
-    _list_unread(rows, repaired)
+    given_rows = list(turns)
+    model = any(row.get("speaker") == "assistant" for row in given_rows)  # and perhaps its prompt
+    rows = [row for row in given_rows if not _is_notice(row, model)]
+    repaired[NOT_SAID] += len(given_rows) - len(rows)
     if "conversation" not in given and not any("conversation" in row for row in rows):
         _check_one_conversation(rows, where, together)
     _set_times(rows, where, repaired)
+    if rows and not rows[0]["predicted"] and (unread := _unread(rows[:100])):
+        listed = ", ".join(column[:30] for column in unread[:8]) + ", …" * (len(unread) > 8)
+        repaired[f"files with columns that are not read, {listed}"] += 1
     for row in rows:
         if not is_blank(row.get("conversation")):
             current = str(row["conversation"])
@@ -306,20 +305,12 @@ def group_turns(
         )
 
 
-def _is_notice(row: Mapping[str, Any], repaired: Counter[str]) -> bool:
-    """Returns whether nobody said this: a notice of a chat program, or a file without words."""
+def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
+    """Returns whether nobody said this: a notice of a program, a file, or the prompt of a model."""
     kind = row.get("kind")
     notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
-    notice = notice or (kind is not None and is_blank(plain_text(row.get("text"))))
-    repaired[NOT_SAID] += notice
-    return notice
-
-
-def _list_unread(rows: Sequence[Mapping[str, Any]], repaired: Counter[str]) -> None:
-    if rows and not rows[0]["predicted"]:
-        names = _unread(rows[:100])
-        listed = ", ".join(name[:30] for name in names[:8]) + (", …" * (len(names) > 8))
-        repaired[f"files with columns that are not read, {listed}"] += bool(names)
+    media = kind is not None and is_blank(plain_text(row.get("text")))
+    return notice or media or (model and row.get("speaker") == "system")
 
 
 def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
@@ -429,14 +420,9 @@ def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str
         start, length = row["start"], row["duration"]
         if row["end"] is None and isinstance(start, float) and isinstance(length, float):
             row["end"] = start + length
-    if rows and all(row["end"] is None and not row.get("video") for row in rows):
-        starts = [row["start"] for row in rows]
-        if (
-            starts == sorted(s for s in starts if isinstance(s, float))
-            and "conversation" not in rows[0]
-        ):
-            for row, start in zip(rows, starts[1:], strict=False):
-                row["end"] = start if start > row["start"] else None
+    if all(row["end"] is None and "video" not in row and "conversation" not in row for row in rows):
+        for row, (_, end) in zip(rows, with_ends([(r["start"], None) for r in rows]), strict=True):
+            row["end"] = end
 
 
 def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
@@ -485,19 +471,18 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
         item["emotion"] = emotion.strip()
-    clip = {"start": row["start"], "end": row["end"]}
     video, season, episode = (
         row.get("video"),
         _number(row.get("season")),
         _number(row.get("episode")),
     )
-    if isinstance(video, str) and video.strip():
-        item["clip"] = {"video": video.strip(), **clip}
-    elif clip["start"] is not None or clip["end"] is not None:
-        film = season is not None and episode is not None
+    named = isinstance(video, str) and bool(video.strip())
+    if named or row["start"] is not None or row["end"] is not None:
+        film = None not in (season, episode) and f"S{season:02.0f}E{episode:02.0f}"
         item["clip"] = {
-            "video": f"S{season:02.0f}E{episode:02.0f}" if film else recording(name),
-            **clip,
+            "video": str(video).strip() if named else film or recording(name),
+            "start": row["start"],
+            "end": row["end"],
         }
     return item
 
@@ -549,17 +534,10 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
 
 
-def _clock(text: str) -> float:
-    time = seconds(text)
-    if time is None:
-        raise ValueError
-    return time
-
-
 def _number(value: Any) -> float | None:
     """Returns a number, or a time in ISO 8601 as a number, or None."""
-    for convert in (float, _clock, lambda text: datetime.fromisoformat(text).timestamp()):
-        with contextlib.suppress(ValueError, OverflowError, OSError):
+    for convert in (seconds, float, lambda text: datetime.fromisoformat(text).timestamp()):
+        with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
             number = convert(str(value).strip())
             if math.isfinite(number):
                 return number
