@@ -539,6 +539,6 @@ def _number(value: Any) -> float | None:
     for convert in (seconds, float, lambda text: datetime.fromisoformat(text).timestamp()):
         with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
             number = convert(str(value).strip())
-            if math.isfinite(number):
+            if number is not None and math.isfinite(number):
                 return number
     return None
