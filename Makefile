@@ -2,7 +2,7 @@
 # make test   install, run all tests but those of processes that share work, of Ray and of kills
 # make test-all   and those, as .ci/run does
 # make quick  install without PyTorch, run the tests that take less than a second each
-# make check  formatting, lint and types
+# make check  formatting, lint and types; installs no more than these need
 # make bench  how fast this machine trains, predicts, makes batches and starts, added to
 #             benchmarks/history.csv; BENCH="--config=FILE …" measures another config, RUN another run
 
@@ -12,6 +12,8 @@ SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (
 PYTHON ?= $(shell for name in $(NAMES); do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
+# Without the warnings of setuptools.
+INSTALL = PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install --quiet --editable
 # tests/conftest.py orders the files.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
@@ -28,10 +30,10 @@ test: $(VENV)/installed-dev
 test-all: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest $(PARALLEL)
 
-quick: $(VENV)/installed-quick
+quick: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow" tests
 
-check: $(VENV)/installed-dev
+check: $(VENV)/installed-check
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -52,14 +54,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install --quiet --editable . # setuptools warns
+	$(INSTALL) .
 	touch $@
 
-$(VENV)/installed-quick: $(VENV)/installed requirements-test.txt
-	$(VENV)/bin/python -m pip install --quiet -r requirements-test.txt
-	touch $@
-
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-test.txt \
-		requirements-tools.txt requirements-features.txt requirements-cluster.txt
-	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+$(VENV)/installed-%: $(VENV)/installed
+	$(INSTALL) ".[$*]"
 	touch $@

@@ -55,10 +55,10 @@ def _make_batches(devices: int) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.workload import ROBERTA_BASE, encoder_operations, segment_lengths
-    from rpcl_jax.batching.pipeline import make_batches, make_examples
+    from rpcl_jax.batching.pipeline import Batches, make_examples
     from rpcl_jax.readers.corpus import load_corpus
     from rpcl_jax.run.config import check_config
-    from rpcl_jax.run.text_vectors import load_text_encoder, text_input
+    from rpcl_jax.run.text_encoder import load_text_encoder, text_input
     from rpcl_jax.training.mesh import make_mesh
 
     config = _CONFIG.value
@@ -68,7 +68,7 @@ def _make_batches(devices: int) -> dict[str, Any]:
     train = corpus.splits["train"]
     encoder = load_text_encoder(config, train)
     text = text_input(encoder, corpus.splits, config, make_mesh())
-    batches = make_batches(train, text, corpus.tables, config, devices, corpus.emotions)
+    batches = Batches(train, text, corpus.tables, config, devices, corpus.emotions)
     plan = [places[places >= 0] for places, _ in batches.epoch(config.seed, 1)]
     taken: list[tuple[float, float]] = []  # seconds for a dialogue
     ends = time.perf_counter() + _SECONDS

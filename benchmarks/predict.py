@@ -77,7 +77,7 @@ def _predict_in_parts() -> dict[str, Any]:
     laps("imports")
     found = list(conversations_in(_input(), Counter()))
     laps("reading")
-    predictor = rpcl_jax.predict.Predictor.from_workdir(_WORKDIR.value)
+    predictor = rpcl_jax.predict.Predictor(Path(_WORKDIR.value))
     laps("loading the run")
     results = list(predictor.stream(found))
     laps(FIRST)
@@ -85,9 +85,9 @@ def _predict_in_parts() -> dict[str, Any]:
     laps("writing")
 
     from benchmarks.workload import device_name, encoder_operations, timed_beside_product
-    from rpcl_jax.run.workdir import TrainedRun
+    from rpcl_jax.run.model_folder import load_model
 
-    run = TrainedRun.from_workdir(Path(_WORKDIR.value))
+    run = load_model(Path(_WORKDIR.value))
     readable = [(place, item) for place, item in found if not isinstance(item, InputError)]
     lengths = _segment_lengths(readable, run)
     timed = timed_beside_product(

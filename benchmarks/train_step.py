@@ -257,7 +257,7 @@ def _encoder_alone(work: "Workload", backward: bool):
     from jax.sharding import PartitionSpec as P
 
     from rpcl_jax.models.adapters import combine
-    from rpcl_jax.models.fusion import encode_utterances
+    from rpcl_jax.models.packed import encode_utterances
     from rpcl_jax.models.text_encoder import TextEncoder
     from rpcl_jax.training.mesh import AXIS
 

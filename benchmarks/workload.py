@@ -20,7 +20,7 @@ from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.config import build_model, check_config
-from rpcl_jax.run.text_vectors import LoadedEncoder, corpus_batches, load_text_encoder
+from rpcl_jax.run.text_encoder import LoadedEncoder, corpus_batches, load_text_encoder
 from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
 
 # Seconds that a round takes: less is uncertain, and on a GPU the launch of the first step, which

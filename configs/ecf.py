@@ -2,8 +2,8 @@
 
     python -m rpcl_jax.main --config=configs/ecf.py
 
-Requires feature tables from tools/extract_features.py, and in practice a GPU. We have not trained
-this config to the end, so there is no time or score to expect.
+Requires feature tables from `rpcl extract`, and in practice a GPU. We have not trained this
+config to the end, so there is no time or score to expect.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
     python -m rpcl_jax.main --config=configs/mecad.py
 
 The encoder is hfl/chinese-roberta-wwm-ext, because the paper's RoBERTa-base is English. Requires
-feature tables from tools/extract_features.py, and in practice a GPU. We have not trained this
-config to the end, so there is no time or score to expect.
+feature tables from `rpcl extract`, and in practice a GPU. We have not trained this config to the
+end, so there is no time or score to expect.
 """
 
 from ml_collections import ConfigDict

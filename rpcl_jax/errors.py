@@ -3,7 +3,11 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class InputError(ValueError):
@@ -22,9 +26,9 @@ class Faults:
     """Collects InputErrors, so that a user learns of all of them at once.
 
     faults = Faults()
-    for item in items:
-        with faults.collected():
-            results.append(parse(item))
+    with faults.collected():
+        result = parse(text)
+    results = faults.each(parse, texts)
     faults.check()
     """
 
@@ -39,6 +43,14 @@ class Faults:
         except InputError as error:
             self.messages += error.args
 
+    def each(self, parse: Callable[[T], U], items: Iterable[T]) -> list[U]:
+        """Returns `parse` of the items, without those of which it raises an InputError."""
+        parsed = []
+        for item in items:
+            with self.collected():
+                parsed.append(parse(item))
+        return parsed
+
     def check(self) -> None:
         """Raises one InputError with everything that was collected, if anything was."""
         if self.messages:
@@ -51,9 +63,6 @@ def file_errors(path: str | os.PathLike) -> Iterator[None]:
 
     TensorStore, which Orbax writes with, raises ValueError, and tokenizers raises a bare Exception.
     Both messages contain the operating system's error number.
-
-    Args:
-      path: the file or folder being written.
     """
     try:
         yield

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
@@ -23,19 +24,8 @@ except ImportError:  # Windows
 
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
-MODEL_FIELDS: dict[str, type] = {
-    "feature_tables": dict,
-    **{
-        f"encoder.{size}": int
-        for size in (
-            *("vocab_size", "hidden_size", "num_layers"),
-            *("num_heads", "intermediate_size", "max_positions"),
-        )
-    },
-}
 # What is relied on in the files of a run's folder.
 _FIELDS: dict[str, dict[str, type]] = {
-    "model.json": MODEL_FIELDS,
     "result.json": {
         **{"objective": str, "modalities": str, "seed": int, "threshold": Real},
         **{
@@ -45,6 +35,13 @@ _FIELDS: dict[str, dict[str, type]] = {
         },
     },
 }
+
+
+def shipped(name: str) -> Path:
+    """Returns the folder `configs` or `tools`, in an installed package or beside it in a clone."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 def make_folder(path: Path) -> None:
@@ -98,6 +95,30 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder that becomes `path` when the block ends, and only if it ends well.
+
+    A kill leaves at most a hidden folder `.*.unfinished` beside it.
+
+    Raises:
+      InputError: `path` already exists.
+      OSError: it cannot be written; the error names `path`.
+    """
+    if path.exists():
+        raise InputError(f"{path}: already exists; remove it or write elsewhere")
+    make_folder(path.parent)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        with errors_name(path, unfinished):
+            unfinished.mkdir()
+            yield unfinished
+            unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
 def json_bytes(value: Any, indent: int | None = None) -> bytes:
     """Returns JSON in UTF-8 with a line break at its end; without `indent` it is one line.
 
@@ -147,7 +168,6 @@ def read_json(path: Path, fields: Mapping[str, type] | None = None) -> dict[str,
     """Reads one of the JSON files of a run, each of which is an object.
 
     Args:
-      path: the file.
       fields: see `parse_object`; None is what is relied on in a file of this name.
 
     Raises:
@@ -167,7 +187,6 @@ def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict
     """Parses a JSON object from the folder of a run.
 
     Args:
-      text: the JSON.
       where: file and place, with which error messages begin.
       fields: fields that it must have, such as "test.pair_f1", and their types.
 
@@ -180,13 +199,18 @@ def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict
         raise InputError(f"{where}: is not JSON ({error}); {_DAMAGED}") from error
     if not isinstance(parsed, dict):
         raise InputError(f"{where}: is not a JSON object; {_DAMAGED}")
+    require_fields(parsed, fields, where)
+    return parsed
+
+
+def require_fields(parsed: Mapping[str, Any], fields: Mapping[str, type], where: str) -> None:
+    """Raises InputError if a field is missing or of another type; see `parse_object`."""
     for field, kind in fields.items():
         value: Any = parsed
         for name in field.split("."):
             value = value.get(name) if isinstance(value, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{where}: its {field!r} is missing or wrong; {_DAMAGED}")
-    return parsed
 
 
 @contextlib.contextmanager

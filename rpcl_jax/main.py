@@ -1,7 +1,8 @@
-"""The command line: `python -m rpcl_jax.main --config=configs/ecf.py`.
+"""The command line: `python -m rpcl_jax.main --config=configs/ecf.py` or `rpcl train --config=ecf`.
 
 --mode=train (the default) trains and evaluates, --mode=evaluate recomputes a run's numbers,
---mode=predict finds the pairs of unlabelled conversations.
+--mode=predict finds the pairs of unlabelled conversations. `rpcl evaluate` and `rpcl predict` are
+short for the last two.
 """
 
 import re
@@ -13,6 +14,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -21,15 +23,15 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import (
     check_engine,
+    check_page,
     define_columns,
     define_engine,
-    is_page,
     require_config,
     run_command,
 )
 from rpcl_jax.run.hosts import agree, joined, supervise
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="What the run is; see configs/.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="A file, or a name from configs/.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "predict"], "What to do.")
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -40,15 +42,14 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     "",
-    "predict: folder or Hugging Face name of what tools/export.py wrote, in place of --workdir.",
+    "predict: folder of a run, or folder or Hugging Face name of what `rpcl export` wrote, in "
+    "place of --workdir.",
 )
 _REVISION = flags.DEFINE_string(
     "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
 )
 _INPUT = flags.DEFINE_string(
-    "input",
-    "",
-    "predict: file or folder of conversations; docs/data.md has the formats.",
+    "input", "", "predict: file or folder of conversations; docs/data.md has the formats."
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -77,9 +78,7 @@ _THRESHOLD = flags.DEFINE_float(
 _ENGINE, _ADDRESS = define_engine()
 _OF_PREDICTION = (_INPUT, _COLUMNS, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed",
-    False,
-    "Run on several hosts: the same command is started on each; see docs/scaling.md.",
+    "distributed", False, "Run on several hosts, the same command on each; see docs/scaling.md."
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -92,11 +91,6 @@ _PROCESSES = flags.DEFINE_integer(
 _PROCESS = flags.DEFINE_integer(
     "process", None, "distributed: the number of this process, from 0.", lower_bound=0
 )
-
-
-def main() -> None:
-    """Parses the command line and does the job; exits with 1 on bad input, 2 on bad usage."""
-    run_command("rpcl_jax", _run, _check_flags)
 
 
 def _check_flags() -> None:
@@ -123,38 +117,28 @@ def _check_flags() -> None:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
     if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
-    if is_page(_OUTPUT.value):
-        raise flags.Error("--output: is for JSON or a table; write the page by --html")
-    if _HTML.value and not is_page(_HTML.value):
-        raise flags.Error(f"--html: {_HTML.value} is not the name of a page; end it in .html")
+    check_page(_HTML)
     check_engine(_ENGINE, _ADDRESS)
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
             raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")
-        if _DISTRIBUTED.value:
-            raise flags.Error("--engine=ray and --distributed exclude each other; give one of them")
-        if _FEATURES.value or _CLIPS.value:
-            raise flags.Error(
-                "--engine=ray predicts from text alone; leave out --features and --clips"
-            )
-        if _HTML.value:
-            raise flags.Error(
-                "--engine=ray writes no --html; tools/make_report.py makes the page of a file"
-            )
-    elif _OUTPUT.value and not re.search(
-        r"\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value, re.IGNORECASE
-    ):
+        for flag in (_DISTRIBUTED, _FEATURES, _CLIPS, _HTML):
+            if flag.value:
+                raise flags.Error(
+                    f"--{flag.name}: leave it out; --engine=ray starts its own processes, predicts "
+                    "from text alone, and writes no page (`rpcl report` makes one of its output)"
+                )
+    elif _OUTPUT.value and not re.search(r"(?i)\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value):
         raise flags.Error(
-            f"--output: {_OUTPUT.value} must end in .json, .jsonl, .csv or .tsv; .gz may follow"
+            f"--output: {_OUTPUT.value} must end in .json, .jsonl, .csv or .tsv (.gz may "
+            "follow); --html writes a page"
         )
     processes, process = _PROCESSES.value, _PROCESS.value
     explicit = [_COORDINATOR.value, processes, process]
-    if not _DISTRIBUTED.value and explicit != [None] * 3:
+    if explicit != [None] * 3 and (None in explicit or not _DISTRIBUTED.value):
         raise flags.Error(
-            "--coordinator, --processes and --process belong to --distributed; add it"
+            "--coordinator, --processes and --process go together, with --distributed; give all"
         )
-    if None in explicit and explicit != [None] * 3:
-        raise flags.Error("--coordinator, --processes and --process go together; give all three")
     if _COORDINATOR.value is not None:
         host, _, port = _COORDINATOR.value.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -177,25 +161,22 @@ def _run() -> None:
 
 def _do() -> None:
     # Imported here, so that --help and bad flags answer at once.
+    from rpcl_jax.evaluation.split_numbers import outcome
     from rpcl_jax.run.workdir import run_name
     from rpcl_jax.training.mesh import first_process
 
     if _DISTRIBUTED.value:  # else JAX would take the devices of Ray's workers
         agree("the flags of the command", _what_counts)
 
+    if _MODE.value == "predict":
+        _predict(_MODEL.value or Path(_WORKDIR.value))
+        return
     config = _CONFIG.value
-    if _MODEL.value:
-        from rpcl_jax.run.export import resolve_exported
-
-        workdir = resolve_exported(_MODEL.value, _REVISION.value)
-    elif _WORKDIR.value:
+    if _WORKDIR.value:
         workdir = Path(_WORKDIR.value)
     else:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         workdir = Path("runs") / Path(file).stem / run_name(config)
-    if _MODE.value == "predict":
-        _predict(workdir)
-        return
     if _MODE.value == "evaluate":
         from rpcl_jax.evaluate import evaluate_run
 
@@ -206,13 +187,7 @@ def _do() -> None:
         result = train_and_evaluate(config, workdir)
     if not first_process():
         return
-    test, dev = result["test"], result["dev"]
-    print(
-        f"test Pair F1 {100 * test['pair_f1']:.2f}  "
-        f"(precision {100 * test['pair_precision']:.2f}, recall {100 * test['pair_recall']:.2f})  "
-        f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
-        f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
-    )
+    print(outcome(result))
     if not (workdir / "result.json").exists():
         print(f"{workdir}: not finished; these are the numbers of its best epoch so far")
     else:
@@ -227,45 +202,27 @@ def _what_counts() -> list:
     return [*(flag.value for flag in counting), size]
 
 
-def _predict(workdir: Path) -> None:
-    source, target = _INPUT.value, _OUTPUT.value
-    strict, threshold = _STRICT.value, _THRESHOLD.value
-    from rpcl_jax.models.pretrained import hub_name
+def _predict(model: str | Path) -> None:
     from rpcl_jax.readers.tables import parse_columns
 
-    name = hub_name(_MODEL.value)
-    columns = parse_columns(_COLUMNS.value)
+    source, target = _INPUT.value, _OUTPUT.value
+    options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
+    options["columns"] = parse_columns(_COLUMNS.value)
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:
             from rpcl_jax.cluster.predict import predict_corpus
         except ImportError as error:  # Arrow, which Ray Data needs
-            raise InputError(
-                f"--engine=ray: {error}; pip install -r requirements-cluster.txt"
-            ) from error
+            raise InputError(f'--engine=ray: {error}; pip install "rpcl_jax[cluster]"') from error
 
-        done = predict_corpus(
-            workdir, source, target, _ADDRESS.value, strict, threshold, name, columns
-        )
+        done = predict_corpus(model, source, target, _ADDRESS.value, **options)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import first_process
 
-        features, clips, html = (
-            Path(flag.value) if flag.value else None for flag in (_FEATURES, _CLIPS, _HTML)
-        )
-        done = predict_file(
-            workdir,
-            Path(source),
-            Path(target),
-            features,
-            clips,
-            strict,
-            threshold,
-            html,
-            name,
-            columns,
-        )
+        for flag in (_FEATURES, _CLIPS, _HTML):
+            options[flag.name] = Path(flag.value) if flag.value else None
+        done = predict_file(model, Path(source), Path(target), **options)
         if not first_process():
             return
     seconds = time.perf_counter() - started
@@ -282,4 +239,4 @@ if __name__ == "__main__":
     restart_keeping_memory()
     if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
         supervise()
-    main()
+    run_command("rpcl_jax", _run, _check_flags)

@@ -34,13 +34,9 @@ def objective_loss(
     """Returns the training loss of a batch (eq. 17) and its terms.
 
     Args:
-      objective: weights and switches.
-      model: backbone and scorer.
-      params: parameters of the model.
       batch: the dialogues; with `axis_name`, those of this device.
       dropout_key: None disables dropout. The clean and the corrupted pass of the scorer share the
         key, so that the corruption is their only difference.
-      corruption_key: decides which utterances are zeroed.
       axis_name: mesh axis that dialogues are split over; the loss is that of all dialogues.
 
     Returns:
@@ -83,7 +79,7 @@ def objective_loss(
             protected = protected & False
         corrupted = corruption.corrupt_context(
             corruption_key,
-            clean.utterances,
+            clean.h,
             protected,
             rate=objective.corruption_rate,
             axis_name=axis_name,

@@ -1,8 +1,7 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
-import contextlib
+import logging
 import os
-import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -12,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rpcl_jax.batching.packing import PackedText
-from rpcl_jax.batching.stream import prefetched
+from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
 from rpcl_jax.data.dialogue import Dialogue, with_own_ids
 from rpcl_jax.data.features import FeatureTable
@@ -23,8 +21,8 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import emotion_choices, predict
 from rpcl_jax.evaluation.scoring import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
-from rpcl_jax.files import make_folder, read_json, written_whole
-from rpcl_jax.models.pretrained import hub_name
+from rpcl_jax.files import make_folder, written_whole
+from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -33,23 +31,18 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
-    report,
+    print_summary,
     rounded,
     with_prediction,
     write_results,
 )
-from rpcl_jax.run.export import (
-    described_features,
-    is_exported,
-    load_exported,
-    resolve_exported,
-)
-from rpcl_jax.run.hosts import agree, notes_of_first_process
-from rpcl_jax.run.progress import progress
-from rpcl_jax.run.text_vectors import MOST_UNKNOWN
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.model_folder import load_model, read_description
+from rpcl_jax.run.progress import progress_bar
+from rpcl_jax.run.text_encoder import MOST_UNKNOWN
 from rpcl_jax.training.mesh import first_process
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
 
 
@@ -62,22 +55,53 @@ class _Read(NamedTuple):
 
 
 class Predictor:
-    """A trained run, ready for new conversations.
+    """A trained model, ready for new conversations.
 
-    predictor = Predictor.from_workdir("runs/ecf_minilm/rpcl-t-seed42")
+    predictor = Predictor("runs/ecf_minilm/rpcl-t-seed42")
     conversations = [{"utterances": [{"text": "I lost it."}, {"text": "Oh no, I am so sorry!"}]}]
     for conversation in predictor(conversations):
         print(conversation["pairs"], conversation["pair_confidences"])
     """
 
-    def __init__(self, run: TrainedRun, threshold: float, name: str):
-        """Predicts the pairs with at least the confidence `threshold`, under the name `name`."""
-        self._run = run
-        self._threshold = threshold
-        self._name = name
+    def __init__(
+        self, model: str | Path, threshold: float | None = None, revision: str | None = None
+    ):
+        """Loads a model.
+
+        Args:
+          model: folder of a finished run, or of one that `rpcl export` has written, or the name
+            of such a folder on the Hugging Face hub.
+          threshold: the least confidence of a pair; None for the one chosen on validation.
+          revision: branch, tag or commit on the hub; None is its main branch.
+
+        Raises:
+          InputError: there is no such model, its files do not fit each other, or the run is not
+            finished.
+        """
+        folder = resolve_pretrained(model, revision)
+        if (folder / "checkpoints").is_dir() and not (folder / "result.json").exists():
+            raise InputError(
+                f"{folder}: the run is not finished; run its training command again to finish it"
+            )
+        self._run = load_model(folder)
+        self._threshold = self._run.threshold if threshold is None else threshold
+        on_hub = "" if isinstance(model, Path) else hub_name(model)
+        self._name = on_hub or "/".join(folder.absolute().parts[-2:])
         self._said_absent: Set[str] = set()
         self._pieces = self._unknown_pieces = 0
         self._cut = False
+
+    @classmethod
+    def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
+        """The same, of a folder."""
+        return cls(Path(workdir), threshold)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
+    ) -> "Predictor":
+        """The same, with the order of arguments of Transformers."""
+        return cls(name, threshold, revision)
 
     @property
     def max_utterances(self) -> int:
@@ -88,60 +112,6 @@ class Predictor:
     def max_tokens(self) -> int:
         """Of an utterance, this many word pieces are read, with the two special ones."""
         return self._run.config.text.max_tokens
-
-    @classmethod
-    def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
-        """Loads the best epoch of a finished run.
-
-        Args:
-          workdir: folder of the run.
-          threshold: the least confidence of a pair; None for the one chosen on validation.
-
-        Raises:
-          InputError: there is no finished run.
-        """
-        workdir = Path(workdir)
-        run = TrainedRun.from_workdir(workdir)
-        if not (workdir / "result.json").exists():
-            raise InputError(
-                f"{workdir}: the run is not finished; run its training command again to finish it"
-            )
-        if threshold is None:
-            threshold = float(read_json(workdir / "result.json")["threshold"])
-        return cls(run, threshold, "/".join(workdir.absolute().parts[-2:]))
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
-    ) -> "Predictor":
-        """Loads a run that tools/export.py has written.
-
-        Args:
-          name: of a folder, or of a model on the Hugging Face hub.
-          revision: branch, tag or commit on the hub; None is its main branch.
-          threshold: the least confidence of a pair; None for the one chosen on validation.
-
-        Raises:
-          InputError: there is no such model, or its files do not fit each other.
-        """
-        return cls.from_folder(resolve_exported(name, revision), threshold, hub_name(str(name)))
-
-    @classmethod
-    def from_folder(
-        cls, folder: Path, threshold: float | None = None, name: str = ""
-    ) -> "Predictor":
-        """Loads the folder of a finished run, or one that tools/export.py has written.
-
-        Args:
-          folder: of the run, or exported.
-          threshold: the least confidence of a pair; None for the one chosen on validation.
-          name: of an exported run; the last two folders if it is empty.
-        """
-        if not is_exported(folder):
-            return cls.from_workdir(folder, threshold)
-        run, chosen = load_exported(folder)
-        name = name or "/".join(folder.absolute().parts[-2:])
-        return cls(run, chosen if threshold is None else threshold, name)
 
     def __call__(
         self,
@@ -156,13 +126,13 @@ class Predictor:
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
             "vision", whose keys are those of `with_own_ids` of `rpcl_jax.data.dialogue`. What is
-            not given is absent, which is said on stderr.
+            not given is absent, which is logged.
           where: what error messages call the conversations.
 
         Returns:
           A copy of each with its emotions and pairs, as `with_prediction` of
-          `rpcl_jax.reporting.predictions` makes it, and with the name of the run and the threshold
-          as "predicted_by". A conversation of more than `max_utterances` is scored in windows that
+          `rpcl_jax.reporting.predictions` makes it, and with the model's name and the threshold as
+          "predicted_by". A conversation of more than `max_utterances` is scored in windows that
           overlap by half.
 
         Raises:
@@ -227,7 +197,7 @@ class Predictor:
         return self._predict((read(place, item) for place, item in found), own, floor)
 
     def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
-        """Returns those tables that the run reads, and says on stderr which it misses."""
+        """Returns those tables that the run reads, and logs which it misses."""
         tables = tables or {}
         own = {m: tables[m] for m in self._run.feature_tables if m in tables}
         absent = self._run.feature_tables.keys() - own.keys()
@@ -285,13 +255,19 @@ class Predictor:
         unknown = self._run.encoder.tokenizer.unknown_id
         self._unknown_pieces += int(np.count_nonzero(said == unknown))
 
-    def has_cut(self) -> bool:
-        """Returns whether an utterance so far had more word pieces than the model reads."""
-        return self._cut
-
-    def unknown_share(self) -> float:
-        """Returns which share of the word pieces so far is unknown to the model, from 0 to 1."""
-        return self._unknown_pieces / max(self._pieces, 1)
+    def say_what_was_not_read(self) -> None:
+        """Logs if the text so far had many unknown word pieces or too long utterances."""
+        unknown = self._unknown_pieces / max(self._pieces, 1)
+        if unknown > MOST_UNKNOWN:
+            _LOG.warning(
+                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
+                "are they in its language, and about what it was trained on?"
+            )
+        if self._cut:
+            _LOG.warning(
+                f"of an utterance, the model reads {self.max_tokens} word pieces at most; the "
+                "ends of longer ones were left out"
+            )
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         """Yields as many conversations as fill some batches, or fewer if they are very long."""
@@ -354,13 +330,8 @@ def _parse(conversations: Sequence[Mapping[str, Any]], where: str) -> list[Dialo
 
 
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
-    """Says on stderr that a run predicts without some of what it reads.
-
-    Args:
-      modalities: that it reads and does not get.
-      config: of the run.
-    """
-    if modalities and first_process():
+    """Logs that a run predicts without these modalities, which it reads."""
+    if modalities:
         count, them = ("counts", "it") if len(modalities) == 1 else ("count", "them")
         trained = (
             "as this run was trained to expect"
@@ -368,41 +339,37 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
             else "for which this run was not trained (config.data.modality_dropout): expect worse "
             f"pairs than those of a run that does not read {them}"
         )
-        print(
-            f"no {' and no '.join(modalities)} given: {count} as absent, {trained}",
-            file=sys.stderr,
-        )
+        _LOG.warning(f"no {' and no '.join(modalities)} given: {count} as absent, {trained}")
 
 
 def predict_file(
-    workdir: Path,
+    model: str | Path,
     source: Path,
     target: Path,
+    *,
+    revision: str | None = None,
+    threshold: float | None = None,
     features: Path | None = None,
     clips: Path | None = None,
     strict: bool = False,
-    threshold: float | None = None,
     html: Path | None = None,
-    name: str = "",
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
     Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    listed on stderr, and so is what was mended in others.
+    logged, and so is what was mended in others.
 
     Args:
-      workdir: folder of a finished run, or of one that tools/export.py has written.
+      model, revision, threshold: see `Predictor`.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one
         of the two may be missing.
-      clips: folder of their clips, from which the features are extracted, if the run reads any,
+      clips: folder of their clips, from which the features are extracted, if the model reads any,
         and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
-      threshold: the least confidence of a pair; None for the run's own.
       html: file of a page that shows them, with their `clips`, or None.
-      name: of the model in the output, if it is not the folder's.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
 
     Raises:
@@ -414,12 +381,7 @@ def predict_file(
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
     first = first_process()  # of several that predict together, it alone writes
     if strict:
-        everything = conversations_in(source, Counter(), columns=columns)
-        errors = [item for _, item in everything if isinstance(item, InputError)]
-        for error in errors if first else ():
-            _complain(str(source), error)
-        if errors:
-            raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
+        _check_all(source, columns)
     mended = Counter[str]()
     size = max(1, sum(file.stat().st_size for file in transcripts.files_in(source)))
     bytes_read = 0
@@ -429,59 +391,71 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, mended, watch, columns)
-    read = described_features(workdir)
+    folder = resolve_pretrained(model, revision)
+    reads = read_description(folder)["feature_tables"]
     # Windows cannot remove a table that is mapped.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        tables, dialogues = {}, None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as extracted:
+        tables: Mapping[str, FeatureTable] = {}
         # Before the model is loaded: on a GPU, JAX takes most of the memory.
-        if clips and read:
+        if clips and reads:
             found = list(found)
-            readable = ((p, i) for p, i in found if not isinstance(i, InputError))
-            taken = Counter[str]()
-            dialogues = [with_own_ids(parse(i, p, Counter()), taken) for p, i in readable]
-            if dialogues:
-                # Imported here because it needs PyTorch, which nothing else does.
-                from rpcl_jax.extraction.extract import extract_tables
-
-                with notes_of_first_process():
-                    tables = extract_tables(read, dialogues, clips, Path(folder))
+            tables = _extract(found, reads, clips, Path(extracted))
         elif features:
-            given = [modality for modality in read if (features / modality).is_dir()] or read
+            given = [modality for modality in reads if (features / modality).is_dir()] or reads
             tables = {m: FeatureTable.load(features / m, first) for m in given}
-        predictor = Predictor.from_folder(workdir, threshold, name)
+        predictor = Predictor(model, threshold, revision)
         # From clips of nothing, no table is made that the predictor could miss.
-        floor = FLOOR if html else None
-        results = found if dialogues == [] else predictor.stream(found, tables, floor)
+        nothing = clips and reads and not tables
+        results = found if nothing else predictor.stream(found, tables, FLOOR if html else None)
         with (
             written_whole(target) if first else open(os.devnull, "wb") as file,
             also_shown(results, html if first else None, source.name, clips) as results,
-            progress(size, "B") if first else contextlib.nullcontext(lambda *_: None) as advance,
+            progress_bar(size, "B") as advance,
         ):
             done = write_results(
                 results,
                 file,
                 target.name,
                 predictor.max_utterances,
-                _complain if first else _be_silent,
+                _complain,
                 lambda utterances: advance(utterances, bytes_read),
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    if first:
-        report(done, mended)
-        if (unknown := predictor.unknown_share()) > MOST_UNKNOWN:
-            print(
-                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
-                "are they in its language, and about what it was trained on?",
-                file=sys.stderr,
-            )
-        if predictor.has_cut():
-            print(
-                f"of an utterance, the model reads {predictor.max_tokens} word pieces at most; the "
-                "ends of longer ones were left out",
-                file=sys.stderr,
-            )
+    print_summary(done, mended)
+    predictor.say_what_was_not_read()
     return done
+
+
+def _check_all(source: Path, columns: Mapping[str, str] | None) -> None:
+    """Raises InputError if a conversation cannot be read, and logs why."""
+    everything = conversations_in(source, Counter(), columns=columns)
+    errors = [item for _, item in everything if isinstance(item, InputError)]
+    for error in errors:
+        _complain(str(source), error)
+    if errors:
+        raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
+
+
+def _extract(
+    found: Iterable[tuple[str, Any]],
+    feature_tables: Mapping[str, Mapping[str, Any]],
+    clips: Path,
+    folder: Path,
+) -> dict[str, FeatureTable]:
+    """Returns the features of those conversations that could be read, from their clips."""
+    taken = Counter[str]()
+    dialogues = [
+        with_own_ids(parse(item, place, Counter()), taken)
+        for place, item in found
+        if not isinstance(item, InputError)
+    ]
+    if not dialogues:
+        return {}
+    # Imported here because it needs PyTorch, which nothing else does.
+    from rpcl_jax.extraction.extract import extract_tables
+
+    return extract_tables(feature_tables, dialogues, clips, folder)
 
 
 def _check_output(file: Path, source: Path) -> None:
@@ -499,8 +473,4 @@ def _check_output(file: Path, source: Path) -> None:
 
 
 def _complain(_: str, error: InputError) -> None:
-    tqdm.write(f"cannot be read: {error}", file=sys.stderr)
-
-
-def _be_silent(_: str, error: InputError) -> None:
-    pass
+    _LOG.warning(f"cannot be read: {error}")

@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,24 +16,27 @@ from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
-from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.models.ecpe import BACKBONE, PairExtractor
+from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
-from rpcl_jax.run.hosts import agree, notes_of_first_process
-from rpcl_jax.run.text_vectors import (
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.model_folder import by_name, read_parameters, save_parameters
+from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
     corpus_batches,
     describe_data,
     load_text_encoder,
 )
-from rpcl_jax.run.workdir import check_owner, locked_run, save_description
+from rpcl_jax.run.workdir import begin_run, check_owner, locked_run
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
@@ -49,6 +52,8 @@ from rpcl_jax.training.mesh import (
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass
 class Progress:
@@ -57,6 +62,7 @@ class Progress:
     epoch: int = 0  # epochs done
     best_epoch: int = 0
     best_pair_f1: float = -1.0  # on validation
+    threshold: float = 0.0  # of the best epoch
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
 
@@ -85,20 +91,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     check_config(config)
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
-    mesh = None if finished else _make_mesh(config)
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
-    if mesh is None and first_process():
-        print(f"{workdir}: finished before; to train anew, delete it", file=sys.stderr)
-    if mesh is not None:
-        with notes_of_first_process():
-            corpus = load_corpus(config, check_values=first_process())
-            encoder = load_text_encoder(config, corpus.splits["train"])
-        agree(
-            "the data, the features or the encoder", lambda: describe_data(corpus, encoder, config)
-        )
-        with locked_run(workdir) if first_process() else contextlib.nullcontext():
-            _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
-        wait_for_all()  # the first process writes
+    if finished:
+        _LOG.info(f"{workdir}: finished before; to train anew, delete it")
+        return read_json(workdir / "result.json") if first_process() else {}
+    mesh = _make_mesh(config)
+    corpus = load_corpus(config, check_values=first_process())
+    encoder = load_text_encoder(config, corpus.splits["train"])
+    agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
+    with locked_run(workdir) if first_process() else contextlib.nullcontext():
+        _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
+    wait_for_all()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if first_process() else {}
 
@@ -113,7 +116,7 @@ def _train_and_evaluate(
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     agree("the checkpoints in the folder of the run", checkpoints.last)  # or it is not shared
-    save_description(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
+    begin_run(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
     batches = corpus_batches(encoder, corpus, config, mesh)
     train, steps = batches["train"], len(batches["train"])
 
@@ -122,8 +125,13 @@ def _train_and_evaluate(
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     params, frozen = _draw_parameters(model, init_key, train, encoder, corpus)
     frozen = replicate(frozen, mesh)
+    shapes = {name: leaf.shape for name, leaf in by_name(params).items()}
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     del params
+    if progress.best_epoch == progress.epoch > 0:
+        _save_best(workdir, state, progress)  # which may have been killed after the checkpoint
+    elif progress.epoch:
+        _read_best(workdir, shapes, progress)  # fail early
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
     jitted = make_train_step(
@@ -145,15 +153,20 @@ def _train_and_evaluate(
             numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
+                progress.threshold = numbers["threshold"]
             progress.epoch, progress.seconds = epoch, time.perf_counter() - started
             logger.epoch(epoch, numbers)
-            checkpoints.save(epoch, state, asdict(progress), numbers["pair_f1"])
+            # Before the model: a run that is killed between the two makes it from the checkpoint.
+            checkpoints.save(epoch, state, asdict(progress))
+            if progress.best_epoch == epoch:
+                _save_best(workdir, state, progress)
 
     del state
-    best = combine(checkpoints.restore_params(progress.best_epoch, mesh), frozen)
+    wait_for_all()  # the first process writes the model
+    best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if first_process():
-        result = report(dev, test, config, corpus.emotions)
+        result = result_numbers(dev, test, corpus.emotions, **config.diagnostics)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))
@@ -204,7 +217,7 @@ def _draw_parameters(
         if first_process():
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
         mean, scale = from_first_process(normalisation)
-        params["fusion"][modality] |= {"mean": mean, "scale": scale}
+        params[BACKBONE][modality] |= {"mean": mean, "scale": scale}
     return separate_frozen(params)
 
 
@@ -215,18 +228,37 @@ def _resume(
     last = checkpoints.last()
     if last is None:
         return state, Progress(devices=mesh.size)
-    if first_process():
-        print(f"continuing after epoch {last} of {config.epochs}", file=sys.stderr)
+    _LOG.info(f"continuing after epoch {last} of {config.epochs}")
     progress = Progress(**checkpoints.progress(last))
-    if first_process() and progress.devices != mesh.size:
-        print(
+    if progress.devices != mesh.size:
+        _LOG.warning(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
             "other elements are dropped out and other utterances corrupted than in a run that was "
-            "not interrupted",
-            file=sys.stderr,
+            "not interrupted"
         )
     progress.devices = mesh.size
     return checkpoints.restore(last, state), progress
+
+
+def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
+    if not first_process():
+        return
+    for left in workdir.glob(f"{WEIGHTS}.*.tmp"):  # by a process that was killed here
+        left.unlink()
+    facts = {"epoch": progress.best_epoch, "threshold": progress.threshold}
+    save_parameters(workdir / WEIGHTS, state.params, **facts)
+
+
+def _read_best(
+    workdir: Path, shapes: dict[str, tuple[int, ...]], progress: Progress
+) -> dict[str, Any]:
+    params, metadata = read_parameters(workdir / WEIGHTS, shapes)
+    if metadata.get("epoch") != repr(progress.best_epoch):
+        raise InputError(
+            f"{workdir / WEIGHTS}: not of the run's best epoch, {progress.best_epoch}; was the "
+            "folder copied in part? Copy it again or train the run again"
+        )
+    return params
 
 
 def _facts(config: ConfigDict, progress: Progress, mesh: Mesh) -> dict[str, Any]:

@@ -19,10 +19,13 @@ import filelock
 import pytest
 from hypothesis import settings
 
+from rpcl_jax.run.command_line import log_to_stderr
 from rpcl_jax.run.compilation import cache_name, use_compilation_cache
 
 # The commands that the tests run compile the same few programs, each for seconds.
 use_compilation_cache(Path(__file__).resolve().parents[1] / ".pytest_cache" / cache_name())
+
+log_to_stderr()  # as the commands do, so that tests see what users see
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -10,13 +10,15 @@ from shared import tiny_config
 
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.data.dialogue import emotion_class
-from rpcl_jax.evaluate import report, write_predictions
+from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import to_json
+from rpcl_jax.run.model_folder import LAYOUT, LIBRARY
 
 
 def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negatives=-2.0):
@@ -36,14 +38,8 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         ]
         for split in ("dev", "test")
     }
-    write_json(folder / "config.json", to_json(config))
-    encoder = TextEncoderConfig(
-        vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
-    )
-    described = {"emotions": classes, "feature_tables": {}, "encoder": dataclasses.asdict(encoder)}
-    described["folder"] = str(Path.cwd())
-    write_json(folder / "model.json", described)
-    numbers = report(scored["dev"], scored["test"], config, classes)
+    write_description(folder, config, classes)
+    numbers = result_numbers(scored["dev"], scored["test"], classes, **config.diagnostics)
     write_predictions(folder, scored["dev"], scored["test"], numbers["threshold"], classes)
     write_json(
         folder / "result.json",
@@ -53,10 +49,21 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     for epoch in (1, 2, 3):
         lines.append({"step": 2 * epoch - 1, "train/loss": 3 / epoch, "train/supervised": 1.0})
         lines.append({"step": 2 * epoch, "train/loss": 2 / epoch, "train/supervised": 0.5})
-        lines.append({"step": 2 * epoch, "dev/pair_f1": 0.1 * epoch, "dev/pair_auprc": 0.2})
-        lines.append({"step": 2 * epoch, "epoch": epoch, "dialogues_per_second": 5.0})
+        dev = {"dev/pair_f1": 0.1 * epoch, "dev/pair_auprc": 0.2}
+        lines.append({"step": 2 * epoch, **dev, "epoch": epoch, "dialogues_per_second": 5.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def write_description(folder, config, emotions):
+    """Writes the `config.json` of a run that reads text alone."""
+    encoder = TextEncoderConfig(
+        vocab_size=1, hidden_size=1, num_layers=1, num_heads=1, intermediate_size=1, max_positions=1
+    )
+    described = {"library_name": LIBRARY, "layout": LAYOUT, "folder": str(Path.cwd())}
+    described |= {"emotions": emotions, "feature_tables": {}}
+    described |= {"encoder": dataclasses.asdict(encoder), "run": to_json(config)}
+    write_json(folder / "config.json", described)
 
 
 def score(dialogue, rng, signal, negatives, data, classes):
@@ -81,7 +88,7 @@ def score(dialogue, rng, signal, negatives, data, classes):
 
 
 def write_grid(folder, signals, seeds=(1, 2, 3), config=None):
-    """Writes a grid with `signals` by objective, as tools/run_grid.py leaves it."""
+    """Writes a grid with `signals` by objective, as `rpcl grid` leaves it."""
     names = []
     for objective, signal in signals.items():
         for seed in seeds:

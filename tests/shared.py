@@ -148,7 +148,7 @@ def write_lines(path: Path, items: Iterable[Any]) -> Path:
 
 
 def page_data(path: Path) -> Any:
-    """Returns the data in a page of `--html` or of tools/make_report.py."""
+    """Returns the data in a page of `--html` or of `rpcl report`."""
     text = path.read_text(encoding="utf-8")
     return json.loads(text.split('id="data">')[1].split("</script>")[0])
 

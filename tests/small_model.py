@@ -3,11 +3,11 @@
 import numpy as np
 from shared import tiny_config
 
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.run.config import build_model
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 SPLITS, TABLES = synthetic.generate_corpus(4, sizes={"train": 16})
 ODD = np.arange(13)  # dialogues, in a batch of 16 places
@@ -17,7 +17,7 @@ def small_batches(devices):
     """The batches for a number of devices."""
     config = tiny_config()
     encoder = load_text_encoder(config, SPLITS["train"])
-    return make_batches(SPLITS["train"], encoder.tokenizer, TABLES, config, devices, EMOTIONS)
+    return Batches(SPLITS["train"], encoder.tokenizer, TABLES, config, devices, EMOTIONS)
 
 
 def small_model(devices, objective="rpcl", dropout=0.0, members=ODD):

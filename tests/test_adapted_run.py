@@ -18,7 +18,8 @@ from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.run.config import check_config
-from rpcl_jax.run.export import export_run, load_exported
+from rpcl_jax.run.export import export_run
+from rpcl_jax.run.model_folder import load_model
 from rpcl_jax.train import train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
@@ -56,6 +57,11 @@ def test_checkpoints_have_the_adapters_and_not_the_encoder(adapted):
     assert all(name.endswith(("lora_a", "lora_b")) for name in of_encoder)
     b = [value for name, value in saved.items() if name.endswith("lora_b")]
     assert all(np.abs(value).max() > 0 for value in b)  # each began at 0
+    assert {name for name in names_of(run) if name.startswith("text_encoder.")} == {
+        name.removeprefix("params/").replace("/", ".")
+        for name in of_encoder
+        if name.startswith("params/")
+    }
     assert evaluate_run(run)["test"] == result["test"]
 
 
@@ -100,14 +106,14 @@ def test_a_step_computes_no_gradient_of_the_encoder():
 
 def test_exported_merged(adapted, tmp_path):
     run, _, conversations = adapted
-    wanted = Predictor.from_workdir(run)(conversations)
+    wanted = Predictor(run)(conversations)
     assert any(conversation["pair_confidences"] for conversation in wanted)
     export_run(run, tmp_path / "model", "card")
     assert not any("lora" in name for name in names_of(tmp_path / "model"))
-    found = Predictor.from_pretrained(tmp_path / "model")(conversations)
+    found = Predictor(tmp_path / "model")(conversations)
     assert_alike(found, wanted)
     # It needs neither the run nor the encoder.
-    loaded, _ = load_exported(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
     assert isinstance(loaded.model, PairExtractor)
     assert loaded.encoder.config.lora_rank == 0
 
@@ -128,15 +134,15 @@ def test_exported_without_the_encoder(adapted, small_bert, tmp_path):
     assert of_encoder
     assert all(".lora_" in name for name in of_encoder)
     # The name is what is public of the folder's, which is not found from here.
-    message = refusal(Predictor.from_pretrained, model)
+    message = refusal(Predictor, model)
     assert f"encoder_elsewhere.name in {model / 'config.json'}" in message
 
     described = json.loads((model / "config.json").read_text())
     assert described["encoder_elsewhere"]["name"] == small_bert.name
     described["encoder_elsewhere"]["name"] = str(small_bert)
     (model / "config.json").write_text(json.dumps(described))
-    found = Predictor.from_pretrained(model)(conversations)
-    wanted = Predictor.from_workdir(run)(conversations)
+    found = Predictor(model)(conversations)
+    wanted = Predictor(run)(conversations)
     for one, other in zip(found, wanted, strict=True):
         assert one["pair_confidences"] == other["pair_confidences"]
 
@@ -145,7 +151,7 @@ def test_exported_without_the_encoder(adapted, small_bert, tmp_path):
     _change_a_weight(other)
     described["encoder_elsewhere"]["name"] = str(other)
     (model / "config.json").write_text(json.dumps(described))
-    assert f"{other}: not the text encoder" in refusal(Predictor.from_pretrained, model)
+    assert f"{other}: not the text encoder" in refusal(Predictor, model)
 
 
 def _change_a_weight(folder):
@@ -163,10 +169,10 @@ def test_a_run_refuses_another_encoder(adapted, small_bert, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(small_bert, other)
     _change_a_weight(other)
-    described = json.loads((copy / "model.json").read_text())
-    described["pretrained"] = str(other)
-    (copy / "model.json").write_text(json.dumps(described))
-    assert "not the encoder" in refusal(Predictor.from_workdir, copy)
+    described = json.loads((copy / "config.json").read_text())
+    described["encoder_elsewhere"]["name"] = str(other)
+    (copy / "config.json").write_text(json.dumps(described))
+    assert "not the text encoder" in refusal(Predictor, copy)
 
 
 def test_a_trained_encoder_cannot_be_left_out(reads_text, tmp_path):
@@ -186,8 +192,8 @@ def test_a_frozen_encoder_can_be_left_out(small_bert, tmp_path):
     described["encoder_elsewhere"]["name"] = str(small_bert)
     (model / "config.json").write_text(json.dumps(described))
     conversations = [conversation_object(d) for d in load_corpus(config).splits["test"]]
-    wanted = Predictor.from_workdir(tmp_path / "run")(conversations)
-    found = Predictor.from_pretrained(model)(conversations)
+    wanted = Predictor(tmp_path / "run")(conversations)
+    found = Predictor(model)(conversations)
     for one, other in zip(found, wanted, strict=True):
         assert one["pair_confidences"] == other["pair_confidences"]
 
@@ -203,6 +209,6 @@ def test_adapters_need_a_pretrained_encoder_that_is_not_frozen(field, value):
 def test_the_pretrained_encoder_stays_as_it_is(adapted, small_bert):
     run, _, _ = adapted
     _, pretrained, _ = load_pretrained(small_bert)
-    trained = Predictor.from_workdir(run)._run.params["text_encoder"]
+    trained = Predictor(run)._run.params["text_encoder"]
     _, kept = separate_adapters(trained)
     jax.tree.map(np.testing.assert_array_equal, kept, pretrained)

@@ -55,7 +55,7 @@ config.batch_size, config.epochs = 24, 2
 corpus = load_corpus(config)
 folder = Path(sys.argv[1])
 evaluate_run(folder / "finished")
-predictor = Predictor.from_workdir(folder / "finished")
+predictor = Predictor(folder / "finished")
 predicted = predictor([*map(dialogue_object, corpus.splits["test"])], corpus.tables)
 (folder / "predicted.json").write_text(json.dumps(predicted))
 """

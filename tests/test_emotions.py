@@ -62,7 +62,7 @@ def test_a_run_with_emotions_of_its_own(tmp_path, capsys):
     result = train_and_evaluate(config, workdir)
     said = capsys.readouterr().err
     assert "test: the emotion 'awe' is no class; 1 utterances have it, taken as neutral" in said
-    assert tuple(json.loads((workdir / "model.json").read_text())["emotions"]) == CLASSES
+    assert tuple(json.loads((workdir / "config.json").read_text())["emotions"]) == CLASSES
     with np.load(workdir / "predictions/test.npz") as scores:
         assert scores["emotion_probabilities"].shape[1] == len(CLASSES)
 
@@ -83,7 +83,7 @@ def test_a_run_with_emotions_of_its_own(tmp_path, capsys):
     assert tuple(report_data([run])["emotions"]) == CLASSES
 
     turns = [{"speaker": "Ann", "text": text} for text in ("I passed the exam.", "Wonderful!")]
-    predictor = Predictor.from_workdir(workdir)
+    predictor = Predictor(workdir)
     predictor._threshold = 0.0  # every candidate
     (found,) = predictor([{"id": 1, "utterances": turns}])
     assert len(found["pair_emotions"]) == 3

@@ -56,7 +56,7 @@ def test_from_an_encoder_to_pairs(encoder, tmp_path, finetune):
     config.text.cache = str(tmp_path / "cache")
     train_and_evaluate(config, tmp_path / "run")
     predictions = json.loads((tmp_path / "run/predictions/test.json").read_text())
-    found = Predictor.from_workdir(tmp_path / "run")(predictions)
+    found = Predictor(tmp_path / "run")(predictions)
     assert sum(len(item["emotion-cause_pairs"]) for item in predictions) > 5
     for item, wanted in zip(found, predictions, strict=True):
         assert item["emotion-cause_pairs"] == wanted["emotion-cause_pairs"]
@@ -66,7 +66,7 @@ def test_from_an_encoder_to_pairs(encoder, tmp_path, finetune):
 
     export_run(tmp_path / "run", tmp_path / "model", "card")
     shutil.rmtree(tmp_path / "encoder")
-    again = Predictor.from_pretrained(tmp_path / "model")(predictions)
+    again = Predictor(tmp_path / "model")(predictions)
     assert [item | {"predicted_by": ""} for item in again] == [
         item | {"predicted_by": ""} for item in found
     ]

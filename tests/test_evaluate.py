@@ -5,33 +5,31 @@ import json
 import numpy as np
 import pytest
 from random_scores import dialogue_of, random_split
-from shared import tiny_config
 
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluate import pair_objects, report, split_numbers, write_predictions
+from rpcl_jax.evaluate import pair_objects, write_predictions
 from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
+from rpcl_jax.evaluation.split_numbers import result_numbers, split_numbers
 from rpcl_jax.readers.semeval import parse_conversations
 
 
 def test_the_threshold_is_chosen_on_dev_and_frozen_for_test():
     dev, test = random_split(1), random_split(2)
-    config = tiny_config()
-    numbers = report(dev, test, config, EMOTIONS)
-    own = split_numbers(test, None, config, EMOTIONS)["threshold"]
+    diagnostics = {"top_k": 8, "base_margin": 0.05}
+    numbers = result_numbers(dev, test, EMOTIONS, **diagnostics)
+    own = split_numbers(test, None, EMOTIONS, **diagnostics)["threshold"]
     assert numbers["threshold"] == numbers["dev"]["threshold"] == numbers["test"]["threshold"]
     assert numbers["threshold"] != own, "or nothing was frozen"
     assert numbers["dev"]["pair_f1"] == max(
-        split_numbers(dev, threshold, config, EMOTIONS)["pair_f1"]
+        split_numbers(dev, threshold, EMOTIONS, **diagnostics)["pair_f1"]
         for threshold in np.linspace(0, 1, 21, dtype=np.float32)
     )
 
 
-def test_diagnostics_are_those_of_the_config():
+def test_diagnostics_have_their_own_settings():
     scored = [hand_scored()]
-    config = tiny_config()
     for top_k, base_margin in ((1, 0.5), (2, 1.0)):
-        config.diagnostics.update({"top_k": top_k, "base_margin": base_margin})
-        numbers = split_numbers(scored, 0.5, config, EMOTIONS)
+        numbers = split_numbers(scored, 0.5, EMOTIONS, top_k=top_k, base_margin=base_margin)
         # The gold pair (2, 0) stands against 0.125 and 0.25; no cause is likelier than another.
         gaps = [0.875 - 0.25, 0.875 - 0.125][:top_k]
         severity = [max(0.0, base_margin - gap) for gap in gaps]

@@ -111,18 +111,10 @@ RESULT = {
     **{"objective": "rpcl", "modalities": "t", "seed": 1, "threshold": 1},
     **{"dev": PAIR, "test": PAIR},
 }
-MODEL = {
-    "feature_tables": {},
-    "encoder": {
-        **{"vocab_size": 9, "hidden_size": 8, "num_layers": 1},
-        **{"num_heads": 1, "intermediate_size": 8, "max_positions": 4},
-    },
-}
 
 
-@pytest.mark.parametrize(("name", "whole"), [("result.json", RESULT), ("model.json", MODEL)])
-def test_a_damaged_file_of_a_run_is_one_line(tmp_path, name, whole):
-    path = tmp_path / name
+def test_a_damaged_result_is_one_line(tmp_path):
+    path, whole = tmp_path / "result.json", RESULT
     write_json(path, whole)
     assert read_json(path) == whole
     texts = [b"", b"\xff", b"[]", b"{}", b"3", b"null", b"[" * 100_000]
@@ -136,8 +128,8 @@ def test_a_damaged_file_of_a_run_is_one_line(tmp_path, name, whole):
             read_json(path)
         assert str(refused.value).startswith(f"{path}: ")
         assert "\n" not in str(refused.value)
-    write_json(path, whole | {"test": {"pair_f1": 1.0}, "encoder": {"vocab_size": 1}})
-    with pytest.raises(InputError, match=r"its '(test.pair_precision|encoder.hidden_size)' is"):
+    write_json(path, whole | {"test": {"pair_f1": 1.0}})
+    with pytest.raises(InputError, match=r"its 'test.pair_precision' is"):
         read_json(path)
 
 

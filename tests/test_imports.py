@@ -1,4 +1,4 @@
-"""Training and prediction from tables need no package of requirements-features.txt.
+"""Training and prediction from tables need no package of the extra `features`.
 
 Nor do they need what Windows lacks, as far as that can be taken away from a process on Linux.
 """
@@ -6,6 +6,7 @@ Nor do they need what Windows lacks, as far as that can be taken away from a pro
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from shared import ENVIRONMENT, ROOT
@@ -60,7 +61,7 @@ for dialogue in splits["test"]:
     for utterance, turn in zip(dialogue.utterances, conversations[-1]["conversation"]):
         turn["video_name"] = utterance.id + ".mp4"
 (folder / "in.json").write_text(json.dumps(conversations))
-predict_file(folder / "run", folder / "in.json", folder / "out.json", folder / "features")
+predict_file(folder / "run", folder / "in.json", folder / "out.json", features=folder / "features")
 assert len(json.loads((folder / "out.json").read_text())) == len(conversations) > 0
 assert all(sys.modules[name] is None for name in {FORBIDDEN + POSIX})
 print("needs none of them")
@@ -80,9 +81,9 @@ def test_training_and_prediction_from_tables(tmp_path):
     assert "needs none of them" in done.stdout, done.stderr
 
 
-def test_the_list_is_that_of_the_requirements():
-    text = (ROOT / "requirements-features.txt").read_text()
-    packages = set(re.findall(r"^(\w+)>=", text, re.MULTILINE))
-    everywhere = (ROOT / "requirements.txt").read_text()
-    packages -= set(re.findall(r"^(\w+)>=", everywhere, re.MULTILINE))
-    assert {"PIL" if p == "pillow" else p for p in packages} == set(FORBIDDEN)
+def test_the_list_is_that_of_the_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = project["optional-dependencies"]["features"]
+    core = (ROOT / "requirements.txt").read_text().splitlines()
+    packages, everywhere = ({re.split(">=", line)[0] for line in of} for of in (extra, core))
+    assert {"PIL" if p == "pillow" else p for p in packages - everywhere} == set(FORBIDDEN)

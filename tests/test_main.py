@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from safetensors import safe_open
 from shared import (
     ECF,
     ENVIRONMENT,
@@ -52,9 +53,15 @@ def test_a_run_leaves_what_is_promised(finished):
     assert list(finished.glob("events.out.tfevents.*"))
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert sum("train/loss" in line for line in lines) == 6, "two steps, three epochs"
-    assert json.loads((finished / "model.json").read_text())["folder"] == str(ROOT)
+    assert json.loads((finished / "config.json").read_text())["folder"] == str(ROOT)
     kept = {p.name for p in (finished / "checkpoints").iterdir() if p.name.isdigit()}
-    assert kept == {"3", str(result["best_epoch"])}
+    assert kept == {"3"}
+    with safe_open(finished / "model.safetensors", framework="numpy") as opened:
+        assert opened.metadata() == {
+            "format": "flax",
+            "epoch": str(result["best_epoch"]),
+            "threshold": str(result["threshold"]),
+        }
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_from_films_to_pairs(tmp_path):
     losses, f1 = training_curves(read_run(workdir))
     assert losses[-1] < 0.8 * losses[0]
     assert f1.max() > f1[0]
-    described = json.loads((workdir / "model.json").read_text())["feature_tables"]
+    described = json.loads((workdir / "config.json").read_text())["feature_tables"]
     assert {m: d["extractor"] for m, d in described.items()} == {
         "audio": "wav2vec2",
         "vision": "clip",

@@ -19,7 +19,7 @@ from reference import (
 )
 from shared import tiny_config
 
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.corruption import corrupt_context
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
@@ -27,7 +27,7 @@ from rpcl_jax.models.ecpe import Outputs
 from rpcl_jax.objective import Objective, objective_loss
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import build_model, objective_of
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 # The table of docs/method.md, "Objectives": ranking, margin, negatives, corruption, corrupted CE,
 # alignment.
@@ -232,7 +232,7 @@ def setup():
     config = tiny_config()
     encoder = load_text_encoder(config, splits["train"])
     model = build_model(config, encoder.config, EMOTIONS)
-    _, batch = make_batches(splits["train"], encoder.tokenizer, tables, config, 1, EMOTIONS).make(
+    _, batch = Batches(splits["train"], encoder.tokenizer, tables, config, 1, EMOTIONS).make(
         np.arange(16)
     )
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]

@@ -6,7 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-from shared import assert_one_line, import_or_skip, page_data, run_main, tiny_config, write_lines
+from shared import (
+    assert_one_line,
+    import_or_skip,
+    page_data,
+    run_main,
+    run_python,
+    tiny_config,
+    write_lines,
+)
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
@@ -41,7 +49,7 @@ def test_predictor_in_three_lines(finished, unlabelled):
         name: FeatureTable.load(unlabelled.parent / "features" / name)
         for name in ("audio", "vision")
     }
-    predictor = Predictor.from_workdir(finished)
+    predictor = Predictor(finished)
     results = predictor(conversations, tables)
     assert [r["conversation_ID"] for r in results] == [c["conversation_ID"] for c in conversations]
     assert parse_conversations(results, "results", labelled=False)
@@ -79,7 +87,7 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
         for m, t in tables.items()
     }
     conversations = json.loads(unlabelled.read_text())
-    predictor = Predictor.from_workdir(finished, 0.0)
+    predictor = Predictor(finished, 0.0)
     whole = predictor(conversations, tables)
     assert "given" not in capsys.readouterr().err
     heard = predictor(conversations, {"audio": tables["audio"]})
@@ -103,6 +111,34 @@ def test_what_is_not_given_is_absent(finished, unlabelled, tmp_path, capsys):
         assert found == wanted
 
 
+IN_PYTHON = """
+import logging
+from collections import Counter
+from rpcl_jax.predict import say_what_is_absent
+from rpcl_jax.reporting.predictions import Summary, print_summary
+from rpcl_jax.run.base_config import base_config
+
+def say():
+    say_what_is_absent(["audio"], base_config())
+    print_summary(Summary(windowed=7), Counter())
+
+say()
+logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
+say()
+logging.basicConfig(format="%(message)s", force=True)
+logging.getLogger("rpcl_jax").setLevel(logging.INFO)
+say()
+"""
+
+
+@pytest.mark.slow
+def test_in_python_warnings_are_shown_and_progress_on_demand():
+    default, warning, info = run_python("-c", IN_PYTHON).stderr.splitlines()
+    assert "no audio given" in default
+    assert warning.startswith("no audio given")
+    assert info.startswith("7 conversations are longer")
+
+
 @pytest.mark.parametrize(("rate", "said"), [(0.0, "was not trained"), (0.3, "trained to expect")])
 def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys):
     config = tiny_config()
@@ -114,8 +150,8 @@ def test_a_run_that_was_not_trained_to_miss_something_says_so(rate, said, capsys
 
 
 def test_ids_that_repeat_are_keys_with_numbers(finished, unlabelled, tmp_path, monkeypatch):
-    """As those of the table that tools/extract_features.py makes of the same input."""
-    predictor = Predictor.from_workdir(finished, 0.0)
+    """As those of the table that `rpcl extract` makes of the same input."""
+    predictor = Predictor(finished, 0.0)
     dialogues = parse_conversations(json.loads(unlabelled.read_text())[:2], "x", labelled=False)
     tables = {m: FeatureTable.load(unlabelled.parent / "features" / m) for m in ("audio", "vision")}
     repeated = [
@@ -177,4 +213,4 @@ def test_no_conversations_have_no_pairs(finished, tmp_path):
 @pytest.mark.parametrize("given", [{"conversation": []}, None, "pairs.json", iter([])])
 def test_what_is_no_list_of_conversations_is_refused(given):
     with pytest.raises(InputError, match="must be a list of conversations, not of type"):
-        Predictor(None, 0.5, "a run")(given)
+        object.__new__(Predictor)(given)

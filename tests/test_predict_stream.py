@@ -24,7 +24,7 @@ OURS = [
 
 @pytest.fixture(scope="module")
 def predictor(reads_text):
-    return Predictor.from_workdir(reads_text)
+    return Predictor(reads_text)
 
 
 def found(items):
@@ -108,7 +108,7 @@ def test_a_file_with_what_cannot_be_read(reads_text, tmp_path, capsys):
 
 
 def test_a_threshold_and_what_lies_below_it(reads_text, predictor):
-    given = Predictor.from_workdir(reads_text, 0.3)
+    given = Predictor(reads_text, 0.3)
     (item,) = given([OURS[0]])
     assert item["predicted_by"] == {"model": f"{reads_text.parent.name}/text", "threshold": 0.3}
     (_, below), *_ = given.stream(found([OURS[0]]), floor=0.0)
@@ -197,7 +197,9 @@ def test_forms_of_the_output(reads_text, predictor, tmp_path):
 def test_the_bar_is_of_the_bytes_that_were_read(reads_text, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        predict, "progress", lambda *total: nullcontext(lambda *done: shown.append((*total, *done)))
+        predict,
+        "progress_bar",
+        lambda *total: nullcontext(lambda *done: shown.append((*total, *done))),
     )
     source = write_lines(tmp_path / "in.jsonl.gz", OURS)
     predict_file(reads_text, source, tmp_path / "out.jsonl")
@@ -238,7 +240,7 @@ def test_words_that_the_model_does_not_know_are_said(reads_text, tmp_path, capsy
 
 
 def test_an_utterance_that_is_cut_is_said(reads_text, tmp_path, capsys):
-    most = Predictor.from_workdir(reads_text).max_tokens
+    most = Predictor(reads_text).max_tokens
     for words, cut in ((most - 1, True), (most - 2, False)):  # beside the two special pieces
         turn = {"speaker": "Ann", "text": "the " * words}
         source = write_lines(tmp_path / "in.jsonl", [{"id": "1", "utterances": [turn]}])

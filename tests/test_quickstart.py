@@ -51,6 +51,7 @@ def test_it_runs(monkeypatch):
     nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources=resources
     ).execute()
+    assert "dialogues/s" in json.dumps(code_cells(notebook)[3].outputs)
     predicted = re.findall(r"\[(\d+), (\d+)\] (\w+) 0\.\d{3}", printed(code_cells(notebook)[4]))
     ends, labels = arcs(notebook)
     assert ends == [(28 * int(j) - 5, 28 * int(i) - 5) for i, j, _ in predicted]

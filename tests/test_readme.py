@@ -9,6 +9,8 @@ import pytest
 from reference import make_batch, reference_ccps, reference_cdmr, reference_triples
 from shared import ROOT, import_or_skip
 
+from rpcl_jax.__main__ import MODES, TOOLS
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 IN_JAX, IN_PYTORCH = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -90,8 +92,12 @@ def test_the_losses_in_a_trainer_in_pytorch():
     assert not torch.equal(loss(everything), loss(everything)), "other dropout in the next step"
 
 
-def test_its_commands_name_files_that_exist():
+def test_its_commands_name_what_exists():
     files = set(re.findall(r"(?:configs|rpcl_jax|tools|docs|results)/\w+\.\w+", README))
     assert len(files) >= 8
     for name in files:
         assert (ROOT / name).is_file(), name
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    commands = set(re.findall(r"(?:^|`)rpcl (\w+) ", "\n".join([README, *texts]), re.MULTILINE))
+    assert len(commands) >= 10
+    assert commands <= {*MODES, *TOOLS}

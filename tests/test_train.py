@@ -1,6 +1,7 @@
 """Runs that are repeated, killed, continued and interrupted, and which epoch is the best."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,17 @@ import time
 
 import numpy as np
 import pytest
-from shared import ENVIRONMENT, ROOT, run_main, saved_parameters, tiny_config, tiny_flags
+from flax.traverse_util import unflatten_dict
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from shared import ENVIRONMENT, ROOT, refusal, run_main, saved_parameters, tiny_config, tiny_flags
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import evaluate_run, split_numbers
+from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.predict import Predictor
@@ -23,7 +28,7 @@ from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.reporting.report import report_data
-from rpcl_jax.run.export import export_run
+from rpcl_jax.run.model_folder import save_parameters
 from rpcl_jax.train import Progress, _make_mesh, train_and_evaluate
 from rpcl_jax.training.checkpoint import Checkpoints
 
@@ -39,18 +44,29 @@ def assert_same_run(one, other):
     results = [json.loads((w / "result.json").read_text()) for w in (one, other)]
     assert results[0].pop("seconds") != results[1].pop("seconds")
     assert results[0] == results[1]
-    lines = [
-        [
-            line
-            for line in (w / "metrics.jsonl").read_text().splitlines()
-            if "per_second" not in line
-        ]
-        for w in (one, other)
-    ]
-    assert lines[0] == lines[1]
+    clock = r'"(seconds|dialogues_per_second)": [0-9.e-]+'
+    logs = [re.sub(clock, "", (w / "metrics.jsonl").read_text()) for w in (one, other)]
+    assert logs[0] == logs[1]
     for split in ("dev", "test"):
         name = f"predictions/{split}.json"
         assert (one / name).read_text() == (other / name).read_text()
+    assert_same_model(one, other)
+
+
+def assert_same_model(one, other):
+    assert (one / "config.json").read_text() == (other / "config.json").read_text()
+    (a, facts), (b, same) = map(stored_model, (one, other))
+    assert facts == same
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def stored_model(folder):
+    """The parameters of a run's best epoch, and what is known of it."""
+    with safe_open(folder / "model.safetensors", framework="numpy") as opened:
+        metadata = opened.metadata()
+    return load_file(folder / "model.safetensors"), metadata
 
 
 def test_the_same_command_gives_the_same_bits(finished, tmp_path):
@@ -66,18 +82,11 @@ def test_everything_works_with_another_backbone(backbone, tmp_path):
     result = train_and_evaluate(config, run)
     assert evaluate_run(run)["test"] == result["test"]
     assert report_data([read_run(run)])["runs"][0]["test"]["pair_f1"] == result["test"]["pair_f1"]
-    export_run(run, tmp_path / "model", "card")
     corpus = load_corpus(config)
     conversations = [conversation_object(d) for d in corpus.splits["test"]]
-    wanted, found = (
-        make(folder)(conversations, corpus.tables)
-        for make, folder in (
-            (Predictor.from_workdir, run),
-            (Predictor.from_pretrained, tmp_path / "model"),
-        )
-    )
-    for one, other in zip(wanted, found, strict=True):
-        assert one["pair_confidences"] == other["pair_confidences"]
+    wanted = json.loads((run / "predictions/test.json").read_text())
+    for one, other in zip(Predictor(run)(conversations, corpus.tables), wanted, strict=True):
+        assert one["emotion-cause_pairs"] == other["emotion-cause_pairs"]
     assert any(one["pair_confidences"] for one in wanted)
 
 
@@ -225,30 +234,70 @@ def interrupted(tmp_path_factory):
     return workdir, scores
 
 
+def numbers_of(dev):
+    return split_numbers(dev, None, EMOTIONS, **four_epochs().diagnostics)
+
+
 def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
     scores = FakeScores([0.3, 0.9, 0.9, 0.1])
     result = train_with(monkeypatch, scores, tmp_path)
     assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
-    assert kept_epochs(tmp_path) == {2, 4}
-    config = four_epochs()
-    assert result["dev"] == split_numbers(scores.scored[2], None, config, EMOTIONS)
-    assert result["dev"] != split_numbers(scores.scored[3], None, config, EMOTIONS)
+    assert kept_epochs(tmp_path) == {4}
+    _, facts = stored_model(tmp_path)
+    assert facts == {"format": "flax", "epoch": "2", "threshold": repr(result["threshold"])}
+    assert result["dev"] == numbers_of(scores.scored[2])
+    assert result["dev"] != numbers_of(scores.scored[3])
     assert evaluate_run(tmp_path) == result
 
 
 def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_path):
     workdir, before = interrupted
-    assert kept_epochs(workdir) == {1, 2}
+    assert kept_epochs(workdir) == {2}
     workdir = shutil.copytree(workdir, tmp_path / "run")
     seconds = Checkpoints(workdir).progress(2)["seconds"]
     started = time.perf_counter()
     result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
     elapsed = time.perf_counter() - started
     assert (result["best_epoch"], result["epochs"]) == (1, 4)
-    assert result["dev"] == split_numbers(before.scored[1], None, four_epochs(), EMOTIONS)
-    assert kept_epochs(workdir) == {1, 4}
+    assert result["dev"] == numbers_of(before.scored[1])
+    assert kept_epochs(workdir) == {4}
     # The time before the interruption counts.
     assert seconds + 0.8 * elapsed < result["seconds"] <= seconds + elapsed
+
+
+def test_a_kill_between_the_checkpoint_and_the_model(monkeypatch, tmp_path):
+    """Of the best epoch: when the run continues, the model is written from that checkpoint."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    wanted = train_with(monkeypatch, FakeScores([0.3, 0.9, 0.2, 0.1]), whole)
+
+    def kill_in_epoch_2(path, params, epoch, threshold):
+        if epoch == 2:
+            path.with_name(f"{path.name}.1f.tmp").write_bytes(b"half of it")
+            raise KeyboardInterrupt
+        save_parameters(path, params, epoch=epoch, threshold=threshold)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rpcl_jax.train.save_parameters", kill_in_epoch_2)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(patch, FakeScores([0.3, 0.9]), killed)
+    assert kept_epochs(killed) == {2}
+    assert stored_model(killed)[1]["epoch"] == "1"
+    assert evaluate_run(killed)["dev"] != wanted["dev"], "of epoch 1, whole"
+    result = train_with(monkeypatch, FakeScores([0.2, 0.1]), killed)
+    assert result | {"seconds": 0} == wanted | {"seconds": 0}
+    assert_same_model(whole, killed)
+    assert not list(killed.glob("*.tmp"))
+
+
+def test_a_run_whose_best_epoch_is_gone_does_not_go_on(monkeypatch, interrupted, tmp_path):
+    workdir = shutil.copytree(interrupted[0], tmp_path / "run")
+    weights = workdir / "model.safetensors"
+    save_parameters(weights, unflatten_dict(stored_model(workdir)[0], sep="."), epoch=2)
+    assert "not of the run's best epoch, 1; was the folder copied in part" in refusal(
+        train_with, monkeypatch, FakeScores([]), workdir
+    )
+    weights.unlink()
+    assert f"{weights}: not found" in refusal(train_with, monkeypatch, FakeScores([]), workdir)
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 30), (1, 3), (2, 4), (28, 30), (27, 29)])
@@ -266,7 +315,7 @@ def test_patience(patience, epochs):
 def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     workdir, scores = interrupted
     numbers = evaluate_run(workdir)
-    assert numbers["dev"] == split_numbers(scores.scored[1], None, four_epochs(), EMOTIONS)
+    assert numbers["dev"] == numbers_of(scores.scored[1])
     evaluate = command("--mode=evaluate", f"--workdir={workdir}")
     done = subprocess.run(evaluate, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "test Pair F1" in done.stdout, done.stderr
@@ -274,4 +323,4 @@ def test_an_unfinished_run_is_evaluated_but_predicts_nothing(interrupted):
     assert not (workdir / "result.json").exists()
     assert not (workdir / "predictions").exists()
     with pytest.raises(InputError, match="not finished"):
-        Predictor.from_workdir(workdir)
+        Predictor(workdir)

@@ -1,6 +1,6 @@
 """Compares two settings, seed by seed, on the same test dialogues.
 
-python tools/compare.py runs/one_grid:rpcl runs/other_grid:rpcl
+rpcl compare runs/one_grid:rpcl runs/other_grid:rpcl
 
 Each setting is a grid (or a run) and one of its objectives. For every metric, prints how much the
 second is above the first, in points, with the 95 % interval of the paired bootstrap
@@ -8,18 +8,8 @@ second is above the first, in points, with the 95 % interval of the paired boots
 correction for other comparisons (rpcl_jax/evaluation/significance.py).
 """
 
-import argparse
-
 from rpcl_jax.errors import InputError
-from rpcl_jax.run.command_line import run_tool
-
-
-def main() -> None:
-    """Reads the command line and prints the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("base", metavar="GRID:OBJECTIVE", help="the setting to compare with")
-    parser.add_argument("system", metavar="GRID:OBJECTIVE", help="the setting that may be better")
-    run_tool("compare", parser, lambda given: _compare(given.base, given.system))
+from rpcl_jax.run.command_line import run_command
 
 
 def _compare(first: str, second: str) -> None:
@@ -62,4 +52,4 @@ def _compare(first: str, second: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("compare", _compare, takes="GRID:OBJECTIVE GRID:OBJECTIVE")

@@ -1,7 +1,7 @@
-"""Converts a benchmark or transcripts to our own format (rpcl_jax/readers/conversations.py).
+"""Converts a benchmark or transcripts to our own format, JSON lines.
 
-python tools/convert.py --config=configs/ecf.py --out=runs/ecf [--splits=dev] [--cut=60,20,20]
-python tools/convert.py --input=FILE_OR_FOLDER --out=mine.jsonl
+rpcl convert --config=ecf --out=runs/ecf [--splits=dev] [--cut=60,20,20]
+rpcl convert --input=FILE_OR_FOLDER --out=mine.jsonl
 
 The first loses nothing. It writes OUT/train.jsonl, OUT/dev.jsonl and OUT/test.jsonl, one
 conversation per line, and replaces existing files. The config names the benchmark;
@@ -11,7 +11,7 @@ only one of them. With two proportions (`--splits=train,test --cut=90,10`), the 
 train and dev, and test is kept. The same data are always cut in the same way. The files contain the
 texts, so keep them only where the corpus may be kept.
 
-The second takes whatever --mode=predict takes: subtitles, tables, plain text and others, see
+The second takes whatever `rpcl predict` takes: subtitles, tables, plain text and others, see
 docs/data.md. It writes one file, with clips where times are given. What cannot be read is listed,
 and the exit status is then 1.
 """
@@ -28,7 +28,7 @@ from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.resplit import cut_anew
 from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import convert
-from rpcl_jax.run.command_line import define_columns, require_config, run_command
+from rpcl_jax.run.command_line import define_columns, require, require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
@@ -36,11 +36,6 @@ _COLUMNS = define_columns()
 _OUT = flags.DEFINE_string("out", "", "Folder of the files; with --input the file.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to convert; others may be missing.")
 _CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test or train,dev.")
-
-
-def main() -> None:
-    """Parses the flags and writes the files."""
-    run_command("convert", _convert, _check_flags)
 
 
 def _check_flags() -> None:
@@ -52,8 +47,7 @@ def _check_flags() -> None:
         raise flags.Error("--input takes no --config, --splits or --cut; leave them out")
     elif not _OUT.value.endswith(".jsonl"):
         raise flags.Error("--out is required with --input, a file whose name ends in .jsonl")
-    if not _OUT.value:
-        raise flags.Error("--out is required, a folder for the files")
+    require(_OUT)
 
 
 def _convert() -> None:
@@ -77,4 +71,4 @@ def _convert() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("convert", _convert, _check_flags)

@@ -1,8 +1,8 @@
-"""Prints the paper's Table 1 for a benchmark: the counts of each split and of all together.
+"""Prints the paper's Table 1 for a benchmark: counts of each split and of all.
 
-python tools/corpus_statistics.py --config=configs/ecf.py [--splits=train,dev] [--csv=FILE]
+rpcl statistics --config=ecf [--splits=train,dev] [--csv=FILE]
 
-`--config.data.root=FOLDER` is where the benchmark lies. tools/make_tables.py writes the same rows
+`--config.data.root=FOLDER` is where the benchmark lies. `rpcl tables` writes the same rows
 for the benchmarks of finished runs.
 """
 
@@ -17,11 +17,6 @@ from rpcl_jax.run.command_line import require_config, run_command
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to count; others may be missing.")
 _CSV = flags.DEFINE_string("csv", "", "A CSV file for the same rows.")
-
-
-def main() -> None:
-    """Parses the flags and prints the table."""
-    run_command("corpus_statistics", _print_statistics, lambda: require_config(_CONFIG))
 
 
 def _print_statistics() -> None:
@@ -47,4 +42,4 @@ def _print_statistics() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("corpus_statistics", _print_statistics, lambda: require_config(_CONFIG))

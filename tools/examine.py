@@ -1,6 +1,6 @@
 """Shows how often RPCL's two constraints are active in trained runs, split by split.
 
-python tools/examine.py RUN… [--without=audio] [--out=examined.csv]
+rpcl examine RUN… [--without=audio] [--out=examined.csv]
 
 Prints a table for every run, at its best epoch, with a column for every split, in points:
 
@@ -19,44 +19,33 @@ shift_gold, shift_other  mean change of the confidence of gold and other pairs w
 gold_flipped             share of gold pairs that cross the threshold when it does
 """
 
-import argparse
 from pathlib import Path
 
+from absl import flags
+
 from rpcl_jax.files import write_csv
-from rpcl_jax.run.command_line import run_tool
+from rpcl_jax.run.command_line import run_command
+
+_WITHOUT = flags.DEFINE_multi_enum(
+    "without", [], ["audio", "vision"], "Take this modality away from every utterance."
+)
+_OUT = flags.DEFINE_string("out", "", "A CSV file, with a row for every run and split.")
 
 
-def main() -> None:
-    """Reads the command line and prints the rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished runs")
-    parser.add_argument(
-        "--without",
-        action="append",
-        choices=("audio", "vision"),
-        default=[],
-        help="a modality that is taken away from every utterance; may be given twice",
-    )
-    parser.add_argument("--out", type=Path, help="a CSV file, with a row for every run and split")
-    run_tool("examine", parser, _examine)
-
-
-def _examine(arguments: argparse.Namespace) -> None:
+def _examine(*runs: str) -> None:
     from rpcl_jax.reporting.examine import COLUMNS, examine
 
     rows = []
-    for folder in arguments.runs:
-        splits = examine(folder, arguments.without)
+    for folder in runs:
+        splits = examine(Path(folder), _WITHOUT.value)
         rows += [list(row.values()) for row in splits]
-        print(", without ".join([str(folder), *arguments.without]))
+        print(", without ".join([folder, *_WITHOUT.value]))
         print(f"{'in points':24s}", *(f"{row['split']:>7s}" for row in splits))
         for name in COLUMNS:
             print(f"{name:24s}", *(f"{row[name]:7.2f}" for row in splits))
-    if arguments.out:
-        write_csv(arguments.out, [["run", "split", *COLUMNS], *rows])
+    if _OUT.value:
+        write_csv(Path(_OUT.value), [["run", "split", *COLUMNS], *rows])
 
 
 if __name__ == "__main__":
-    main()
+    run_command("examine", _examine, takes="RUN…")

@@ -1,10 +1,10 @@
 """Extracts the feature table of a corpus from its clips.
 
-python tools/extract_features.py --config=configs/ecf.py --clips=data/ECF/clips \
-  --extractor=wav2vec2 --out=data/ECF/features/audio
+rpcl extract --config=ecf --clips=data/ECF/clips --extractor=wav2vec2 \
+  --out=data/ECF/features/audio
 
 Conversations of your own are given by --input=FILE_OR_FOLDER in place of --config, in any format
-that --mode=predict takes; they need no labels, and neither do those in our own format.
+that `rpcl predict` takes; they need no labels, and neither do those in our own format.
 
 A clip is either a file named like the utterance or, where the corpus gives times, a part of an
 episode. With ECF, MELD's clips are used too, if its all_data_pair_ECFvsMELD.txt is in the folder of
@@ -15,8 +15,8 @@ they make the command fail before it writes a table. With --engine=ray the machi
 extract, and this one writes the table; see docs/scaling.md.
 """
 
+import logging
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from rpcl_jax.run.command_line import (
     check_engine,
     define_columns,
     define_engine,
+    require,
     require_config,
     run_command,
 )
@@ -54,12 +55,6 @@ _ENGINE, _ADDRESS = define_engine()
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such modality.")
 
 
-def main() -> None:
-    """Parses the flags, extracts the features and lists the utterances without them."""
-    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
-    run_command("extract_features", _extract, _check_flags, several)
-
-
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
@@ -67,8 +62,7 @@ def _check_flags() -> None:
             raise flags.Error("--columns is of --input; leave it out")
     elif _CONFIG.value is not None or flags.FLAGS["splits"].present:
         raise flags.Error("--input takes no --config and no --splits; leave them out")
-    if not (_CLIPS.value and _EXTRACTOR.value and _OUT.value):
-        raise flags.Error("--clips, --extractor and --out are required")
+    require(_CLIPS, _EXTRACTOR, _OUT)
     check_engine(_ENGINE, _ADDRESS)
 
 
@@ -112,7 +106,7 @@ def _extract() -> None:
         extract=extract,
     )
     for identifier, reason in absent:
-        print(f"{identifier}: no {extractor.modality}: {reason}", file=sys.stderr)
+        logging.getLogger("rpcl_jax").warning(f"{identifier}: no {extractor.modality}: {reason}")
     if absent and _STRICT.value:
         raise InputError(f"{len(absent)} utterances have no {extractor.modality}")
     if shard is None:
@@ -123,4 +117,5 @@ def _extract() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    several = "the clips go to several machines by --engine=ray, or in parts by --shard"
+    run_command("extract_features", _extract, _check_flags, distributed=several)

@@ -1,6 +1,6 @@
 """Trains every cell of a grid: objectives x modalities x seeds.
 
-python tools/run_grid.py --config=configs/ecf_minilm.py --objectives=base,rpcl --modalities=t \
+rpcl grid --config=ecf_minilm --objectives=base,rpcl --modalities=t \
   --seeds=42,345,456 --out=runs/ecf_minilm_grid
 
 Each cell runs `rpcl_jax.main` in its own process and its own folder,
@@ -29,7 +29,13 @@ from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.run.base_config import OBJECTIVES
-from rpcl_jax.run.command_line import check_engine, define_engine, require_config, run_command
+from rpcl_jax.run.command_line import (
+    check_engine,
+    define_engine,
+    require,
+    require_config,
+    run_command,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file of all runs.")
 _OBJECTIVES = flags.DEFINE_list("objectives", list(OBJECTIVES), "Names of objectives.")
@@ -45,17 +51,11 @@ _CPU_CELLS = flags.DEFINE_integer(
 )
 
 
-def main() -> None:
-    """Parses the flags, trains the grid and writes the table."""
-    run_command("run_grid", _run, _check_flags, "the cells go to several machines by --engine=ray")
-
-
 def _check_flags() -> None:
     if _CONFIG.value is not None:
         _check_overrides()
     require_config(_CONFIG)
-    if not _OUT.value:
-        raise flags.Error("--out is required, the folder of the grid")
+    require(_OUT)
     check_engine(_ENGINE, _ADDRESS, _GPUS)
     if _ENGINE.value == "ray" and _CPU_CELLS.value > 1:
         raise flags.Error("--cpu-cells: Ray decides how many cells a machine trains at a time")
@@ -133,4 +133,5 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    several = "the cells go to several machines by --engine=ray"
+    run_command("run_grid", _run, _check_flags, distributed=several)

@@ -103,8 +103,6 @@ def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> 
 
     Args:
       dialogue: may have no labels, or some; what is not labelled is class 0 and no cause.
-      length: number of utterances kept.
-      emotions: names of the emotion classes.
 
     Raises:
       ValueError: an emotion is none of `emotions`.
@@ -129,14 +127,11 @@ def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> 
 
 
 def candidate_mask(utterance_mask: np.ndarray, candidates: str) -> np.ndarray:
-    """Returns V, the cells that are scored, trained on and decoded.
+    """Returns V, bool [..., n, n], the cells that are scored, trained on and decoded.
 
     Args:
       utterance_mask: bool [..., n], True for real utterances.
       candidates: "all" for all cells of real utterances, "past" for those with j ≤ i.
-
-    Returns:
-      bool [..., n, n].
     """
     mask = utterance_mask[..., :, None] & utterance_mask[..., None, :]
     if candidates == "past":
@@ -161,8 +156,6 @@ def make_batch(
     Args:
       examples: at most `shape.dialogues` of them.
       rows: from `plan_rows` for these examples and the row lengths of `shape`.
-      shape: the sizes of the batch.
-      candidates: see `candidate_mask`.
     """
     b, n = shape.dialogues, shape.utterances
     lengths = np.zeros(b, int)

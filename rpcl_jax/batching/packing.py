@@ -100,7 +100,6 @@ def short_row_length(segments: Sequence[np.ndarray], batch_size: int, row_length
     Args:
       segments: for each dialogue, the word pieces of its segments, int [segments].
       batch_size: number of dialogues in a batch, on all devices, because all have one shape.
-      row_length: of long rows.
 
     Returns:
       `row_length` halved up to three times, as long as half of all random batches fit and packing
@@ -133,7 +132,6 @@ def pack_rows(
       pieces: of each dialogue, as many as fit.
       assigned: the segments in each row, from `assign_rows`; they are numbered through all
         dialogues.
-      rows, length: the shape of the result.
       n: number of utterance slots of a dialogue.
       slots: number of utterance slots, b · n.
 
@@ -167,7 +165,6 @@ def pack_dialogues(
       lengths: of at most `dialogues` dialogues, each at most `n`.
       assigned: the dialogues in each row, from `assign_rows`.
       dialogues: b, the number of dialogues in the batch.
-      rows, n: the shape of the result.
 
     Raises:
       ValueError: the dialogues need more rows.
@@ -217,8 +214,6 @@ def balanced_batches(
 
     Args:
       sizes: int [dialogues], the word pieces of each.
-      batch_size: maximal number of dialogues in a batch.
-      rng: decides the initial split.
 
     Returns:
       ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.

@@ -1,10 +1,9 @@
 """From dialogues to the batches of an epoch: tokenized once, then batched by seed and epoch."""
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, takewhile
-from typing import Any
+from itertools import takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -19,12 +18,13 @@ from rpcl_jax.batching.batch import (
     plan_rows,
 )
 from rpcl_jax.batching.packing import balanced_batches, balanced_shares, short_row_length
-from rpcl_jax.batching.text import encode_dialogue, join_segments
+from rpcl_jax.batching.text import encode_dialogue
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
 
-_AHEAD = 2  # number of batches prepared while the devices compute
+T = TypeVar("T")
+_END = object()
 
 
 def make_examples(
@@ -37,11 +37,7 @@ def make_examples(
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
     Args:
-      dialogues: of a split.
       text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
-      tables: feature tables by modality; any of "audio" and "vision".
-      config: config of the run.
-      emotions: names of the emotion classes, which cover the emotions of `dialogues`.
     """
     examples = []
     for dialogue in dialogues:
@@ -51,42 +47,24 @@ def make_examples(
         if isinstance(text, FeatureTable):
             examples.append(Example(dialogue, length, labels, text, tables))
             continue
-        segments = encode_dialogue(
+        pieces = encode_dialogue(
             kept,
             text,
             context=config.text.context,
             speaker_names=config.text.speaker_names,
             max_tokens=config.text.max_tokens,
         )
-        examples.append(Example(dialogue, length, labels, join_segments(segments), tables))
+        examples.append(Example(dialogue, length, labels, pieces, tables))
     return examples
 
 
-def make_batches(
-    dialogues: Sequence[Dialogue],
-    text: WordPieces | FeatureTable,
-    tables: Mapping[str, FeatureTable],
-    config: ConfigDict,
-    devices: int,
-    emotions: Sequence[str],
-    own: Sequence[int] | None = None,
-) -> "Batches":
-    """Returns the batches of `dialogues` with the sizes that the config specifies.
-
-    Args:
-      dialogues, text, tables, config, emotions: see `make_examples`.
-      devices: number of devices that share a batch. Training requires one that divides the batch
-        size; otherwise the batch size is rounded up to a multiple of it.
-      own: those whose shares this process makes, counted from 0; None for all.
-    """
-    return Batches(
-        make_examples(dialogues, text, tables, config, emotions),
-        batch_size=config.batch_size + -config.batch_size % devices,
-        row_length=config.text.row_length,
-        candidates=config.data.candidates,
-        devices=devices,
-        own=own,
-    )
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items while a background thread makes the next one."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, items, _END)
+        while (item := waiting.result()) is not _END:
+            waiting = thread.submit(next, items, _END)
+            yield item  # type: ignore[misc]
 
 
 class Batches:
@@ -99,37 +77,34 @@ class Batches:
 
     def __init__(
         self,
-        examples: Sequence[Example],
-        *,
-        batch_size: int,
-        row_length: int,
-        candidates: str,
+        dialogues: Sequence[Dialogue],
+        text: WordPieces | FeatureTable,
+        tables: Mapping[str, FeatureTable],
+        config: ConfigDict,
         devices: int,
+        emotions: Sequence[str],
         own: Sequence[int] | None = None,
     ):
-        """Prepares batches of `batch_size` dialogues; see `make_batches`.
+        """Tokenizes the dialogues with `make_examples`, and plans the shapes of their batches.
 
-        Raises:
-          ValueError: `devices` does not divide `batch_size`.
+        Args:
+          devices: number of devices that share a batch. Training requires one that divides the
+            batch size; otherwise the batch size is rounded up to a multiple of it.
+          own: those whose shares this process makes, counted from 0; None for all.
         """
-        if batch_size % devices:
-            raise ValueError(f"batch size {batch_size} does not divide over {devices} devices")
-        self.examples = examples
-        self.batch_size = batch_size
+        self.examples = make_examples(dialogues, text, tables, config, emotions)
+        self.batch_size = config.batch_size + -config.batch_size % devices
         self.devices = devices
         self.own = range(devices) if own is None else own
-        self.candidates = candidates
-        self._sizes = np.array([e.segments.sum() or e.length for e in examples])
-        self._longest = np.array([e.segments.max(initial=0) for e in examples])
-        self._shapes = self._batch_shapes(row_length)
+        self.candidates = config.data.candidates
+        self._sizes = np.array([e.segments.sum() or e.length for e in self.examples])
+        self._longest = np.array([e.segments.max(initial=0) for e in self.examples])
+        self._shapes = self._batch_shapes(config.text.row_length)
 
     def _batch_shapes(self, row_length: int) -> dict[int, list[BatchShape]]:
-        """Returns shapes of a device's share of a batch, by row length, short rows first.
-
-        They go from the tightest to one that always fits. The mean load, rounded up, usually
-        suffices; odd batches need the next shapes. Dialogue rows get one extra row, because batches
-        are not balanced by utterances; it costs little compared with a row of word pieces.
-        """
+        """Returns shapes of a device's share by row length; short rows and tight shapes first."""
+        # The mean load, rounded up, usually suffices; odd batches need the next shapes. Dialogue
+        # rows get one more: batches are not balanced by utterances, and such a row costs little.
         share = self.batch_size // self.devices
         lengths = np.array([example.length for example in self.examples])
         n = int(lengths.max())
@@ -172,7 +147,7 @@ class Batches:
         return -(-len(self.examples) // self.batch_size)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Yields an epoch's batches while a background thread prepares the next two.
+        """Yields an epoch's batches while a background thread prepares the next one.
 
         What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices.
 
@@ -181,13 +156,8 @@ class Batches:
           of the batch that belong to the devices `own`.
         """
         rng = np.random.default_rng([seed, epoch])
-        plan = iter(balanced_batches(self._sizes, self.batch_size, rng))
-        with ThreadPoolExecutor(1) as thread:
-            waiting = deque(thread.submit(self.make, members) for members in islice(plan, _AHEAD))
-            while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(thread.submit(self.make, members) for members in islice(plan, 1))
-                yield batch
+        plan = balanced_batches(self._sizes, self.batch_size, rng)
+        yield from prefetched(map(self.make, plan))
 
     def make(self, members: np.ndarray) -> tuple[np.ndarray, Batch]:
         """Returns the positions and the batch of at most `batch_size` examples, see `epoch`."""
@@ -204,10 +174,7 @@ class Batches:
     def _plan(
         self, shares: Sequence[Sequence[Example]], longest: int
     ) -> tuple[BatchShape, list[Rows]]:
-        """Returns the first shape that all shares fit, and the rows of each.
-
-        `longest` is the number of word pieces of the longest segment.
-        """
+        """Returns the first shape that all shares fit, and the rows of each."""
         for length, shapes in self._shapes.items():
             if longest > length:
                 continue

@@ -1,8 +1,6 @@
 """Batches for inference on a stream: few shapes, whatever the conversations are."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,18 +12,7 @@ from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
 
-T = TypeVar("T")
-_END = object()
 _FULL = 0.95  # how much of its rows a share of balanced load fills; more may not pack
-
-
-def prefetched(items: Iterator[T]) -> Iterator[T]:
-    """Yields the items while a background thread makes the next one."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, items, _END)
-        while (item := waiting.result()) is not _END:
-            waiting = thread.submit(next, items, _END)
-            yield item  # type: ignore[misc]
 
 
 def stream_batches(
@@ -45,11 +32,6 @@ def stream_batches(
 
     Args:
       dialogues: a chunk of the stream; none longer than `config.data.max_utterances`.
-      tokenizer: of the text encoder.
-      tables: feature tables by modality.
-      config: of the run.
-      devices: number of devices that share a batch.
-      emotions: names of the emotion classes.
       own: the devices whose shares this process makes, counted from 0; None for all.
 
     Returns:
@@ -102,10 +84,7 @@ def stream_batches(
 
 
 def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple[int, int]:
-    """Returns the text rows of a device's share and the number of shares, for these sizes.
-
-    The rows are a power of two, and a share gets as many dialogues as fill them.
-    """
+    """Returns a share's text rows, a power of two, and how many shares fill such rows."""
     load = float(sizes.sum()) / row_length
     parts = -(-len(sizes) // share)
     if parts <= devices:

@@ -1,7 +1,7 @@
 """From utterances to segments of word pieces, the text encoder's input."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,32 +11,16 @@ from rpcl_jax.batching.tokenizer import WordPieces, word_pieces
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 
 
-class Segment(NamedTuple):
-    """A sequence of word pieces that attend to each other.
+class Pieces(NamedTuple):
+    """The word pieces of a dialogue's segments, one after the other.
 
-    `token_ids` is int32 [length]. `utterances`, int32 [length], is the utterance of the dialogue
-    that each piece belongs to, -1 for special tokens.
+    A segment is a sequence of word pieces that attend to each other. `utterances` is the utterance
+    of the dialogue that a piece belongs to, -1 for special tokens.
     """
 
-    token_ids: np.ndarray
-    utterances: np.ndarray
-
-
-class Pieces(NamedTuple):
-    """The word pieces of a dialogue's segments, one after the other."""
-
     token_ids: np.ndarray  # int32 [pieces]
-    utterances: np.ndarray  # int32 [pieces], see `Segment`
+    utterances: np.ndarray  # int32 [pieces]
     lengths: np.ndarray  # int [segments]
-
-
-def join_segments(segments: Sequence[Segment]) -> Pieces:
-    """Returns the word pieces of at least one segment."""
-    return Pieces(
-        np.concatenate([segment.token_ids for segment in segments]),
-        np.concatenate([segment.utterances for segment in segments]),
-        np.array([len(segment.token_ids) for segment in segments]),
-    )
 
 
 def encode_dialogue(
@@ -46,12 +30,11 @@ def encode_dialogue(
     context: str,
     speaker_names: bool,
     max_tokens: int,
-) -> list[Segment]:
+) -> Pieces:
     """Cuts a dialogue into segments of word pieces.
 
     Args:
       dialogue: already cut to the utterances that are kept.
-      tokenizer: of the text encoder.
       context: "utterance" for one segment per utterance; "dialogue" for segments of as many whole
         consecutive utterances as fit, each followed by the separator.
       speaker_names: whether to put "name:" before every utterance.
@@ -62,18 +45,19 @@ def encode_dialogue(
     start, end = tokenizer.special_id("cls_token"), tokenizer.special_id("sep_token")
     assert start is not None
     assert end is not None
-    segments: list[Segment] = []
-    tokens, owners = [start], [-1]
+    tokens: list[int] = []
+    owners: list[int] = []
+    lengths: list[int] = []
     for t, ids in enumerate(tokenizer.ids(texts)):
         ids = ids[: max_tokens - 2]
-        full = len(tokens) + len(ids) + 1 > max_tokens
-        if len(tokens) > 1 and (context == "utterance" or full):
-            segments.append(_segment(tokens, owners))
-            tokens, owners = [start], [-1]
+        if not lengths or context == "utterance" or lengths[-1] + len(ids) + 1 > max_tokens:
+            tokens.append(start)
+            owners.append(-1)
+            lengths.append(1)
         tokens += [*ids, end]
         owners += [t] * len(ids) + [-1]
-    segments.append(_segment(tokens, owners))
-    return segments
+        lengths[-1] += len(ids) + 1
+    return Pieces(np.array(tokens, np.int32), np.array(owners, np.int32), np.array(lengths))
 
 
 def longest_utterance(
@@ -92,11 +76,6 @@ def unknown_pieces(
     dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
 ) -> tuple[float, list[str]]:
     """Returns which share of the word pieces the tokenizer does not know.
-
-    Args:
-      dialogues: what is tokenized, at least one.
-      tokenizer: of the text encoder.
-      speaker_names: see `encode_dialogue`.
 
     Returns:
       The share, from 0 to 1, and the text of the most frequent unknown pieces.
@@ -121,10 +100,6 @@ def _text(utterance: Utterance, speaker_names: bool) -> str:
     """Returns what is tokenized, without lone surrogates, which no tokenizer takes."""
     text = f"{utterance.speaker}: {utterance.text}" if speaker_names else utterance.text
     return text.encode("utf-8", "ignore").decode()
-
-
-def _segment(tokens: Sequence[int], owners: Sequence[int]) -> Segment:
-    return Segment(np.asarray(tokens, np.int32), np.asarray(owners, np.int32))
 
 
 def word_tokenizer(dialogues: Iterable[Dialogue]) -> WordPieces:

@@ -28,7 +28,6 @@ def extract_on_ray(ray: ModuleType, description: dict[str, Any]) -> Extract:
     no GPU, one per core.
 
     Args:
-      ray: from `rpcl_jax.cluster.start.start_ray`.
       description: of the extractor; that of a worker must be the same.
     """
     one_core = description["extractor"] == "opensmile"

@@ -1,5 +1,6 @@
 """The cells of a grid as Ray tasks, each a process on the node that the task gets."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -7,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from tqdm import tqdm
-
 from rpcl_jax.cluster.start import machines, not_shared
 from rpcl_jax.errors import InputError
 
+_LOG = logging.getLogger(__name__)
 _RETRIES = 3  # of a cell whose worker or process was killed; it continues after its last epoch
 
 
@@ -39,7 +39,7 @@ class _Task:
             if status >= 0 or not self._retries:
                 self.returncode = status
             else:
-                tqdm.write(f"{self._log.stem}: {reason}; it is started again", file=sys.stderr)
+                _LOG.warning(f"{self._log.stem}: {reason}; it is started again")
                 self._retries -= 1
                 self._task = self._submit()
         return self.returncode
@@ -61,7 +61,6 @@ def start_on_ray(ray: ModuleType, gpus: int | None) -> Callable[[list[str], Path
     last epoch.
 
     Args:
-      ray: from `rpcl_jax.cluster.start.start_ray`.
       gpus: of a cell; None is 1 if the cluster has any.
 
     Raises:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -19,11 +20,13 @@ from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove
 from rpcl_jax.cluster.start import last_reason, machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked
+from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
-from rpcl_jax.reporting.predictions import Summary, report, write_results
-from rpcl_jax.run.export import described_config, described_features
-from rpcl_jax.run.progress import progress
+from rpcl_jax.reporting.predictions import Summary, print_summary, write_results
+from rpcl_jax.run.config import parse_config
+from rpcl_jax.run.model_folder import read_description
+from rpcl_jax.run.progress import progress_bar
 
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
@@ -54,17 +57,14 @@ class _FilePredictor:
 
     def __init__(
         self,
-        workdir: Path,
+        load: Callable[[], Predictor],
         corpus: _Corpus,
         strict: bool,
-        threshold: float | None,
-        model: str,
         columns: Mapping[str, str] | None,
         begin: Callable[[str], int],
     ):
-        self._workdir, self._corpus, self._model = workdir, corpus, model
+        self._load, self._corpus, self._strict, self._begin = load, corpus, strict, begin
         self._columns = columns
-        self._strict, self._threshold, self._begin = strict, threshold, begin
         self._predictor: Predictor | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class _FilePredictor:
         if self._begin(name) > _TRIES:
             return self._give_up(name)
         if self._predictor is None:
-            self._predictor = Predictor.from_folder(self._workdir, self._threshold, self._model)
+            self._predictor = self._load()
         mended, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
@@ -136,13 +136,14 @@ def output_name(name: str) -> str:
 
 
 def predict_corpus(
-    workdir: Path,
+    model: str | Path,
     pattern: str,
     output: str,
     address: str | None = None,
-    strict: bool = False,
+    *,
+    revision: str | None = None,
     threshold: float | None = None,
-    name: str = "",
+    strict: bool = False,
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
@@ -151,23 +152,23 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      workdir: folder of a finished run, or of one that tools/export.py has written, visible to all
-        workers. It reads text alone or takes what else it reads as absent.
+      model, revision, threshold: see `Predictor`. A folder is visible to all workers. The model
+        reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
-      address: see `start_ray`.
       strict: end with the first conversation that cannot be read.
-      threshold: the least confidence of a pair; None for the run's own.
-      name: of the model in the output, if it is not the folder's.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
 
     Raises:
       InputError: bad input, an address nobody answers at, or `strict` and a conversation cannot be
         read.
     """
-    workdir = workdir.absolute()
-    if absent := list(described_features(workdir)):
-        say_what_is_absent(absent, described_config(workdir))
+    folder = resolve_pretrained(model, revision).absolute()
+    described = read_description(folder)
+    if absent := list(described["feature_tables"]):
+        say_what_is_absent(absent, parse_config(described["run"], folder / "config.json"))
+    on_hub = isinstance(model, str) and hub_name(model)
+    load = partial(Predictor, on_hub or folder, threshold, revision)
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
@@ -180,12 +181,8 @@ def predict_corpus(
     with _owned(corpus, ray):
         done = Summary()
         mended = Counter[str]()
-        with _own_messages(), progress(len(names), " files") as advance:
-            results = (
-                _results(ray, (workdir, corpus, strict, threshold, name, columns), waiting)
-                if ray
-                else iter(())
-            )
+        with _own_messages(), progress_bar(len(names), " files") as advance:
+            results = _results(ray, (load, corpus, strict, columns), waiting) if ray else iter(())
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
                     raise InputError(result["error"])
@@ -194,7 +191,7 @@ def predict_corpus(
                 mended.update(result.get("mended", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    report(done, mended)
+    print_summary(done, mended)
     return done._replace(rejected=rejected)
 
 

@@ -46,7 +46,7 @@ def start_ray(address: str | None) -> ModuleType:
         import ray
     except ImportError as error:
         raise InputError(
-            f"Ray is not installed ({error}); pip install -r requirements-cluster.txt"
+            f'Ray is not installed ({error}); pip install "rpcl_jax[cluster]"'
         ) from error
     runtime_env = {"env_vars": _worker_environment()}
     if address is not None:

@@ -70,7 +70,6 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
     """Returns `dialogue` if it is valid.
 
     Args:
-      dialogue: from a reader.
       where: file and place, with which every message starts.
 
     Raises:
@@ -141,7 +140,6 @@ def own_id(name: str, taken: Counter[str]) -> str:
     So the same names in the same order always become the same ids, and unique ones stay.
 
     Args:
-      name: wanted.
       taken: the ids so far, to which the result is added; an empty counter for the first.
     """
     free = name
@@ -156,7 +154,6 @@ def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
     """Returns `dialogue` with the `own_id` of every utterance.
 
     Args:
-      dialogue: one of those that share a feature table, whose keys the ids are.
       taken: the ids of those before it, an empty counter for the first.
     """
     utterances = (

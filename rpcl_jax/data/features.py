@@ -7,9 +7,7 @@ modality, one `id<tab>reason` per line.
 """
 
 import json
-import shutil
 import tokenize
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +17,12 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import check_not_pointer, make_folder
+from rpcl_jax.files import check_not_pointer, new_folder
 
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
 _GET_IT = (
-    "make the table with tools/extract_features.py and pass its folder as --config.data.audio or "
+    "make the table with `rpcl extract` and pass its folder as --config.data.audio or "
     "--config.data.vision, or train on text alone with --config.modalities=t"
 )
 _CHECKED_AT_ONCE = 1 << 24  # numbers; a large table is never in memory as a whole
@@ -107,7 +105,7 @@ class FeatureTable:
     def check_same_extractor(self, trained_with: Mapping[str, Any]) -> None:
         """Raises InputError if the table is from another extractor than the run's.
 
-        `trained_with` is the description of the run's table in its `model.json`.
+        `trained_with` is the description of the run's table in its `config.json`.
         """
         description = {**self.description, "dimension": self.dimension}
         check_same_extractor(description, trained_with, str(self.path))
@@ -117,7 +115,6 @@ class FeatureTable:
         """Opens and checks the table in `folder`; the features stay on disk.
 
         Args:
-          folder: of the table.
           check_values: look for values that are not finite, which reads the whole table. Of
             several processes that load it, one is enough.
 
@@ -142,39 +139,26 @@ class FeatureTable:
         Raises:
           InputError: `folder` already exists.
         """
-        if folder.exists():
-            raise InputError(f"{folder}: already exists; remove it or write elsewhere")
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
         rows = np.array([self.row_of_id[i] for i in ids], int)
-        description = {**self.description, "dimension": self.dimension}
-        unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
-        make_folder(unfinished)
-        try:
-            # In ECF's official tables, some rows have no id, and the dtype may be float64.
-            values = self.values
-            if not np.array_equal(rows, np.arange(len(values))):
-                values = values[rows]
-            if values.dtype != np.float16:
-                values = values.astype(np.float32, copy=False)
-            np.save(unfinished / "features.npy", values, allow_pickle=False)
-            (unfinished / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+        # In ECF's official tables, some rows have no id, and the dtype may be float64.
+        values = self.values
+        if not np.array_equal(rows, np.arange(len(values))):
+            values = values[rows]
+        if values.dtype != np.float16:
+            values = values.astype(np.float32, copy=False)
+        with new_folder(folder) as new:
+            np.save(new / "features.npy", values, allow_pickle=False)
+            (new / "ids.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
             if self.absent:
                 lines = [f"{i}\t{' '.join(reason.split())}\n" for i, reason in self.absent.items()]
-                (unfinished / "absent.txt").write_text("".join(lines), encoding="utf-8")
-            (unfinished / "table.json").write_text(json.dumps(description), encoding="utf-8")
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished)
-            raise
+                (new / "absent.txt").write_text("".join(lines), encoding="utf-8")
+            description = {**self.description, "dimension": self.dimension}
+            (new / "table.json").write_text(json.dumps(description), encoding="utf-8")
 
 
 def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) -> FeatureTable:
-    """Returns the table of dialogues that lack a modality.
-
-    Args:
-      description: as of the table in its place, with its "dimension".
-      dialogues: whatever will be asked for.
-    """
+    """Returns the table of dialogues that lack a modality."""
     absent = {utterance.id: "" for dialogue in dialogues for utterance in dialogue.utterances}
     values = np.zeros((0, description["dimension"]), np.float32)
     return FeatureTable(values, {}, description, absent=absent)
@@ -183,13 +167,7 @@ def absent_table(description: Mapping[str, Any], dialogues: Iterable[Dialogue]) 
 def check_same_extractor(
     description: Mapping[str, Any], trained_with: Mapping[str, Any], where: str
 ) -> None:
-    """Raises InputError if two descriptions are of different extractors.
-
-    Args:
-      description: of the features that a run is to read.
-      trained_with: of the features that the run was trained with.
-      where: the name of the first in the error message.
-    """
+    """Raises InputError if two descriptions are of different extractors."""
     # "model" is not compared: its path may differ between machines; the revision identifies it.
     for name in ("dimension", "extractor", "revision"):
         if description.get(name) != trained_with.get(name):
@@ -215,8 +193,6 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
     """Memory-maps the array [rows, dimension] in a `.npy` file.
 
     Args:
-      path: the file.
-      types: names of the dtypes that it may have.
       mend: what to do if it cannot be read, with which the message ends.
 
     Raises:
@@ -244,14 +220,7 @@ def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, row_of_id: Mapping[str, int], path: Path, mend: str) -> None:
-    """Raises InputError if a row that has an id contains a value that is not finite in float32.
-
-    Args:
-      values: [rows, dimension].
-      row_of_id: the row of each utterance id.
-      path: the file that contains the values.
-      mend: what to do about it, with which the message ends.
-    """
+    """Raises InputError if a row that has an id contains a value that is not finite in float32."""
     id_of_row = {row: utterance_id for utterance_id, row in row_of_id.items()}
     for rows in _in_parts(np.array(sorted(id_of_row), int), values.shape[1]):
         with np.errstate(over="ignore"):
@@ -281,10 +250,7 @@ def _map_values(path: Path, dimension: int) -> np.ndarray:
 
 
 def _read_ids(path: Path, rows: int) -> dict[str, int]:
-    try:
-        ids = _read_lines(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    ids = _read_lines(path)
     if len(ids) != rows:
         raise InputError(
             f"{path}: has {len(ids)} ids, but features.npy has {rows} rows; write one id per row"
@@ -303,18 +269,17 @@ def _read_ids(path: Path, rows: int) -> dict[str, int]:
 def _read_lines(path: Path) -> list[str]:
     """Returns the lines of a file, split at line feeds only, unlike `splitlines`."""
     check_not_pointer(path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     if not path.exists():
         return {}
-    try:
-        lines = _read_lines(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
-    absent = dict(line.partition("\t")[::2] for line in lines)
+    absent = dict(line.partition("\t")[::2] for line in _read_lines(path))
     for utterance_id in absent:
         if utterance_id in row_of_id:
             raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")

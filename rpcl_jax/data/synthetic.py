@@ -233,11 +233,8 @@ def _speakers(rng: np.random.Generator, n: int) -> list[str]:
 
 
 def _features(rng: np.random.Generator, turns: Sequence[_Turn]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns audio [n, AUDIO_DIM] and vision [n, VISION_DIM]: the prototype of a class plus noise.
-
-    Audio has a prototype per emotion. Vision has two, for turns in which something happens and for
-    others. A fraction MISLEADING of the turns gets the prototype of a random class instead.
-    """
+    """Returns audio [n, AUDIO_DIM] and vision [n, VISION_DIM], prototypes plus noise."""
+    # Audio has a prototype per emotion; vision has two, of whether something happens in the turn.
     # The prototypes do not depend on the corpus seed, so that models transfer between corpora.
     world = np.random.default_rng(0)
     rows = []
@@ -261,10 +258,6 @@ def generate_corpus(
     The same seed gives the same corpus. The content of a split depends only on the seed and the
     split's name: a larger split starts with the conversations of a smaller one, and the sizes of
     other splits change only its ids, which are numbered across splits.
-
-    Args:
-      seed: a non-negative integer.
-      sizes: number of conversations by split name.
 
     Returns:
       The conversations by split, of 5 to 14 utterances each; and the tables `"audio"`

@@ -44,16 +44,7 @@ def draw_weights(dialogues: int, resamples: int = 10_000) -> np.ndarray:
 def resampled_scores(
     scored: Sequence[ScoredDialogue], threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the scores of pairs in every resample, as `metrics.evaluate_split` defines them.
-
-    Args:
-      scored: a run's D dialogues.
-      threshold: `τ`.
-      weights: from `draw_weights`, [R, D].
-
-    Returns:
-      "precision", "recall" and "f1", [R] each.
-    """
+    """Returns "precision", "recall" and "f1" of pairs in every resample, [R] each."""
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
     true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
     return {
@@ -66,14 +57,7 @@ def resampled_scores(
 def resampled_weighted_f1(
     scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str], weights: np.ndarray
 ) -> np.ndarray:
-    """Returns the `metrics.weighted_f1` of every resample, [R].
-
-    Args:
-      scored: a run's D dialogues.
-      threshold: `τ` of the run.
-      classes: names of the emotion classes; class 0 is neutral.
-      weights: from `draw_weights`, [R, D].
-    """
+    """Returns the `metrics.weighted_f1` of every resample, [R]."""
     # True positives, predicted and gold pairs by dialogue and class.
     counts = np.zeros((len(scored), 3, len(classes)))
     for d, s in enumerate(scored):
@@ -103,10 +87,6 @@ def resampled_average_precision(
     Average precision is a mean over gold pairs, so precision is needed only at their confidences:
     `predicted[k, d]` and `found[k, d]` count the candidates and the gold candidates of dialogue d
     whose confidence is at least that of gold candidate k.
-
-    Args:
-      scored: a run's D dialogues.
-      weights: from `draw_weights`, [R, D].
     """
     labels = [pair_labels(s)[s.candidate_mask] for s in scored]
     confidences = [s.pair_confidence[s.candidate_mask] for s in scored]

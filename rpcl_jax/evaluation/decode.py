@@ -23,7 +23,6 @@ def decode_pairs(
     Args:
       pair_confidence: `p`, [n, n]; row = emotion utterance, column = cause utterance.
       candidate_mask: bool [n, n], the candidate set `V`. Outside it, `p` is ignored.
-      threshold: `τ`.
     """
     # Compared with a float32 array, NumPy would round `threshold` to float32.
     confident = np.asarray(pair_confidence, np.float64) >= threshold
@@ -39,8 +38,6 @@ def pair_emotions(
     A predicted pair implies that the utterance expresses an emotion, so neutral is excluded.
 
     Args:
-      emotion_probabilities: [n, C].
-      pairs: `(emotion utterance, cause utterance)`, 0-based.
       classes: names of the C classes; class 0 is neutral.
     """
     expressed = _expressed(np.asarray(emotion_probabilities))
@@ -54,10 +51,6 @@ def emotion_choices(
 
     First its most probable class, which it has in no pair, then its most probable non-neutral
     class, which it has as the emotion utterance of a pair.
-
-    Args:
-      emotion_probabilities: [n, C].
-      classes: names of the C classes; class 0 is neutral.
     """
     probabilities = np.asarray(emotion_probabilities)
     likeliest = probabilities.argmax(axis=-1)
@@ -82,12 +75,6 @@ def predict(
 
     An utterance's emotion is its most probable class. In a predicted pair it is that of the pair,
     which is not neutral, so that pairs and utterances never contradict each other.
-
-    Args:
-      pairs: from `decode_pairs`.
-      confidences: of the pairs.
-      emotion_probabilities: [n, C].
-      classes: names of the C classes; class 0 is neutral.
     """
     paired = {i for i, _ in pairs}
     choices = emotion_choices(emotion_probabilities, classes)

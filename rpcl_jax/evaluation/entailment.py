@@ -24,7 +24,6 @@ def entailment(scored: Sequence[ScoredDialogue], threshold: float | None) -> dic
     Where an utterance is beyond the cut, its candidates count as predicted negative.
 
     Args:
-      scored: the dialogues of a split, labelled.
       threshold: candidates with `p >= threshold` are predicted causes; None searches the threshold
         with the best macro F1 on these dialogues, the largest of several.
 
@@ -66,13 +65,7 @@ def _candidates(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray, np.ndarra
 
 
 def _scores(found: Any, predicted: Any, labels: np.ndarray) -> np.ndarray:
-    """Returns F1 of positives and of negatives, [2, …].
-
-    Args:
-      found: the number of positives among those predicted positive, or an array of such numbers.
-      predicted: the number predicted positive, of the same shape.
-      labels: bool [m].
-    """
+    """Returns F1 of positives and of negatives, [2, …], from true and predicted positives […]."""
     positives, all_ = labels.sum(), len(labels)
     negatives_found = all_ - predicted - positives + found
     return np.stack(

@@ -1,4 +1,8 @@
-"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics."""
+"""Metrics of scored dialogues: threshold, F1, average precision, calibration and diagnostics.
+
+They raise InputError for a dialogue without labels, and where they try thresholds also for a
+confidence that is NaN.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,22 +22,17 @@ PREDICT_NOTHING = 2.0
 FIXED_THRESHOLD = 0.5
 
 
-def precision_recall_f1(
-    true_positive: int, predicted: int, gold: int
-) -> tuple[float, float, float]:
+def precision_recall_f1(true_positive: int, predicted: int, gold: int) -> dict[str, float]:
     """Returns precision, recall and F1 = 2 TP / (predicted + gold), where 0 / 0 counts as 0."""
-    precision = true_positive / predicted if predicted else 0.0
-    recall = true_positive / gold if gold else 0.0
-    f1 = 2 * true_positive / (predicted + gold) if predicted + gold else 0.0
-    return precision, recall, f1
+    return {
+        "precision": true_positive / max(predicted, 1),
+        "recall": true_positive / max(gold, 1),
+        "f1": 2 * true_positive / max(predicted + gold, 1),
+    }
 
 
 def pair_labels(scored: ScoredDialogue) -> np.ndarray:
-    """Returns bool [n, n], the gold pairs within the cut, candidates or not.
-
-    Raises:
-      InputError: the dialogue has no labels.
-    """
+    """Returns bool [n, n], the gold pairs within the cut, candidates or not."""
     n = len(scored.pair_confidence)
     labels = np.zeros((n, n), bool)
     for i, j in _gold_pairs(scored.dialogue):
@@ -43,11 +42,7 @@ def pair_labels(scored: ScoredDialogue) -> np.ndarray:
 
 
 def pair_counts(scored: ScoredDialogue, threshold: float) -> tuple[int, int, int]:
-    """Returns the numbers of true positives, predicted pairs and gold pairs of a dialogue at `τ`.
-
-    Raises:
-      InputError: the dialogue has no labels.
-    """
+    """Returns how many true positives, predicted pairs and gold pairs a dialogue has at `τ`."""
     predicted = decode_pairs(scored.pair_confidence, scored.candidate_mask, threshold)
     gold = _gold_pairs(scored.dialogue)
     return len(set(predicted) & set(gold)), len(predicted), len(gold)
@@ -63,11 +58,7 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     Args:
       confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
         converting float32 to a Python float is lossless.
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they still count as gold.
-
-    Raises:
-      ValueError: a confidence is NaN.
     """
     thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -83,13 +74,8 @@ def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) 
     Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
 
     Args:
-      confidences: `p` of every candidate, [m].
-      labels: bool [m].
       missed: number of gold pairs that are not candidates; they stay in the denominator of recall
         and are never recalled.
-
-    Raises:
-      ValueError: a confidence is NaN.
     """
     _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -102,10 +88,6 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
     """Returns recall, ascending, and precision at every distinct confidence of a candidate.
 
     Gold pairs that are not candidates are never recalled, so recall may end below 1.
-
-    Raises:
-      InputError: a dialogue has no labels.
-      ValueError: a confidence is NaN.
     """
     confidences, labels = _candidates(scored)
     gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
@@ -114,11 +96,7 @@ def precision_recall_curve(scored: Sequence[ScoredDialogue]) -> tuple[np.ndarray
 
 
 def f1_curve(scored: Sequence[ScoredDialogue], thresholds: np.ndarray) -> np.ndarray:
-    """Returns Pair F1 at `p >=` each of these thresholds; 0 / 0 counts as 0.
-
-    Raises:
-      InputError: a dialogue has no labels, or a confidence is NaN.
-    """
+    """Returns Pair F1 at `p >=` each of these thresholds; 0 / 0 counts as 0."""
     confidences, labels = _candidates(scored)
     gold = sum(len(_gold_pairs(s.dialogue)) for s in scored)
     at, true_positive, predicted = counts_at_thresholds(confidences, labels)
@@ -142,11 +120,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
-    """Returns the reliability of the pair confidences of a split's candidates.
-
-    Raises:
-      InputError: a dialogue has no labels.
-    """
+    """Returns the reliability of the pair confidences of a split's candidates."""
     p, y = _candidates(scored)
     p = p.astype(np.float64)
     # Rounding may make a confidence slightly larger than 1.
@@ -180,10 +154,8 @@ def weighted_f1(
     )
     weight = total = 0.0
     for category in sorted(gold_pairs.keys() - {NEUTRAL}):
-        _, _, f1 = precision_recall_f1(
-            true_positive[category], predicted_pairs[category], gold_pairs[category]
-        )
-        total += gold_pairs[category] * f1
+        counts = true_positive[category], predicted_pairs[category], gold_pairs[category]
+        total += gold_pairs[category] * precision_recall_f1(*counts)["f1"]
         weight += gold_pairs[category]
     return total / weight if weight else 0.0
 
@@ -199,9 +171,7 @@ def evaluate_split(
     utterance beyond the cut counts as predicted neutral and as no cause.
 
     Args:
-      scored: the dialogues of the split, at least one.
       threshold: `τ`; None searches it on these dialogues.
-      classes: names of the emotion classes, including "neutral".
 
     Returns:
       `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; the same of pairs at
@@ -209,76 +179,71 @@ def evaluate_split(
       counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
       `gold_pairs_outside_candidates` (the other gold pairs that are not candidates),
       `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
-
-    Raises:
-      InputError: a dialogue has no labels.
-      ValueError: a confidence is NaN.
     """
     confidences, labels = _candidates(scored)
-    gold_pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
-    missed = len(gold_pairs) - int(labels.sum())
+    gold = _gold(scored, classes)
+    missed = len(gold["pair"]) - int(labels.sum())
+    cut = len(gold["pair"]) - int(sum(pair_labels(s).sum() for s in scored))
     if threshold is None:
         threshold, _ = best_threshold(confidences, labels, missed)
+    predicted = _predicted(scored, threshold, classes)
+    result: dict[str, float | int] = {"threshold": threshold}
+    for name in ("pair", "emotion", "cause"):
+        found, right = predicted[name], gold[name]
+        scores = precision_recall_f1(len(found & right), len(found), len(right))
+        result |= {f"{name}_{kind}": value for kind, value in scores.items()}
+    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0).tolist()
+    scores = precision_recall_f1(*at_half)
+    return {
+        **result,
+        **{f"pair_{kind}_at_half": value for kind, value in scores.items()},
+        "pair_auprc": average_precision(confidences, labels, missed),
+        "weighted_f1": weighted_f1(gold["category"], predicted["category"]),
+        "gold_pairs": len(gold["pair"]),
+        "gold_pairs_cut": cut,
+        "gold_pairs_outside_candidates": missed - cut,
+        "predicted_pairs": len(predicted["pair"]),
+        "dialogues": len(scored),
+        "utterances": sum(len(s.dialogue.utterances) for s in scored),
+    }
 
+
+def _gold(scored: Sequence[ScoredDialogue], classes: Sequence[str]) -> dict[str, set]:
+    """Returns the gold pairs, pairs with category, emotional utterances and causes of a split."""
+    pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
     categories = {
         # The emotion is never None, because dialogues with pairs are fully labelled.
         (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
         for d, s in enumerate(scored)
         for t, utterance in enumerate(s.dialogue.utterances)
     }
-    predicted_categories: dict[tuple[int, int, int], str] = {}
-    predicted_emotions: set[tuple[int, int]] = set()
-    predicted_causes: set[tuple[int, int]] = set()
+    return {
+        "pair": pairs,
+        "category": {(d, i, j, categories[d, i]) for d, i, j in pairs},
+        "emotion": {place for place, category in categories.items() if category != NEUTRAL},
+        "cause": {(d, j) for d, _, j in pairs},
+    }
+
+
+def _predicted(
+    scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str]
+) -> dict[str, set]:
+    """Returns what is predicted, in the format of `_gold`."""
+    found: dict[str, set] = {"category": set(), "emotion": set(), "cause": set()}
     for d, s in enumerate(scored):
         pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
-        for pair, category in zip(
-            pairs, pair_emotions(s.emotion_probabilities, pairs, classes), strict=True
-        ):
-            predicted_categories[d, *pair] = category
+        categories = pair_emotions(s.emotion_probabilities, pairs, classes)
+        found["category"] |= {(d, *pair, c) for pair, c in zip(pairs, categories, strict=True)}
         likeliest = np.argmax(s.emotion_probabilities, axis=-1)
-        predicted_emotions |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
-        predicted_causes |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
-    predicted_pairs = set(predicted_categories)
-    gold_emotions = {place for place, category in categories.items() if category != NEUTRAL}
-    gold_causes = {(d, j) for d, _, j in gold_pairs}
-
-    result: dict[str, float | int] = {"threshold": threshold}
-    for name, gold, predicted in (
-        ("pair", gold_pairs, predicted_pairs),
-        ("emotion", gold_emotions, predicted_emotions),
-        ("cause", gold_causes, predicted_causes),
-    ):
-        scores = precision_recall_f1(len(gold & predicted), len(predicted), len(gold))
-        for kind, value in zip(("precision", "recall", "f1"), scores, strict=True):
-            result[f"{name}_{kind}"] = value
-    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0)
-    for kind, value in zip(
-        ("precision", "recall", "f1"), precision_recall_f1(*at_half), strict=True
-    ):
-        result[f"pair_{kind}_at_half"] = float(value)
-    cut = len(gold_pairs) - int(sum(pair_labels(s).sum() for s in scored))
-    return result | {
-        "pair_auprc": average_precision(confidences, labels, missed),
-        "weighted_f1": weighted_f1(
-            {(d, i, j, categories[d, i]) for d, i, j in gold_pairs},
-            {(*pair, category) for pair, category in predicted_categories.items()},
-        ),
-        "gold_pairs": len(gold_pairs),
-        "gold_pairs_cut": cut,
-        "gold_pairs_outside_candidates": missed - cut,
-        "predicted_pairs": len(predicted_pairs),
-        "dialogues": len(scored),
-        "utterances": sum(len(s.dialogue.utterances) for s in scored),
-    }
+        found["emotion"] |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
+        found["cause"] |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
+    return {"pair": {(d, i, j) for d, i, j, _ in found["category"]}, **found}
 
 
 def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
     """Returns int [n, n], the columns of each row, non-gold candidates first, by descending p.
 
     Ties go to the earlier column, as in jax.lax.top_k.
-
-    Raises:
-      InputError: the dialogue has no labels.
     """
     negatives = scored.candidate_mask & ~pair_labels(scored)
     ranked = np.where(negatives, -scored.pair_confidence, np.inf)
@@ -300,9 +265,6 @@ def confidence_diagnostics(
       gap, `severity_*`, the mean of `relu(margin − gap)`, and `triples_*`, their number; and
       `violation_rate_hard` and `inversion_rate_hard`, the fractions of hard triples with a gap
       below the margin and below 0.
-
-    Raises:
-      InputError: a dialogue has no labels.
     """
     sums = [diagnostic_sums(s, top_k=top_k, base_margin=base_margin) for s in scored]
     totals = {name: np.sum([s[name] for s in sums], axis=0) for name in sums[0]}
@@ -356,9 +318,6 @@ def counts_at_thresholds(
     Args:
       confidences: of every candidate, [m].
       labels: bool [m].
-
-    Raises:
-      InputError: a confidence is NaN.
     """
     if np.isnan(confidences).any():
         raise InputError(

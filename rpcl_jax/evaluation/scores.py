@@ -48,7 +48,6 @@ def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogu
     """Loads a file that `save_scores` wrote.
 
     Args:
-      path: the file.
       dialogues: the dialogues that were scored, in the same order.
 
     Raises:

@@ -54,14 +54,7 @@ def make_score(model: PairExtractor, mesh: Mesh) -> jax.stages.Wrapped:
 
 
 def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> list[ScoredDialogue]:
-    """Returns the scores of every dialogue, in the order of the split.
-
-    Args:
-      score: from `make_score`.
-      params: parameters of the model, on the devices.
-      batches: of the split.
-      mesh: the devices.
-    """
+    """Returns the scores of every dialogue, in the order of the split."""
     scored: dict[int, ScoredDialogue] = {}
 
     def read(places: np.ndarray, scores: Scores) -> None:

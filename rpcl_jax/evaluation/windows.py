@@ -34,8 +34,6 @@ def owned(starts: list[int], width: int, length: int, window: int) -> tuple[np.n
 
     Args:
       starts: from `window_starts`.
-      width: of a window.
-      length: of the conversation.
       window: index in `starts`.
 
     Returns:
@@ -43,20 +41,11 @@ def owned(starts: list[int], width: int, length: int, window: int) -> tuple[np.n
     """
     start = starts[window]
     places = np.arange(start, min(start + width, length))
-    own = _depths(places, start, width, length)
-    own_pairs = np.minimum.outer(own, own)
-    pairs, utterances = np.ones(own_pairs.shape, bool), np.ones(own.shape, bool)
-    for other in range(max(0, window - 3), min(len(starts), window + 4)):  # no others overlap it
-        if other != window:
-            theirs = _depths(places, starts[other], width, length)
-            their_pairs = np.minimum.outer(theirs, theirs)
-            if other < window:
-                pairs &= own_pairs > their_pairs
-                utterances &= own > theirs
-            else:
-                pairs &= own_pairs >= their_pairs
-                utterances &= own >= theirs
-    return pairs, utterances
+    overlapping = range(max(0, window - 3), min(len(starts), window + 4))
+    depths = np.stack([_depths(places, starts[other], width, length) for other in overlapping])
+    pair_depths = np.minimum(depths[:, :, None], depths[:, None, :])
+    number = overlapping.index(window)
+    return pair_depths.argmax(axis=0) == number, depths.argmax(axis=0) == number
 
 
 def _depths(places: np.ndarray, start: int, width: int, length: int) -> np.ndarray:
@@ -74,9 +63,6 @@ def merged(
 
     Args:
       windows: the scores of each of `window_starts`, with padding.
-      width: of a window.
-      length: of the conversation.
-      candidates: which pairs are candidates; see `candidate_mask`.
       lowest: candidates below this confidence are left out.
 
     Returns:

@@ -20,7 +20,7 @@ try:
     import av
 except ImportError as error:
     raise InputError(
-        f"decoding clips requires PyAV ({error}); pip install -r requirements-features.txt"
+        f'decoding clips requires PyAV ({error}); pip install "rpcl_jax[features]"'
     ) from error
 
 # Formats with an index, in which seeking is exact. The others are decoded from the start, which is
@@ -44,8 +44,6 @@ def read_audio(path: Path, start: float, end: float, rate: int = 16_000) -> np.n
     `end`, the result is shorter.
 
     Args:
-      path: an audio or video file.
-      start: in seconds.
       end: in seconds; may be infinite.
       rate: sample rate of the result, in Hz; FFmpeg resamples.
 
@@ -111,9 +109,7 @@ def read_frames(path: Path, start: float, end: float, count: int) -> np.ndarray:
     A frame is shown until the next one. A span that exceeds the video is cut at its end.
 
     Args:
-      path: a video file.
-      start: in seconds.
-      end: in seconds; may be infinite.
+      start, end: in seconds; `end` may be infinite.
       count: number of frames; if the video has fewer, some are repeated.
 
     Returns:
@@ -185,11 +181,7 @@ def _upright(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
 def _opened(
     path: Path, kind: Literal["audio", "video"], start: float
 ) -> Iterator[tuple[Any, Any, float]]:
-    """Yields the container, its best stream of a kind, and the time stamp of the file's start.
-
-    Decoding starts `_RUN_UP` seconds before `start` or earlier, or at the start of the file if its
-    format cannot seek exactly. Errors of FFmpeg within the block become ClipErrors.
-    """
+    """Yields the container, its best stream of a kind, and the time stamp of the file's start."""
     try:
         check_not_pointer(path)
         with av.open(str(path), **_METADATA) as container:

@@ -15,12 +15,13 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import re
 import shutil
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,7 @@ from rpcl_jax.extraction.extractors import EXTRACTORS, Extractor, load_extractor
 from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
 from rpcl_jax.files import locked, read_json, write_json, written_whole
 
+_LOG = logging.getLogger(__name__)
 CHUNK = 16  # utterances; a kill loses at most this many
 AHEAD = 2  # number of chunks that are decoded while another is embedded
 
@@ -51,7 +53,6 @@ def extract_table(
     out: Path,
     shard: tuple[int, int] | None = None,
     strict: bool = False,
-    progress: bool = True,
     meld: Mapping[str, str] | None = None,
     extract: Extract | None = None,
 ) -> list[tuple[str, str]]:
@@ -59,15 +60,11 @@ def extract_table(
 
     Args:
       utterances: with unique ids.
-      clips: folder of the media files; see `rpcl_jax.extraction.finding.find_clip`.
-      extractor: from `rpcl_jax.extraction.extractors.load_extractor`.
       out: folder of the table, a `FeatureTable` in which utterances without features are listed
         as absent, with the reason.
       shard: (i, n) extracts part i, from 1, of n and makes no table. None extracts all chunks that
         do not exist yet and makes the table.
       strict: extract chunks with absent utterances again, and make no table while any are absent.
-      progress: whether to show a progress bar with rate and time left.
-      meld: names of MELD's clips by id; see `rpcl_jax.extraction.finding.index_clips`.
       extract: extracts chunks with the same extractor elsewhere; by default it is done here.
 
     Returns:
@@ -91,7 +88,7 @@ def extract_table(
         part, parts = shard or (1, 1)
         chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
         extract = extract or functools.partial(_extract_here, extractor)
-        _extract_chunks(chunks, stretches, extract, partial, strict, progress)
+        _extract_chunks(chunks, stretches, extract, partial, strict)
         absent = [
             (utterance.id, reason)
             for chunk in chunks
@@ -144,14 +141,13 @@ def _remove(partial: Path) -> None:
 
 
 def _check_ids(utterances: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for utterance in utterances:
-        if utterance.id in seen:
-            raise InputError(
-                f"utterance id {utterance.id} is duplicated; a table has one row per id, so make "
-                "ids unique, or extract the splits one by one (--splits)"
-            )
-        seen.add(utterance.id)
+    counts = Counter(utterance.id for utterance in utterances)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"utterance id {repeated[0]} is duplicated; a table has one row per id, so make ids "
+            "unique, or extract the splits one by one (--splits)"
+        )
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
@@ -195,7 +191,6 @@ def _extract_chunks(
     extract: Extract,
     folder: Path,
     strict: bool,
-    progress: bool,
 ) -> None:
     """Extracts the `chunks` that are not done into the folder."""
     clips = {chunk: stretches[chunk * CHUNK :][:CHUNK] for chunk in chunks}
@@ -204,7 +199,7 @@ def _extract_chunks(
         total=sum(map(len, clips.values())),
         initial=sum(len(clips[chunk]) for chunk in clips.keys() - wanted),
         unit="clip",
-        disable=not progress,
+        disable=not _LOG.isEnabledFor(logging.INFO),
         mininterval=0.5 if sys.stderr.isatty() else 30,  # each update adds a line to a log
     ) as bar:
         for chunk, rows, reasons in extract((chunk, clips[chunk]) for chunk in wanted):
@@ -311,11 +306,7 @@ def extract_tables(
     """Extracts the features that a run reads from the clips of new conversations.
 
     Args:
-      feature_tables: of the run, from its `model.json`.
-      dialogues: the conversations; `rpcl_jax.extraction.finding.find_clip` says how their clips are
-        found.
-      clips: folder of the audio and video files.
-      folder: where the tables are written.
+      feature_tables: of the run, from its `config.json`.
 
     Raises:
       InputError: no utterance has a clip; an extractor is missing; or its revision is not the one
@@ -341,6 +332,6 @@ def extract_tables(
         check_same_extractor(extractor.description, trained_with, extractor.description["model"])
         absent = extract_table(utterances, clips, extractor, folder / modality)
         for utterance, reason in absent:
-            print(f"{utterance}: no {modality}: {reason}", file=sys.stderr)
+            _LOG.warning(f"{utterance}: no {modality}: {reason}")
         tables[modality] = FeatureTable.load(folder / modality)
     return tables

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise InputError(
         f"feature extraction requires packages that are not installed ({error}); "
-        "pip install -r requirements-features.txt"
+        'pip install "rpcl_jax[features]"'
     ) from error
 
 # The values of --extractor and the default model of each.
@@ -66,7 +66,6 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
     """Loads a model, onto the GPU if there is one.
 
     Args:
-      name: a key of `EXTRACTORS`.
       model: folder or hub name of a model with safetensors weights; empty for the default.
       revision: for a model on the hub, a commit, branch or tag, or empty for the newest commit;
         for a folder, the digest that its files must have, or empty.
@@ -108,12 +107,9 @@ def _load_opensmile(name: str, revision: str) -> Extractor:
 
 
 def _load_wav2vec2(name: str, revision: str) -> Extractor:
-    """Loads wav2vec 2.0; a clip's vector is the mean of the last hidden states.
-
-    Models with `feat_extract_norm` "group" normalise over time, padding included, and were trained
-    without an attention mask, so they process one clip at a time. Other models process batches of
-    clips of similar length.
-    """
+    """Loads wav2vec 2.0; a clip's vector is the mean of the last hidden states."""
+    # Models with `feat_extract_norm` "group" normalise over time, padding included, and were
+    # trained without an attention mask, so they process one clip at a time.
     model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
     prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
     if prepare.sampling_rate != _RATE:

@@ -33,7 +33,6 @@ def index_clips(folder: Path, meld: Mapping[str, str] | None = None) -> dict[str
     """Returns the media files under `folder`, following links, by all names that they go by.
 
     Args:
-      folder: with subfolders.
       meld: names of MELD's clips, such as "train_dia559_utt3", by id of an utterance. Its splits
         have files of the same names, in folders that name the split.
 
@@ -111,10 +110,6 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
     Unicode normalisation, and S01E02, "Friends_S1E2" and "Friends.S01E02.1080p" are one episode. Of
     several files, those in the folder and with the extension that the name has are meant.
 
-    Args:
-      index: from `index_clips`.
-      utterance: from any reader.
-
     Raises:
       ClipError: neither file exists.
       InputError: two files have the name.
@@ -160,16 +155,7 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
 ) -> list[Stretch | ClipError]:
-    """Returns the file and time span of every utterance, or why it has none.
-
-    Args:
-      folder: of the media files.
-      utterances: from any reader.
-      meld: see `index_clips`.
-
-    Raises:
-      InputError: there is no such folder, a name is ambiguous, or no utterance has a file.
-    """
+    """Returns the file and time span of every utterance, or why it has none."""
     index = index_clips(folder, meld)
     stretches: list[Stretch | ClipError] = []
     for utterance in utterances:

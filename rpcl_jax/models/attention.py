@@ -59,11 +59,9 @@ def attend(query, key, value, mask, bias=None, keep=None):
 
 
 def _prefers_cudnn(key: jax.Array) -> bool:
-    """Returns whether to use cuDNN's fused attention: whether it takes these shapes, in long rows.
-
-    On an H100 it was slower than XLA in rows of 48 and 64, and 2.4 times as fast as
-    `masked_attention` in rows of 512; see docs/performance.md.
-    """
+    """Returns whether cuDNN's fused attention takes these shapes, and the rows are long."""
+    # On an H100 it was slower than XLA in rows of 48 and 64, and 2.4 times as fast as
+    # `masked_attention` in rows of 512; see docs/performance.md.
     # NVIDIA's GPUs have one such as "9.0", AMD's such as "gfx942", others none.
     major, _, _ = str(getattr(jax.local_devices()[0], "compute_capability", "")).partition(".")
     if not major.isdigit() or int(major) < 8 or key.dtype != jnp.bfloat16:
@@ -208,9 +206,6 @@ def rotate(x: jax.Array, base: float) -> jax.Array:
       x: [..., length, d]; elements k and k + d / 2 are the coordinates of a plane, which turns by
         base^(-2 k / d) from place to place.
       base: the slowest plane needs nearly 2 π · base places for a turn.
-
-    Returns:
-      The same shape and dtype.
     """
     length, d = x.shape[-2:]
     frequencies = base ** -(np.arange(0, d, 2) / d)

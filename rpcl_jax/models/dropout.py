@@ -56,8 +56,6 @@ def drop_modality(
 
     Args:
       key: decides which. With `axis_name`, every device must pass the same key.
-      features: of b dialogues, [b, n, …].
-      rate: a probability.
       axis_name: mesh axis that dialogues are split over in equal parts. What is drawn for a
         dialogue depends on its place in the global batch, not on how that is split over devices.
     """

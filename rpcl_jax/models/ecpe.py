@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.batching.batch import Batch, TextVectors
-from rpcl_jax.models.fusion import encode_utterances, pack_utterances, unpack_pairs
 from rpcl_jax.models.graph import GraphBackbone, GraphScorer
 from rpcl_jax.models.hilo import HiloBackbone, HiloScorer
+from rpcl_jax.models.packed import encode_utterances, pack_utterances, unpack_pairs
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.models.transformer import TransformerBackbone, TransformerScorer
 from rpcl_jax.models.two_step import TwoStepBackbone, TwoStepScorer
@@ -25,10 +25,13 @@ BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 
 
+BACKBONE = "fusion"  # the name of the backbone's parameters in a model
+
+
 class Outputs(NamedTuple):
     """What the backbone and the scorer return for b dialogues of n utterances."""
 
-    utterances: jax.Array  # h, [b, n, width or 2 · width], 0 in the padding
+    h: jax.Array  # utterance representations, [b, n, width or 2 · width], 0 in the padding
     emotion_logits: jax.Array  # [b, n, emotions]
     cause_logits: jax.Array  # [b, n, 2]
     pair_logits: jax.Array  # [b, n, n, 2]
@@ -53,7 +56,7 @@ class PairExtractor(nn.Module):
         """Names the parts; `text_encoder` is the parameter group with its own learning rate."""
         self.text_encoder = TextEncoder(self.encoder, dtype=self.dtype)
         backbone, scorer = BACKBONES[self.backbone]
-        # The names of the parts are those of the parameters in every checkpoint.
+        # The names of the parts are those of the parameters in every checkpoint; see BACKBONE.
         self.fusion = backbone(
             self.modalities, self.width, self.heads, self.fusion_layers, self.dropout
         )
@@ -83,7 +86,7 @@ class PairExtractor(nn.Module):
         h = pack_utterances(packed, places)
         emotion, cause = jnp.split(h, 2, -1) if h.shape[-1] == 2 * self.width else (h, h)
         return Outputs(
-            utterances=h,
+            h=h,
             emotion_logits=self.emotion_head(emotion),
             cause_logits=self.cause_head(cause),
             pair_logits=self.score_pairs(h, batch, deterministic=deterministic),

@@ -227,12 +227,14 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# The least of each size, where it is not 1; the least of a float is above 0, but dropout's is 0.
+_LEAST = {"type_vocab_size": 0, "padding": 0, "relative_buckets": 2, "relative_furthest": -1}
+_LEAST |= {"local_window": 2, "dropout": 0, "attention_dropout": 0}
+_MOST = 2**31
+
+
 def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
     """Returns the sizes and options that a config.json describes.
-
-    Args:
-      written: its contents.
-      path: of the file, for error messages.
 
     Raises:
       InputError: the model is of no family, has an option that cannot be loaded, or a size is not
@@ -257,28 +259,32 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
             raise InputError(
                 f"{path}: {theirs} is {value!r}; it must be of type {kind_of.__name__}"
             )
+        if kind_of in (int, float):
+            least = _LEAST.get(name, 1 if kind_of is int else 1e-30)
+            if not least <= value < _MOST:  # nor is NaN
+                raise _unusable(path, theirs, value, f"{theirs} of at least {least}")
     if read["hidden_act"] not in ACTIVATIONS:
         name = family.sizes["hidden_act"][0]
         raise _unusable(path, name, read["hidden_act"], f"one of {', '.join(ACTIVATIONS)}")
-    if read.get("relative_buckets", 1) < 1:
-        name = family.sizes["relative_buckets"][0]
-        raise _unusable(path, name, read["relative_buckets"], "buckets, as DeBERTa-v3's have")
-    if read.get("relative_furthest", 1) < 1:
-        read["relative_furthest"] = read["max_positions"]
+    if "relative_furthest" in read:
+        if read["relative_furthest"] < 1:
+            read["relative_furthest"] = read["max_positions"]
+        least = read["relative_buckets"] // 2 + 2  # else the logarithm of 1 or less is divided by
+        if read["relative_furthest"] < least:
+            name = family.sizes["relative_furthest"][0]
+            raise _unusable(path, name, read["relative_furthest"], f"at least {least}")
     if "padding" in read:
         read["position_offset"] = read.pop("padding") + 1
         read["max_positions"] -= read["position_offset"]
     if read.get("embedding_size") == read["hidden_size"]:
         read["embedding_size"] = 0  # nothing is projected
     if "local_window" in read:
-        for field_name, least in (("local_window", 2), ("global_every", 1)):
-            if read[field_name] < least:
-                theirs = family.sizes[field_name][0]
-                raise _unusable(path, theirs, read[field_name], f"at least {least}")
         read["local_window"] //= 2  # to both sides
-    if read["num_heads"] < 1 or read["hidden_size"] % read["num_heads"]:
+    pairs = 2 if read.get("relative") == "rotary" else 1  # of numbers, which are rotated
+    if read["max_positions"] < 1 or read["hidden_size"] % (pairs * read["num_heads"]):
         name = family.sizes["num_heads"][0]
-        raise _unusable(path, name, read["num_heads"], f"a divisor of {read['hidden_size']}")
+        wanted = f"a divisor of {read['hidden_size'] // pairs}, and a position"
+        raise _unusable(path, name, read["num_heads"], wanted)
     return TextEncoderConfig(**read)
 
 
@@ -294,7 +300,7 @@ def _spelled_distilbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
         ("num_hidden_layers", "n_layers"),
     ):
         if name in written:
-            written.setdefault(theirs, written[name])
+            written[theirs] = written[name]
     return written
 
 
@@ -315,17 +321,24 @@ def _spelled_modernbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns a config.json of Transformers 5 with the names that older versions wrote."""
     for kind, name in (("full_attention", "global"), ("sliding_attention", "local")):
         ropes = written.get("rope_parameters") or {}
-        if not isinstance(ropes, dict) or not isinstance(ropes.get(kind) or {}, dict):
-            raise _unusable(path, "rope_parameters", ropes, "an object of objects")
+        if not isinstance(ropes, dict) or not all(isinstance(r, dict) for r in ropes.values()):
+            wanted = "those of full_attention and sliding_attention"
+            raise _unusable(path, "rope_parameters", ropes, wanted)
         rope = ropes.get(kind) or {}
-        if rope.get("rope_type", "default") != "default":
-            raise _unusable(path, "rope_type", rope["rope_type"], "'default'")
+        for name_of_type in ("rope_type", "type"):
+            if rope.get(name_of_type, "default") != "default":
+                raise _unusable(path, name_of_type, rope[name_of_type], "'default'")
         if "rope_theta" in rope:
             written[f"{name}_rope_theta"] = rope["rope_theta"]
     if written.get("local_rope_theta", 0) is None:  # in Transformers 4, the same as the global one
         written["local_rope_theta"] = written.get("global_rope_theta", 160_000.0)
+    if isinstance(written.get("sliding_window"), int):  # Transformers sets local_attention by it
+        written["local_attention"] = 2 * written["sliding_window"]
     kinds = written.get("layer_types")
     if kinds:
+        layers = written.get("num_hidden_layers", 22)
+        if not isinstance(kinds, list) or len(kinds) != layers:
+            raise _unusable(path, "layer_types", kinds, f"a list of {layers}")
         every = kinds.index("full_attention", 1) if "full_attention" in kinds[1:] else len(kinds)
         if kinds != [
             "sliding_attention" if k % every else "full_attention" for k in range(len(kinds))

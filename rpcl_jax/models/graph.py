@@ -8,13 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import (
-    apply_layers,
-    fuse,
-    project_modalities,
-    relative_positions,
-    same,
-)
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
+from rpcl_jax.models.packed import relative_positions, same
 
 RELATIONS = 5  # types of edges
 

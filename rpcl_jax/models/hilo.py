@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities, same
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
+from rpcl_jax.models.packed import same
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 NEAR = 2  # neighbours are at most this many utterances apart

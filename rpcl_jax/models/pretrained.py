@@ -21,8 +21,9 @@ SENTENCEPIECE = ("sentencepiece.bpe.model", "spm.model")  # of RoBERTa's relativ
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
 _BESIDE = ("tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 HUB_FILES = ("config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *_BESIDE)
-# What wrappers of a model, and `torch.compile`, put before the names of its parameters.
-_WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.|model\.|0\.auto_model\.)*")
+# What wrappers of a model put before the names of its parameters, and `torch.compile` anywhere.
+_WRAPPERS = re.compile(r"(?:module\.|model\.|0\.auto_model\.)*")
+_COMPILED = "_orig_mod."
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMED = 5  # names in an error message
 
@@ -45,7 +46,6 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
     """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
 
     Args:
-      name_or_path: of a folder or on the hub; see `names_folder`.
       revision: branch, tag or commit on the hub; None is its main branch.
 
     Raises:
@@ -53,7 +53,7 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
         folder is given with a revision.
     """
     name = str(name_or_path)
-    if names_folder(name):
+    if isinstance(name_or_path, Path) or names_folder(name):
         folder = Path(name).expanduser()
         if revision is not None:
             raise InputError(
@@ -86,7 +86,6 @@ def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
     """Loads the tokenizer in a local folder.
 
     Args:
-      folder: the files of the tokenizer.
       vocab_size: the number of word pieces that the encoder has embeddings of.
 
     Raises:
@@ -177,19 +176,20 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, 
         are missing, left over or of the wrong shape.
     """
     folder = resolve_pretrained(name_or_path)
-    config = read_config(folder)
-    family = FAMILIES[_read_json(folder / "config.json")["model_type"]]
+    config, family = read_config(folder)
     tensors, heads = _read_tensors(folder, family)
     return config, _convert(config, family, tensors, folder, heads), heads
 
 
-def read_config(folder: Path) -> TextEncoderConfig:
-    """Reads the sizes in a folder's config.json.
+def read_config(folder: Path) -> tuple[TextEncoderConfig, Family]:
+    """Reads the sizes in a folder's config.json, and of which family the encoder is.
 
     Raises:
       InputError: see `load_pretrained`.
     """
-    return encoder_config(_read_json(folder / "config.json"), folder / "config.json")
+    path = folder / "config.json"
+    written = _read_json(path)
+    return encoder_config(written, path), FAMILIES[written["model_type"]]
 
 
 def _read_json(path: Path) -> dict:
@@ -210,16 +210,18 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     elif (folder / INDEX).is_file():
-        files = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
-    elif list(folder.glob("pytorch_model*.bin")):
-        raise InputError(
-            f"{folder}: pytorch_model.bin is a pickle and is not read; write "
-            f"{WEIGHTS} with transformers (AutoModel.from_pretrained, save_pretrained)"
-        )
+        shards = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
+            raise InputError(
+                f"{folder / INDEX}: weight_map does not name a file for each parameter; download "
+                "it again"
+            )
+        files = sorted(set(shards.values()))
     else:
         raise InputError(
-            f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards (if the model "
-            "has pytorch_model.bin only, write them with transformers, save_pretrained)"
+            f"{folder}: no weights; put {WEIGHTS} there, or {INDEX} and its shards "
+            "(pytorch_model.bin is a pickle and is not read: write them with transformers, "
+            "AutoModel.from_pretrained and save_pretrained)"
         )
     tensors: dict[str, np.ndarray] = {}
     heads: set[str] = set()
@@ -230,7 +232,7 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
             with safe_open(path, framework="numpy") as opened:
                 names = opened.keys()  # `opened` itself cannot be iterated
                 for name in names:
-                    key = _WRAPPERS.sub("", name, count=1)
+                    key = _WRAPPERS.sub("", name.replace(_COMPILED, ""), count=1)
                     inside = key.startswith(family.prefix)
                     key = key.removeprefix(family.prefix)
                     if not inside and not family.has(key):
@@ -250,6 +252,10 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, np.ndarray], 
                             "dtype=torch.float32), save_pretrained)"
                         )
                     tensors[key] = opened.get_tensor(name).astype(np.float32, copy=False)
+                    if not np.isfinite(tensors[key]).all():
+                        raise InputError(
+                            f"{path}: {name} contains NaN or infinity; download it again"
+                        )
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path}: unreadable ({error}); download it again") from error
     return tensors, sorted(heads)

@@ -190,11 +190,9 @@ class EncoderLayer(nn.Module):
         """Maps x [rows * length, hidden] to the same shape.
 
         Args:
-          x: vectors of word pieces.
           mask: bool [rows, 1, length, length], from `same_segment`.
           relative: [1, heads, length, length], the bias of "bias"; [2 length - 1, hidden], the
             vectors of distances of "disentangled"; else None.
-          deterministic: True disables dropout.
         """
         c = self.config
 
@@ -270,7 +268,6 @@ class TextEncoder(nn.Module):
           token_ids: int [rows, length].
           segment_ids: int [rows, length], from 1; 0 for padding.
           position_ids: int [rows, length], from 0 in each segment, below `max_positions`.
-          deterministic: True disables dropout.
 
         Returns:
           `dtype` [rows, length, hidden]; values in the padding are finite but meaningless.

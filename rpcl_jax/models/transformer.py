@@ -7,13 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import (
-    apply_layers,
-    fuse,
-    project_modalities,
-    relative_positions,
-    same,
-)
+from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
+from rpcl_jax.models.packed import relative_positions, same
 
 
 class DialogueLayer(nn.Module):
@@ -73,17 +68,13 @@ class TransformerBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, text, features, dialogue_ids, speakers, *, deterministic: bool):
-        """Returns utterance representations.
+        """Returns utterance representations h, [rows, n, width].
 
         Args:
           text: [rows, n, d], pooled word vectors.
           features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
           dialogue_ids: int [rows, n], equal for the utterances of a dialogue.
           speakers: int [rows, n], numbered within the dialogue.
-          deterministic: True disables dropout.
-
-        Returns:
-          h, [rows, n, width].
         """
         x = fuse(project_modalities(self.modalities, self.width, text, features))
         x = drop(self, x, deterministic)
@@ -111,11 +102,7 @@ class TransformerScorer(nn.Module):
 
     @nn.compact
     def __call__(self, h, dialogue_ids, speakers, *, deterministic: bool):
-        """Maps h [rows, n, width], with int ids [rows, n] and speakers [rows, n], to pair logits.
-
-        Returns:
-          [rows, n, n, 2].
-        """
+        """Maps h [rows, n, width] to pair logits [rows, n, n, 2]; ids, speakers: int [rows, n]."""
         n = h.shape[1]
         x = apply_layers(
             self, DialogueLayer, h, dialogue_ids, speakers, deterministic=deterministic

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rpcl_jax.models.dropout import drop
-from rpcl_jax.models.fusion import fuse, project_modalities, relative_positions
+from rpcl_jax.models.fusion import fuse, project_modalities
+from rpcl_jax.models.packed import relative_positions
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 

@@ -1,1 +1,5 @@
-"""One module per source format; each returns `rpcl_jax.data.dialogue.Dialogue` objects."""
+"""One module per source format; each returns `rpcl_jax.data.dialogue.Dialogue` objects.
+
+All functions that read raise InputError where a file is missing, malformed or holds an invalid
+conversation. It lists all faults at once.
+"""

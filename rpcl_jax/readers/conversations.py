@@ -24,11 +24,11 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import json_bytes, written_whole
-from rpcl_jax.readers.json_fields import check_some_text, field, identifier, read_objects, speech
+from rpcl_jax.readers.json_fields import field, identifier, read_objects, speech
 from rpcl_jax.readers.shared import Reading, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
-_ADVICE = "write it with tools/convert.py and pass its folder as --config.data.root"
+_ADVICE = "write it with `rpcl convert` and pass its folder as --config.data.root"
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -52,11 +52,7 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 
 
 def read_conversations(path: Path) -> list[Dialogue]:
-    """Reads a file of conversations; see `parse_objects`.
-
-    Raises:
-      InputError: the file is malformed or empty, or a conversation is invalid.
-    """
+    """Reads a file of conversations; see `parse_objects`."""
     dialogues = parse_objects(read_objects(path), str(path))
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
@@ -76,13 +72,9 @@ def parse_objects(
     Args:
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
-      where: the name of `objects` in error messages, usually a file.
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
         a prediction: what it does not need is mended (`rpcl_jax.readers.json_fields`), and ids may
         be repeated.
-
-    Raises:
-      InputError: a conversation is malformed or invalid, or an id is duplicated.
     """
     reading = Reading(where, None if labelled else Counter())
     return reading.dialogues(
@@ -97,38 +89,40 @@ def parse_conversation(
     """Converts one conversation in this module's format to a dialogue.
 
     Args:
-      item: the conversation.
-      where: file and place, with which messages start.
-      labelled: whether to read emotions and pairs, if present.
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
-
-    Raises:
-      InputError: the conversation is malformed or invalid.
     """
     name = identifier(item, "id", where, reading.mended, default, (int, str))
     where = f"{where} (id {name})"
     faults = Faults()
-    utterances = []
+
+    def parse_turn(turn: Any, t: int, place: str) -> Utterance:
+        speaker, text = speech(turn, place, reading.mended, faults)
+        own_id, emotion, clip = f"dia{name}utt{t}", None, None
+        if turn.get("id") is not None:
+            with faults.collected():
+                own_id = identifier(turn, "id", place, reading.mended, own_id)
+        if labelled and turn.get("emotion") is not None:
+            emotion = NEUTRAL
+            with faults.collected():
+                emotion = reading.emotion(field(turn, "emotion", str, place))
+        given = turn.get("clip")
+        given = clip_beside(turn, item) if given is None else given
+        if given is not None:
+            with faults.collected():
+                clip = reading.clip(given, f"{place}, its clip", required=True)
+        return Utterance(own_id, speaker, text, emotion, clip)
+
     turns = field(item, "utterances", list, where)
-    if reading.mended is not None:
-        check_some_text(turns, where)
-    for t, turn in enumerate(turns, 1):
-        with faults.collected():
-            place, default = f"{where}, utterance number {t}", f"dia{name}utt{t}"
-            utterance = _parse_utterance(turn, item, default, place, labelled, reading, faults)
-            utterances.append(utterance)
-    if len(utterances) < len(turns):
-        faults.check()  # pairs would seem to point outside
+    utterances = reading.utterances(turns, where, faults, parse_turn)
     pairs = None
     if labelled and item.get("pairs") is not None:
         entries = []
         with faults.collected():
-            for entry in field(item, "pairs", list, where):
-                with faults.collected():
-                    entries.append(_parse_pair(entry, where))
+            given = field(item, "pairs", list, where)
+            entries = faults.each(lambda entry: _parse_pair(entry, where), given)
         pairs = reading.unique_pairs(entries)
-    dialogue = Dialogue(name, tuple(utterances), pairs)
+    dialogue = Dialogue(name, utterances, pairs)
     if reading.mended is not None:
         own = with_own_ids(dialogue, Counter())
         changed = sum(map(operator.ne, own.utterances, dialogue.utterances))
@@ -138,32 +132,6 @@ def parse_conversation(
         check_dialogue(dialogue, where)
     faults.check()
     return dialogue
-
-
-def _parse_utterance(
-    turn: Any,
-    conversation: Mapping[str, Any],
-    default: str,
-    where: str,
-    labelled: bool,
-    reading: Reading,
-    faults: Faults,
-) -> Utterance:
-    speaker, text = speech(turn, where, reading.mended, faults)
-    name, emotion, clip = default, None, None
-    if turn.get("id") is not None:
-        with faults.collected():
-            name = identifier(turn, "id", where, reading.mended, default)
-    if labelled and turn.get("emotion") is not None:
-        emotion = NEUTRAL
-        with faults.collected():
-            emotion = reading.emotion(field(turn, "emotion", str, where))
-    given = turn.get("clip")
-    given = clip_beside(turn, conversation) if given is None else given
-    if given is not None:
-        with faults.collected():
-            clip = reading.clip(given, f"{where}, its clip", required=True)
-    return Utterance(name, speaker, text, emotion, clip)
 
 
 def _parse_pair(entry: Any, where: str) -> tuple[int, int]:

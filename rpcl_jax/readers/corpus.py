@@ -1,6 +1,6 @@
 """Loads the splits and feature tables that a config names, in any format."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +18,7 @@ from rpcl_jax.readers.ecf_features import read_official
 from rpcl_jax.readers.shared import SplitMissing, emotion_name
 from rpcl_jax.readers.transcripts import read_dialogues
 
+_LOG = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 # Each reader maps a folder and the name of a split to the dialogues of the split.
 READERS: Mapping[str, Callable[[Path, str], list[Dialogue]]] = {
@@ -46,13 +47,8 @@ def load_corpus(
     """Loads the splits that `config.data` names and the tables that `config.modalities` requires.
 
     Args:
-      config: config of a run.
       emotions: names of the run's emotion classes, if they have been decided.
       check_values: of the tables, see `FeatureTable.load`.
-
-    Raises:
-      InputError: a file is missing or malformed, a table lacks an utterance, or an utterance has an
-        emotion that is no class.
     """
     wanted = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
     if config.data.format == SYNTHETIC:
@@ -78,13 +74,9 @@ def load_splits(
     """Loads the dialogues that `config.data` names, by split.
 
     Args:
-      config: config of a run.
       names: the splits to load; the files of the others need not exist.
       labelled: whether conversations in our own format must be labelled. If not, their labels are
         not read.
-
-    Raises:
-      InputError: a name is not a split, or files are missing or malformed; it has all faults.
     """
     for name in names:
         if name not in SPLITS:
@@ -111,15 +103,11 @@ def load_splits(
 
 
 def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTable:
-    """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files.
-
-    Raises:
-      InputError: the table is missing or malformed.
-    """
+    """Loads the feature table at `path`: a folder, or one of ECF's official `.npy` files."""
     if not path:
         raise InputError(
             f"config.data.{modality}: no feature table is named; make one with "
-            "tools/extract_features.py, or train on text alone with --config.modalities=t"
+            "`rpcl extract`, or train on text alone with --config.modalities=t"
         )
     if path.endswith(".npy"):
         mapping = Path(path).with_name("video_id_mapping.npy")
@@ -132,11 +120,7 @@ def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, 
 
 
 def named_emotions(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the emotion classes that `config.data.emotions` names; none for "auto".
-
-    Raises:
-      InputError: it is neither "auto", "binary" nor a list of names.
-    """
+    """Returns the emotion classes that `config.data.emotions` names; none for "auto"."""
     choice = config.data.emotions
     if choice == "auto":
         return ()
@@ -157,10 +141,6 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
     """Returns the names of the emotion classes: neutral, then those of the config or of `train`.
 
     With "auto", the emotions of the training split are sorted by name, which is ECF's order.
-
-    Raises:
-      InputError: see `named_emotions`; or in `train` no utterance has an emotion, or only some
-        emotions have a category.
     """
     named = named_emotions(config)
     if named:
@@ -177,7 +157,7 @@ def emotion_classes(config: ConfigDict, train: Sequence[Dialogue]) -> tuple[str,
         )
     unusual = [f"{e} ({counts[e]})" for e in emotions if e not in (*EMOTIONS, EMOTIONAL)]
     if unusual:
-        print(f"emotions that are classes of their own: {', '.join(unusual)}", file=sys.stderr)
+        _LOG.warning(f"emotions that are classes of their own: {', '.join(unusual)}")
     return (NEUTRAL, *emotions)
 
 
@@ -187,13 +167,7 @@ def with_classes(
     """Returns the splits without emotions that are no class.
 
     `config.data.unknown_emotion` says what is done about them: "refuse", "neutral" (the utterance
-    counts as neutral; its pairs stay) or "skip" (its conversation is left out). They are counted on
-    stderr.
-
-    Args:
-      splits: dialogues by split.
-      classes: names of the emotion classes.
-      config: of the run.
+    counts as neutral; its pairs stay) or "skip" (its conversation is left out). Both are logged.
 
     Raises:
       InputError: there are such emotions and they are refused, or nothing is left of a split.
@@ -221,10 +195,9 @@ def with_classes(
         )
     for (split, emotion), places in found.items():
         what = "taken as neutral" if policy == "neutral" else "so their conversations are skipped"
-        print(
+        _LOG.warning(
             f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it, "
-            f"{what}",
-            file=sys.stderr,
+            f"{what}"
         )
     kept = {}
     for split, dialogues in splits.items():
@@ -234,7 +207,7 @@ def with_classes(
             kept[split] = [d for d in dialogues if all(u.emotion in known for u in d.utterances)]
         if len(kept[split]) < len(dialogues):
             left = len(dialogues) - len(kept[split])
-            print(f"{split}: {left} conversations are skipped", file=sys.stderr)
+            _LOG.warning(f"{split}: {left} conversations are skipped")
         if not kept[split]:
             raise InputError(f"{split}: no conversation is left; choose other emotions")
     return kept

@@ -6,6 +6,7 @@ from pathlib import Path
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
+from rpcl_jax.readers.json_fields import seconds
 from rpcl_jax.readers.semeval import read_semeval
 from rpcl_jax.readers.shared import Reading, find_split
 
@@ -13,7 +14,6 @@ _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
 _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
 _PAIRS = re.compile(rf"({_PAIR.pattern}( *, *{_PAIR.pattern})*)?")
 _CLIP = re.compile(r"(.+): ([0-9:.]+) - ([0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)")
-_TIME = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2}\.[0-9]+)")
 _GET_IT = "download the file again from https://github.com/NUSTM/MECPE"
 _FILES = {
     split: (f"{split}.txt", f"Subtask_2_{split}.json", f"Subtask_1_{split}.json")
@@ -30,10 +30,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `<split>.txt`, or with `Subtask_2_<split>.json` or `Subtask_1_<split>.json`
         of SemEval-2024; the first that exists is read.
-      split: "train", "dev" or "test".
-
-    Raises:
-      InputError: the files are missing, or the file is malformed.
     """
     path = find_split(root, _FILES, split, _ADVICE)
     return read_ecf_text(path) if path.suffix == ".txt" else read_semeval(path, labelled=True)
@@ -47,9 +43,6 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     Utterance U of conversation D gets the id `dia<D>utt<U>`, its key in the official feature
     tables. Its clip is the span of the episode that its line names, or None if the span does not
     end after it starts (one utterance of the test split) or its start is not a time.
-
-    Raises:
-      InputError: the file is unreadable, malformed or truncated, or a conversation is invalid.
     """
     return parse_ecf_text(_read_lines(path), path)
 
@@ -141,9 +134,6 @@ def read_meld_names(root: Path) -> dict[str, str]:
 
     Returns:
       Names such as "train_dia559_utt3" by id of the utterance; some have no clip.
-
-    Raises:
-      InputError: the file is unreadable or malformed.
     """
     path = root / "all_data_pair_ECFvsMELD.txt"
     names: dict[str, str] = {}
@@ -194,11 +184,7 @@ def _read_utterance(
 
 def _make_clip(video: str, start: str, end: str) -> Clip | None:
     """Returns the clip, or None if its times are unusable."""
-    times = [_TIME.fullmatch(time) for time in (start, end)]
-    # Rounded to microseconds, so that 21 min 16.441 s is 1276.441 and not 1276.4409999999999.
-    seconds = [
-        round(3600 * int(time[1]) + 60 * int(time[2]) + float(time[3]), 6) for time in times if time
-    ]
-    if len(seconds) < 2 or seconds[0] >= seconds[1]:
+    first, last = seconds(start), seconds(end)
+    if first is None or last is None or first >= last:
         return None
-    return Clip(video, *seconds)
+    return Clip(video, first, last)

@@ -1,15 +1,20 @@
 """ECF's official feature tables (GitHub NUSTM/MECPE), whose map of rows is a pickle.
 
-A pickle is a program that can call any function, so this one is never executed. `pickletools` lists
-its instructions, which must be exactly those of an array of one dict; the items are extracted from
-them.
+A pickle is a program that can call functions, so this one is never executed. (An allow-list of
+NumPy's names would not do: `dtype.__setstate__` can make pointers out of bytes.) Strings and
+numbers are read from the list of its instructions, and the file is refused unless pickle writes
+exactly these instructions for a dict of them.
 """
 
+import pickle
 import pickletools
 import re
 from collections.abc import Iterator
+from itertools import dropwhile, zip_longest
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rpcl_jax.data.features import FeatureTable, check_finite, map_array
 from rpcl_jax.errors import InputError
@@ -22,18 +27,7 @@ _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '\|O', 'fortran_order': (False|True), 'shape': \(\), \} *\n",
     re.DOTALL,
 )
-
-# The pickle of an array before the items of its dict: instructions by name, strings and numbers as
-# Python literals. Everything that is neither listed here nor handled below is refused.
-_BEFORE_ITEMS = """
-    'numpy.core.multiarray' '_reconstruct' STACK_GLOBAL
-    'numpy' 'ndarray' STACK_GLOBAL 0 TUPLE1 b'b' TUPLE3 REDUCE
-    MARK 1 EMPTY_TUPLE
-    'numpy' 'dtype' STACK_GLOBAL 'O8' NEWFALSE NEWTRUE TUPLE3 REDUCE
-    MARK 3 '|' NONE NONE NONE -1 -1 63 TUPLE BUILD
-    NEWFALSE EMPTY_LIST EMPTY_DICT
-"""
-_VALUES = {"BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINBYTES"}
+_VALUES = {"BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE"}
 
 
 def read_official(array_path: Path, mapping_path: Path, check_values: bool = True) -> FeatureTable:
@@ -43,7 +37,6 @@ def read_official(array_path: Path, mapping_path: Path, check_values: bool = Tru
       array_path: `audio_embedding_6373.npy` or `video_embedding_4096.npy`, [rows, dimension] of
         float16, float32 or float64.
       mapping_path: `video_id_mapping.npy`, the row of every `dia<D>utt<U>`.
-      check_values: see `FeatureTable.load`.
 
     Returns:
       The table; `values` keeps the dtype of the file. Rows that the map does not name (row 0 in
@@ -91,73 +84,33 @@ def read_mapping(path: Path) -> dict[str, int]:
     if header is None:
         raise InputError(f"{path}: is not a NumPy array of one object; {_GET_IT}")
     try:
-        return _read_items(_instructions(content[header.end() :]))
+        return _read_items(content[header.end() :])
     except ValueError as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path}: contains something other than a dict of rows by utterance id ({reason}); "
-            f"nothing was executed, {_GET_IT}"
+            f"{path}: contains something other than a dict of rows by utterance id; nothing was "
+            f"executed, {_GET_IT}"
         ) from error
 
 
-def _read_items(instructions: Iterator[tuple[str, Any]]) -> dict[str, int]:
-    """Returns the items of the dict in a pickled array.
-
-    An item is a key, a row and SETITEM; several are keys and rows between MARK and SETITEMS.
-
-    Raises:
-      ValueError: an instruction is not allowed at its position.
-    """
-    rows: dict[str, int] = {}
-    many = False
-    _expect(instructions, _BEFORE_ITEMS)
-    for name, key in instructions:
-        if name == "MARK" and not many:
-            many = True
-        elif name == "SETITEMS" and many:
-            many = False
-        elif name == "APPEND" and not many:
-            break
-        elif type(key) is str:
-            row_name, row = next(instructions)
-            if type(row) is not int:
-                raise ValueError(f"{row_name} for the row of {key[:40]!r}")
-            rows[key] = row
-            if not many:
-                _expect(instructions, "SETITEM")
-        else:
-            raise ValueError(f"{name} for an id")
-    _expect(instructions, "TUPLE BUILD STOP")
+def _read_items(program: bytes) -> dict[str, int]:
+    """Returns the dict in a pickled array; raises ValueError if the pickle is of anything else."""
+    after_dict = dropwhile(lambda item: item[0] != "EMPTY_DICT", _instructions(program))
+    values = [value for name, value in after_dict if name in _VALUES]
+    rows = dict(zip(values[::2], values[1::2], strict=False))
+    if not all(type(key) is str and type(row) is int for key, row in rows.items()):
+        raise ValueError("other types")
+    array = np.empty((), object)
+    array[()] = rows
+    again = pickle.dumps(array, protocol=int.from_bytes(program[1:2]))
+    if any(a != b for a, b in zip_longest(_instructions(program), _instructions(again))):
+        raise ValueError("other instructions")
     return rows
 
 
-def _expect(instructions: Iterator[tuple[str, Any]], expected: str) -> None:
-    for text in expected.split():
-        name, value = next(instructions)
-        found = name if value is None else repr(value)
-        if found.replace("numpy._core", "numpy.core") != text:  # NumPy 2 renamed it
-            raise ValueError(f"{found} instead of {text}")
-
-
 def _instructions(program: bytes) -> Iterator[tuple[str, Any]]:
-    """Yields the name of every instruction and the string or number that it pushes, else None.
-
-    Instructions that only store to the memo are skipped. BINGET is resolved, so a string that is
-    fetched from the memo is yielded again.
-    """
-    memo: dict[int, Any] = {}
-    value: Any = None
-    argument: Any
+    """Yields name and argument of every instruction; a broken one raises ValueError."""
     for instruction, argument, _ in pickletools.genops(program):
-        name = instruction.name
-        if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else argument] = value
-        elif name not in ("PROTO", "FRAME"):
-            if name == "GLOBAL":  # from protocol 4 on: two strings and STACK_GLOBAL
-                yield from ((name, part) for part in argument.split(" ", 1))
-                name = "STACK_GLOBAL"
-            if name == "BINGET":
-                value = memo.get(argument)
-            else:
-                value = argument if name in _VALUES else None
-            yield name, value
+        if isinstance(argument, str):
+            argument = argument.replace("numpy._core", "numpy.core")  # NumPy 2 renamed it
+        if instruction.name != "FRAME":
+            yield instruction.name, argument

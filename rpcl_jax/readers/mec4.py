@@ -7,7 +7,7 @@ readers of it. The docstrings name what these leave open and is decided here.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rpcl_jax.data.dialogue import (
     EMOTIONAL,
@@ -31,21 +31,11 @@ _ADVICE = (
     "request MEC4 (https://github.com/DanWu2003/M3F-MECPE) and pass the folder that contains "
     "MEC4_text as --config.data.root"
 )
-# A lookahead, so that matches may overlap.
-_MARK = re.compile(r"(?<!\d)(?=(?P<mark>(\d{1,4})[.．、]\s*([^:：\n]{1,40}?)\s*[:：]))")
+# A speaker contains neither the end of a sentence nor the number of another mark.
+_MARK = re.compile(r"(?<!\d)(\d{1,4})[.．、]\s*((?:(?!\d[.．、])[^:：\n。!！?？;；…]){1,40})[:：]")
 _HALF_WIDTH = str.maketrans("（）［］【】，、；;", "()[][],,,,")
 _PAIR = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 _PAIRS = re.compile(rf"\s*(\[\s*)?({_PAIR.pattern}[\s,]*)*\]?\s*")
-
-
-class _Mark(NamedTuple):
-    """A possible `number.speaker：` in a text; `doubts` counts the signs that it is not one."""
-
-    number: int
-    start: int
-    end: int
-    speaker: str
-    doubts: int
 
 
 def read_split(root: Path, split: str) -> list[Dialogue]:
@@ -54,10 +44,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `MEC4_text/train.json`, `valid.json` and `test.json`, and possibly
         `subtitles.json`; see `read_mec4`.
-      split: "train", "dev" or "test".
-
-    Raises:
-      InputError: the file of the split is missing, or a file is malformed.
     """
     path = find_split(root, _FILES, split, _ADVICE)
     subtitles = root / "subtitles.json"
@@ -79,13 +65,6 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     "HH:MM:SS,mmm"), from the start of `dialogue_videos/<dia_id>.mp4`. An utterance without such an
     entry, or whose span does not end after it starts, has no clip. If the guess is wrong, the rest
     of the benchmark can still be read.
-
-    Args:
-      path: the file.
-      subtitles: `subtitles.json`, or None if it does not exist.
-
-    Raises:
-      InputError: a file is not JSON, `path` is malformed, or a conversation is invalid.
     """
     rows = read_objects(path)
     if not rows:
@@ -101,77 +80,34 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
 def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
     """Splits `1.speaker：words 2.speaker：words …` into `count` tuples (speaker, words).
 
-    A mark is a number, `.`, `．` or `、`, a speaker, and `:` or `：`. Words may contain numbers and
-    the same punctuation, so the split can be ambiguous. Valid splits have marks numbered 1, 2, …,
-    `count`, start with the first mark and have words after every mark. Among them, the split with
-    the fewest doubts is returned; ties go to the one whose first differing mark is earlier. Each of
-    these is one doubt about a mark: no white space before it ("第2.说"), a speaker that starts with
-    a digit ("2.5"), and a speaker that contains a comma or the end of a sentence.
-
-    Args:
-      text: of a conversation.
-      count: its number of utterances.
-      where: file and place, with which the message starts.
+    A mark is a number, `.`, `．` or `、`, a speaker, and `:` or `：`. Marks within the words could
+    split a text in several ways, so all of its marks must be those of its utterances.
 
     Raises:
-      InputError: there is no valid split, or the last words contain a mark `count + 1` without
-        doubts whose speaker has spoken before.
+      InputError: the marks are not numbered 1, 2, …, `count`, the text does not begin with the
+        first, or no speaker or words belong to one.
     """
     text = text.strip()
-    marks = _find_marks(text)
-    # Dynamic programming from the last number to the first: the best split from each mark on.
-    following: list[tuple[int, _Mark, list[_Mark]]] = []
-    for number in range(count, 0, -1):
-        best = []
-        for mark in marks.get(number, ()):
-            later = [
-                option
-                for option in following
-                if option[1].start > mark.end and text[mark.end : option[1].start].strip()
-            ]
-            if number == count and text[mark.end :].strip():
-                best.append((mark.doubts, mark, [mark]))
-            elif later:
-                doubts, _, rest = min(later, key=lambda option: (option[0], option[1].start))
-                best.append((mark.doubts + doubts, mark, [mark, *rest]))
-        if not best:
-            raise InputError(
-                f"{where}: its text cannot be split into {count} utterances: no "
-                f"'{number}.speaker:' with words after it at the expected position; correct the "
-                "text or dia_len"
-            )
-        following = best
-    starts = [split for _, mark, split in following if mark.start == 0]
-    if not starts:
+    marks = list(_MARK.finditer(text))
+    numbers = [int(mark[1]) for mark in marks]
+    if numbers != [*range(1, len(marks) + 1)] or len(marks) != count:
+        raise InputError(
+            f"{where}: its text must be {count} utterances, '1.speaker: words 2.speaker: words …', "
+            f"but its numbers with a colon after them are {str(numbers)[1:-1][:60] or 'none'}; "
+            "correct the text or dia_len"
+        )
+    if marks[0].start():
         raise InputError(f"{where}: its text must start with '1.speaker:'; correct it")
-    (split,) = starts
-    for mark in marks.get(count + 1, ()):
-        spoke_before = mark.speaker in {other.speaker for other in split}
-        if mark.start > split[-1].end and not mark.doubts and spoke_before:
-            raise InputError(
-                f"{where}: its text continues with '{text[mark.start : mark.end]}', but dia_len is "
-                f"{count}; correct one of them"
-            )
-    ends = [*(mark.start for mark in split[1:]), len(text)]
-    return [
-        (mark.speaker, text[mark.end : end].strip()) for mark, end in zip(split, ends, strict=True)
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    turns = [
+        (mark[2].strip(), text[mark.end() : end].strip())
+        for mark, end in zip(marks, ends, strict=True)
     ]
-
-
-def _find_marks(text: str) -> dict[int, list[_Mark]]:
-    """Returns all possible marks by number, in the order of the text."""
-    marks: dict[int, list[_Mark]] = {}
-    for match in _MARK.finditer(text):
-        start, end = match.span("mark")
-        number, speaker = int(match[2]), match[3].strip()
-        if speaker:
-            doubts = (
-                bool(text[:start]) and not text[start - 1].isspace(),
-                speaker[0].isdigit(),
-                re.search("[,，。.!！?？;；…]", speaker) is not None,
-            )
-            marks.setdefault(number, []).append(_Mark(number, start, end, speaker, sum(doubts)))
-    return marks
+    for t, (speaker, words) in enumerate(turns, 1):
+        if not (speaker and words):
+            missing = "words" if speaker else "speaker"
+            raise InputError(f"{where}: utterance {t} of its text has no {missing}; correct it")
+    return turns
 
 
 def _parse_conversation(

@@ -34,10 +34,6 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
 
     Args:
       root: folder with `train_data_pair.json`, `valid_data_pair.json` and `test_data_pair.json`.
-      split: "train", "dev" or "test".
-
-    Raises:
-      InputError: the file is missing or malformed.
     """
     return read_evidence(find_split(root, _FILES, split, _ADVICE))
 
@@ -53,9 +49,6 @@ def read_evidence(path: Path) -> list[Dialogue]:
     without its extension, or `<id>_<turn>`; its clip is the whole file `video`.
 
     The public copy of ECF in https://github.com/redifinition/M3HG has this layout too.
-
-    Raises:
-      InputError: the file is malformed, or a conversation is invalid; it has all of the faults.
     """
     return parse_evidence(read_objects(path), path)
 
@@ -82,18 +75,17 @@ def parse_evidence(objects: list[Any], path: Path) -> list[Dialogue]:
             f"{path}: must be one object of conversations by id; check that it is the right file"
         )
     reading = Reading(str(path))
-    dialogues = []
-    for name, value in objects[0].items():
-        with reading.collected():
-            where = f"{path}: conversation {name}"
-            if not name.strip():
-                raise InputError(f"{path}: a conversation's id is blank; add one")
-            dialogues.append(_parse_conversation(name, value, where, reading))
+    dialogues = reading.each(
+        lambda item: _parse_conversation(*item, path, reading), objects[0].items()
+    )
     reading.close()
     return dialogues
 
 
-def _parse_conversation(name: str, value: Any, where: str, reading: Reading) -> Dialogue:
+def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> Dialogue:
+    if not name.strip():
+        raise InputError(f"{path}: a conversation's id is blank; add one")
+    where = f"{path}: conversation {name}"
     # Every published file has exactly one inner list; the meaning of a second one is undefined.
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)):
         raise InputError(f"{where}: must be a list of one list of utterances; correct it")

@@ -23,9 +23,5 @@ def read_split(root: Path, split: str) -> list[Dialogue]:
     Args:
       root: folder with `dailydialog_train.json`, `dailydialog_valid.json` and
         `dailydialog_test.json`.
-      split: "train", "dev" or "test".
-
-    Raises:
-      InputError: the file is missing or malformed.
     """
     return read_evidence(find_split(root, _FILES, split, _ADVICE))

@@ -17,9 +17,6 @@ def cut_anew(
     Args:
       dialogues: of any splits. How they are shuffled depends only on their number.
       proportions: of train, dev and test, or of train and dev, positive numbers.
-
-    Raises:
-      InputError: there are not two or three positive numbers, or a split would be empty.
     """
     given = f"--cut={','.join(proportions)}"
     try:

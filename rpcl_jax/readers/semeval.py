@@ -10,7 +10,6 @@ from typing import Any
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.json_fields import (
-    check_some_text,
     field,
     identifier,
     is_blank,
@@ -24,17 +23,12 @@ PAIRS = "emotion-cause_pairs"
 
 
 def read_semeval(path: Path, labelled: bool | None = None) -> list[Dialogue]:
-    """Reads a file of conversations; see `read_objects` and `parse_conversations`.
-
-    Raises:
-      InputError: the file is malformed or empty, has no labels though they are required, or a
-        conversation is invalid.
-    """
+    """Reads a file of conversations; see `read_objects` and `parse_conversations`."""
     objects = read_objects(path)
     if labelled and objects and not any(isinstance(o, Mapping) and PAIRS in o for o in objects):
         raise InputError(
             f"{path}: no conversation has {PAIRS!r}, so it cannot be trained on or evaluated; "
-            "--mode=predict reads it, and tools/convert.py --splits=train --cut=80,10,10 cuts "
+            "--mode=predict reads it, and `rpcl convert --splits=train --cut=80,10,10` cuts "
             "labelled splits from the training split (docs/data.md)"
         )
     dialogues = parse_conversations(objects, str(path), labelled)
@@ -54,21 +48,16 @@ def parse_conversations(
         "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
         several spans of words in one cause utterance are one pair, and exact repetitions are
         counted on stderr.
-      where: the name of `objects` in error messages, usually a file.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
         If they are ignored, these are conversations for a prediction: what it does not need is
         mended (`rpcl_jax.readers.json_fields`), and ids may be repeated.
 
     Returns:
-      The dialogues in the same order. The clip of an utterance is the stretch of an episode that
-      its "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or its video from its
-      "start" to its "end", or the whole video (`clip_beside` of `rpcl_jax.readers.shared`); None if
-      its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or the name of its
-      video where that is of this form and names no other utterance of the conversation: those are
-      the keys of ECF's tables.
-
-    Raises:
-      InputError: a conversation is malformed or invalid, or an id is duplicated.
+      The dialogues in the same order. An utterance's clip is the stretch of an episode that its
+      "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or what `clip_beside`
+      returns; None if its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or
+      the name of its video where that is of this form and names no other utterance of the
+      conversation: those are the keys of ECF's tables.
     """
     reading = Reading(where, Counter() if labelled is False else None)
     return reading.dialogues(
@@ -83,54 +72,56 @@ def parse_conversation(
     """Converts one conversation as `parse_conversations` does.
 
     Args:
-      item: the conversation.
-      where: file and place, with which messages start.
-      labelled: as there.
       reading: what was found in the file, and whether it is mended.
       default: the id of a conversation without one, if that is mended.
-
-    Raises:
-      InputError: the conversation is malformed or invalid.
     """
     number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
     where = f"{where} (conversation_ID {number})"
     read_pairs = labelled or (labelled is None and item.get(PAIRS) is not None)
     faults = Faults()
-    utterances = []
-    turns = field(item, "conversation", list, where)
-    if reading.mended is not None:
-        check_some_text(turns, where)
-    for t, turn in enumerate(turns, 1):
-        place = f"{where}, utterance number {t}"
+
+    def parse_turn(turn: Any, t: int, place: str) -> Utterance:
         with faults.collected():
             _check_number(turn, t, place, reading.mended, read_pairs)
-        with faults.collected():
-            utterance = _parse_utterance(
-                turn, item, f"dia{number}utt{t}", place, labelled, reading, faults
-            )
-            utterances.append(utterance)
-    if len(utterances) < len(turns):
-        faults.check()  # pairs would seem to point outside
+        speaker, text = speech(turn, place, reading.mended, faults)
+        if reading.mended is None and turn.get("video_name") is not None:
+            with faults.collected():
+                field(turn, "video_name", str, place)
+        given = clip_beside(turn, item)
+        name = clip_name(given["video"]) if given else ""
+        own_id = _ECF_CLIP.fullmatch(name) is not None
+        clip = None
+        match turn.get("video_source"):
+            case [str(episode), start, end] if episode.strip() and (not given or own_id):
+                clip = reading.clip({"video": episode, "start": start, "end": end}, place)
+        if given is not None and clip is None:
+            clip = reading.clip(given, place)
+        emotion = None
+        if labelled or (labelled is None and turn.get("emotion") is not None):
+            emotion = NEUTRAL
+            with faults.collected():
+                emotion = reading.emotion(field(turn, "emotion", str, place))
+        return Utterance(name if own_id else f"dia{number}utt{t}", speaker, text, emotion, clip)
+
+    turns = field(item, "conversation", list, where)
+    utterances = reading.utterances(turns, where, faults, parse_turn)
     if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
-        utterances = [
+        utterances = tuple(
             dataclasses.replace(utterance, id=f"dia{number}utt{t}")
             for t, utterance in enumerate(utterances, 1)
-        ]
-    if not read_pairs:
+        )
+    pairs, unique = None, {}
+    if read_pairs:
+        entries = []
         with faults.collected():
-            dialogue = check_dialogue(Dialogue(number, tuple(utterances)), where)
-        faults.check()
-        return dialogue
-    entries = []
+            given = field(item, PAIRS, list, where)
+            entries = faults.each(lambda entry: _parse_pair(entry, where), given)
+        unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
+        reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
+        pairs = tuple(sorted({(i - 1, j - 1) for i, _, j, _ in unique}))
+    dialogue = Dialogue(number, utterances, pairs)
     with faults.collected():
-        for entry in field(item, PAIRS, list, where):
-            with faults.collected():
-                entries.append(_parse_pair(entry, where))
-    unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
-    reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
-    pairs = sorted({(i - 1, j - 1) for i, _, j, _ in unique})
-    with faults.collected():
-        dialogue = check_dialogue(Dialogue(number, tuple(utterances), tuple(pairs)), where)
+        check_dialogue(dialogue, where)
     faults.check()
     for i, emotion, _, _ in unique:
         if emotion and emotion_name(emotion) != utterances[i - 1].emotion:
@@ -142,48 +133,11 @@ def parse_conversation(
     return dialogue
 
 
-def _parse_utterance(
-    turn: Mapping[str, Any],
-    conversation: Mapping[str, Any],
-    default: str,
-    where: str,
-    labelled: bool | None,
-    reading: Reading,
-    faults: Faults,
-) -> Utterance:
-    speaker, text = speech(turn, where, reading.mended, faults)
-    if reading.mended is None and turn.get("video_name") is not None:
-        with faults.collected():
-            field(turn, "video_name", str, where)
-    given = clip_beside(turn, conversation)
-    name = clip_name(given["video"]) if given else ""
-    clip = None
-    match turn.get("video_source"):
-        case [str(episode), start, end] if episode.strip() and (not given or _is_ecf(name)):
-            source = {"video": episode, "start": start, "end": end}
-            clip = reading.clip(source, where)
-    if given is not None and clip is None:
-        clip = reading.clip(given, where)
-    emotion = None
-    if labelled or (labelled is None and turn.get("emotion") is not None):
-        emotion = NEUTRAL
-        with faults.collected():
-            emotion = reading.emotion(field(turn, "emotion", str, where))
-    return Utterance(name if _is_ecf(name) else default, speaker, text, emotion, clip)
-
-
-def _is_ecf(name: str) -> bool:
-    return _ECF_CLIP.fullmatch(name) is not None
-
-
 def _check_number(
     turn: Any, expected: int, where: str, mended: Counter[str] | None, read_pairs: bool
 ) -> None:
-    """Refuses an utterance that is not number `expected`, which pairs may refer to.
-
-    With a counter, one without a number is; and without pairs, another number is only counted:
-    `with_prediction` writes numbers and pairs.
-    """
+    """Refuses an utterance that is not number `expected`, which pairs may refer to."""
+    # `with_prediction` writes numbers and pairs, so in a prediction others are only counted.
     if not isinstance(turn, Mapping):
         return  # which is a fault of its own
     given = turn.get("utterance_ID")

@@ -1,17 +1,18 @@
 """What the readers share: where a split is, and what of a file is mended, counted and refused."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpcl_jax.data.dialogue import Clip, Dialogue, check_unique, is_stretch
+from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_unique, is_stretch
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.json_fields import field, seconds
+from rpcl_jax.readers.json_fields import check_some_text, field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
+_LOG = logging.getLogger(__name__)
 _SYNONYMS = {
     **dict.fromkeys(("happy", "happiness", "happines"), "joy"),
     "sad": "sadness",
@@ -64,12 +65,8 @@ class Reading(Faults):
 
         Args:
           given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
-          where: file and place, with which messages start.
           required: whether it must be usable if nothing is mended; `check_dialogue` then refuses
             times that are no stretch.
-
-        Raises:
-          InputError: it must be usable and is malformed.
         """
         try:
             video = field(given, "video", str, where)
@@ -87,11 +84,7 @@ class Reading(Faults):
         return None
 
     def unique_dialogues(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-        """Returns the dialogues, each once; counts exact repetitions.
-
-        Raises:
-          InputError: different dialogues have the same id.
-        """
+        """Returns the dialogues, each once; counts exact repetitions."""
         given = list(dialogues)
         unique = list(dict.fromkeys(given))
         self.left_out["repetitions of conversations"] += len(given) - len(unique)
@@ -104,36 +97,49 @@ class Reading(Faults):
         """Returns the dialogues of a file's conversations, and closes the reading.
 
         Args:
-          items: the conversations.
           parse: maps a conversation, its place and its number, from 1, to a dialogue.
-
-        Raises:
-          InputError: there were faults; it has all of them.
         """
-        parsed: list[Dialogue] = []
-        for number, item in enumerate(items, 1):
-            with self.collected():
-                place = f"{self.where}: conversation number {number}"
-                parsed.append(parse(item, place, number))
+        parsed = self.each(
+            lambda item: parse(item[1], f"{self.where}: conversation number {item[0]}", item[0]),
+            enumerate(items, 1),
+        )
         with self.collected():
             if self.mended is None:  # in a prediction, ids may be repeated
                 parsed = self.unique_dialogues(parsed)
         self.close()
         return parsed
 
-    def close(self) -> None:
-        """Prints what was mended to stderr.
+    def utterances(
+        self,
+        turns: Sequence[Any],
+        where: str,
+        faults: Faults,
+        parse: Callable[[Any, int, str], Utterance],
+    ) -> tuple[Utterance, ...]:
+        """Returns `parse` of each utterance, its number from 1, and its place.
 
         Raises:
-          InputError: there were faults; it has all of them.
+          InputError: one could not be parsed; pairs would then seem to point outside.
         """
+        if self.mended is not None:
+            check_some_text(turns, where)
+        utterances = faults.each(
+            lambda turn: parse(turn[1], turn[0], f"{where}, utterance number {turn[0]}"),
+            enumerate(turns, 1),
+        )
+        if len(utterances) < len(turns):
+            faults.check()
+        return tuple(utterances)
+
+    def close(self) -> None:
+        """Raises all faults; without any, logs what was mended."""
         self.check()
         for kind, count in self.left_out.items():
             if count:
-                print(f"{self.where}: {count} {kind} left out", file=sys.stderr)
+                _LOG.warning(f"{self.where}: {count} {kind} left out")
         if self._renamed:
             renamed = ", ".join(f"{what} ({count})" for what, count in self._renamed.most_common())
-            print(f"{self.where}: emotions read: {renamed}", file=sys.stderr)
+            _LOG.warning(f"{self.where}: emotions read: {renamed}")
 
 
 def _time(given: Mapping[str, Any], key: str, where: str) -> float | None:
@@ -170,9 +176,7 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
     """Returns the file of a split.
 
     Args:
-      root: folder of the benchmark.
       names: the files that a split may be, by name of the split; the first that exists is taken.
-      split: "train", "dev" or "test".
       advice: where to get the benchmark.
 
     Raises:
@@ -191,7 +195,7 @@ def find_split(root: Path, names: Mapping[str, Sequence[str]], split: str, advic
         kept = split == "dev" and existing("test")
         cut = "train,test --cut=90,10" if kept else "train --cut=80,10,10"
         advice += (
-            f"; or cut the {split} split off the training split by tools/convert.py --splits={cut} "
+            f"; or cut the {split} split off the training split by `rpcl convert --splits={cut}` "
             "(docs/data.md)"
         )
     raise SplitMissing(f"{missing}: not found; {advice}")

@@ -9,9 +9,9 @@ import codecs
 import contextlib
 import gzip
 import io
+import logging
 import math
 import re
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +30,7 @@ from rpcl_jax.readers.json_turns import single_turn, turns_in
 from rpcl_jax.readers.shared import Reading
 from rpcl_jax.readers.tables import group_turns, is_table, known_columns, read_table, spoken_words
 
+_LOG = logging.getLogger(__name__)
 _EMPTY = "is empty; check that it is the right file"
 _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
 _JSON_LINES = {".jsonl", ".ndjson"}
@@ -185,7 +186,7 @@ def convert(
     """Writes the conversations of a file or a folder in our format, with the labels they have.
 
     Ids of conversations and utterances that are repeated get a number, as training requires. What
-    cannot be read is left out and named on stderr, and so is what was repaired.
+    cannot be read is left out and logged, and so is what was repaired.
 
     Args:
       source: see `conversations_in`.
@@ -215,7 +216,7 @@ def convert(
                 counts[True] += 1
             except InputError as error:
                 counts[False] += 1
-                print(f"cannot be read: {error}", file=sys.stderr)
+                _LOG.warning(f"cannot be read: {error}")
         if not counts[True]:
             raise InputError(f"{source}: no conversation can be read, so nothing was written")
 
@@ -225,9 +226,9 @@ def convert(
 
 
 def report(repaired: Counter[str]) -> None:
-    """Prints what was repaired to stderr, if anything was."""
+    """Logs what was repaired, if anything was."""
     if describe(repaired):
-        print(f"repaired: {describe(repaired)}", file=sys.stderr)
+        _LOG.warning(f"repaired: {describe(repaired)}")
 
 
 def describe(repaired: Counter[str]) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.corruption import corrupt_context, gold_utterances
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import split_numbers
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SPLITS
 from rpcl_jax.reporting.experiments import read_run
 from rpcl_jax.run.base_config import base_config
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.model_folder import load_model
+from rpcl_jax.run.workdir import read_splits
 
 COLUMNS = (
     *("pair_f1", "pair_precision", "pair_recall"),
@@ -30,25 +31,24 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
     """Returns a row for each split of a run: `run`, `split` and COLUMNS in points.
 
     Args:
-      folder: of the run.
       without: modalities, "audio" or "vision", that are taken away from every utterance.
 
     Raises:
       InputError: there is no finished run, it does not read a modality of `without`, or its data,
         features or encoder are missing or changed.
     """
-    run = read_run(folder)
-    trained = TrainedRun.from_workdir(folder, devices=1)
+    threshold = read_run(folder).result["threshold"]
+    trained = load_model(folder, devices=1)
     for modality in without:
         if modality not in trained.feature_tables:
             raise InputError(f"{folder}: does not read {modality}; leave out --without={modality}")
-    splits = trained.splits_with(trained.feature_tables.keys() - set(without))
+    splits = read_splits(trained, without)
     name = f"{folder.absolute().parent.name}/{folder.name}"  # grids have cells of the same names
     name = " ".join([name, *(f"without {modality}" for modality in without)])
     rows = []
     for split in SPLITS:
         scored = trained.score(splits[split])
-        numbers = split_numbers(scored, run.result["threshold"], trained.config, trained.emotions)
+        numbers = split_numbers(scored, threshold, trained.emotions, **trained.config.diagnostics)
         violations = numbers["violation_rate_hard"]
         numbers["violation_depth_hard"] = numbers["severity_hard"] / max(violations, 1e-9)
         numbers |= corruption_effects(
@@ -57,7 +57,7 @@ def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | f
             splits[split],
             # A run trained without corruption is measured as one of RPCL's would be.
             rate=trained.config.rpcl.corruption_rate or base_config().rpcl.corruption_rate,
-            threshold=run.result["threshold"],
+            threshold=threshold,
         )
         rows.append({"run": name, "split": split} | {c: 100 * numbers[c] for c in COLUMNS})
     return rows
@@ -67,13 +67,6 @@ def corruption_effects(
     model: PairExtractor, params: dict, batches: Batches, *, rate: float, threshold: float
 ) -> dict[str, float]:
     """Measures how one corrupted view of every dialogue changes its candidates' confidences.
-
-    Args:
-      model: the trained model, applied without dropout.
-      params: of the model, on one device.
-      batches: a labelled split, for one device.
-      rate: ρ.
-      threshold: `τ`.
 
     Returns:
       `bystanders`, the share of utterances outside gold pairs; `shift_gold` and `shift_other`, the
@@ -85,7 +78,7 @@ def corruption_effects(
     def views(params, batch, key):
         outputs = model.apply({"params": params}, batch)
         protected = gold_utterances(batch.pair_labels)
-        corrupted = corrupt_context(key, outputs.utterances, protected, rate=rate)
+        corrupted = corrupt_context(key, outputs.h, protected, rate=rate)
         logits = model.apply({"params": params}, corrupted, batch, method="score_pairs")
         bystander = batch.utterance_mask & ~protected
         return pair_confidence(outputs.pair_logits), pair_confidence(logits), bystander

@@ -24,8 +24,7 @@ from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
-from rpcl_jax.run.config import read_config
-from rpcl_jax.run.workdir import stored_emotions, with_data
+from rpcl_jax.run.workdir import read_run_config, stored_emotions, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -53,11 +52,7 @@ class Run(NamedTuple):
         return stored_emotions(self.folder)
 
     def splits(self) -> dict[str, list[Dialogue]]:
-        """Reads the run's dialogues.
-
-        Raises:
-          InputError: they cannot be read.
-        """
+        """Reads the run's dialogues."""
         config = with_data(self.folder, self.config)
         return with_classes(load_splits(config), self.emotions, config)
 
@@ -175,11 +170,7 @@ def paired_delta(
     """Returns how much better a test metric of `system` is than that of `other`.
 
     Args:
-      system: an experiment.
-      objective: which of its objectives.
       other: the same or another one, on the same test dialogues.
-      base: which of its objectives.
-      metric: one of METRICS.
       seeds: that both were run with, at least one.
     """
     observed = (
@@ -246,7 +237,7 @@ def read_run(folder: Path) -> Run:
     Raises:
       InputError: there is none.
     """
-    config = read_config(folder / "config.json")
+    config = read_run_config(folder)
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
     result = read_json(folder / "result.json")
@@ -259,11 +250,7 @@ def read_run(folder: Path) -> Run:
 
 
 def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each.
-
-    Raises:
-      InputError: the run's log is missing or damaged.
-    """
+    """Returns the mean training loss and the validation Pair F1 of every epoch, [epochs] each."""
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: not found; the training curves are read from it")
@@ -285,7 +272,7 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
     """Reads runs and groups them into experiments.
 
     Args:
-      paths: folders of grids (tools/run_grid.py), their results.csv, or folders of runs.
+      paths: folders of grids (`rpcl grid`), their results.csv, or folders of runs.
 
     Raises:
       InputError: a folder holds no run or no grid, or two runs have the same config.
@@ -305,11 +292,8 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
 
 
 def _common_config(config: ConfigDict) -> str:
-    """Returns what the configs of an experiment's runs have in common, as JSON.
-
-    The fields that the objective sets get the paper's values. If a flag overrode one of them, they
-    and the objective stay, so that the run belongs to an experiment of its own.
-    """
+    """Returns what the configs of an experiment's runs have in common, as JSON."""
+    # If a flag overrode a field that the objective sets, the run is of an experiment of its own.
     common = config.copy_and_resolve_references()  # ConfigDict(config) would share `rpcl`
     paper, own = base_config().rpcl, OBJECTIVES[config.objective]
     if all(common.rpcl[field] == value for field, value in own.items()):
@@ -329,12 +313,12 @@ def _run_folders(path: Path) -> list[Path]:
     if not table.is_file():
         raise InputError(
             f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
-            "tools/run_grid.py writes, also for finished runs that are in its --out already"
+            "`rpcl grid` writes, also for finished runs that are in its --out already"
         )
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
     if not rows or "run" not in rows[0]:
-        raise InputError(f"{table}: lists no runs; is it the results.csv of tools/run_grid.py?")
+        raise InputError(f"{table}: lists no runs; is it the results.csv of `rpcl grid`?")
     return [table.parent / row["run"] for row in rows]
 
 

@@ -1,10 +1,10 @@
-"""The paper's Figures 2 and 3 for our runs, and five of our own, as PNG and SVG.
+"""The paper's Figures 2 and 3 for our runs, and two of our own, as PNG and SVG.
 
 Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of bars are standard
 deviations over seeds. A difference whose interval contains 0 is drawn hollow.
 """
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,18 +18,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rpcl_jax.evaluation.bootstrap import Interval
-from rpcl_jax.evaluation.metrics import f1_curve, precision_recall_curve, reliability
+from rpcl_jax.evaluation.metrics import f1_curve
 from rpcl_jax.files import written_whole
 from rpcl_jax.reporting.experiments import (
     Experiment,
     Run,
     interval_text,
     mean_over_settings,
-    training_curves,
 )
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart. The greys and the dark red are
 # not theirs.
+_LOG = logging.getLogger(__name__)
 COLOURS = {
     "base": "#0072B2",
     "rpcl": "#D55E00",
@@ -254,50 +254,19 @@ def _distinguishing_titles(experiments: Sequence[Experiment]) -> list[str]:
     ]
 
 
-def precision_recall_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Returns the curve of every seed of base and rpcl, with the point at its threshold."""
-    figure, panels = _panels(experiments)
-    for axes, experiment in zip(panels, experiments, strict=True):
-        for objective, runs in _shown(experiment).items():
-            for number, run in enumerate(runs):
-                recall, precision = precision_recall_curve(
-                    run.scores(experiment.splits["test"], "test")
-                )
-                result = run.result["test"]
-                axes.plot(
-                    *(100 * recall, 100 * precision),
-                    color=COLOURS[objective],
-                    lw=0.9,
-                    alpha=0.8,
-                    label=f"{objective}, AUPRC {100 * _mean(runs, 'pair_auprc'):.2f}"
-                    if number == 0
-                    else None,
-                )
-                axes.plot(
-                    *(100 * result["pair_recall"], 100 * result["pair_precision"], "o"),
-                    color=COLOURS[objective],
-                    mec="white",
-                    ms=6,
-                    zorder=3,
-                )
-        axes.set_xlim(0, 100)
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("recall")
-        axes.set_ylabel("precision")
-        axes.set_title(experiment.title)
-        axes.legend(loc="upper right")
-    return figure
-
-
 def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     """Returns Pair F1 at every threshold: means and ranges over seeds.
 
     Dots are the seeds at their thresholds chosen on validation.
     """
-    figure, panels = _panels(experiments)
+    across = min(len(experiments), 2)
+    down = -(-len(experiments) // across)
+    figure, panels = plt.subplots(down, across, figsize=(4.8 * across, 3.6 * down), squeeze=False)
+    for axes in panels.ravel()[len(experiments) :]:
+        axes.remove()
     thresholds = np.linspace(0, 1, 201)
     titles = _distinguishing_titles(experiments)
-    for axes, experiment, title in zip(panels, experiments, titles, strict=True):
+    for axes, experiment, title in zip(panels.ravel(), experiments, titles, strict=False):
         highest = 0.0
         axes.axvline(0.5, color="#999999", lw=0.8, ls="--")
         for objective, runs in _shown(experiment).items():
@@ -330,67 +299,6 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     return figure
 
 
-def training_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Returns the training loss and validation Pair F1 per epoch of every base and rpcl run."""
-    figure, panels = _panels(experiments, columns=2)
-    for (loss, f1), experiment in zip(panels.reshape(-1, 2), experiments, strict=True):
-        for objective, runs in _shown(experiment).items():
-            for number, run in enumerate(runs):
-                label = objective if number == 0 else None
-                style = {"color": COLOURS[objective], "lw": 1.0, "alpha": 0.8, "label": label}
-                losses, scores = training_curves(run)
-                loss.plot(range(1, len(losses) + 1), losses, **style)
-                f1.plot(range(1, len(scores) + 1), 100 * scores, **style)
-                best = int(np.argmax(scores))
-                f1.plot(best + 1, 100 * scores[best], "o", color=COLOURS[objective], ms=4)
-        loss.set_title(f"{experiment.title}: training loss", fontsize=9)
-        f1.set_title("validation Pair F1 (dot: best epoch)", fontsize=9)
-        for axes in (loss, f1):
-            axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        f1.legend(loc="lower right")
-    return figure
-
-
-def reliability_figure(experiments: Sequence[Experiment]) -> Figure:
-    """Returns the fraction of gold pairs by confidence, with the candidates of all seeds pooled."""
-    figure, panels = _panels(experiments)
-    for axes, experiment in zip(panels, experiments, strict=True):
-        axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls="--")
-        for objective, runs in _shown(experiment).items():
-            scores = [run.scores(experiment.splits["test"], "test") for run in runs]
-            pooled = reliability([s for one in scores for s in one])
-            ece, brier = np.mean([reliability(one)[-2:] for one in scores], axis=0)
-            axes.plot(
-                *(pooled.confidence, pooled.gold, "-"),
-                color=COLOURS[objective],
-                lw=1,
-                label=f"{objective}: ECE {100 * ece:.2f} %, Brier {brier:.4f}",
-            )
-            axes.scatter(
-                *(pooled.confidence, pooled.gold),
-                s=6 + 120 * pooled.candidates / pooled.candidates.sum(),
-                color=COLOURS[objective],
-                zorder=3,
-            )
-        axes.set_xlabel("pair confidence (area of a dot: candidates)")
-        axes.set_ylabel("fraction of gold pairs")
-        axes.set_title(experiment.title)
-        axes.legend(loc="upper left", fontsize=8)
-    return figure
-
-
-def _panels(experiments: Sequence[Experiment], columns: int = 1) -> tuple[Figure, np.ndarray]:
-    """Returns a figure with `columns` panels for every experiment, and a flat array of them."""
-    count = columns * len(experiments)
-    across = min(count, 2)
-    down = -(-count // across)
-    figure, panels = plt.subplots(down, across, figsize=(4.8 * across, 3.6 * down), squeeze=False)
-    for axes in panels.ravel()[count:]:
-        axes.remove()
-    return figure, panels.ravel()[:count]
-
-
 def _shown(experiment: Experiment) -> dict[str, list[Run]]:
     """Returns the runs of base and rpcl that exist."""
     shown = (o for o in ("base", "rpcl") if o in experiment.runs)
@@ -405,10 +313,7 @@ FIGURES = {
     "figure2_diagnostics": diagnostics_figure,
     "figure3_modalities": modalities_figure,
     "objectives": objectives_figure,
-    "precision_recall": precision_recall_figure,
     "thresholds": thresholds_figure,
-    "training": training_figure,
-    "reliability": reliability_figure,
 }
 
 
@@ -422,7 +327,7 @@ def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
             if figure is None:
                 for kind in (".png", ".svg"):  # from an earlier call, and now wrong
                     (out / f"{name}{kind}").unlink(missing_ok=True)
-                print(f"{name}: no runs for this figure", file=sys.stderr)
+                _LOG.info(f"{name}: no runs for this figure")
                 continue
             for kind, metadata in ((".png", {}), (".svg", {"Date": None})):
                 path = out / f"{name}{kind}"

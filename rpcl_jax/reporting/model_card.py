@@ -13,7 +13,8 @@ from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
 from rpcl_jax.evaluation.scores import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
-from rpcl_jax.run.export import described_features, public_name
+from rpcl_jax.run.export import public_name
+from rpcl_jax.run.model_folder import read_description
 
 _PAPER = "https://arxiv.org/abs/2606.18893"
 _TASK = "multimodal emotion-cause pair extraction"
@@ -27,109 +28,18 @@ _WITHSTANDS = (
     "It is trained to withstand the loss of utterances' representations, which covers none of the "
     "following. "
 )
-_CARD = """\
----
-{metadata}
----
-
-# {name}
-
-Finds emotion-cause pairs in conversations: each pair is an utterance that expresses an emotion and
-an utterance that caused it. A pair scorer, trained with the objective `{objective}` of
-[RPCL]({paper}) by rpcl_jax.
-
-## Use
-
-With rpcl_jax installed (`pip install .` in its repository):
-
-```py
-from rpcl_jax.predict import Predictor
-
-predictor = Predictor.from_pretrained("{name}")  # this folder, or its name on the Hugging Face hub
-turns = [
-    {{"speaker": "Ben", "text": "They gave it to someone else."}},
-    {{"speaker": "Ben", "text": "I feel awful."}},
-]
-print(predictor([{{"id": "1", "utterances": turns}}])[0]["pairs"])
-```
-
-```sh
-python -m rpcl_jax.main --mode=predict --model={quoted} \\
-  --input=conversations.json --output=pairs.json
-```
-
-## Model
-
-- Reads {modalities}.{features}
-- Text encoder: {encoder}. Backbone: `{backbone}` (docs/method.md of rpcl_jax).
-- Emotions: {emotions}.
-- A pair is predicted where its confidence is at least {threshold:.3f}, the threshold that was best
-  for Pair F1 on the validation split.
-- Conversations of more than {longest} utterances are scored in windows; an utterance is cut at
-  {tokens} word pieces.
-
-## Data
-
-{benchmark}; none of its conversations is in this repository{words}.
-
-| split | conversations | utterances | pairs |
-|---|---|---|---|
-{statistics}
-
-## Results
-
-Test split, in points; one run (seed {seed}). The intervals hold 95 % of {resamples} resamples of
-the test conversations; what another seed would change is not in them.
-
-| metric | value | 95 % interval |
-|---|---|---|
-{results}
-
-## Intended use
-
-Research on emotions in conversations: studying annotated corpora, comparing methods, and exploring
-transcripts of the kind and language that the model was trained on.
-
-## Limits
-
-- Predictions are links as annotators would draw them. They are no evidence of what a person feels
-  or of the underlying cause of an emotion, and no basis for decisions of high stakes.
-- RPCL is an objective for the training of a pair scorer, and no new encoder or decoder; stronger
-  architectures may complement it.
-- {trained}What errors of speech recognition, missing frames, other domains and cultural variation
-  do to this model has not been measured.
-- The numbers above say how many pairs are wrong or missed, and how often an emotion is.
-
-## Licence and citation
-
-Choose a licence that the benchmark and the text encoder allow, and name it above as `license:`.
-Please cite the paper:
-
-```bibtex
-@article{{pan2026rpcl,
-  title   = {{Learning Robust Pair Confidence for Multimodal Emotion-Cause Pair Extraction}},
-  author  = {{Pan, Zhuangzhuang and Dong, Ning and Su, Yingna and Xia, Yan}},
-  journal = {{arXiv preprint arXiv:2606.18893}},
-  year    = {{2026}}
-}}
-```
-"""
+_CARD = Path(__file__).with_suffix(".md")  # filled in by str.format
 
 
 def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """Returns the model card of a finished run, in Markdown with the hub's metadata.
-
-    Args:
-      folder: of the run.
-      name: of the model.
-      with_encoder: see `rpcl_jax.run.export.export_run`.
 
     Raises:
       InputError: there is no finished run, or its data are gone: the intervals need them.
     """
     run = read_run(folder)
     config, splits = run.config, run.splits()
-    features = described_features(folder)
+    features = read_description(folder)["feature_tables"]
     resampled = _resampled(run, run.scores(splits["test"], "test"))
     encoder = public_name(config.text.pretrained) or "trained from scratch"
     corrupted = config.rpcl.corruption_rate and (
@@ -144,7 +54,7 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
             ". Its own parameters are not in this folder: they are loaded from the folder or hub\n"
             "  name at `encoder_elsewhere.name` in `config.json`"
         )
-    return _CARD.format(
+    return _CARD.read_text(encoding="utf-8").format(
         metadata=_metadata(run, name).to_yaml(),
         name=name,
         quoted=shlex.quote(name),

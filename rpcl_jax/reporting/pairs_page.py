@@ -41,8 +41,6 @@ def pairs_page(
     Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
 
     Args:
-      file: what to write to.
-      title: of the page, such as the name of the input.
       clips: returns the address of each utterance's clip, or None; see `clips_beside`.
 
     Yields:
@@ -178,10 +176,6 @@ def _dialogue(
 def clips_beside(folder: Path, page: Path) -> Clips:
     """Returns a function that gives the address of every utterance's clip, as seen from a page.
 
-    Args:
-      folder: of the clips.
-      page: the HTML file.
-
     Raises:
       InputError: there is no clip in the folder. The function raises it where two files are meant.
     """
@@ -217,9 +211,6 @@ def also_shown(
 
     Args:
       results: from `Predictor.stream`, with candidates.
-      page: the HTML file, or None.
-      title: of the page.
-      clips: folder of the clips, or None.
 
     Yields:
       `results` without candidates and choices. What is taken from it is on the page.
@@ -249,8 +240,6 @@ def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
 
     Args:
       source: written by `--mode=predict`.
-      page: the HTML file, replaced if it exists.
-      clips: folder of the clips, or None.
 
     Raises:
       InputError: the file has no predictions, or they are damaged.

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import gzip
 import io
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +20,7 @@ from rpcl_jax.readers.semeval import PAIRS
 CONFIDENCES, BY = "pair_confidences", "predicted_by"
 # Of a conversation whose page is wanted: pairs below the threshold too, and the emotions with them.
 CANDIDATES, CHOICES = "candidates", "emotion_choices"
+_LOG = logging.getLogger(__name__)
 _DIGITS = 3  # of every confidence and probability
 TABLES = {".csv": ",", ".tsv": "\t"}
 COLUMNS = (
@@ -40,7 +41,6 @@ def with_prediction(
     utterance becomes it.
 
     Args:
-      conversation: in the format of `rpcl_jax.readers.semeval` or `rpcl_jax.readers.conversations`.
       found: what is predicted of it, or of its first utterances if it was cut.
       by: the model and the threshold, written as "predicted_by".
     """
@@ -109,11 +109,8 @@ def write_results(
     """Writes conversations with their pairs.
 
     Args:
-      results: from `Predictor.stream`.
-      raw: what to write to.
       name: of the file. A table if it ends in .csv or .tsv, JSON lines if it ends in .jsonl, else a
         JSON list; .gz may follow. A table has a row for every utterance, with COLUMNS.
-      max_utterances: of the predictor.
       reject: is told the place of a conversation that cannot be read, and why.
       advance: is told how many utterances each conversation has that was written.
     """
@@ -143,10 +140,7 @@ def write_results(
 
 
 def _format(name: str) -> tuple[Callable[[dict[str, Any], bool], bytes], bytes, bytes]:
-    """Returns how a file is written: each conversation, its end, and all of it without any.
-
-    The function takes a conversation, and whether it is the first.
-    """
+    """Returns how to write each conversation (and whether it is the first), the end, and no one."""
     if name.endswith(tuple(TABLES)):
         delimiter = TABLES[name[-4:]]
         return lambda item, first: _rows(item, first, delimiter), b"", _csv([COLUMNS], delimiter)
@@ -186,12 +180,11 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
-def report(done: Summary, mended: Counter[str]) -> None:
-    """Says on stderr what was mended, and what was scored in windows."""
+def print_summary(done: Summary, mended: Counter[str]) -> None:
+    """Logs what was mended, and what was scored in windows."""
     transcripts.report(mended)
     if done.windowed:
-        print(
+        _LOG.info(
             f"{done.windowed} conversations are longer than the model reads at once; they were "
-            "scored in windows that overlap by half",
-            file=sys.stderr,
+            "scored in windows that overlap by half"
         )

@@ -108,11 +108,8 @@ def _run_data(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, Any]:
 
 
 def _dialogue_scores(s: ScoredDialogue, run: Run) -> dict[str, Any]:
-    """Returns what the page shows of a dialogue.
-
-    `p` and `q` are in thousandths, None where there is no candidate. Predicted pairs and hard
-    negatives are decided here, because thousandths are too coarse for that.
-    """
+    """Returns what the page shows of a dialogue; p and q are in thousandths."""
+    # Predicted pairs and hard negatives are decided here: thousandths are too coarse for that.
     thousandths = np.round(1000 * s.pair_confidence).astype(int)
     negatives = s.candidate_mask & ~pair_labels(s)
     emotions = s.emotion_probabilities.argmax(axis=1)

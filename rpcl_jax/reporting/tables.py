@@ -1,6 +1,6 @@
 """The paper's five tables for our runs and two of our own, as Markdown, CSV and LaTeX."""
 
-import sys
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from rpcl_jax.evaluation.significance import holm, paired_t
 from rpcl_jax.files import write_csv, write_text
 from rpcl_jax.reporting.experiments import Experiment, interval_text, mean_over_settings, p_text
 
+_LOG = logging.getLogger(__name__)
 CONTROLS = ("fixed_margin", "utterance_dropout", "pair_weight")
 ABLATIONS = (
     *("cdmr", "ccps"),
@@ -307,7 +308,7 @@ def write_tables(experiments: Sequence[Experiment], out: Path) -> list[Path]:
         if not table.rows:
             for kind in (".csv", ".md", ".tex"):  # from an earlier call, and now wrong
                 path.with_suffix(kind).unlink(missing_ok=True)
-            print(f"{table.name}: no runs for this table", file=sys.stderr)
+            _LOG.info(f"{table.name}: no runs for this table")
             continue
         write_table_csv(table, path)
         write_text(path.with_suffix(".md"), markdown(table))

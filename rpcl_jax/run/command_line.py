@@ -1,11 +1,12 @@
 """What the commands share: flags, exit statuses, and one-line messages for users' mistakes."""
 
 import _thread
-import argparse
 import contextlib
 import errno
 import io
+import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,10 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
 from rpcl_jax.errors import InputError
+from rpcl_jax.files import shipped
 from rpcl_jax.run.compilation import use_compilation_cache
 
 _MOST_FAULTS = 100  # lines of faults; a file of another kind is wrong everywhere
@@ -27,7 +31,12 @@ _interrupts: list[int] = []  # the SIGINTs that arrived
 
 
 def run_command(
-    name: str, job: Callable[[], None], check_flags: Callable[[], None], distributed: str = ""
+    name: str,
+    job: Callable[..., None],
+    check_flags: Callable[[], None] = lambda: None,
+    *,
+    takes: str = "",
+    distributed: str = "",
 ) -> None:
     """Parses absl's flags and does a job: `app.run`, with `one_line` around both.
 
@@ -36,8 +45,9 @@ def run_command(
 
     Args:
       name: of the command; its messages begin with it.
-      job: what the command does once its flags are parsed.
+      job: what the command does once its flags are parsed, called with the other arguments.
       check_flags: raises flags.Error or InputError if the flags or the config are wrong.
+      takes: the arguments that are not flags, such as "RUN [RUN]", or "RUN…" for one or more.
       distributed: how a command that has no flag --distributed uses several machines.
     """
     flags.DEFINE_bool("debug", False, "Show tracebacks.")
@@ -45,24 +55,29 @@ def run_command(
         "compilation_cache", True, "Keep compiled programs on disk for the next command."
     )
     debug = flags.FLAGS["debug"]
-    for flag in (debug, flags.FLAGS["compilation_cache"]):
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows it
+    flags.FLAGS.set_gnu_getopt()  # flags may follow other arguments
 
     def parse(argv: list[str]) -> list[str]:
-        argv = [_with_home(argument) for argument in argv]
+        argv = [_with_home(argument) for argument in _with_paths(argv)]
         # A config may import its neighbours, as `from configs import ecf`, wherever it is.
         files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
         sys.path += [str(Path(file).resolve().parent.parent) for file in files]
         try:
             for file in files:
                 if not (Path(file).is_file() or Path(file.partition(":")[0]).is_file()):
-                    raise flags.Error(f"--config={file}: no such file")
+                    names = ", ".join(sorted(p.stem for p in shipped("configs").glob("*.py")))
+                    raise flags.Error(
+                        f"--config={file}: no such file; the shipped configs are {names}"
+                    )
             rest = flags.FLAGS(argv)
-            if len(rest) > 1:
-                raise flags.Error(f"{rest[1]}: not a flag; flags begin with --")
+            _check_number(rest[1:], takes)
             prepare(flags.FLAGS.compilation_cache)
             check_flags()
             return rest
+        except SystemExit as ended:
+            sys.exit(0 if ended.code == 1 else ended.code)  # absl ends --help with 1
         except flags.UnrecognizedFlagError as error:
             if distributed and error.flagname == "distributed":
                 _complain(name, f"--distributed: is for rpcl_jax.main; {distributed}")
@@ -80,33 +95,39 @@ def run_command(
             sys.exit(2)
 
     def main(argv: list[str]) -> None:
-        del argv
         _never_lose_interrupts()
         with one_line(name, unless=bool(debug.value)):
-            job()
+            job(*argv[1:])
 
     app.run(main, flags_parser=parse)
 
 
-def run_tool(
-    name: str, parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]
-) -> None:
-    """Parses argparse's flags and does a job, as `run_command` does with absl's.
+def _with_paths(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments with `--config=demo:base` as `--config=…/configs/demo.py:base`."""
 
-    Args:
-      name: of the command; its messages begin with it.
-      parser: with the flags of the command.
-      job: called with the parsed flags.
-    """
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.add_argument(
-        "--nocompilation_cache", action="store_true", help="do not keep compiled programs on disk"
-    )
-    arguments = parser.parse_args([_with_home(argument) for argument in sys.argv[1:]])
-    _never_lose_interrupts()
-    with one_line(name, unless=arguments.debug):
-        prepare(not arguments.nocompilation_cache)
-        job(arguments)
+    def path_of(matched: re.Match) -> str:
+        path = shipped("configs") / f"{matched[1]}.py"
+        return f"--config={path}" if path.is_file() else matched[0]
+
+    # `--config FILE` is two arguments.
+    joined = re.sub("(?<=\0)--config\0", "--config=", "\0".join(argv))
+    found = [re.sub(r"^--config=(\w+)(?=:|$)", path_of, a) for a in joined.split("\0")]
+    return ["--help" if argument == "-h" else argument for argument in found]
+
+
+def _check_number(given: Sequence[str], takes: str) -> None:
+    names = takes.split()
+    least = sum(not name.startswith("[") for name in names)
+    if len(given) < least or (len(given) > len(names) and not takes.endswith("…")):
+        said, wanted = " ".join(given) or "nothing", takes or "only flags, which begin with --"
+        raise flags.Error(f"{said} given; the command takes {wanted}")
+
+
+def require(*required: flags.FlagHolder) -> None:
+    """Raises flags.Error where one of these flags is not given."""
+    for flag in required:
+        if not flag.value:
+            raise flags.Error(f"--{flag.name} is required: {flags.FLAGS[flag.name].help}")
 
 
 def _with_home(argument: str) -> str:
@@ -159,19 +180,21 @@ def _never_lose_interrupts() -> None:
         sys.unraisablehook = on_unraisable
 
 
-def is_page(name: str) -> bool:
-    """Returns whether this is the name of an HTML file."""
-    return name.lower().endswith((".html", ".htm"))
+def check_page(flag: flags.FlagHolder) -> None:
+    """Raises flags.Error where a flag is given and is not the name of an HTML file."""
+    if flag.value and not flag.value.lower().endswith((".html", ".htm")):
+        raise flags.Error(f"--{flag.name}: {flag.value} is not the name of a page; end it in .html")
 
 
 def prepare(compilation_cache: bool) -> None:
-    """Silences library messages that no user needs, and turns on the compilation cache.
+    """Shows our log, silences messages of libraries, and turns on the compilation cache.
 
     Call it before JAX is imported.
     """
+    log_to_stderr()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
     # Orbax logs every save through absl, and every failure, which it also raises.
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
     # A cache that fails (a full disk, say) costs time and nothing else.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
     # In a pipe or a file, Windows writes its old code page, which lacks some of our characters.
@@ -179,6 +202,21 @@ def prepare(compilation_cache: bool) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if compilation_cache:
         use_compilation_cache()
+
+
+class _Lines(logging.Handler):
+    """Writes messages to stderr, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """Shows what this package logs, progress included, as lines on stderr."""
+    log = logging.getLogger("rpcl_jax")
+    log.handlers = [_Lines()]
+    log.propagate = False  # absl has a handler at the root
+    log.setLevel(logging.INFO)
 
 
 def _field_named(flag: str) -> str:
@@ -246,7 +284,7 @@ def check_engine(engine: flags.FlagHolder, *of_ray: flags.FlagHolder) -> None:
 def require_config(config: flags.FlagHolder) -> None:
     """Raises an error that `run_command` reports unless `--config` names a valid config."""
     if config.value is None:
-        raise flags.Error("--config is required, for example --config=configs/ecf.py")
+        raise flags.Error("--config is required, for example --config=ecf, or a file")
     if "objective" in config_flags.get_override_values(flags.FLAGS[config.name]):
         file = config_flags.get_config_filename(flags.FLAGS[config.name])
         raise flags.Error(

@@ -1,6 +1,7 @@
 """Compiled programs: kept on disk for the next command, and announced while they compile."""
 
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 import platformdirs
-from tqdm import tqdm
 
 if TYPE_CHECKING:
     import jax
 
+_LOG = logging.getLogger(__name__)
 MAX_CACHE_BYTES = 2**30  # a compiled step takes one or two MB
 _ANNOUNCE_AFTER = 1.0  # seconds; loading a program from the cache takes less
 
@@ -96,10 +97,8 @@ class Compiled:
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments))
         if shapes not in self._programs:
             started = time.perf_counter()
-            message = f"compiling {self._name} …"
-            timer = threading.Timer(_ANNOUNCE_AFTER, tqdm.write, [message], {"file": sys.stderr})
-            if jax.process_index() == 0:
-                timer.start()
+            timer = threading.Timer(_ANNOUNCE_AFTER, _LOG.info, [f"compiling {self._name} …"])
+            timer.start()
             try:
                 self._programs[shapes] = self._function.lower(*arguments).compile()
             finally:

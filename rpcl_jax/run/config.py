@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from rpcl_jax.data.features import MODALITIES
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import read_json
 from rpcl_jax.models.ecpe import BACKBONES, PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
@@ -176,14 +175,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def trains_encoder(config: ConfigDict) -> bool:
-    """Returns whether the encoder's own parameters are trained, so that a checkpoint has them.
-
-    They are not if it is frozen or has adapters.
-    """
-    return config.text.finetune and not config.text.lora_rank
-
-
 def load_config_file(path: str | Path, objective: str) -> ConfigDict:
     """Returns the config of `get_config(objective)` in a file.
 
@@ -198,36 +189,14 @@ def load_config_file(path: str | Path, objective: str) -> ConfigDict:
     return module.get_config(objective)
 
 
-def read_config(path: Path) -> ConfigDict:
-    """Returns the config in a run's `config.json`.
-
-    Raises:
-      InputError: it does not exist, is not JSON, is of an exported model, or is no config of this
-        or the previous version.
-    """
-    written = read_json(path)
-    if written.get("library_name") == "rpcl_jax":
-        raise InputError(
-            f"{path}: of a model that tools/export.py wrote, which predicts (--model) and has no "
-            "data; give the folder of a run"
-        )
-    return parse_config(written, path)
-
-
 def parse_config(written: dict[str, Any], path: Path) -> ConfigDict:
     """Returns the config that was written as `to_json` returns it.
-
-    Args:
-      written: parsed.
-      path: of its file, for error messages.
 
     Raises:
       InputError: it is no config of this version.
     """
     try:
         config = base_config(written["objective"])
-        if "diagnostics" not in written:  # and the objective's weights are not in `rpcl`
-            raise ValueError("version 0.1 wrote it")
         config.update(written)
         check_fields(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -253,13 +222,7 @@ def objective_of(config: ConfigDict) -> Objective:
 def build_model(
     config: ConfigDict, encoder: TextEncoderConfig, emotions: Sequence[str]
 ) -> PairExtractor:
-    """Returns the model of a config around a text encoder of these sizes.
-
-    Args:
-      config: of the run.
-      encoder: sizes of its text encoder.
-      emotions: names of its emotion classes.
-    """
+    """Returns the model of a config around a text encoder of these sizes."""
     dtype = config.text.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -1,25 +1,30 @@
 """Trains every cell of a grid: objectives x modalities x seeds, each in a process of its own."""
 
 import itertools
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import rpcl_jax
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import read_json, write_csv
+from rpcl_jax.evaluation.split_numbers import outcome
+from rpcl_jax.files import read_json, shipped, write_csv
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.config import flatten, load_config_file
 from rpcl_jax.run.workdir import check_owner, locked_run, run_name
+from rpcl_jax.training.logger import epoch_line, read_epochs
+
+_LOG = logging.getLogger(__name__)
 
 
 class Grid(NamedTuple):
@@ -54,15 +59,13 @@ def config_with(file: str, objective: str, overrides: Mapping[str, Any]) -> Conf
     return config
 
 
-def make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
-    """Returns a cell of the grid.
-
-    Raises:
-      InputError: there is no such objective.
-    """
+def _make_cell(grid: Grid, objective: str, modalities: str, seed: int) -> Cell:
     overrides = {**grid.overrides, "modalities": modalities, "seed": seed}
     config = config_with(grid.file, objective, overrides)
-    flags = [f"--config={grid.file}:{objective}"]
+    file = Path(grid.file)
+    # By its name, because another machine of a cluster may have the package elsewhere.
+    given = file.stem if file.parent == shipped("configs") else grid.file
+    flags = [f"--config={given}:{objective}"]
     flags += [f"--config.{field}={value}" for field, value in overrides.items()]
     return Cell(run_name(config), config, flags)
 
@@ -76,95 +79,70 @@ def make_cells(
       InputError: there is no such objective.
     """
     product = dict.fromkeys(itertools.product(objectives, modalities, seeds))
-    return [make_cell(grid, *choice) for choice in product]
-
-
-def finished_cells(grid: Grid) -> list[Cell]:
-    """Returns the finished cells in the grid's folder, whichever command trained them."""
-    found = []
-    for path in sorted(grid.out.glob("*/result.json")):
-        result = read_json(path)
-        try:
-            cell = make_cell(grid, result["objective"], result["modalities"], result["seed"])
-            check_owner(path.parent, cell.config)
-        except InputError:  # of another grid
-            continue
-        if path.parent.name == cell.name:
-            found.append(cell)
-    order = list(OBJECTIVES)
-    return sorted(
-        found,
-        key=lambda cell: (
-            cell.config.modalities,
-            order.index(cell.config.objective),
-            cell.config.seed,
-        ),
-    )
+    return [_make_cell(grid, *choice) for choice in product]
 
 
 def write_results(grid: Grid) -> int:
     """Writes `results.csv`, a row for every finished cell, and returns the number of rows.
 
-    The columns are `run`, the cell's folder, and everything in its `result.json`. If no cell of
-    this config is finished, an existing table is kept, because it belongs to another config.
+    The cells are those in the grid's folder, whichever command trained them. The columns are `run`,
+    the cell's folder, and everything in its `result.json`. If no cell of this config is finished,
+    an existing table is kept, because it belongs to another config.
     """
-    cells = finished_cells(grid)
-    path = grid.out / "results.csv"
-    if not cells and path.exists():
-        return 0
-    rows = [
-        {"run": cell.name} | flatten(read_json(grid.out / cell.name / "result.json"))
-        for cell in cells
-    ]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(path, [columns, *([row.get(column) for column in columns] for row in rows)])
-    return len(cells)
+    rows = []
+    for path in sorted(grid.out.glob("*/result.json")):
+        result = read_json(path)
+        try:
+            cell = _make_cell(grid, result["objective"], result["modalities"], result["seed"])
+            check_owner(path.parent, cell.config)
+        except InputError:  # of another grid
+            continue
+        if path.parent.name == cell.name:
+            rows.append({"run": cell.name} | flatten(result))
+    order = list(OBJECTIVES)
+    rows.sort(key=lambda row: (row["modalities"], order.index(row["objective"]), row["seed"]))
+    table = grid.out / "results.csv"
+    if rows or not table.exists():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(table, [columns, *([row.get(column) for column in columns] for row in rows)])
+    return len(rows)
 
 
-_PROGRESS = ("epoch", "compiling", "encoding")  # how the lines that tell of it begin
-
-
-class Process(Protocol):
-    """What the grid uses of `subprocess.Popen`, here or on another machine."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit status, once it has ended."""
-
-    def poll(self) -> int | None:
-        """Returns its exit status, or None while it waits or runs."""
-
-    def terminate(self) -> None:
-        """Asks it to end."""
-
-    def wait(self) -> Any:
-        """Waits until it has ended."""
-
-
-# Starts Python with these arguments, and writes its output to a file.
-Start = Callable[[list[str], Path], Process]
+# Starts Python with these arguments, writes its output to a file, and returns a `subprocess.Popen`
+# or, on another machine, what has its `returncode`, `poll`, `terminate` and `wait`.
+Start = Callable[[list[str], Path], Any]
 
 
 @dataclass
-class Training:
+class CellProcess:
     """The process of a cell, and its line on the terminal."""
 
     cell: Cell
-    process: Process
+    process: Any  # from a Start
+    folder: Path  # of the run
     log: Path  # there once the process runs
+    said: set[str]  # by all cells of the grid, before they began to train
     line: tqdm | None = None
-    shown: int = 0  # messages of progress
-    said: set[str] = field(default_factory=set)  # by all cells of the grid
+    begun: bool = False  # to train; then it writes its metrics anew
+
+    def __post_init__(self) -> None:
+        self.metrics = self.folder / "metrics.jsonl"
+        self.written = self._written()
+        self.shown = len(read_epochs(self.metrics))
+
+    def _written(self) -> int:
+        return self.metrics.stat().st_mtime_ns if self.metrics.exists() else 0
 
     def messages(self) -> list[str]:
-        """Returns the lines of the log, without those that name the result files."""
-        if not self.log.exists():
-            return []
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return [line for line in lines if not line.startswith("results: ")]
+        """Returns the lines of the log."""
+        text = self.log.read_bytes() if self.log.exists() else b""
+        return text.decode(errors="replace").strip().splitlines()
 
     def show(self) -> None:
-        """Updates the line; without a terminal, prints each epoch and what is done before it."""
+        """Updates the line, or without a terminal logs each epoch.
+
+        What the cells have said before they began to train is logged once.
+        """
         if self.line is None:
             if not self.log.exists():
                 return
@@ -174,18 +152,20 @@ class Training:
                 leave=False,
                 disable=not sys.stderr.isatty(),
             )
-        messages = self.messages()
-        begins = next((i for i, m in enumerate(messages) if m.startswith(_PROGRESS)), 0)
-        for message in messages[:begins]:  # of its data and its encoder
-            if message not in self.said:
-                self.said.add(message)
-                tqdm.write(message, file=sys.stderr)
-        progress = [m for m in messages if m.startswith(_PROGRESS)]
-        for message in progress[self.shown :]:
-            self.line.set_description_str(f"{self.cell.name}: {message}", refresh=False)
+        messages = self.messages()  # read first: an epoch is in the metrics before it is in the log
+        epochs = read_epochs(self.metrics)[self.shown :]
+        lines = [epoch_line(epoch, self.cell.config.epochs) for epoch in epochs]
+        if not self.begun and self._written() != self.written:
+            self.begun = True
+            for message in itertools.takewhile(lambda message: message not in lines, messages):
+                if message not in self.said:
+                    self.said.add(message)
+                    _LOG.info(message)
+        self.shown += len(lines)
+        for line in lines:
+            self.line.set_description_str(f"{self.cell.name}: {line}", refresh=False)
             if self.line.disable:
-                print(f"{self.cell.name}: {message}", file=sys.stderr, flush=True)
-        self.shown = len(progress)
+                _LOG.info(f"{self.cell.name}: {line}")
         self.line.refresh()
 
     def close(self) -> None:
@@ -196,11 +176,13 @@ class Training:
     def finish(self) -> bool:
         """Replaces the line by the outcome and returns whether the process succeeded."""
         self.close()
-        status = self.process.returncode
-        failure = f"FAILED with status {status}, see {self.log}: " if status else ""
-        message = (self.messages() or ["produced no output"])[-1]
-        tqdm.write(f"{self.cell.name}: {failure}{message}", file=sys.stderr)
-        return status == 0
+        status, name = self.process.returncode, self.cell.name
+        if status == 0:
+            _LOG.info(f"{name}: {outcome(read_json(self.folder / 'result.json'))}")
+            return True
+        *_, message = ["produced no output", *self.messages()]
+        _LOG.error(f"{name}: FAILED with status {status}, see {self.log}: {message}")
+        return False
 
 
 def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
@@ -240,8 +222,6 @@ def run_grid(
     """Trains the unfinished cells, in this order, and returns those that failed.
 
     Args:
-      grid: of the cells.
-      cells: to be trained.
       starts: for each place where a cell can be trained, a function that starts its process there.
         None trains one cell at a time on each GPU of this machine.
       cpu_cells: how many cells train at a time on this machine if it has no GPU.
@@ -257,7 +237,7 @@ def run_grid(
                     check_owner(grid.out / cell.name, cell.config)
                 except InputError as error:
                     failed.append(cell)
-                    print(f"{cell.name}: FAILED: {error}", file=sys.stderr)
+                    _LOG.error(f"{cell.name}: FAILED: {error}")
             else:
                 waiting.append(cell)
         try:
@@ -274,31 +254,32 @@ def run_grid(
 def _train(out: Path, waiting: list[Cell], starts: Sequence[Start]) -> list[Cell]:
     """Trains cells, one at a time at each place, and returns those that failed."""
     failed: list[Cell] = []
-    running: dict[int, Training] = {}  # by place
+    running: dict[int, CellProcess] = {}  # by place
     said: set[str] = set()
     try:
         while waiting or running:
             for place, start in enumerate(starts):
                 if waiting and place not in running:
-                    cell, log = waiting[0], out / f"{waiting[0].name}.log"
-                    arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={out / cell.name}"]
+                    cell, folder = waiting[0], out / waiting[0].name
+                    log = out / f"{cell.name}.log"
+                    arguments = ["-m", "rpcl_jax.main", *cell.flags, f"--workdir={folder}"]
                     log.unlink(missing_ok=True)
-                    running[place] = Training(cell, start(arguments, log), log, said=said)
+                    running[place] = CellProcess(cell, start(arguments, log), folder, log, said)
                     waiting.pop(0)
             time.sleep(0.5)
-            for place, training in list(running.items()):
-                ended = training.process.poll() is not None
-                training.show()
+            for place, cell_process in list(running.items()):
+                ended = cell_process.process.poll() is not None
+                cell_process.show()
                 if ended:
                     del running[place]
-                    if not training.finish():
-                        failed.append(training.cell)
+                    if not cell_process.finish():
+                        failed.append(cell_process.cell)
     finally:
-        for training in running.values():
-            training.process.terminate()
-        for training in running.values():
-            training.process.wait()
-            training.close()
+        for cell_process in running.values():
+            cell_process.process.terminate()
+        for cell_process in running.values():
+            cell_process.process.wait()
+            cell_process.close()
     return failed
 
 

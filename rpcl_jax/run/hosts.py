@@ -7,6 +7,7 @@ on a file system that all hosts share.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import signal
@@ -104,7 +105,6 @@ def joined(
       coordinator: `host:port` of process 0. None: from Slurm, Open MPI, Kubernetes or Cloud TPU.
       processes: their number, or None.
       process: the number of this one, from 0, or None.
-      debug: show tracebacks.
     """
     import jax
 
@@ -150,6 +150,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         ) from error
     except RuntimeError as error:
         raise InputError(f"{_NOT_MET} ({str(error).partition(chr(10))[0]})") from error
+    if jax.process_index():  # all would comment on what all read
+        logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
     # On CPUs, the first exchange between a group of devices must begin in all processes within 30
     # seconds; later ones may wait for a process that compiles or writes for longer. So each group
     # exchanges something now, while all processes are at the same place.
@@ -169,18 +171,6 @@ def _check_port(port: int) -> None:
         raise InputError(
             f"--coordinator: port {port} of this host cannot be used ({error}); choose another"
         ) from error
-
-
-@contextlib.contextmanager
-def notes_of_first_process() -> Iterator[None]:
-    """Silences stderr in all processes but the first: all would comment on what all read."""
-    from rpcl_jax.training.mesh import first_process
-
-    if first_process():
-        yield
-    else:
-        with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
-            yield
 
 
 def agree(what: str, describe: Callable[[], Any]) -> None:

@@ -1,20 +1,22 @@
 """How far a prediction or an encoding is: a bar in a terminal, else a line from time to time."""
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+_LOG = logging.getLogger(__name__)
 _EVERY = 30.0  # seconds between the lines that say how far it is, without a terminal
 
 
 @contextlib.contextmanager
-def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
+def progress_bar(total: int, unit: str) -> Iterator[Callable[..., None]]:
     """Shows how far work on utterances is and how many it does in a second.
 
-    Without a terminal, it prints a line from time to time.
+    Without a terminal, it logs a line from time to time.
 
     Args:
       total: how much there is to do.
@@ -24,7 +26,7 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
       A function that is told how many more utterances have been done, and how much of `total` in
       all.
     """
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
     started = shown = time.perf_counter()
     predicted = 0
 
@@ -40,7 +42,7 @@ def progress(total: int, unit: str) -> Iterator[Callable[..., None]]:
             shown = now
             part = f"{min(done / total, 1):.0%}" if unit == "B" else f"{done} of {total}{unit}"
             counted = "" if unit == " utterances" else f"{predicted} utterances, "
-            print(f"{part}, {counted}{rate}", file=sys.stderr, flush=True)
+            _LOG.info(f"{part}, {counted}{rate}")
 
     with tqdm(total=total, unit=unit, unit_scale=True, disable=not terminal, leave=False) as bar:
         yield advance

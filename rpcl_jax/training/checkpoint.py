@@ -1,4 +1,4 @@
-"""Checkpoints of a run's last and best epoch, which survive a kill at any time."""
+"""The checkpoint of a run's last epoch, which survives a kill at any time."""
 
 import contextlib
 import sys
@@ -8,9 +8,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from rpcl_jax.errors import InputError, file_errors
 
@@ -32,11 +29,6 @@ def _reading(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Returns the sort key of a checkpoint, worst to best; of equal ones, the earlier is better."""
-    return metrics["pair_f1"], -metrics["epoch"]
-
-
 @contextlib.contextmanager
 def _one_failure() -> Iterator[None]:
     """Keeps TensorStore from printing a traceback for each array that it still writes.
@@ -56,7 +48,7 @@ def _one_failure() -> Iterator[None]:
 
 
 class Checkpoints:
-    """The folder `workdir/checkpoints`, with the checkpoints of the last and of the best epoch.
+    """The folder `workdir/checkpoints`, with the checkpoint of the last epoch.
 
     Orbax writes to a temporary folder and renames it, so every visible checkpoint is complete.
     Saving is synchronous, because the training step donates the state that a background copy would
@@ -73,11 +65,7 @@ class Checkpoints:
                     "progress": ocp.JsonCheckpointHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
-                    best_fn=_rank,
-                    preservation_policy=AnyPreservationPolicy(
-                        [LatestN(1), BestN(get_metric_fn=_rank, n=1)]
-                    ),
-                    enable_async_checkpointing=False,
+                    max_to_keep=1, enable_async_checkpointing=False
                 ),
             )
 
@@ -85,14 +73,13 @@ class Checkpoints:
         """Returns the epoch of the newest checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, epoch: int, state: Any, progress: dict, pair_f1: float) -> None:
-        """Writes a checkpoint, then deletes those that are neither the last nor the best.
+    def save(self, epoch: int, state: Any, progress: dict) -> None:
+        """Writes a checkpoint, then deletes the one before.
 
         Args:
           epoch: number of epochs done, which names the checkpoint.
           state: pytree of arrays.
           progress: JSON-serialisable data that the training loop needs to resume.
-          pair_f1: validation Pair F1; the highest is the best, ties go to the earliest epoch.
 
         Raises:
           OSError: the checkpoint cannot be written, for example because the disk is full.
@@ -103,7 +90,6 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
                 ),
-                metrics={"pair_f1": pair_f1, "epoch": epoch},
                 force=True,
             )
 
@@ -119,23 +105,3 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         with _reading(self._folder):
             return self._manager.restore(epoch, args=args)["state"]
-
-    def restore_params(self, epoch: int, mesh: Mesh) -> dict:
-        """Returns an epoch's parameters as nested dicts of arrays, on every device of `mesh`.
-
-        Orbax would restore the sharding that was saved, which other devices do not have, and the
-        optimizer's state, which is twice as large as the parameters.
-        """
-        sharding = NamedSharding(mesh, P())
-        with _reading(self._folder), ocp.PyTreeCheckpointer() as reader:
-            saved = self._manager.item_metadata(epoch)["state"].tree["params"]
-            target = {
-                "params": jax.tree.map(
-                    lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
-                    saved,
-                )
-            }
-            args = ocp.args.PyTreeRestore(
-                target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-            )
-            return reader.restore(self._folder / str(epoch) / "state", args=args)["params"]

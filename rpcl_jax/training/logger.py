@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,22 @@ import jax
 from tqdm import tqdm
 
 from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.errors import InputError
 from rpcl_jax.files import parse_object, written_whole
 
+_LOG = logging.getLogger(__name__)
 
-@contextlib.contextmanager
-def _without_pytorch() -> Iterator[None]:
-    """Hides PyTorch from tensorboardX, which would take seconds to import it for a type hint."""
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-
-
-with _without_pytorch():
+# tensorboardX would import PyTorch, which takes seconds, for a type hint.
+_HIDDEN = "torch" not in sys.modules
+if _HIDDEN:
+    sys.modules["torch"] = None  # type: ignore[assignment]
+try:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.summary import scalar
+finally:
+    if _HIDDEN:
+        del sys.modules["torch"]
 
 
 class RunLogger:
@@ -52,12 +49,9 @@ class RunLogger:
         """Continues after `epoch` and deletes what an interrupted run logged after it.
 
         Args:
-          workdir: the run's folder.
-          epochs: number of epochs of the whole run.
-          epoch: number of epochs already done.
-          train: batches of the training split.
-          compile_seconds: returns the time spent on compilation so far, which is excluded from
-            rate and time left.
+          epoch: how many are already done.
+          compile_seconds: returns the time spent on compilation so far, which rate and time left
+            leave out.
         """
         step = epoch * len(train)
         path = workdir / "metrics.jsonl"
@@ -78,7 +72,7 @@ class RunLogger:
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._shown: dict[str, str] = {}
         self._losses: list[float] = []  # of the steps of this epoch
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
         self._bar = tqdm(
             total=epochs * len(train),
             initial=step,
@@ -108,30 +102,21 @@ class RunLogger:
             self._show(loss=f"{values['loss']:.3f}")
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Writes an epoch's validation metrics; prints a line if stderr is not a terminal.
-
-        The loss of the line is the mean over the epoch.
-        """
+        """Writes an epoch's validation metrics; logs a line if stderr is not a terminal."""
         previous, self._pending = self._pending, None
         self._write_step(previous)
         now = self._clock()
         seconds, self._since = now - self._since, now
-        step, rate = epoch * self._steps, self._dialogues / seconds
-        loss, self._losses = sum(self._losses) / self._steps, []
-        self._write(step, {f"dev/{name}": value for name, value in metrics.items()})
-        self._write(step, {"epoch": epoch, "dialogues_per_second": rate})
+        rate, loss = self._dialogues / seconds, sum(self._losses) / self._steps
+        self._losses = []
+        values = {f"dev/{name}": value for name, value in metrics.items()}
+        values |= {"epoch": epoch, "mean_loss": loss, "seconds": seconds}
+        values |= {"dialogues_per_second": rate}
+        self._write(epoch * self._steps, values)
         self._events.flush()
         self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
         if not self._terminal:
-            left = (self._epochs - epoch) * seconds
-            print(
-                f"epoch {epoch}/{self._epochs}  loss {loss:.3f}  "
-                f"validation Pair F1 {100 * metrics['pair_f1']:.2f}  "
-                f"AUPRC {100 * metrics['pair_auprc']:.2f}  {rate:.1f} dialogues/s  "
-                f"at most {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+            _LOG.info(epoch_line(values, self._epochs))
 
     def close(self) -> None:
         """Closes the progress bar and the files."""
@@ -151,19 +136,36 @@ class RunLogger:
 
 
 class SilentLogger:
-    """The logger of every process but the first: logs nothing."""
+    """The logger of every process but the first."""
 
     def __init__(self, *_: Any):
         pass
 
-    def step(self, step: int, terms: dict[str, jax.Array]) -> None:
-        """See `RunLogger`."""
+    def step(self, *_: Any) -> None:
+        """Does nothing."""
 
-    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """See `RunLogger`."""
+    epoch = close = step
 
-    def close(self) -> None:
-        """See `RunLogger`."""
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Returns what a `metrics.jsonl`, which may still grow, says of each epoch."""
+    epochs = []
+    for line in path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []:
+        if '"epoch"' in line:
+            with contextlib.suppress(InputError):  # half written
+                epochs.append(parse_object(line, path.name, {"epoch": int}))
+    return epochs
+
+
+def epoch_line(epoch: Mapping[str, Any], epochs: int) -> str:
+    """Returns one of `read_epochs`, of a run of so many `epochs`, as a line."""
+    return (
+        f"epoch {epoch['epoch']}/{epochs}  loss {epoch['mean_loss']:.3f}  "
+        f"validation Pair F1 {100 * epoch['dev/pair_f1']:.2f}  "
+        f"AUPRC {100 * epoch['dev/pair_auprc']:.2f}  "
+        f"{epoch['dialogues_per_second']:.1f} dialogues/s  "
+        f"at most {(epochs - epoch['epoch']) * epoch['seconds'] / 60:.1f} min left"
+    )
 
 
 def _step_of(line: bytes) -> float:

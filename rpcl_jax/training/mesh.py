@@ -55,7 +55,6 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
 
     Args:
       batch: a tree of the shares of this process's devices, in the order of `own_places`.
-      mesh: the devices.
 
     Returns:
       The batch of all devices.

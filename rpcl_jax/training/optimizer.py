@@ -38,7 +38,6 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
     """Returns AdamW after gradient clipping at a global norm, with two learning rates.
 
     Args:
-      config: `config.optimizer`.
       steps: number of steps of the whole run, the length of the schedules.
     """
     rates = {

@@ -26,13 +26,7 @@ class TrainState(NamedTuple):
 
 
 def initial_state(params: dict, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Returns the state before the first step, on the devices of `mesh`.
-
-    Args:
-      params: parameters of the model that are trained.
-      optimizer: from `rpcl_jax.training.optimizer.make_optimizer`.
-      mesh: the devices.
-    """
+    """Returns the state before the first step, on the devices of `mesh`."""
     return replicate(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), mesh)
 
 
@@ -51,7 +45,6 @@ def make_train_step(
     `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
 
     Args:
-      model, objective, optimizer, mesh: of the run.
       modality_dropout: share of the dialogues that are trained on without their audio, and of those
         without their vision, drawn independently.
     """

@@ -12,7 +12,7 @@ from rpcl_jax.batching.batch import (
     plan_rows,
 )
 from rpcl_jax.batching.batch import make_batch as make_planned_batch
-from rpcl_jax.batching.text import Segment, join_segments
+from rpcl_jax.batching.text import Pieces
 from rpcl_jax.data.dialogue import BINARY, EMOTIONS, Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable
 
@@ -28,13 +28,11 @@ def example(speakers, emotions, pairs, length=None, text=None, classes=EMOTIONS,
         for t, (speaker, emotion) in enumerate(zip(speakers, emotions, strict=True))
     )
     length = length or len(utterances)
-    segments = [
-        Segment(np.array([2, 9, 3], np.int32), np.array([-1, t, -1], np.int32))
-        for t in range(length)
-    ]
+    owners = np.array([[-1, t, -1] for t in range(length)])
+    pieces = Pieces(np.tile([2, 9, 3], length), owners.ravel(), np.full(length, 3))
     dialogue = Dialogue("1", utterances, pairs)
     labels = label_arrays(dialogue, length, classes)
-    return Example(dialogue, length, labels, text or join_segments(segments), tables)
+    return Example(dialogue, length, labels, text or pieces, tables)
 
 
 def test_a_batch_by_hand():

@@ -13,7 +13,7 @@ from rpcl_jax.batching.packing import (
     pack_rows,
     short_row_length,
 )
-from rpcl_jax.batching.text import Segment, join_segments
+from rpcl_jax.batching.text import Pieces
 
 
 @given(st.lists(st.integers(1, 32), max_size=60))
@@ -67,12 +67,12 @@ def test_rows_are_as_short_as_most_batches_allow():
 
 def segment(*pieces):
     tokens, owners = zip(*pieces, strict=True)
-    return Segment(np.array(tokens, np.int32), np.array(owners, np.int32))
+    return Pieces(np.array(tokens), np.array(owners), np.array([len(tokens)]))
 
 
 def pack(dialogues, length, **sizes):
     lengths = [len(segment.token_ids) for segments in dialogues for segment in segments]
-    pieces = [join_segments(segments) for segments in dialogues]
+    pieces = [Pieces(*map(np.concatenate, zip(*of, strict=True))) for of in dialogues]
     return pack_rows(pieces, assign_rows(lengths, length), length=length, **sizes)
 
 

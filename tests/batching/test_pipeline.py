@@ -6,7 +6,7 @@ import pytest
 from shared import ECF, MINILM, needs_ecf, needs_minilm, tiny_config
 
 from configs import ecf_minilm
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches, prefetched
 from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
@@ -22,7 +22,7 @@ def corpus():
 def batches_of(corpus, devices=1, own=None):
     splits, tables = corpus
     tokenizer = word_tokenizer(splits["train"])
-    return make_batches(splits["train"], tokenizer, tables, tiny_config(), devices, EMOTIONS, own)
+    return Batches(splits["train"], tokenizer, tables, tiny_config(), devices, EMOTIONS, own)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -65,23 +65,36 @@ def test_processes_make_the_shares_of_their_own_devices(corpus):
             jax.tree.map(np.testing.assert_array_equal, part, merged)
 
 
-def test_the_next_two_batches_are_made_while_one_is_used(corpus, monkeypatch):
-    batches, made, third = batches_of(corpus), [], threading.Event()
+def test_the_next_batch_is_made_while_one_is_used(corpus, monkeypatch):
+    batches, made, second = batches_of(corpus), [], threading.Event()
     make = batches.make
-    assert len(batches) > 3
+    assert len(batches) > 2
 
     def spied(members):
         made.append(threading.current_thread())
-        if len(made) == 3:
-            third.set()
+        if len(made) == 2:
+            second.set()
         return make(members)
 
     monkeypatch.setattr(batches, "make", spied)
     epoch = batches.epoch(seed=1, epoch=1)
     next(epoch)
-    assert third.wait(10)
-    assert len(made) == 3
+    assert second.wait(10)
+    assert len(made) == 2
     assert threading.current_thread() not in made
+
+
+def test_prefetched_keeps_the_order_and_passes_errors_on():
+    assert list(prefetched(iter(range(5)))) == [0, 1, 2, 3, 4]
+
+    def fails():
+        yield 1
+        raise KeyError("here")
+
+    items = prefetched(fails())
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="here"):
+        next(items)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(corpus):
@@ -101,10 +114,8 @@ def test_what_a_batch_holds_does_not_depend_on_the_devices(corpus):
     assert one == four
 
 
-def test_devices_must_divide_the_batch():
-    sizes = {"batch_size": 16, "row_length": 64, "candidates": "past"}
-    with pytest.raises(ValueError, match="16 does not divide over 5"):
-        Batches([], devices=5, **sizes)
+def test_a_batch_is_made_larger_where_the_devices_do_not_divide_it(corpus):
+    assert [batches_of(corpus, devices).batch_size for devices in (1, 5)] == [16, 20]
 
 
 @pytest.mark.slow
@@ -125,7 +136,7 @@ def test_ecf_is_packed_with_little_padding_into_few_shapes(context, length, devi
     config.batch_size = 16 * devices
     dialogues = ecf.read_split(ECF, "train")
     tokenizer = load_tokenizer(MINILM, 30522)
-    batches = make_batches(dialogues, tokenizer, {}, config, devices, EMOTIONS)
+    batches = Batches(dialogues, tokenizer, {}, config, devices, EMOTIONS)
     shapes, real, computed = set(), 0, 0
     for epoch in (1, 2, 3):
         for _, batch in batches.epoch(config.seed, epoch):

@@ -1,13 +1,11 @@
 """Batches of a stream: all of it, in its place, in few shapes."""
 
-import threading
-
 import jax
 import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax.batching.stream import prefetched, stream_batches
+from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.batching.text import encode_dialogue, word_tokenizer
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
@@ -53,15 +51,13 @@ def test_every_dialogue_is_there_once_whole_and_in_its_place(devices, count):
             # Its words, in order, on the device that has it.
             device, first = place // share, place % share * n
             own = (pieces[device] >= first) & (pieces[device] < first + n)
+            encoded = encode_dialogue(
+                dialogue, TOKENIZER, context=config.text.context, max_tokens=64,
+                speaker_names=config.text.speaker_names,
+            )  # fmt: skip
             words = [
-                int(token)
-                for segment in encode_dialogue(
-                    dialogue, TOKENIZER, context=config.text.context, max_tokens=64,
-                    speaker_names=config.text.speaker_names,
-                )
-                for token, utterance in zip(segment.token_ids, segment.utterances, strict=True)
-                if utterance >= 0
-            ]  # fmt: skip
+                int(token) for token, utterance in zip(*encoded[:2], strict=True) if utterance >= 0
+            ]
             assert sorted(tokens[device][own].tolist()) == sorted(words)
     assert sorted(seen) == list(range(count))
 
@@ -119,33 +115,3 @@ def test_what_fills_more_rows_than_planned_gets_twice_as_many():
     for _, batch in batches:
         rows = batch.text.token_ids.shape[0]
         assert rows & (rows - 1) == 0
-
-
-def test_prefetched_makes_the_next_item_on_another_thread():
-    made, second = [], threading.Event()
-
-    def make():
-        for k in range(5):
-            made.append((k, threading.current_thread()))
-            if k == 1:
-                second.set()
-            yield k
-
-    items = prefetched(make())
-    assert next(items) == 0
-    assert second.wait(10), "nobody asks for it yet"
-    assert [k for k, _ in made] == [0, 1]
-    assert threading.current_thread() not in {thread for _, thread in made}
-
-
-def test_prefetched_keeps_the_order_and_passes_errors_on():
-    assert list(prefetched(iter(range(5)))) == [0, 1, 2, 3, 4]
-
-    def fails():
-        yield 1
-        raise KeyError("here")
-
-    items = prefetched(fails())
-    assert next(items) == 1
-    with pytest.raises(KeyError, match="here"):
-        next(items)

@@ -19,9 +19,16 @@ def words(segment):
     return [TOKENIZER.backend.id_to_token(int(piece)) for piece in segment.token_ids]
 
 
-def encode(**settings):
+def encode(dialogue=DIALOGUE, tokenizer=TOKENIZER, **settings):
+    """Returns the segments of a dialogue."""
     defaults = {"context": "dialogue", "speaker_names": False, "max_tokens": 64}
-    return encode_dialogue(DIALOGUE, TOKENIZER, **(defaults | settings))
+    pieces = encode_dialogue(dialogue, tokenizer, **(defaults | settings))
+    ends = np.cumsum(pieces.lengths)
+    assert ends[-1] == len(pieces.token_ids)
+    return [
+        pieces._replace(token_ids=ids, utterances=of)
+        for ids, of in zip(*(np.split(x, ends[:-1]) for x in pieces[:2]), strict=True)
+    ]
 
 
 def test_an_utterance_is_a_segment():
@@ -65,14 +72,12 @@ def test_half_an_emoji_and_nothing_at_all_are_tokenized(context):
         (Utterance("a", "Ann\ud83d", "no \ud83d"), Utterance("b", "", ""), DIALOGUE.utterances[1]),
     )
     settings = {"context": context, "max_tokens": 64}
-    segments = encode_dialogue(broken, TOKENIZER, speaker_names=False, **settings)
+    segments = encode(broken, **settings)
     assert [t for s in segments for t in s.utterances.tolist() if t >= 0] == [0, 2]
     assert words(segments[0])[1] == words(segments[-1])[-2] == "no"
-    named = encode_dialogue(broken, TOKENIZER, speaker_names=True, **settings)
+    named = encode(broken, speaker_names=True, **settings)
     assert words(named[0])[:4] == ["[CLS]", "ann", ":", "no"]
-    assert words(
-        encode_dialogue(broken, word_tokenizer([broken]), speaker_names=True, **settings)[0]
-    )
+    assert words(encode(broken, word_tokenizer([broken]), speaker_names=True, **settings)[0])
 
 
 def test_the_share_of_unknown_pieces():

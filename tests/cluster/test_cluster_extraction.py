@@ -54,7 +54,7 @@ def extractor(tmp_path_factory):
 def whole(clips, extractor, tmp_path_factory):
     """The local table."""
     out = tmp_path_factory.mktemp("whole") / "audio"
-    assert len(extract_table(UTTERANCES, clips, extractor, out, progress=False)) == 2
+    assert len(extract_table(UTTERANCES, clips, extractor, out)) == 2
     return contents(out)
 
 
@@ -80,7 +80,7 @@ def test_killed_workers_and_a_killed_command(ray, whole, clips, extractor, tmp_p
             yield result
 
     with pytest.raises(Stopped):
-        extract_table(UTTERANCES, clips, extractor, out, progress=False, extract=disturbed)
+        extract_table(UTTERANCES, clips, extractor, out, extract=disturbed)
     assert killed
     done = set((tmp_path / "audio.partial").glob("*.npz"))
     assert len(done) == 4
@@ -91,7 +91,7 @@ def test_killed_workers_and_a_killed_command(ray, whole, clips, extractor, tmp_p
             seen.append(result[0])
             yield result
 
-    extract_table(UTTERANCES, clips, extractor, out, progress=False, extract=watched)
+    extract_table(UTTERANCES, clips, extractor, out, extract=watched)
     assert contents(out) == whole
     assert len(seen) == 7 - 4
 
@@ -103,7 +103,7 @@ def test_another_revision_is_refused(ray, whole, clips, extractor, tmp_path):
     described = extractor.description | {"revision": "0" * 40}
     extract = extract_on_ray(ray, described)
     with pytest.raises(InputError, match="0000"):
-        extract_table(UTTERANCES, clips, extractor, out, progress=False, extract=extract)
+        extract_table(UTTERANCES, clips, extractor, out, extract=extract)
     assert not out.exists()
 
 
@@ -119,7 +119,7 @@ def test_a_chunk_that_kills_its_workers(ray, whole, clips, extractor, tmp_path, 
             yield result
 
     with pytest.raises(InputError, match=r"chunk \d: its worker was killed 1 times \(.*\); look"):
-        extract_table(UTTERANCES, clips, extractor, tmp_path / "t", progress=False, extract=deadly)
+        extract_table(UTTERANCES, clips, extractor, tmp_path / "t", extract=deadly)
 
 
 def test_a_machine_that_lacks_a_folder_or_a_clip(extractor, tmp_path):

@@ -29,6 +29,8 @@ from rpcl_jax.cluster.filesystems import matching, readable, whole
 from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.predict import Predictor
+from rpcl_jax.run.config import to_json
+from rpcl_jax.run.model_folder import LAYOUT, LIBRARY
 
 LOCAL = fs.LocalFileSystem()
 THRESHOLD = 0.2
@@ -62,7 +64,7 @@ def workers(mark):
 
 @pytest.fixture(scope="module")
 def predictor(reads_text):
-    return Predictor.from_workdir(reads_text, THRESHOLD)
+    return Predictor(reads_text, THRESHOLD)
 
 
 @pytest.mark.slow
@@ -141,8 +143,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(tmp_path, corpus, strict, None, "", lambda name: 1)
-        worker._predictor = predictor
+        worker = predict._FilePredictor(lambda: predictor, corpus, strict, lambda name: 1)
         return json.loads(worker({"name": name})["json"])
 
     def outputs():
@@ -199,7 +200,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     for name in names:
         write_lines(tmp_path / "in" / name, conversations(2))
     monkeypatch.setattr(predict, "_FilePredictor", Killed)
-    results = list(predict._results(ray, (tmp_path, corpus, False, None, ""), names))
+    results = list(predict._results(ray, (None, corpus, False), names))
     assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
     assert (tmp_path / "deaths").read_text() == "..."
     assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
@@ -208,7 +209,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
     assert not (tmp_path / "out/too large.jsonl").exists()
 
-    [result] = predict._results(ray, (tmp_path, corpus, True, None, ""), ["too large.jsonl"])
+    [result] = predict._results(ray, (None, corpus, True), ["too large.jsonl"])
     assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 
@@ -270,8 +271,9 @@ def test_bad_usage(tmp_path, capsys):
     run, corpus = tmp_path / "run", tmp_path / "in"
     run.mkdir()
     names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-    model = {"encoder": dict.fromkeys((*names, "max_positions"), 8), "feature_tables": {}}
-    (run / "model.json").write_text(json.dumps(model))
+    model = {"library_name": LIBRARY, "layout": LAYOUT, "emotions": [], "feature_tables": {}}
+    model |= {"encoder": dict.fromkeys((*names, "max_positions"), 8), "run": to_json(tiny_config())}
+    (run / "config.json").write_text(json.dumps(model))
     write_lines(corpus / "x.json", [])
     (tmp_path / "file").write_text("")
 
@@ -289,10 +291,9 @@ def test_bad_usage(tmp_path, capsys):
     write_lines(corpus / "rejected.jsonl", [])  # an earlier output
     fails("written over the list of what is rejected", source=f"{corpus}/*.jsonl")
     assert capsys.readouterr().err == ""
-    (run / "config.json").write_text(tiny_config().to_json())
     model["feature_tables"] = {"audio": {"dimension": 3}}
-    (run / "model.json").write_text(json.dumps(model))
+    (run / "config.json").write_text(json.dumps(model))
     fails("nobody answers", source=f"{corpus}/x.json")
     assert "no audio given" in capsys.readouterr().err
-    (run / "model.json").unlink()
+    (run / "config.json").unlink()
     fails("is .* the folder of a run")

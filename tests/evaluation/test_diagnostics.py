@@ -109,7 +109,7 @@ def test_f1_curve_is_pair_f1_at_each_threshold(seed):
     thresholds = np.array([0.3, 0.0, scored[0].pair_confidence[1, 0], 0.7, 0.999, 1.0])
     for threshold, value in zip(thresholds, f1_curve(scored, thresholds), strict=True):
         counts = np.sum([pair_counts(s, threshold) for s in scored], axis=0)
-        assert value == pytest.approx(precision_recall_f1(*counts)[2])
+        assert value == pytest.approx(precision_recall_f1(*counts)["f1"])
 
 
 def test_f1_without_gold_pairs_or_predictions_is_0():

@@ -6,11 +6,11 @@ import pytest
 from shared import refusal, tiny_config
 from small_model import SPLITS, TABLES, small_batches, small_model
 
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.run.base_config import OBJECTIVES
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 from rpcl_jax.training.mesh import make_mesh, put_batch, replicate
 
 
@@ -68,7 +68,7 @@ def test_every_dialogue_gets_its_own_scores_in_the_order_of_the_split():
     config.batch_size = 8
     config.data.max_utterances = 6
     tokenizer = load_text_encoder(config, SPLITS["train"]).tokenizer
-    batches = make_batches(SPLITS["train"], tokenizer, TABLES, config, 1, EMOTIONS)
+    batches = Batches(SPLITS["train"], tokenizer, TABLES, config, 1, EMOTIONS)
     calls = iter([places for places, _ in batches.epoch(0, 0)])
 
     def score(params, batch):

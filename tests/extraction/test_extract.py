@@ -68,7 +68,7 @@ class Model:
 
 def extract(out, clips, model=None, **options):
     model = model or Model()
-    return extract_table(UTTERANCES, clips, model.extractor, out, progress=False, **options)
+    return extract_table(UTTERANCES, clips, model.extractor, out, **options)
 
 
 def contents(folder):
@@ -143,7 +143,7 @@ def test_killed_while_the_table_is_written(whole, clips, tmp_path, monkeypatch):
         raise Killed
 
     monkeypatch.setattr(features.np, "save", die)
-    monkeypatch.setattr(features.shutil, "rmtree", die)
+    monkeypatch.setattr("shutil.rmtree", die)
     with pytest.raises(Killed):
         extract(out, clips)
     monkeypatch.undo()
@@ -215,7 +215,7 @@ def test_a_different_extraction_is_refused(clips, tmp_path):
     with pytest.raises(InputError, match=r"header.json: .* has revision '0' instead of 'other'"):
         extract(out, clips, Model(revision="other"))
     with pytest.raises(InputError, match=r"header.json: .* has utterances "):
-        extract_table(UTTERANCES[1:], clips, Model().extractor, out, progress=False)
+        extract_table(UTTERANCES[1:], clips, Model().extractor, out)
     (tmp_path / "elsewhere").symlink_to(clips.parent)
     extract(out, tmp_path / "elsewhere" / clips.name)
     with pytest.raises(InputError, match="already exists"):
@@ -235,7 +235,7 @@ def test_no_table_is_made_while_shards_are_running(clips, tmp_path):
 
     described = other.extractor.description
     slow = Extractor("audio", described, other.read, embed)
-    extract_table(UTTERANCES, clips, slow, out, shard=(1, 3), progress=False)
+    extract_table(UTTERANCES, clips, slow, out, shard=(1, 3))
     assert refused
 
 
@@ -248,7 +248,7 @@ def test_rows_that_are_not_finite_are_absent(clips, tmp_path):
         return rows
 
     extractor = Extractor("audio", model.extractor.description, model.read, embed)
-    absent = extract_table(UTTERANCES, clips, extractor, tmp_path / "t", progress=False)
+    absent = extract_table(UTTERANCES, clips, extractor, tmp_path / "t")
     assert [i for i, reason in absent if "NaN" in reason] == ["utt79", "utt80", "utt81"]
     table = FeatureTable.load(tmp_path / "t")
     assert len(table.row_of_id) == COUNT - len(absent)
@@ -257,20 +257,20 @@ def test_rows_that_are_not_finite_are_absent(clips, tmp_path):
 def test_duplicated_ids_and_missing_folders_are_refused(clips, tmp_path):
     extractor = Model().extractor
     with pytest.raises(InputError, match="utt0 is duplicated"):
-        extract_table([UTTERANCES[0]] * 2, clips, extractor, tmp_path / "t", progress=False)
+        extract_table([UTTERANCES[0]] * 2, clips, extractor, tmp_path / "t")
     strangers = [Utterance("nobody", "A", "text", clip=Clip("nowhere", 1.0, 2.0))]
     # Not one clip is there: the folder is the wrong one, or its files have other names.
     with pytest.raises(InputError, match="no clip of any of the 1 utterances; for nobody, no file"):
-        extract_table(strangers, clips, extractor, tmp_path / "t", progress=False)
+        extract_table(strangers, clips, extractor, tmp_path / "t")
     assert not (tmp_path / "t.partial").exists()
     # A table without rows is valid: prediction then treats the modality as absent.
     (tmp_path / "nobody.wav").write_bytes(b"no sound")
-    ((absent, _),) = extract_table(strangers, tmp_path, extractor, tmp_path / "t", progress=False)
+    ((absent, _),) = extract_table(strangers, tmp_path, extractor, tmp_path / "t")
     assert absent == "nobody"
     rows, present = FeatureTable.load(tmp_path / "t").rows(["nobody"])
     assert (rows.tolist(), present.tolist()) == ([[0, 0]], [False])
     with pytest.raises(InputError, match="no such folder"):
-        extract_table(UTTERANCES, clips / "none", extractor, tmp_path / "u", progress=False)
+        extract_table(UTTERANCES, clips / "none", extractor, tmp_path / "u")
     assert not (tmp_path / "u.partial").exists()
 
 
@@ -282,9 +282,7 @@ def test_time_spans_of_one_file_have_their_own_rows(tmp_path):
     utterances = [
         Utterance(f"u{s}", "A", "text", clip=Clip("episode", float(s), s + 1.0)) for s in (7, 2, 11)
     ]
-    absent = extract_table(
-        utterances, tmp_path / "clips", Model().extractor, tmp_path / "t", progress=False
-    )
+    absent = extract_table(utterances, tmp_path / "clips", Model().extractor, tmp_path / "t")
     assert [i for i, _ in absent] == ["u11"]
     table = FeatureTable.load(tmp_path / "t")
     np.testing.assert_allclose(table.rows(["u7", "u2"]).values[:, 0], [7000, 2000], atol=5)

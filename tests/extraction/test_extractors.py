@@ -215,4 +215,4 @@ def test_missing_packages_are_reported_in_one_line(package):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.count("\n") == 1, done.stderr
-    assert "pip install -r requirements-features.txt" in done.stdout
+    assert 'pip install "rpcl_jax[features]"' in done.stdout

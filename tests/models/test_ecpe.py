@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from shared import tiny_config
 
-from rpcl_jax.batching.pipeline import make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data import synthetic
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import Features
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import BACKBONES
 from rpcl_jax.run.config import build_model
-from rpcl_jax.run.text_vectors import load_text_encoder
+from rpcl_jax.run.text_encoder import load_text_encoder
 
 pytestmark = pytest.mark.slow
 PURELY_PAIRWISE = {"two_step"}  # a cell is scored from its two utterances and their distance alone
@@ -36,7 +36,7 @@ def batches_and_model(corpus, modalities="tav", backbone="transformer", only=Non
     tables = {name: tables[name] for name in tables if name[0] in modalities}
     encoder = load_text_encoder(config, splits["train"])
     dialogues = splits["train"] if only is None else [splits["train"][only]]
-    batches = make_batches(dialogues, encoder.tokenizer, tables, config, 1, EMOTIONS)
+    batches = Batches(dialogues, encoder.tokenizer, tables, config, 1, EMOTIONS)
     return batches, build_model(config, encoder.config, EMOTIONS)
 
 
@@ -117,7 +117,7 @@ def test_a_bystander_has_a_say_in_a_gold_pairs_confidence(model_and_params, appl
     bystanders = batch.utterance_mask & ~taking_part
     assert bystanders[:12].any(axis=1).all()
     first = bystanders & (np.cumsum(bystanders, axis=1) == 1)
-    zeroed = jnp.where(first[..., None], 0.0, outputs.utterances)
+    zeroed = jnp.where(first[..., None], 0.0, outputs.h)
     corrupted = score(zeroed, batch)
     change = jnp.abs(pair_confidence(corrupted) - pair_confidence(outputs.pair_logits))
     if model.backbone in PURELY_PAIRWISE:
@@ -195,13 +195,13 @@ def test_the_corrupted_pass_shares_the_clean_pass_dropout(model_and_params, scor
     def passes(key):
         options = {"deterministic": False, "rngs": {"dropout": key}}
         clean = model.apply({"params": params}, batch, **options)
-        h = clean.utterances
+        h = clean.h
         again = model.apply({"params": params}, h, batch, method="score_pairs", **options)
         return clean, again
 
     clean, again = passes(jax.random.key(3))
     np.testing.assert_array_equal(clean.pair_logits, again)
-    without = score(clean.utterances, batch)
+    without = score(clean.h, batch)
     assert np.abs(without - again).max() > 1e-3, "or there was no dropout"
 
 

@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 from shared import import_or_skip
 
 from rpcl_jax.batching.packing import pack_dialogues
-from rpcl_jax.models.fusion import pack_utterances
+from rpcl_jax.models.packed import pack_utterances
 from rpcl_jax.models.recurrent import BidirectionalGRU
 from rpcl_jax.training.mesh import AXIS, make_mesh
 

@@ -200,7 +200,7 @@ def test_malformed_conversations_are_refused_in_one_line(item, message):
 
 def test_malformed_files_are_refused_in_one_line(tmp_path):
     path = tmp_path / "dev.jsonl"
-    with pytest.raises(InputError, match=r"dev\.jsonl: not found; write it with tools/convert\.py"):
+    with pytest.raises(InputError, match=r"dev\.jsonl: not found; write it with `rpcl convert`"):
         read_split(tmp_path, "dev")
     unlabelled = {key: value for key, value in OBJECT.items() if key != "pairs"}
     for text, message in {

@@ -86,7 +86,8 @@ def test_read_ecf_text(tmp_path, line_end, last):
         ("Show: 01:59:59.999 - 102:00:00.5", Clip("Show", 7199.999, 367200.5)),
         ("Show: 00:00:07.000 - 00:00:07.000", None),
         ("Show: 00:00:08.000 - 00:00:07.000", None),
-        ("Show: 0:1.5 - 00:00:07.000", None),
+        ("Show: 0:1.5 - 00:00:07.000", Clip("Show", 1.5, 7)),
+        ("Show: 0:0:0:1 - 00:00:07.000", None),
     ],
 )
 def test_clips(tmp_path, written, clip):

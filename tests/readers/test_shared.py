@@ -144,7 +144,7 @@ def wrong(item, **changes):
             json.dumps([wrong(MEC4, dia_id=1, pairs="2;1", emotions=["joy"]),
                         wrong(MEC4, dia_id=2, dia_len=3)]),
             ["(dia_id 1): 'pairs' cannot be", "(dia_id 1): its emotions must be a list of 2",
-             "(dia_id 2): its text cannot be split",
+             "(dia_id 2): its text must be 3 utterances",
              "(dia_id 2): its emotions must be a list of 3"],
         ),
     ],
@@ -170,12 +170,12 @@ def test_a_missing_split_can_be_cut_from_another(tmp_path, name):
     train = train.replace("valid", "train").replace("dev", "train")
     (tmp_path / "MEC4_text").mkdir(exist_ok=True)
     open(train, "w").close()
-    whole = "not found; .*tools/convert.py --splits=train --cut=80,10,10"
+    whole = "not found; .*`rpcl convert --splits=train --cut=80,10,10"
     for split in ("dev", "test"):
         with pytest.raises(InputError, match=whole):
             READERS[name](tmp_path, split)
     open(train.replace("train", "test"), "w").close()  # which is kept
-    with pytest.raises(InputError, match=r"tools/convert\.py --splits=train,test --cut=90,10"):
+    with pytest.raises(InputError, match="`rpcl convert --splits=train,test --cut=90,10`"):
         READERS[name](tmp_path, "dev")
     with pytest.raises(InputError, match=r"^(?!.*--cut)"):
         READERS[name](tmp_path / "nowhere", "train")

@@ -1,7 +1,6 @@
-"""The numbers of tools/examine.py, against views that are corrupted by hand."""
+"""The numbers of `rpcl examine`, against views that are corrupted by hand."""
 
 import json
-import runpy
 import shutil
 from functools import partial
 
@@ -9,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared import ROOT
+from shared import run_python
 
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluate import split_numbers
+from rpcl_jax.evaluation.split_numbers import split_numbers
 from rpcl_jax.files import read_json
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.reporting.examine import COLUMNS, corruption_effects, examine
-from rpcl_jax.run.workdir import TrainedRun
+from rpcl_jax.run.model_folder import load_model
+from rpcl_jax.run.workdir import read_splits
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_rows_are_those_of_the_run(finished):
 def test_a_run_without_corruption_is_examined_with_it(finished, tmp_path):
     other = shutil.copytree(finished, tmp_path / "run")
     config = read_json(other / "config.json")
-    config["rpcl"]["corruption_rate"] = 0.0
+    config["run"]["rpcl"]["corruption_rate"] = 0.0
     (other / "config.json").write_text(json.dumps(config))
     row, wanted = examine(other)[1], examine(finished)[1]
     assert row | {"run": ""} == wanted | {"run": ""}
@@ -51,8 +51,8 @@ def test_what_is_taken_away_is_absent(finished):
     """As if the tables of the run's data said so."""
     (_, dev, _) = examine(finished, ["vision", "audio"])
     assert dev["run"] == f"{finished.parent.name}/run without vision without audio"
-    trained = TrainedRun.from_workdir(finished, devices=1)
-    batches = trained.splits["dev"]
+    trained = load_model(finished, devices=1)
+    batches = read_splits(trained)["dev"]
     tables = {
         name: FeatureTable(
             table.values, {}, table.description, absent=dict.fromkeys(table.row_of_id, "")
@@ -60,7 +60,8 @@ def test_what_is_taken_away_is_absent(finished):
         for name, table in batches.examples[0].tables.items()
     }
     batches.examples = [example._replace(tables=tables) for example in batches.examples]
-    wanted = split_numbers(trained.score(batches), 0.5, trained.config, trained.emotions)
+    diagnostics = trained.config.diagnostics
+    wanted = split_numbers(trained.score(batches), 0.5, trained.emotions, **diagnostics)
     assert dev["pair_auprc"] == pytest.approx(100 * wanted["pair_auprc"])
     assert dev["pair_auprc"] != examine(finished)[1]["pair_auprc"]
 
@@ -74,8 +75,8 @@ def test_what_a_run_does_not_read_cannot_be_taken_away(reads_text):
 @pytest.mark.slow
 def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     """At rate 1, every bystander is zeroed, so nothing is random."""
-    trained = TrainedRun.from_workdir(finished, devices=1)
-    batches = trained.splits["dev"]
+    trained = load_model(finished, devices=1)
+    batches = read_splits(trained)["dev"]
     effects = corruption_effects(trained.model, trained.params, batches, rate=1.0, threshold=0.2)
 
     shifts, flips, bystanders = {True: [], False: []}, [], []
@@ -83,7 +84,7 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     score = jax.jit(partial(trained.model.apply, method="score_pairs"))
     for places, batch in batches.epoch(seed=0, epoch=0):
         outputs = jax.jit(trained.model.apply)(variables, batch)
-        h = np.array(outputs.utterances)
+        h = np.array(outputs.h)
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]
@@ -117,23 +118,20 @@ def test_a_corrupted_view_is_the_view_without_bystanders(finished):
     assert none["shift_gold"] == none["shift_other"] == none["gold_flipped"] == 0
 
 
-def test_the_tool_has_a_column_for_every_split(monkeypatch, capsys, tmp_path):
-    rows = [
-        {"run": "run", "split": split} | {name: 100.0 * k for name in COLUMNS}
-        for k, split in enumerate(("train", "dev", "test"))
-    ]
-    monkeypatch.setattr("rpcl_jax.reporting.examine.examine", lambda folder, without: rows)
-    command = [
-        "examine",
-        f"{tmp_path}/a",
-        "--without=audio",
-        "--out",
-        f"{tmp_path}/x.csv",
-        "--nocompilation_cache",
-    ]
-    monkeypatch.setattr("sys.argv", command)
-    runpy.run_path(str(ROOT / "tools/examine.py"), run_name="__main__")
-    name, head, *lines = capsys.readouterr().out.splitlines()
+def test_the_tool_has_a_column_for_every_split(tmp_path):
+    code = """
+import runpy
+from rpcl_jax.reporting import examine
+examine.examine = lambda folder, without: [
+    {"run": "run", "split": split} | dict.fromkeys(examine.COLUMNS, 100.0 * k)
+    for k, split in enumerate(("train", "dev", "test"))
+]
+runpy.run_path("tools/examine.py", run_name="__main__")
+"""
+    done = run_python(
+        *("-c", code, f"{tmp_path}/a", "--without=audio", "--out", f"{tmp_path}/x.csv")
+    )
+    name, head, *lines = done.stdout.splitlines()
     assert name == f"{tmp_path}/a, without audio"
     assert head.split() == ["in", "points", "train", "dev", "test"]
     assert [line.split() for line in lines] == [[c, "0.00", "100.00", "200.00"] for c in COLUMNS]

@@ -54,7 +54,7 @@ def test_a_damaged_log_is_refused_with_the_line(tmp_path, line):
     path = tmp_path / "run/metrics.jsonl"
     whole = path.read_text()
     path.write_bytes((whole + line + "\n").encode("latin-1"))
-    with pytest.raises(InputError, match=r"metrics\.jsonl:13: .*Restore it or start anew"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl:10: .*Restore it or start anew"):
         training_curves(run)
 
 
@@ -92,7 +92,7 @@ def test_a_run_whose_objective_was_overridden_stands_alone(tmp_path, objective, 
     grid = write_grid(tmp_path / "grid", {"base": 1.0, "rpcl": 2.0}, seeds=(1,))
     other = write_run(tmp_path / "other", objective, 2)
     config = json.loads((other / "config.json").read_text())
-    config["rpcl"][field] = value
+    config["run"]["rpcl"][field] = value
     (other / "config.json").write_text(json.dumps(config))
     experiments = read_experiments([grid, other])
     assert [sorted(e.runs) for e in experiments] == [["base", "rpcl"], [objective]]

@@ -10,8 +10,6 @@ from fake_runs import write_grid, write_run
 from matplotlib.colors import same_color
 from shared import ENVIRONMENT, ROOT, tiny_config
 
-from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.reporting.experiments import interval_text, mean_over_settings, read_experiments
 from rpcl_jax.reporting.figures import (
     COLOURS,
@@ -19,7 +17,6 @@ from rpcl_jax.reporting.figures import (
     diagnostics_figure,
     modalities_figure,
     objectives_figure,
-    precision_recall_figure,
     thresholds_figure,
 )
 from rpcl_jax.run.base_config import OBJECTIVES
@@ -130,24 +127,6 @@ def test_every_objective_has_a_colour_of_its_own():
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
-def test_operating_points_lie_on_their_curves(grids):
-    (experiment,) = read_experiments(grids[:1])
-    axes = precision_recall_figure([experiment]).axes[0]
-    curves = [line for line in axes.lines if line.get_marker() == "None"]
-    points = [line for line in axes.lines if line.get_marker() == "o"]
-    assert len(curves) == len(points) == 6
-    for curve, point in zip(curves, points, strict=True):
-        at = np.isclose(curve.get_xdata(), point.get_xdata()[0])
-        assert np.isclose(curve.get_ydata()[at], point.get_ydata()[0]).any()
-        assert same_color(curve.get_color(), point.get_color())
-    assert {line.get_color() for line in curves} == {COLOURS["base"], COLOURS["rpcl"]}
-    run = experiment.runs["rpcl"][1]
-    numbers = evaluate_split(
-        run.scores(experiment.splits["test"], "test"), run.result["threshold"], EMOTIONS
-    )
-    assert numbers["pair_recall"] == run.result["test"]["pair_recall"]
-
-
 def test_f1_at_every_threshold_has_the_f1_at_half(grids):
     (experiment,) = read_experiments(grids[:1])
     axes = thresholds_figure([experiment]).axes[0]
@@ -172,7 +151,7 @@ def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):
     assert diagnostics_figure(experiments) is None
     assert modalities_figure(experiments) is None
     assert objectives_figure(experiments) is None
-    assert len(precision_recall_figure(experiments).axes) == 1
+    assert len(thresholds_figure(experiments).axes) == 1
 
 
 def test_one_seed_has_no_deviation_and_says_so(tmp_path):

@@ -120,7 +120,7 @@ def test_files_of_which_no_page_can_be_made(tmp_path):
     done = make_report(tmp_path / "mistyped.json", "--out", page, status=1)
     assert "mistyped.json: no such file or folder" in done.stderr
     done = make_report(good, "--out", tmp_path / "page.pdf", status=2)
-    assert "page.pdf' is not the name of a page" in done.stderr
+    assert "page.pdf is not the name of a page" in done.stderr
     (tmp_path / "empty.json").write_text(json.dumps([]))
     with pytest.raises(InputError, match="contains no conversation"):
         pairs_page.write_page(tmp_path / "empty.json", page)

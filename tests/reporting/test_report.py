@@ -175,7 +175,7 @@ def test_conversations_that_are_gone_are_named(tmp_path):
     """The command has no --config.data.root, and must not advise it."""
     folder = write_run(tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    config["data"] |= {"format": "ecf", "root": str(tmp_path / "gone")}
+    config["run"]["data"] |= {"format": "ecf", "root": str(tmp_path / "gone")}
     (folder / "config.json").write_text(json.dumps(config))
     done = make_report(folder, "--out", tmp_path / "r.html", status=1)
     assert f"its conversations are not found in {tmp_path / 'gone'}; put them back" in done.stderr

@@ -84,18 +84,19 @@ def test_faults_are_a_line_each(capsys):
 @pytest.mark.slow
 def test_a_reader_that_has_enough_ends_the_command():
     tool = """
-import argparse, time
-from rpcl_jax.run.command_line import run_tool
+import time
+from absl import flags
+from rpcl_jax.run.command_line import run_command
 
-def job(given):
+WAIT = flags.DEFINE_float("wait", 0, "")
+
+def job():
     print("one line", flush=True)
-    time.sleep(given.wait)
+    time.sleep(WAIT.value)
     for _ in range(100_000):
         print("more than a pipe holds")
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--wait", type=float)
-run_tool("tool", parser, job)
+run_command("tool", job)
 """
     command = '"$0" -c "$1" --wait=0.5 | head -n 1'
     done = subprocess.run(
@@ -135,7 +136,7 @@ def job():
             time.sleep(0.1)
 
 sys.argv = ["me"]
-run_command("me", job, lambda: None)
+run_command("me", job)
 """
 
 

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
+from fake_runs import write_description
 from ml_collections import config_flags
 from shared import ENVIRONMENT, ROOT, run_python, tiny_flags
-from tqdm import tqdm
 
 from rpcl_jax.files import write_json
 from rpcl_jax.run import grid as grid_module
-from rpcl_jax.run.config import load_config_file, to_json
-from rpcl_jax.run.grid import Cell, Grid, Training, _start_here, make_cells
+from rpcl_jax.run.config import load_config_file
+from rpcl_jax.run.grid import Cell, CellProcess, Grid, _start_here, make_cells
 
 TINY = [*tiny_flags(), "--seeds=1"]
 
@@ -66,7 +67,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     assert "another config (epochs: 1 there, 2 asked for)" in done.stderr
     assert [row["run"] for row in rows(tmp_path)] == ["base-t-seed1"]
     # What was trained is what the objective says, and the flag that all cells share.
-    config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())
+    config = json.loads((tmp_path / "base-t-seed1/config.json").read_text())["run"]
     assert (config["objective"], config["modalities"], config["seed"]) == ("base", "t", 1)
     assert config["rpcl"]["row_weight"] == config["rpcl"]["corruption_weight"] == 0
     assert (config["epochs"], config["model"]["width"]) == (1, 32)
@@ -113,36 +114,84 @@ def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arg
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cell_shows_that_it_compiles(tmp_path, capsys):
-    log = tmp_path / "a.log"
-    cell = Cell("base-t-seed1", None, [])
-    training = Training(cell, None, log, tqdm(bar_format="{desc}", disable=True))
-    for text, shown in (
-        ("encoding 5 utterances with a", True),
-        ("compiling the training step …", True),
-        ("some note", False),
-        ("epoch 1/2  loss 1.0", True),
-        ("results: x", False),
-    ):
+def cell_of_two_epochs(tmp_path, name, said=(), status=None):
+    """A cell whose process is stood in for, and what is written to its log and its metrics."""
+    config = load_config_file(ROOT / "configs/demo.py", "base")
+    config.epochs = 2
+    folder, log = tmp_path / name, tmp_path / f"{name}.log"
+    folder.mkdir(exist_ok=True)
+    process = SimpleNamespace(returncode=status)
+    cell = CellProcess(Cell(name, config, []), process, folder, log, said)
+
+    def write(logged, epoch=None):
         with log.open("a") as file:
-            file.write(f"{text}\n")
-        training.show()
-        assert capsys.readouterr().err == f"base-t-seed1: {text}\n" * shown
+            file.write(f"{logged}\n")
+        if epoch:
+            values = {"dev/pair_f1": 0.5, "dev/pair_auprc": 0.25, "mean_loss": 1.5}
+            values |= {"epoch": epoch, "seconds": 60, "dialogues_per_second": 2}
+            with (folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": 1, "train/loss": 1.0}) + "\n")
+                file.write(json.dumps(values) + "\n")
+
+    return cell, write
+
+
+EPOCHS = [
+    f"epoch {epoch}/2  loss 1.500  validation Pair F1 50.00  AUPRC 25.00  2.0 dialogues/s  "
+    f"at most {left} min left"
+    for epoch, left in ((1, "1.0"), (2, "0.0"))
+]
+
+
+def test_a_cell_shows_its_epochs(tmp_path, capsys):
+    cell, write = cell_of_two_epochs(tmp_path, "a", set())
+    cell.show()
+    write("epoch or not, whatever words the log has")
+    cell.show()
+    assert capsys.readouterr().err == "", "it may be half written, or of an error"
+    write(EPOCHS[0], epoch=1)
+    cell.show()
+    shown = f"epoch or not, whatever words the log has\na: {EPOCHS[0]}\n"
+    assert capsys.readouterr().err == shown
+    cell.show()
+    assert capsys.readouterr().err == ""
+    write(EPOCHS[1], epoch=2)
+    cell.show()
+    assert capsys.readouterr().err == f"a: {EPOCHS[1]}\n"
+    again, write = cell_of_two_epochs(tmp_path, "a")  # of a later grid
+    again.show()
+    assert capsys.readouterr().err == "", "they were shown by the first"
 
 
 def test_what_cells_say_before_they_begin_is_shown_once(tmp_path, capsys):
     said = set()
     for name in "ab":
-        log = tmp_path / f"{name}.log"
-        line = tqdm(bar_format="{desc}", disable=True)
-        training = Training(Cell(name, None, []), None, log, line, said=said)
-        log.write_text("the tokenizer does not know 65 %\n")
-        training.show()
-        assert not capsys.readouterr().err, "a line may be half written, or of an error"
-        log.write_text("the tokenizer does not know 65 %\ncompiling the initialisation …\n")
-        training.show()
+        cell, write = cell_of_two_epochs(tmp_path, name, said)
+        write("the tokenizer does not know 65 %")
+        write(EPOCHS[0], epoch=1)
+        cell.show()
         notice = "the tokenizer does not know 65 %\n" * (name == "a")
-        assert capsys.readouterr().err == f"{notice}{name}: compiling the initialisation …\n"
+        assert capsys.readouterr().err == f"{notice}{name}: {EPOCHS[0]}\n"
+
+
+def test_the_outcome_of_a_cell(tmp_path, capsys):
+    numbers = {"pair_f1": 0.5, "pair_precision": 0.25, "pair_recall": 1, "pair_auprc": 0.75}
+    result = {"test": numbers, "dev": numbers | {"pair_f1": 0.125}, "threshold": 0.5}
+    result |= {"objective": "base", "modalities": "t", "seed": 1}
+    cell, write = cell_of_two_epochs(tmp_path, "a", status=0)
+    write("results: x")
+    write_json(tmp_path / "a/result.json", result)
+    assert cell.finish()
+    assert capsys.readouterr().err == (
+        "a: test Pair F1 50.00  (precision 25.00, recall 100.00)  AUPRC 75.00  |  "
+        "validation Pair F1 12.50  threshold 0.500\n"
+    )
+    cell, write = cell_of_two_epochs(tmp_path, "b", status=1)
+    failed = f"b: FAILED with status 1, see {tmp_path / 'b.log'}: "
+    assert not cell.finish()
+    write("some note\nrpcl_jax: the reason")
+    assert not cell.finish()
+    assert capsys.readouterr().err == f"{failed}produced no output\n{failed}rpcl_jax: the reason\n"
 
 
 def test_cells_are_what_their_flags_train(monkeypatch):
@@ -159,6 +208,10 @@ def test_cells_are_what_their_flags_train(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["main", *cell.flags])  # config_flags looks there too
         values(sys.argv)
         assert values.config.to_json() == cell.config.to_json()
+    shipped = Grid(str(ROOT / "configs/ecf.py"), {}, Path("out"))
+    assert grid_module._make_cell(shipped, "base", "t", 1).flags[0] == "--config=ecf:base", (
+        "on any machine"
+    )
     assert cells[-1].config.rpcl.top_k == 0
     assert cells[0].config.rpcl.row_weight == cells[-1].config.rpcl.row_weight == 0.5
 
@@ -171,7 +224,7 @@ def test_a_finished_grid_is_listed(tmp_path):
         config.seed = seed
         if objective != "ccps":  # which belongs to another grid
             config.data.max_utterances = 30
-        write_json(folder / "config.json", to_json(config))
+        write_description(folder, config, ["neutral", "joy"])
         pair = {f"pair_{metric}": 0.5 for metric in ("precision", "recall", "f1", "auprc")}
         result = {"objective": objective, "modalities": "t", "seed": seed, "threshold": 0.5}
         write_json(folder / "result.json", result | {"dev": pair, "test": pair})
@@ -275,6 +328,7 @@ if len(sys.argv) > 2:
         seen.append([env["CUDA_VISIBLE_DEVICES"], time.monotonic()])
         return popen([sys.executable, "-c", code], env=env, **files)
     grid.subprocess.Popen = start
+    grid.read_json, grid.outcome = lambda path: {}, lambda result: "trained"
     cells = [grid.Cell(str(number), None, []) for number in range(5)]
     assert grid.run_grid(grid.Grid("", {}, Path(sys.argv[2])), cells) == []
     print(json.dumps(seen))

@@ -120,7 +120,7 @@ def test_evaluation_and_prediction(runs, tmp_path):
     turns = [{"id": f"u{t}", "speaker": "Ann", "text": text} for t, text in enumerate(texts)]
     (tmp_path / "talks.json").write_text(json.dumps([{"id": "talk", "utterances": turns}]))
     rows = {turn["id"]: row for row, turn in enumerate(turns)}
-    for modality, description in json.loads((copy / "model.json").read_text())[
+    for modality, description in json.loads((copy / "config.json").read_text())[
         "feature_tables"
     ].items():
         values = np.random.default_rng(0).normal(size=(3, description["dimension"]))
@@ -229,7 +229,7 @@ def test_slurm_says_who_is_who(runs, tmp_path):
 def test_bad_usage():
     flags = ["--config=configs/demo.py", "--coordinator=host:1"]
     assert_one_line(run_main(*flags, status=2), "--distributed")
-    assert_one_line(run_main(*flags, "--distributed", status=2), "give all three")
+    assert_one_line(run_main(*flags, "--distributed", status=2), "give all")
     flags += ["--distributed", "--processes=2"]
     assert_one_line(run_main(*flags, "--process=2", status=2), "numbered from 0 to 1")
     for wrong in ("host", "host:", ":12", "host:99999", "host:x"):

@@ -56,7 +56,7 @@ def test_a_dev_split_is_cut_off_and_test_is_kept(tmp_path):
     write_conversations(tmp_path / "mine/test.jsonl", splits["test"])
     with pytest.raises(InputError) as missing:
         read_split(tmp_path / "mine", "dev")
-    advice = str(missing.value).rsplit("tools/convert.py ", 1)[1].split(" (docs")[0]
+    advice = str(missing.value).rsplit("`rpcl convert ", 1)[1].partition("`")[0]
     run(
         *("--config=configs/demo.py", "--config.data.format=conversations", *advice.split()),
         *(f"--config.data.root={tmp_path / 'mine'}", f"--out={tmp_path / 'cut'}"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from rpcl_jax.training import logger as logger_module
-from rpcl_jax.training.logger import RunLogger
+from rpcl_jax.training.logger import RunLogger, read_epochs
 
 STEPS, DIALOGUES = 4, 10
 
@@ -70,11 +70,15 @@ def test_an_epoch_ends_with_its_last_step_its_metrics_and_its_rate(tmp_path, clo
     log_epoch(logger, 2)
     logger.close()
     written = lines(tmp_path)
-    assert [line["step"] for line in written] == [1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 8, 8]
+    assert [line["step"] for line in written] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
     assert written[3]["train/loss"] == 0.5
-    assert written[4] == {"step": 4, "dev/pair_f1": 0.25, "dev/pair_auprc": 0.125}
-    assert written[5] == {"step": 4, "epoch": 1, "dialogues_per_second": 2.5}
-    assert written[11] == {"step": 8, "epoch": 2, "dialogues_per_second": 2.0}
+    first = {"epoch": 1, "mean_loss": 0.3125, "seconds": 4.0, "dialogues_per_second": 2.5}
+    assert written[4] == {"step": 4, "dev/pair_f1": 0.25, "dev/pair_auprc": 0.125} | first
+    assert (written[9]["seconds"], written[9]["dialogues_per_second"]) == (5.0, 2.0)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"epoch": 3, "mean_lo')  # it is still being written
+    assert read_epochs(tmp_path / "metrics.jsonl") == [written[4], written[9]]
+    assert read_epochs(tmp_path / "nosuch") == []
 
 
 def test_without_a_terminal_every_epoch_is_a_line(tmp_path, clock, capsys):
@@ -98,7 +102,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(tmp_path):
     for epoch in (1, 2):
         log_epoch(logger, epoch)
     logger.close()
-    first_epoch = lines(tmp_path)[: STEPS + 2]
+    first_epoch = lines(tmp_path)[: STEPS + 1]
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{}\n[]\n\n{"step": "1"}\n\xff\n{"step": 1, "train/lo')  # a kill cut it short
 
@@ -106,4 +110,4 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(tmp_path):
     assert lines(tmp_path) == first_epoch
     log_epoch(logger, 2)
     logger.close()
-    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 8, 8]
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]

@@ -1,7 +1,7 @@
 """The text encoder of a run: which one, whether it is frozen, and then its vectors.
 
-Whether the encoder is frozen is decided here. Everything that follows goes by the type of what
-`text_input` returns: a tokenizer, or a table of vectors.
+Whether the encoder is frozen is decided here. Batches go by the type of what `text_input` returns,
+a tokenizer or a table of vectors, and a trained run by whether its `LoadedEncoder` has parameters.
 """
 
 import contextlib
@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,23 +22,21 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.pipeline import Batches, make_batches
+from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import written_whole
-from rpcl_jax.models.fusion import encode_utterances
+from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
-from rpcl_jax.run.config import trains_encoder
-from rpcl_jax.run.progress import progress
+from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import (
     AXIS,
     everywhere,
@@ -49,6 +47,7 @@ from rpcl_jax.training.mesh import (
     replicate,
 )
 
+_LOG = logging.getLogger(__name__)
 # Part of every cache key; increment it whenever `utterance_vectors` computes something else.
 _VERSION = 1
 # The fields of TextEncoderConfig that version 0.1 had; see `encoder_digest`.
@@ -67,7 +66,7 @@ class LoadedEncoder(NamedTuple):
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
-    Says on stderr which heads of a pretrained encoder are not read, and if its tokenizer does not
+    Logs which heads of a pretrained encoder are not read, and if its tokenizer does not
     know much of `train`, unless that is empty.
 
     Raises:
@@ -86,7 +85,13 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         )
         params = None
     check_positions(encoder, config, config.text.pretrained)
-    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
+    encoder = dataclasses.replace(
+        encoder,
+        dropout=config.text.dropout,
+        attention_dropout=config.text.attention_dropout,
+        lora_rank=config.text.lora_rank,
+    )
+    return LoadedEncoder(encoder, params, tokenizer)
 
 
 def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:
@@ -96,26 +101,21 @@ def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
             f"{encoder.max_positions} positions of {name}; lower it"
         )
-
-
-def _as_trained(encoder: TextEncoderConfig, config: ConfigDict) -> TextEncoderConfig:
-    return dataclasses.replace(
-        encoder,
-        dropout=config.text.dropout,
-        attention_dropout=config.text.attention_dropout,
-        lora_rank=config.text.lora_rank,
-    )
+    if config.text.lora_rank >= encoder.hidden_size:
+        raise InputError(
+            f"config.text.lora_rank: {config.text.lora_rank} is not below {encoder.hidden_size}, "
+            f"the width of {name}; lower it"
+        )
 
 
 def _warn(config: ConfigDict, heads: list[str], unknown: float, examples: list[str]) -> None:
     name = config.text.pretrained
     if heads:
-        print(f"{name}: its heads are not read: {', '.join(heads)}", file=sys.stderr)
+        _LOG.info(f"{name}: its heads are not read: {', '.join(heads)}")
     if unknown > MOST_UNKNOWN:
-        print(
+        _LOG.warning(
             f"{name}: its tokenizer does not know {unknown:.0%} of the word pieces of the training "
-            f"text, such as {', '.join(map(repr, examples))}; is it for another language?",
-            file=sys.stderr,
+            f"text, such as {', '.join(map(repr, examples))}; is it for another language?"
         )
 
 
@@ -133,8 +133,6 @@ def utterance_vectors(
     Args:
       encoder: with its parameters.
       dialogues: utterances beyond `config.data.max_utterances` get no row.
-      config: of the run.
-      mesh: the devices.
       folder: where the table will be saved; its name is the key of the vectors.
 
     Raises:
@@ -142,9 +140,7 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = make_batches(
-        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh)
-    )
+    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -155,10 +151,8 @@ def utterance_vectors(
     # Not in the key, but what the batches hold and the last bits of the vectors depend on these.
     sequence = f"{batches.batch_size}-{config.text.row_length}-{mesh.size}"
     vectors: dict[str, np.ndarray] = {}
-    first, begun = first_process(), False
-    with (
-        progress(len(counts), " utterances") if first else contextlib.nullcontext(lambda *_: None)
-    ) as advance:
+    begun = False
+    with progress_bar(len(counts), " utterances") as advance:
         for number, (places, batch) in enumerate(batches.epoch(seed=0, epoch=0)):
             examples = [batches.examples[index] for index in places if index >= 0]
             ids = [u.id for e in examples for u in e.dialogue.utterances[: e.length]]
@@ -166,14 +160,14 @@ def utterance_vectors(
             rows = _read_part(part, ids)
             kept = everywhere(rows is not None)
             if rows is None or not kept:
-                if first and not begun:
+                if not begun:
                     _say_what_is_encoded(len(counts) - len(vectors), len(counts), config, folder)
                 begun = True
                 values = fetch(encode(params, put_batch(batch, mesh)))[places >= 0]
                 rows = np.concatenate(
                     [v[: e.length] for v, e in zip(values, examples, strict=True)]
                 )
-                if first:
+                if first_process():
                     _write_part(part, ids, rows)
             vectors.update(zip(ids, rows, strict=True))
             advance(0 if kept else len(ids), len(vectors))
@@ -184,8 +178,7 @@ def utterance_vectors(
 
 def _say_what_is_encoded(left: int, total: int, config: ConfigDict, folder: Path) -> None:
     count = f"{total}" if left == total else f"{left} of {total}"
-    message = f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}"
-    tqdm.write(message, file=sys.stderr)  # above the bar
+    _LOG.info(f"encoding {count} utterances with {config.text.pretrained}, once, for {folder}")
 
 
 def _parts(folder: Path) -> Path:
@@ -228,8 +221,7 @@ def cached_vectors(
 ) -> FeatureTable:
     """`utterance_vectors` of all splits, from `config.text.cache` if they were computed before.
 
-    The key is a digest of everything they depend on, so a cached table is never stale. Says on
-    stderr what it encodes.
+    The key is a digest of everything they depend on, so a cached table is never stale.
     """
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
@@ -256,23 +248,12 @@ def text_input(
     config: ConfigDict,
     mesh: Mesh,
 ) -> WordPieces | FeatureTable:
-    """Returns what the model's text input is made from.
-
-    Args:
-      encoder: of the run.
-      splits: the dialogues that will be read.
-      config: of the run.
-      mesh: the devices.
-
-    Returns:
-      The tokenizer of an encoder that is part of the model, or the vectors of a frozen one.
+    """Returns the tokenizer of an encoder that is part of the model, or a frozen one's vectors.
 
     Raises:
       InputError: the encoder is frozen and two utterances have one id.
     """
-    if config.text.finetune:
-        return encoder.tokenizer
-    return cached_vectors(encoder, splits, config, mesh)
+    return cached_vectors(encoder, splits, config, mesh) if is_frozen(config) else encoder.tokenizer
 
 
 def corpus_batches(
@@ -280,17 +261,16 @@ def corpus_batches(
 ) -> dict[str, Batches]:
     """Returns the batches of every split, with the text input that `text_input` makes.
 
-    How many dialogues are cut to `config.data.max_utterances` is said on stderr.
+    Logs how many dialogues are cut to `config.data.max_utterances`.
 
     Raises:
       InputError: as `text_input`.
     """
-    if first_process():
-        _say_what_is_cut(corpus, config.data.max_utterances)
+    _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)
     own = own_places(mesh)
     return {
-        split: make_batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
+        split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()
     }
 
@@ -301,49 +281,29 @@ def _say_what_is_cut(corpus: Corpus, n: int) -> None:
         if cut:
             lost = sum(max(pair) >= n for dialogue in cut for pair in dialogue.pairs or ())
             pairs = sum(len(dialogue.pairs or ()) for dialogue in dialogues)
-            print(
+            _LOG.warning(
                 f"{split}: {len(cut)} of {len(dialogues)} conversations have more than "
-                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost",
-                file=sys.stderr,
+                f"config.data.max_utterances, {n}, and are cut; {lost} of {pairs} pairs are lost"
             )
 
 
-def frozen_digest(encoder: LoadedEncoder, config: ConfigDict) -> str | None:
-    """Identifies an encoder that no checkpoint holds; None for one that is trained."""
-    return None if trains_encoder(config) else encoder_digest(encoder)
+def is_frozen(config: ConfigDict) -> bool:
+    """Returns whether the model reads vectors of the encoder, which then is no part of it."""
+    return not config.text.finetune
 
 
-def load_trained_encoder(
-    config: ConfigDict,
-    sizes: TextEncoderConfig,
-    tokenizer: WordPieces,
-    pretrained: str,
-) -> LoadedEncoder:
-    """Returns the encoder of a trained run.
+def encoder_elsewhere(encoder: LoadedEncoder, config: ConfigDict) -> dict[str, str] | None:
+    """Identifies an encoder whose own parameters are not trained: it is frozen or has adapters.
 
-    Args:
-      config: of the run.
-      sizes, tokenizer: from the run's folder.
-      pretrained: from there too; see `absolute_name`.
-
-    Returns:
-      With parameters if they are not in the run's checkpoint: if it is frozen or has adapters.
-
-    Raises:
-      InputError: such an encoder is no longer where the config says.
+    Its "name" is a folder that is found from any other or a name on the hub. None stands for an
+    encoder that is trained, so that its parameters are the run's own.
     """
-    if trains_encoder(config):
-        return LoadedEncoder(sizes, None, tokenizer)
-    folder = pretrained if Path(pretrained).is_dir() else config.text.pretrained
-    encoder, params, _ = load_pretrained(folder)
-    return LoadedEncoder(_as_trained(encoder, config), params, tokenizer)
-
-
-def absolute_name(config: ConfigDict) -> str:
-    """Returns the pretrained encoder's folder, findable from any other, or its hub name."""
+    if not (is_frozen(config) or config.text.lora_rank):
+        return None
     name = config.text.pretrained
     folder = Path(name).expanduser()
-    return str(folder.resolve()) if name and folder.is_dir() else name
+    name = str(folder.resolve()) if folder.is_dir() else name
+    return {"name": name, "digest": encoder_digest(encoder)}
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:

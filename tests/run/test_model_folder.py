@@ -1,25 +1,30 @@
-"""Exported runs: the same outputs from the folder alone, and what of a wrong folder is refused."""
+"""Runs and exported runs: the same outputs, and what of a wrong folder is refused."""
 
 import json
 import re
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
-from shared import ROOT, assert_pointer_is_named, refusal, run_main, run_python
+from shared import ROOT, assert_pointer_is_named, refusal, run_main, run_python, tiny_config
 
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.data.features import FeatureTable
-from rpcl_jax.errors import InputError
+from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.files import read_json
-from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.readers.semeval import parse_conversations
 from rpcl_jax.reporting.experiments import read_run
-from rpcl_jax.run.export import described_features, export_run, is_exported, load_exported
+from rpcl_jax.run.config import to_json
+from rpcl_jax.run.export import export_run
+from rpcl_jax.run.model_folder import load_model, read_description
+from rpcl_jax.run.workdir import check_owner
 
 pytestmark = pytest.mark.slow
 
@@ -52,12 +57,13 @@ def test_the_folder(exported, finished):
         *("README.md", "config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json"),
     }
-    assert is_exported(exported)
-    assert not is_exported(finished)
-    with pytest.raises(InputError, match="of a model that tools"):
-        read_run(exported)
-    assert described_features(exported) == described_features(finished)
-    assert set(described_features(exported)) == {"audio", "vision"}
+    assert names - {"README.md"} < {path.name for path in finished.iterdir()}
+    ours, theirs = read_description(finished), read_description(exported)
+    assert theirs.keys() - ours.keys() == {"threshold"}
+    assert ours.keys() - theirs.keys() == {"folder"}
+    assert ours["feature_tables"] == theirs["feature_tables"]
+    assert set(ours["feature_tables"]) == {"audio", "vision"}
+    assert theirs["threshold"] == read_json(finished / "result.json")["threshold"]
     for name in names - {"model.safetensors"}:
         text = (exported / name).read_text(encoding="utf-8")
         assert str(ROOT) not in text
@@ -70,14 +76,14 @@ def test_equal_outputs(exported, finished, unlabelled):
         modality: FeatureTable.load(unlabelled.parent / "features" / modality)
         for modality in ("audio", "vision")
     }
-    wanted = Predictor.from_workdir(finished)(conversations, tables)
+    wanted = Predictor(finished)(conversations, tables)
     assert sum(len(item["pair_confidences"]) for item in wanted) > 20
-    found = Predictor.from_pretrained(exported)(conversations, tables)
+    found = Predictor(exported)(conversations, tables)
     assert without_name(found, exported) == without_name(wanted, finished)
     # Not only what is above the threshold.
     dialogues = parse_conversations(conversations, "conversations", labelled=False)
-    one, other = Predictor.from_workdir(finished)._run, load_exported(exported)[0]
-    scores, others = (run.score_prepared(run.prepare(dialogues, tables))() for run in (one, other))
+    runs = load_model(finished), load_model(exported)
+    scores, others = (run.score_prepared(run.prepare(dialogues, tables))() for run in runs)
     assert scores.keys() == others.keys() == set(range(len(dialogues)))
     for index in scores:
         for array, same in zip(scores[index], others[index], strict=True):
@@ -87,12 +93,12 @@ def test_equal_outputs(exported, finished, unlabelled):
 def test_the_command_predicts_with_it(exported, finished, unlabelled, tmp_path):
     features = unlabelled.parent / "features"
     flags = ["--mode=predict", f"--input={unlabelled}", f"--features={features}"]
-    run_main(*flags, f"--workdir={finished}", f"--output={tmp_path / 'wanted.json'}")
-    run_main(*flags, f"--model={exported}", f"--output={tmp_path / 'pairs.json'}")
+    run_main(*flags, f"--workdir={exported}", f"--output={tmp_path / 'wanted.json'}")
+    run_main(*flags, f"--model={finished}", f"--output={tmp_path / 'pairs.json'}")
     wanted, found = (
         json.loads((tmp_path / f"{name}.json").read_text()) for name in ("wanted", "pairs")
     )
-    assert without_name(found, exported) == without_name(wanted, finished)
+    assert without_name(found, finished) == without_name(wanted, exported)
 
 
 def test_the_model_card(exported, finished):
@@ -149,7 +155,7 @@ def test_parameters_that_do_not_fit(copy, change, said):
     tensors = load_file(copy / "model.safetensors")
     change(tensors)
     save_file(tensors, copy / "model.safetensors")
-    message = refusal(Predictor.from_pretrained, copy)
+    message = refusal(Predictor, copy)
     assert message.startswith(f"{copy / 'model.safetensors'}: does not fit config.json: ")
     assert said in message
     assert len(message) < 800
@@ -158,16 +164,19 @@ def test_parameters_that_do_not_fit(copy, change, said):
 def test_what_is_not_safetensors(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(b"\x80\x04K\x01.")  # a pickle
-    assert f"{weights}: unreadable" in refusal(load_exported, copy)
+    assert f"{weights}: unreadable" in refusal(load_model, copy)
     weights.unlink()
-    assert f"{weights}: not found" in refusal(load_exported, copy)
+    assert f"{weights}: not found" in refusal(load_model, copy)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"threshold": None}, "its 'threshold' is missing"),
+        ({"threshold": None}, "threshold is None"),
         ({"layout": 2}, "written by a newer version"),
+        ({"layout": None}, "its 'layout' is missing or wrong"),
+        ({"library_name": None}, "not of a model of this version"),
+        ({"encoder.hidden_size": "8"}, "its 'encoder.hidden_size' is missing or wrong"),
         ({"emotions": ["neutral", "joy"]}, "emotion_head"),
         ({"emotions": [1]}, "its emotions or its features"),
         ({"emotions": [*EMOTIONS[:6], "joy"]}, "its emotions or its features"),
@@ -195,25 +204,60 @@ def test_a_config_that_does_not_fit(copy, change, said):
         inner = described[outer[0]] if outer else described
         inner[last] = value
     path.write_text(json.dumps(described))
-    assert said in refusal(load_exported, copy)
+    assert said in refusal(load_model, copy)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_model_that_git_lfs_has_not_fetched(copy, name):
-    assert_pointer_is_named(copy / name, load_exported, copy)
+    assert_pointer_is_named(copy / name, load_model, copy)
 
 
 def test_other_folders(copy, finished, tmp_path):
-    assert "which is not exported" in refusal(Predictor.from_pretrained, finished)
     (tmp_path / "empty").mkdir()
-    assert f"{WEIGHTS}: not found" in refusal(Predictor.from_pretrained, tmp_path / "empty")
-    assert "which predicts (--model)" in refusal(read_run, copy)
+    assert f"{tmp_path / 'empty/config.json'}: not found" in refusal(Predictor, tmp_path / "empty")
+    for read in (read_run, evaluate_run):
+        assert "of a model that `rpcl export` wrote" in refusal(read, copy)
+    assert "of a model that `rpcl export` wrote" in refusal(check_owner, copy, tiny_config())
     assert f"{copy}: already exists" in refusal(export_run, finished, copy, "card")
-    assert "has no revision 'v1'" in refusal(Predictor.from_pretrained, copy, "v1")
+    assert "has no revision 'v1'" in refusal(Predictor, copy, revision="v1")
     done = run_python("tools/export.py", tmp_path / "empty", f"--out={tmp_path / 'x'}", status=1)
     assert done.stderr.startswith(f"export: {tmp_path / 'empty/config.json'}: not found")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob(".x*"))
+
+
+def test_a_folder_that_an_earlier_version_exported(tmp_path):
+    """c2d5a83 wrote this config.json and computed these confidences from such parameters."""
+    config = tiny_config()
+    word_tokenizer(load_corpus(config).splits["train"]).save(tmp_path)
+    before = json.loads((Path(__file__).parent / "layout_1.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(before["config.json"]))
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in before["shapes"].items()
+    }
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "flax"})
+    turns = [
+        {"speaker": "Ann", "text": "We won the cup!"},
+        {"speaker": "Ben", "text": "Oh no, I am so sorry."},
+        {"speaker": "Ann", "text": "That is wonderful, thank you!"},
+    ]
+    (found,) = Predictor(tmp_path)([{"id": "1", "utterances": turns}])
+    assert found["predicted_by"]["threshold"] == 0.25
+    assert found["pairs"] == [[1, 1], [2, 1], [2, 2], [3, 1], [3, 2], [3, 3]]
+    wanted = [0.414, 0.797, 0.415, 0.494, 0.797, 0.414]
+    assert found["pair_confidences"] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_a_run_of_an_older_version_is_refused(tmp_path):
+    """Its config.json was the config alone."""
+    (tmp_path / "config.json").write_text(json.dumps(to_json(tiny_config())))
+    for read in (load_model, read_run, evaluate_run):
+        message = refusal(read, tmp_path)
+        assert message.startswith(f"{tmp_path / 'config.json'}: not of a model of this version")
+        assert "train the run again" in message
+    assert "train the run again" in refusal(check_owner, tmp_path, tiny_config())
 
 
 def test_a_model_of_the_hub(exported, monkeypatch):
@@ -225,7 +269,7 @@ def test_a_model_of_the_hub(exported, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     for revision in (None, "v1"):
-        predictor = Predictor.from_pretrained("someone/pairs", revision=revision)
+        predictor = Predictor.from_pretrained("someone/pairs", revision)
         (found,) = predictor([{"utterances": [{"text": "Yes!", "speaker": "Ann"}], "id": "1"}])
         assert found["predicted_by"]["model"] == "someone/pairs"
     assert asked == [("someone/pairs", None, True), ("someone/pairs", "v1", True)]

@@ -23,14 +23,14 @@ from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import Corpus, load_corpus
-from rpcl_jax.run import progress, text_vectors
+from rpcl_jax.run import progress, text_encoder
 from rpcl_jax.run.export import export_run
-from rpcl_jax.run.text_vectors import (
+from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
-    absolute_name,
     cached_vectors,
     corpus_batches,
     encoder_digest,
+    encoder_elsewhere,
     load_text_encoder,
     utterance_vectors,
     vectors_key,
@@ -40,7 +40,7 @@ from rpcl_jax.training.mesh import make_mesh
 
 torch = import_or_skip("torch")
 pytestmark = pytest.mark.slow
-MAKE_ENCODE = text_vectors._make_encode
+MAKE_ENCODE = text_encoder._make_encode
 
 
 def frozen_config(folder, tmp_path):
@@ -176,7 +176,7 @@ def test_vectors_are_computed_once(small_bert, tmp_path, monkeypatch, capsys):
     first = cached_vectors(encoder, splits, config, make_mesh(1))
     said = capsys.readouterr().err
     assert said.startswith(f"encoding {count} utterances with {small_bert}, once, for {tmp_path}")
-    monkeypatch.setattr("rpcl_jax.run.text_vectors.utterance_vectors", None)
+    monkeypatch.setattr("rpcl_jax.run.text_encoder.utterance_vectors", None)
     again = cached_vectors(encoder, splits, config, make_mesh(1))
     np.testing.assert_array_equal(first.values, again.values)
     assert again.row_of_id == first.row_of_id
@@ -200,7 +200,7 @@ def encode_small_corpus(small_bert, tmp_path, monkeypatch, devices=1, killed_in=
         return encode
 
     with monkeypatch.context() as patched:
-        patched.setattr(text_vectors, "_make_encode", make_watched)
+        patched.setattr(text_encoder, "_make_encode", make_watched)
         splits, encoder = load_corpus(config).splits, load_text_encoder(config, ())
         return cached_vectors(encoder, splits, config, make_mesh(devices)), calls
 
@@ -281,7 +281,7 @@ def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
     # The test split again, as conversations nobody labelled.
     predictions = json.loads((workdir / "predictions/test.json").read_text())
     tables = load_corpus(config).tables
-    again = Predictor.from_workdir(workdir)(predictions, tables)
+    again = Predictor(workdir)(predictions, tables)
     assert [c["emotion-cause_pairs"] for c in again] == [
         c["emotion-cause_pairs"] for c in predictions
     ]
@@ -289,28 +289,32 @@ def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
     # Exported, it has the encoder in it, which may change or go.
     export_run(workdir, tmp_path / "model", "card")
     nudge(folder)
-    exported = Predictor.from_pretrained(tmp_path / "model")(predictions, tables)
+    exported = Predictor(tmp_path / "model")(predictions, tables)
     assert [item | {"predicted_by": ""} for item in exported] == [
         item | {"predicted_by": ""} for item in again
     ]
-    with pytest.raises(InputError, match="not the encoder"):
+    with pytest.raises(InputError, match="not the text encoder"):
         evaluate_run(workdir)
     (workdir / "result.json").unlink()
-    with pytest.raises(InputError, match="not the encoder"):
+    with pytest.raises(InputError, match="not the text encoder"):
         train_and_evaluate(config, workdir)
 
 
-def test_the_name_of_an_encoder_that_is_kept_with_a_run(tmp_path, monkeypatch):
-    config = tiny_config()
-    (tmp_path / "encoder").mkdir()
-    monkeypatch.chdir(tmp_path)
+def test_what_a_run_keeps_of_an_encoder_elsewhere(small_bert, tmp_path, monkeypatch):
+    config = frozen_config(small_bert, tmp_path)
+    encoder = load_text_encoder(config, ())
+    monkeypatch.chdir(small_bert.parent)
     for name, kept in (
-        ("", ""),  # trained from scratch; not the current small_bert
         ("someone/encoder", "someone/encoder"),  # of the hub
-        ("encoder", str(tmp_path / "encoder")),
+        (small_bert.name, str(small_bert)),
     ):
         config.text.pretrained = name
-        assert absolute_name(config) == kept
+        named = encoder_elsewhere(encoder, config)
+        assert named == {"name": kept, "digest": encoder_digest(encoder)}
+    config.text.finetune = True
+    assert encoder_elsewhere(encoder, config) is None
+    config.text.lora_rank = 2
+    assert encoder_elsewhere(encoder, config) == named
 
 
 def test_what_is_cut_is_said(capsys):

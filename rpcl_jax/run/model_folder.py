@@ -1,0 +1,320 @@
+"""The one form of a trained model: the folder of a run, an exported folder, or a name on the hub.
+
+config.json          what it is: emotions, features, sizes of the text encoder, the run's config
+model.safetensors    every parameter, but for an encoder that config.json names as elsewhere
+tokenizer.json, …    the text encoder's tokenizer
+
+Training keeps the best epoch so far in such a folder, with the epoch and the threshold in the
+metadata of model.safetensors, so that they never disagree with the parameters. An exported folder
+has the threshold in config.json.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.batching.stream import stream_batches
+from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
+from rpcl_jax.data.features import MODALITIES, FeatureTable, absent_table
+from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
+from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
+from rpcl_jax.files import check_not_pointer, read_json, require_fields, written_whole
+from rpcl_jax.models.adapters import combine
+from rpcl_jax.models.pretrained import WEIGHTS, load_pretrained, load_tokenizer
+from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
+from rpcl_jax.run.compilation import Compiled
+from rpcl_jax.run.config import build_model, parse_config
+from rpcl_jax.run.hosts import agree
+from rpcl_jax.run.text_encoder import LoadedEncoder, check_positions, encoder_digest, is_frozen
+from rpcl_jax.training.mesh import fetch, make_mesh, own_places, put_batch, replicate
+
+LIBRARY = "rpcl_jax"
+LAYOUT = 1  # increment it when older versions of this package cannot read the folder
+_SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
+_FIELDS = {
+    **{"layout": int, "emotions": list, "feature_tables": dict},
+    **{f"encoder.{size}": int for size in (*_SIZES, "max_positions")},
+    **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
+}
+_AGAIN = "get the folder again, or train or export the run again"
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns the `config.json` of a run or of an exported folder.
+
+    Raises:
+      InputError: it is missing, damaged, of something else, or of another version of this package.
+    """
+    path = folder / "config.json"
+    described = read_json(path)
+    if described.get("library_name") != LIBRARY:
+        raise InputError(
+            f"{path}: not of a model of this version of rpcl_jax; if an older version wrote it, "
+            "train the run again"
+        )
+    if isinstance(described.get("layout"), int) and described["layout"] > LAYOUT:
+        raise InputError(f"{path}: written by a newer version of rpcl_jax; update it")
+    require_fields(described, _FIELDS, str(path))
+    return described
+
+
+def by_name(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested parameters by names such as "pair_head.bias"."""
+    return flatten_dict(dict(params), sep=".")
+
+
+def save_parameters(path: Path, params: Mapping[str, Any], **metadata: object) -> None:
+    """Writes parameters as safetensors, whole or not at all, with metadata that `repr` spells."""
+    tensors = by_name(jax.device_get(params))
+    spelled = {"format": "flax"} | {name: repr(value) for name, value in metadata.items()}
+    with written_whole(path) as file:
+        file.write(save(tensors, metadata=spelled))
+
+
+def read_parameters(
+    path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the parameters, nested, and the metadata of a file.
+
+    Raises:
+      InputError: it is missing or damaged, or has not exactly the names and `shapes` that are
+        wanted, in float32.
+    """
+    check_not_pointer(path)
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            names = opened.keys()  # `opened` itself cannot be iterated
+            tensors = {name: opened.get_tensor(name) for name in names}
+            metadata = opened.metadata() or {}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found; {_AGAIN}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: unreadable ({error}); {_AGAIN}") from error
+    problems = [f"{name} is missing" for name in shapes if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in shapes:
+            problems.append(f"{name} is left over")
+        elif (tensor.shape, tensor.dtype) != (shapes[name], np.float32):
+            problems.append(
+                f"{name} is {tensor.dtype} {list(tensor.shape)} instead of float32 "
+                f"{list(shapes[name])}"
+            )
+        elif not np.isfinite(tensor).all():
+            problems.append(f"{name} contains NaN or infinity")
+    if problems:
+        more = f"; and {len(problems) - 5} more like these" if len(problems) > 5 else ""
+        raise InputError(
+            f"{path}: does not fit config.json: {'; '.join(problems[:5])}{more}; {_AGAIN}"
+        )
+    return unflatten_dict(tensors, sep="."), metadata
+
+
+class TrainedRun:
+    """A trained model, ready to score dialogues on all devices.
+
+    Attributes:
+      folder: where it was loaded from.
+      feature_tables: `table.json` of the features the run was trained with, by modality.
+      encoder: its text encoder, with parameters if it is frozen.
+      threshold: the least confidence of a pair, chosen on validation.
+      model, params: with the parameters of the best epoch, on the devices of `mesh`.
+      params_with_encoder: the same, and those of a frozen encoder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: ConfigDict,
+        emotions: tuple[str, ...],
+        feature_tables: dict[str, dict[str, Any]],
+        encoder: LoadedEncoder,
+        params: dict[str, Any],
+        threshold: float,
+        mesh: Mesh,
+    ):
+        """Takes what `load_model` loads; `params` are on all of `mesh`."""
+        self.folder, self.config, self.emotions = folder, config, emotions
+        self.feature_tables, self.encoder, self.threshold = feature_tables, encoder, threshold
+        self.params, self.mesh = params, mesh
+        self.model = build_model(config, encoder.config, emotions)
+        self._score = Compiled(make_score(self.model, mesh), "the scoring function")
+        self._score_words, self.params_with_encoder = self._score, params
+        if encoder.params is not None:
+            # A table of vectors by utterance id would be as long as a stream.
+            model = self.model.clone(dtype=jnp.float32)
+            self._score_words = Compiled(make_score(model, mesh), "the scoring function")
+            self.params_with_encoder = {**params, ENCODER: replicate(encoder.params, mesh)}
+
+    def score(self, batches: Batches) -> list[ScoredDialogue]:
+        """Returns the scores of a split from `rpcl_jax.run.workdir.read_splits`."""
+        return score_split(self._score, self.params, batches, self.mesh)
+
+    def complete(
+        self, tables: Mapping[str, FeatureTable], dialogues: Iterable[Dialogue]
+    ) -> dict[str, FeatureTable]:
+        """Returns a table for every modality that the run reads; what is not given is absent.
+
+        Raises:
+          InputError: a table is from another extractor than the run's.
+        """
+        for modality, table in tables.items():
+            table.check_same_extractor(self.feature_tables[modality])
+        return {
+            modality: tables.get(modality) or absent_table(description, dialogues)
+            for modality, description in self.feature_tables.items()
+        }
+
+    def prepare(
+        self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable]
+    ) -> list[tuple[np.ndarray, Batch]]:
+        """Returns the batches of new dialogues, a chunk of a stream; see `stream_batches`.
+
+        Args:
+          dialogues: none longer than `config.data.max_utterances`.
+          tables: their features, by modality; see `complete`.
+        """
+        return stream_batches(
+            dialogues,
+            self.encoder.tokenizer,
+            self.complete(tables, dialogues),
+            self.config,
+            self.mesh.size,
+            self.emotions,
+            own_places(self.mesh),
+        )
+
+    def score_prepared(
+        self, batches: Sequence[tuple[np.ndarray, Batch]]
+    ) -> Callable[[], dict[int, Scores]]:
+        """Sends batches of `prepare` to the devices, and returns a function that waits for them.
+
+        That function returns the scores by index of the dialogue, with padding.
+        """
+        running = [
+            (places, self._score_words(self.params_with_encoder, put_batch(batch, self.mesh)))
+            for places, batch in batches
+        ]
+
+        def wait() -> dict[int, Scores]:
+            return {
+                int(index): Scores(*(array[place] for array in arrays))
+                for places, scores in running
+                for arrays in [fetch(scores)]
+                for place, index in enumerate(places)
+                if index >= 0
+            }
+
+        return wait
+
+
+def load_model(folder: Path, devices: int | None = None) -> TrainedRun:
+    """Loads a trained model onto a number of devices, or all.
+
+    Args:
+      folder: of a run, which may still be training: then its best epoch so far is loaded; or one
+        that `rpcl export` has written.
+      devices: how many; None for all.
+
+    Raises:
+      InputError: a file is missing or damaged, the parameters are not those of the model that
+        `config.json` describes, or the encoder elsewhere is another one.
+    """
+    path, described = folder / "config.json", read_description(folder)
+    config = parse_config(described["run"], path)
+    features, emotions = described["feature_tables"], tuple(described["emotions"])
+    reads = [MODALITIES[letter] for letter in "av" if letter in config.modalities]
+    named = [e for e in emotions if isinstance(e, str)]
+    distinct = len(set(named)) == len(emotions) > 1 and emotions[0] == NEUTRAL
+    if not distinct or sorted(features) != reads:
+        raise InputError(f"{path}: its emotions or its features are not those of a run; {_AGAIN}")
+    mesh = make_mesh(devices)
+    try:
+        sizes = TextEncoderConfig(**described["encoder"])
+        encoder = LoadedEncoder(sizes, None, load_tokenizer(folder, sizes.vocab_size))
+        check_positions(sizes, config, str(path))
+        shapes = _shapes(config, emotions, features, encoder, mesh)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: describes no model of this version of rpcl_jax ({reason}); {_AGAIN}, or "
+            "update rpcl_jax if a newer version wrote it"
+        ) from error
+    elsewhere = _load_elsewhere(described, config, encoder, path)
+    for name in by_name(elsewhere):
+        shapes.pop(name, None)
+    params, metadata = read_parameters(folder / WEIGHTS, shapes)
+    agree("the model", lambda: [described, metadata])
+    threshold = _threshold(described.get("threshold", metadata.get("threshold")), path)
+    params = combine(params, elsewhere)
+    if is_frozen(config):
+        encoder = encoder._replace(params=params.pop(ENCODER))
+    params = replicate(params, mesh)
+    return TrainedRun(folder, config, emotions, features, encoder, params, threshold, mesh)
+
+
+def _shapes(
+    config: ConfigDict,
+    emotions: tuple[str, ...],
+    features: Mapping[str, Mapping[str, Any]],
+    encoder: LoadedEncoder,
+    mesh: Mesh,
+) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every parameter by name, from an invented dialogue of one word."""
+    dialogue = Dialogue("", (Utterance("", "a", "a"),))
+    tables = {m: absent_table(description, [dialogue]) for m, description in features.items()}
+    ((_, batch),) = stream_batches(
+        [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own_places(mesh)
+    )
+    model = build_model(config, encoder.config, emotions)
+    tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    return {name: leaf.shape for name, leaf in by_name(tree).items()}
+
+
+def _load_elsewhere(
+    described: Mapping[str, Any], config: ConfigDict, encoder: LoadedEncoder, path: Path
+) -> dict[str, Any]:
+    """Returns the parameters of the encoder that `config.json` names; {} if it names none."""
+    named = described.get("encoder_elsewhere")
+    if not named:
+        return {}
+    if not isinstance(named, dict) or {type(named.get(k)) for k in ("name", "digest")} != {str}:
+        raise InputError(f"{path}: encoder_elsewhere is not a name and a digest; {_AGAIN}")
+    correct = f"give the folder or hub name of its text encoder at encoder_elsewhere.name in {path}"
+    # Where a run was moved together with its encoder, the relative path still leads there.
+    names = [name for name in (named["name"], config.text.pretrained) if name]
+    name = next((name for name in names if Path(name).expanduser().is_dir()), named["name"])
+    try:
+        sizes, params, _ = load_pretrained(name)
+    except InputError as error:
+        raise InputError(f"{error}; {correct}") from error
+    if encoder_digest(LoadedEncoder(sizes, params, encoder.tokenizer)) != named["digest"]:
+        raise InputError(
+            f"{name}: not the text encoder that {path.parent} was trained with; {correct}"
+        )
+    return {ENCODER: params}
+
+
+def _threshold(written: Any, path: Path) -> float:
+    try:
+        threshold = float(written)
+    except (TypeError, ValueError):
+        threshold = math.nan
+    if not 0 <= threshold <= PREDICT_NOTHING:
+        raise InputError(f"{path}: threshold is {written}; {_AGAIN}")
+    return threshold
