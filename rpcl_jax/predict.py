@@ -358,7 +358,7 @@ def predict_file(
     """Predicts the conversations of a file or a folder into the file `target`.
 
     Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    logged, and so is what was mended in others.
+    logged, and so is what was repaired in others.
 
     Args:
       model, revision, threshold: see `Predictor`.
@@ -382,7 +382,7 @@ def predict_file(
     first = first_process()  # of several that predict together, it alone writes
     if strict:
         _check_all(source, columns)
-    mended = Counter[str]()
+    repaired = Counter[str]()
     size = max(1, sum(file.stat().st_size for file in transcripts.files_in(source)))
     bytes_read = 0
 
@@ -390,7 +390,7 @@ def predict_file(
         nonlocal bytes_read
         bytes_read += count
 
-    found: Iterable = conversations_in(source, mended, watch, columns)
+    found: Iterable = conversations_in(source, repaired, watch, columns)
     folder = resolve_pretrained(model, revision)
     reads = read_description(folder)["feature_tables"]
     # Windows cannot remove a table that is mapped.
@@ -422,7 +422,7 @@ def predict_file(
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    print_summary(done, mended)
+    print_summary(done, repaired)
     predictor.say_what_was_not_read()
     return done
 

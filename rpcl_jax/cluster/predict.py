@@ -83,7 +83,7 @@ class _FilePredictor:
             return self._give_up(name)
         if self._predictor is None:
             self._predictor = self._load()
-        mended, broken = Counter[str](), False
+        repaired, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
             def reject(place: str, error: InputError) -> None:
@@ -95,14 +95,16 @@ class _FilePredictor:
                 line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
                 rejected.write(json_bytes(line))
 
-            results = self._predictor.stream(conversations_in(file, mended, columns=self._columns))
+            results = self._predictor.stream(
+                conversations_in(file, repaired, columns=self._columns)
+            )
             done = Summary()
             with contextlib.suppress(_Broken), corpus.write(target) as raw:
                 done = write_results(results, raw, target, self._predictor.max_utterances, reject)
                 self._save_rejected(target, rejected)
                 if broken:
                     raise _Broken
-        return {"done": done, "mended": mended}
+        return {"done": done, "repaired": repaired}
 
     def _give_up(self, name: str) -> dict[str, Any]:
         reason = (
@@ -180,7 +182,7 @@ def predict_corpus(
     ray = start_ray(address) if waiting else None
     with _owned(corpus, ray):
         done = Summary()
-        mended = Counter[str]()
+        repaired = Counter[str]()
         with _own_messages(), progress_bar(len(names), " files") as advance:
             results = _results(ray, (load, corpus, strict, columns), waiting) if ray else iter(())
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
@@ -188,10 +190,10 @@ def predict_corpus(
                     raise InputError(result["error"])
                 summary = Summary(*result.get("done", ()))
                 done = Summary(*map(sum, zip(done, summary, strict=True)))
-                mended.update(result.get("mended", {}))
+                repaired.update(result.get("repaired", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    print_summary(done, mended)
+    print_summary(done, repaired)
     return done._replace(rejected=rejected)
 
 

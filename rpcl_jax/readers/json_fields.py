@@ -1,7 +1,7 @@
 """Functions shared by the readers of JSON.
 
-What is trained on must be right. In conversations for a prediction, `Reading.mended` counts what is
-mended: speakers and texts that are missing or blank, numbers in place of strings, unusable clips.
+What is trained on must be right. In conversations for a prediction, `ReadLog.repaired` counts what
+is repaired: speakers and texts that are missing or blank, numbers for strings, unusable clips.
 """
 
 import json
@@ -125,33 +125,33 @@ def said(
     item: Any,
     key: str,
     where: str,
-    mended: Counter[str] | None,
+    repaired: Counter[str] | None,
     kind: type | tuple[type, ...] = str,
 ) -> str:
     """Returns the string `item[key]`.
 
     Args:
       item, key, where: as for `field`.
-      mended: None is as strict as `field`. With a counter, a number becomes a string, and what is
+      repaired: None is as strict as `field`. With a counter, a number becomes a string, and what is
         missing or blank becomes "".
       kind: what is accepted as it is.
 
     Raises:
       InputError: as `field`; with a counter, only if the value is neither string nor number.
     """
-    if mended is None:
+    if repaired is None:
         return str(field(item, key, kind, where))
     if isinstance(item, Mapping) and is_blank(item.get(key)):
         return ""
     value = field(item, key, (str, int, float), where)
     if not isinstance(value, kind):
-        mended[f"numbers as {key}"] += 1
+        repaired[f"numbers as {key}"] += 1
     elif (
         isinstance(value, str)
         and not value.isprintable()
         and any("\ud800" <= c <= "\udfff" for c in value)
     ):
-        mended["half characters (lone surrogates)"] += 1
+        repaired["half characters (lone surrogates)"] += 1
     return str(value)
 
 
@@ -164,7 +164,7 @@ def identifier(
     item: Any,
     key: str,
     where: str,
-    mended: Counter[str] | None,
+    repaired: Counter[str] | None,
     default: str,
     kind: type | tuple[type, ...] = str,
 ) -> str:
@@ -173,8 +173,8 @@ def identifier(
     With a counter, `default` stands for one that is missing or blank, and "_" for characters that
     would break a feature table.
     """
-    name = said(item, key, where, mended, kind) or default
-    return name if mended is None else "".join(c if c.isprintable() else "_" for c in name)
+    name = said(item, key, where, repaired, kind) or default
+    return name if repaired is None else "".join(c if c.isprintable() else "_" for c in name)
 
 
 def plain_text(value: Any) -> str:
@@ -186,7 +186,7 @@ def plain_text(value: Any) -> str:
     return "" if value is None or value != value else str(value)
 
 
-def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -> tuple[str, str]:
+def speech(turn: Any, where: str, repaired: Counter[str] | None, faults: Faults) -> tuple[str, str]:
     """Returns speaker and text of an utterance; what is wrong with them is added to `faults`.
 
     With a counter, all utterances without a speaker have the same one, UNKNOWN_SPEAKER.
@@ -198,12 +198,12 @@ def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -
         raise InputError(f"{where}: expected an object with 'text' but found {str(turn)[:40]!r}")
     speaker = text = ""
     with faults.collected():
-        speaker = said(turn, "speaker", where, mended)
+        speaker = said(turn, "speaker", where, repaired)
     with faults.collected():
-        text = said(turn, "text", where, mended)
-    if mended is not None:
-        mended[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
-        mended["empty utterances"] += not text
+        text = said(turn, "text", where, repaired)
+    if repaired is not None:
+        repaired[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
+        repaired["empty utterances"] += not text
     return speaker or UNKNOWN_SPEAKER, text
 
 

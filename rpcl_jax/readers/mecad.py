@@ -14,7 +14,7 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.json_fields import field, read_objects
-from rpcl_jax.readers.shared import Reading, find_split
+from rpcl_jax.readers.shared import ReadLog, find_split
 
 EVIDENCE = "expanded emotion cause evidence"
 _FILES = {
@@ -74,15 +74,13 @@ def parse_evidence(objects: list[Any], path: Path) -> list[Dialogue]:
         raise InputError(
             f"{path}: must be one object of conversations by id; check that it is the right file"
         )
-    reading = Reading(str(path))
-    dialogues = reading.each(
-        lambda item: _parse_conversation(*item, path, reading), objects[0].items()
-    )
-    reading.close()
+    log = ReadLog(str(path))
+    dialogues = log.each(lambda item: _parse_conversation(*item, path, log), objects[0].items())
+    log.close()
     return dialogues
 
 
-def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> Dialogue:
+def _parse_conversation(name: str, value: Any, path: Path, log: ReadLog) -> Dialogue:
     if not name.strip():
         raise InputError(f"{path}: a conversation's id is blank; add one")
     where = f"{path}: conversation {name}"
@@ -100,24 +98,24 @@ def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> 
                 raise InputError(
                     f"{place}: its turn is {number!r}; number utterances 1, 2, 3, … in order"
                 )
-            utterance = _parse_utterance(turn, f"{name}_{t}", place, reading)
+            utterance = _parse_utterance(turn, f"{name}_{t}", place, log)
             utterances.append(utterance)
             causes = _parse_evidence(turn.get(EVIDENCE), place)
             if utterance.emotion != NEUTRAL:
                 pairs += [(t - 1, cause - 1) for cause in causes]
     faults.check()
-    dialogue = Dialogue(name, tuple(utterances), reading.unique_pairs(pairs))
+    dialogue = Dialogue(name, tuple(utterances), log.unique_pairs(pairs))
     return check_dialogue(dialogue, where)
 
 
-def _parse_utterance(turn: Mapping[str, Any], name: str, where: str, reading: Reading) -> Utterance:
+def _parse_utterance(turn: Mapping[str, Any], name: str, where: str, log: ReadLog) -> Utterance:
     clip = None
     if turn.get("video") is not None:
         clip = Clip(clip_name(field(turn, "video", str, where)))
         name = clip.video
     if turn.get("utterance_name") is not None:
         name = field(turn, "utterance_name", str, where)
-    emotion = reading.emotion(field(turn, "emotion", str, where))
+    emotion = log.emotion(field(turn, "emotion", str, where))
     speaker, text = (field(turn, key, str, where) for key in ("speaker", "utterance"))
     return Utterance(name, speaker, text, emotion, clip)
 

@@ -27,7 +27,7 @@ from rpcl_jax.readers.chats import read_plain
 from rpcl_jax.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.readers.json_fields import parse_json
 from rpcl_jax.readers.json_turns import single_turn, turns_in
-from rpcl_jax.readers.shared import Reading
+from rpcl_jax.readers.shared import ReadLog
 from rpcl_jax.readers.tables import group_turns, is_table, known_columns, read_table, spoken_words
 
 _LOG = logging.getLogger(__name__)
@@ -153,10 +153,10 @@ def parse(
     Raises:
       InputError: the conversation is malformed.
     """
-    reading = Reading(place, repaired)
+    log = ReadLog(place, repaired)
     if conversations.is_ours(item):
-        return conversations.parse_conversation(item, place, labelled, reading, "1")
-    return semeval.parse_conversation(item, place, None if labelled else False, reading, "1")
+        return conversations.parse_conversation(item, place, labelled, log, "1")
+    return semeval.parse_conversation(item, place, None if labelled else False, log, "1")
 
 
 def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> list[Dialogue]:

@@ -77,9 +77,9 @@ def test_true_is_no_number():
     ],
 )
 def test_what_is_predicted_may_be_untidy(value, text, counted):
-    mended = Counter()
-    assert said({"speaker": value}, "speaker", "here", mended) == text
-    assert mended == counted
+    repaired = Counter()
+    assert said({"speaker": value}, "speaker", "here", repaired) == text
+    assert repaired == counted
 
 
 def test_a_list_is_no_text():

@@ -240,6 +240,6 @@ def test_times_of_plain_text_are_clips_and_no_turn_is_lost(tmp_path, text, expec
 
 def test_lines_that_continue_a_turn_are_counted(tmp_path):
     (tmp_path / "x.txt").write_text("Ann: a\nb\nc\nBen: d\n")
-    mended = Counter()
-    list(conversations_in(tmp_path / "x.txt", mended))
-    assert mended["lines without a name (of the turn before)"] == 2
+    repaired = Counter()
+    list(conversations_in(tmp_path / "x.txt", repaired))
+    assert repaired["lines without a name (of the turn before)"] == 2

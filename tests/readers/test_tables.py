@@ -240,11 +240,11 @@ def test_seconds():
 def test_unusable_times_are_left_out_and_counted(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("text,start,end\na,soon,20\nb,5,3\nc,,\nd,nan,7\ne,1,2\n")
-    mended = Counter()
-    ((place, item),) = conversations_in(path, mended)
+    repaired = Counter()
+    ((place, item),) = conversations_in(path, repaired)
     clips = [u.clip for u in parse(item, place, Counter()).utterances]
     assert clips == [None, None, None, None, Clip("x", 1.0, 2.0)]
-    assert mended["unusable clips (left out)"] == 3
+    assert repaired["unusable clips (left out)"] == 3
 
 
 def test_a_table_of_predictions_is_read_as_what_it_was(tmp_path):

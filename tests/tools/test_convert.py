@@ -96,9 +96,9 @@ def test_transcripts_become_our_format(tmp_path):
     # What a flag gives for tables is not asked of other formats.
     done = run(f"--input={source}", f"--out={target}", "--columns=speaker=who", status=1)
     assert done.stdout == f"{target}: 4 conversations\n"
-    bad, mended, last = done.stderr.splitlines()
+    bad, repaired, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
-    assert mended.startswith(
+    assert repaired.startswith(
         "repaired: empty utterances: 1; lines without a name (of the turn before): 2; "
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
