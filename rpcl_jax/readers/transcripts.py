@@ -42,11 +42,7 @@ _SUFFIXES = (
     *(*subtitles.SUFFIXES, *annotations.SUFFIXES),
     *(".tsv", ".csv", ".txt"),
 )
-_ANNOTATIONS = {
-    "@UTF8": ".cha",
-    "@Begin": ".cha",
-    'File type = "ooTextFile"': ".textgrid",
-}
+_ANNOTATIONS = {"@UTF8": ".cha", "@Begin": ".cha", 'File type = "ooText': ".textgrid"}
 _STARTS_JSON = re.compile(r"\{|\[\s*[{\[\]]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Files beside the transcripts of a corpus of ConvoKit, and of an export from Slack.
@@ -126,13 +122,10 @@ def files_in(path: Path, repaired: Counter[str] | None = None) -> list[Path]:
             raise InputError(f"{path}: no such file or folder; check the path")
         return [path]
     found = sorted(file for file in folder.glob(pattern) if file.is_file())
-    if not path.is_dir():
-        files = [file for file in found if not file.name.startswith(".")]
-    else:
-        files = [
-            path / file
-            for file in transcripts_among([file.relative_to(path) for file in found], repaired)
-        ]
+    files = [file for file in found if not file.name.startswith(".")]
+    if path.is_dir():
+        inside = transcripts_among([file.relative_to(path) for file in found], repaired)
+        files = [path / file for file in inside]
     if not files:
         what = f"no file in it ends in {', '.join(_SUFFIXES)}" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {what}; check the path")
@@ -255,15 +248,14 @@ def transcripts_among(
     Of files that differ only in the suffix, as Whisper writes them, the richest is read.
     """
     files = [f for f in files if not any(part.startswith(".") for part in f.parts)]
-    names = {f.parent: {g.name for g in files if g.parent == f.parent} for f in files}
+    convokit = {f.parent for f in files if f.name in ("utterances.jsonl", "utterances.jsonl.gz")}
+    slack = {f.parent for f in files if f.name == "channels.json"}
     kept = [
         f
         for f in files
         if _suffix(f) in _SUFFIXES
-        and not (
-            f.name in _CONVOKIT and {"utterances.jsonl", "utterances.jsonl.gz"} & names[f.parent]
-        )
-        and not (f.name in _SLACK and {"users.json", "channels.json"} <= names[f.parent])
+        and not (f.name in _CONVOKIT and f.parent in convokit)
+        and not (f.name in _SLACK and f.parent in slack)
     ]
     richest: dict[str, PurePath] = {}
     for file in sorted(kept, key=lambda f: _SUFFIXES.index(_suffix(f))):
@@ -272,7 +264,7 @@ def transcripts_among(
     if repaired is not None:
         repaired["other forms of transcripts that are read (left out)"] += len(kept) - len(chosen)
         others = Counter(_suffix(f) for f in files if _suffix(f) not in (*_SUFFIXES, *CLIP_ENDINGS))
-        listed = ", ".join(f"{suffix or 'no suffix'}" for suffix in sorted(others)[:8])
+        listed = ", ".join(suffix or "no suffix" for suffix in sorted(others)[:8])
         repaired[f"files of other types, {listed} (not read)"] += others.total()
     return chosen
 
@@ -323,8 +315,8 @@ def _contents(
         raise InputError(f"{path}: {_EMPTY}")
     head = whole.lstrip().partition("\n")[0]
     known = next((kind for begin, kind in _ANNOTATIONS.items() if text.startswith(begin)), suffix)
-    if suffix in _TABLES or (columns.get("text") and is_table(head, columns)):
-        table = read_table(whole, str(path), columns)
+    if suffix in _TABLES or is_table(head.strip("|"), columns):
+        table = read_table(whole.lstrip("\n"), str(path), columns)
         yield from group_turns(table, name, str(path), repaired, columns)
     elif known in annotations.SUFFIXES:
         yield str(path), annotations.read_annotations(whole, known, name, str(path))
@@ -332,9 +324,6 @@ def _contents(
         yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix)
     elif re.match(r"<(!doctype|html|\?xml)", head, re.IGNORECASE):
         raise InputError(f"{path}: is HTML or XML; export it as JSON, a table or text")
-    elif is_table(head.strip("|")):
-        table = read_table(whole.lstrip(), str(path), columns)
-        yield from group_turns(table, name, str(path), repaired, columns)
     elif ecf.is_ecf_text(whole):
         yield from _labelled(ecf.parse_ecf_text(whole.rstrip().split("\n"), path), path)
     else:
@@ -357,7 +346,6 @@ def _json_conversations(
     """Yields what a JSON file contains; single turns are collected to conversations."""
     turns, mapped = [], bool(columns.get("text"))
     for number, (place, item) in enumerate(_json(file, path, repaired), 1):
-        turn = None if mapped else single_turn(item, columns)
         if isinstance(item, InputError) or (not mapped and _is_native(item)):
             yield place, item
         elif not mapped and mecad.is_evidence(item):
@@ -365,13 +353,11 @@ def _json_conversations(
         elif not mapped and isinstance(item, dict) and "dia_len" in item:
             yield from _labelled(mec4.read_mec4(path), path)
             return
-        elif turn is not None:
+        elif not mapped and (turn := single_turn(item, columns)) is not None:
             turns.append(turn)
         elif not isinstance(item, (dict, list)):
-            yield (
-                place,
-                InputError(f"{place}: expected a conversation but found {str(item)[:40]!r}"),
-            )
+            error = f"{place}: expected a conversation but found {str(item)[:40]!r}"
+            yield place, InputError(error)
         else:
             own = name if number == 1 else f"{name}-{number}"
             try:
@@ -394,9 +380,10 @@ def _is_native(item: Any) -> bool:
     turns = item.get("utterances", item.get("conversation"))
     if isinstance(turns, list) and turns:
         objects = [turn for turn in turns if isinstance(turn, dict)]
+        if any("text" in turn for turn in objects):
+            return True
         foreign = "text" in known_columns(dict.fromkeys(key for turn in objects for key in turn))
-        strings = all(isinstance(turn, str) for turn in turns)
-        return any("text" in turn for turn in objects) or not (foreign or strings)
+        return not (foreign or all(isinstance(turn, str) for turn in turns))
     return turns is not None and single_turn(item) is None
 
 
