@@ -8,6 +8,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers.subtitles import recording
 
 SUFFIXES = (".cha", ".eaf", ".textgrid")
+_OF_ALIGNERS = re.compile(r"word|phone|token|syllable|\b(MAU|KAN|ORT|TRN)\b", re.IGNORECASE)
 
 
 def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str, Any]:
@@ -32,7 +33,9 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
     read = {".cha": _chat, ".eaf": _elan, ".textgrid": _praat}[suffix]
     try:
         turns = [turn for turn in read(text) if re.search(r"\w", turn[1])]
-    except Exception as error:  # its parsers raise ValueError, and Rust's panics
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{where}: cannot be read ({reason}); check it in its program") from error
     tiers: dict[str, list[bool]] = {}
@@ -40,24 +43,20 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
         tiers.setdefault(speaker, []).append(" " in words)
     # A tier of single words or sounds, as of an aligner, has no utterances.
     single = {tier for tier, many in tiers.items() if len(many) > 5 and sum(many) < len(many) / 10}
-    turns = [turn for turn in turns if turn[0] not in single]
+    aligned = {tier for tier in single if _OF_ALIGNERS.search(tier) or single == {*tiers}}
+    turns = [turn for turn in turns if turn[0] not in aligned]
     if not turns:
         found = "its tiers have single words" if single else "nobody says anything in it"
         raise InputError(f"{where}: {found}; give a tier of utterances for each speaker")
     if all(start is not None for _, _, start, _ in turns):
         turns.sort(key=lambda turn: turn[2] or 0.0)
-    return {
-        "id": name,
-        "utterances": [
-            {"speaker": speaker, "text": words}
-            | (
-                {}
-                if start is None
-                else {"clip": {"video": recording(name), "start": start, "end": end}}
-            )
-            for speaker, words, start, end in turns
-        ],
-    }
+    utterances: list[dict[str, Any]] = []
+    for speaker, words, start, end in turns:
+        clip = {"clip": {"video": recording(name), "start": start, "end": end}}
+        utterances.append(
+            {"speaker": speaker, "text": words, **(clip if start is not None else {})}
+        )
+    return {"id": name, "utterances": utterances}
 
 
 def _chat(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:

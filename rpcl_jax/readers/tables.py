@@ -79,7 +79,6 @@ _NAMES = {
     "kind": ("subtype", "type"),
     "source": ("source",),
 }
-_FIELDS = {name: field for field, names in _NAMES.items() for name in names}
 COLUMN_FIELDS = tuple(field for field in _NAMES if field not in ("source", "kind", "scene"))
 # Messages that a program wrote, not a person: Slack's, Telegram's, Discord's; and a system prompt.
 _NOTICE = re.compile(

@@ -769,6 +769,8 @@ def test_annotations_of_linguists(tmp_path):
         conversations, errors, _ = read(tmp_path / name, text)
         assert not errors
         assert conversations == [expected]
+    short = textgrid(Ann=[(k, k + 1, "Yes.") for k in range(9)], Ben=[(0.5, 2, "Do you agree?")])
+    assert len(read(tmp_path / "s.TextGrid", short)[0][0]) == 10
     for name, text, message in (
         ("w.TextGrid", textgrid(words=words), "its tiers have single words"),
         ("n.cha", "@Begin\n@End\n", "nobody says anything"),

@@ -309,7 +309,8 @@ PIECES = [
     b"Season,Episode,EndTime,Utterance\n", b"9" * 30, b"sep=;\n", b"true", b"null", b"-Infinity",
 ]  # fmt: skip
 CONTENTS = st.lists(st.sampled_from(PIECES) | st.binary(max_size=3), max_size=12).map(b"".join)
-SUFFIXES = ["", ".json", ".jsonl", ".srt", ".vtt", ".csv", ".tsv", ".txt", ".txt.gz", ".gz"]
+SUFFIXES = ["", ".json", ".jsonl", ".srt", ".vtt", ".ass", ".ttml", ".smi", ".sbv", ".csv", ".tsv",
+            ".txt", ".txt.gz", ".gz", ".cha", ".eaf", ".TextGrid"]  # fmt: skip
 
 
 @pytest.mark.slow
