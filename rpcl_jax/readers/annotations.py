@@ -12,19 +12,10 @@ _OF_ALIGNERS = re.compile(r"word|phone|token|syllable|\b(MAU|KAN|ORT|TRN)\b", re
 
 
 def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str, Any]:
-    """Converts annotations to a conversation in our format, in the order of their times.
+    """Converts a file with one of SUFFIXES to a conversation in our format, in the order of times.
 
     Of ELAN's tiers, those that depend on another, such as translations, are left out. In CHAT, what
     is retraced or cannot be understood is left out, as rustling does.
-
-    Args:
-      text: of the file.
-      suffix: of the file, one of SUFFIXES.
-      name: of the file: the id of the conversation, and the recording that the times refer to.
-      where: with which messages start.
-
-    Raises:
-      InputError: rustling is not installed, or cannot read it, or nothing is said in it.
     """
     try:
         import rustling.chat  # noqa: F401

@@ -32,10 +32,11 @@ _TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
 _SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
 _BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
-_EDITED = re.compile(r"\s*\u200e?<[^<>]*\bedit[^<>]*>$")
+_EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\bedit[^<>]*>)$")
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
-    r"\u200e.*|<[^<>]*>|\S.*\.\w{2,4} \([^()]+\)|null"
+    r"\u200e.*|<[^<>]*>|null|\S.*\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
+    r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
     r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?",
     re.IGNORECASE | re.DOTALL,
@@ -81,10 +82,8 @@ def read_plain(
     until its end, or else until the next later time.
 
     Args:
-      text: of the file, with "\\n" as line break.
       name: of the file: the id of the first conversation, and the recording that the times refer
         to; the second conversation is `name`-2.
-      where: the path of the file.
       repaired: counts the lines that continue a turn and those that nobody said.
 
     Raises:
@@ -133,6 +132,8 @@ def read_plain(
         left_out += len(turns) - len(said)
         turns[:] = [{**turn, "text": _EDITED.sub("", turn["text"])} for turn in said]
     conversations = [(number, turns) for number, turns in conversations if turns]
+    if not conversations:
+        raise InputError(f"{where}: nobody says anything in it, these are media and notices")
     repaired["lines without a name (of the turn before)"] += continuing
     repaired[NOT_SAID] += left_out
     # Where empty lines separate turns, one of them is easily forgotten.

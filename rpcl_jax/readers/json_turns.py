@@ -41,10 +41,8 @@ def turns_in(
     """Returns the conversations in a JSON object: ids, or None for a turn alone, and turns.
 
     Args:
-      item: the object, or a list of turns.
       given: the paths of fields, of --columns; if there is no "text", they are guessed.
       name: of a conversation without an id.
-      where: with which messages start.
 
     Raises:
       InputError: it is unsure which fields have the turns.

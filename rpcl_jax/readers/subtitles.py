@@ -75,13 +75,8 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
     Cues without a name have no speaker. Of captions that roll up, each line counts once.
 
     Args:
-      text: of the file, with "\\n" as line break.
       name: of the file: the id of the conversation, and the recording that the times refer to.
-      where: with which messages start.
       suffix: of the file, in lower case; where it is none of SUFFIXES, the content decides.
-
-    Raises:
-      InputError: it is damaged, or there is no cue.
     """
     cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
     if not cues:

@@ -80,9 +80,9 @@ _NAMES = {
     "source": ("source",),
 }
 COLUMN_FIELDS = tuple(field for field in _NAMES if field not in ("source", "kind", "scene"))
-# Messages that a program wrote, not a person: Slack's, Telegram's, Discord's; and a system prompt.
+# Messages that a program wrote, not a person: Telegram's, Slack's, Discord's.
 _NOTICE = re.compile(
-    r"service|system|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
+    r"service|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
 )
 _PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
@@ -100,11 +100,7 @@ _SENTENCE_END = re.compile(r"[.?!…。？！]\W*\s*\w")  # before another sente
 
 
 def parse_columns(given: Sequence[str]) -> dict[str, str]:
-    """Returns which field is in which column, from "text=utterance_text" and the like.
-
-    Raises:
-      InputError: one of them is malformed, or there is no such field.
-    """
+    """Returns which field is in which column, from "text=utterance_text" and the like."""
     columns = {}
     for item in given:
         field, equals, column = (part.strip() for part in item.partition("="))
@@ -118,12 +114,7 @@ def parse_columns(given: Sequence[str]) -> dict[str, str]:
 
 
 def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Returns which field is in which column: as `given`, else by its name.
-
-    Args:
-      names: of the columns.
-      given: the columns of --columns; "" means that there is none.
-    """
+    """Returns which field is in which column: as `given`, where "" is none, else by its name."""
     given = given or {}
     columns: dict[str, str] = {}
     names = [name for name in names if isinstance(name, str)]
@@ -167,14 +158,6 @@ def read_table(
     """Yields the turns of a table, as `group_turns` takes them.
 
     The first line names the columns; the delimiter is a comma, a semicolon, a tab or "|".
-
-    Args:
-      text: of the file.
-      where: the name of the file.
-      given: of --columns.
-
-    Raises:
-      InputError: there is no column of texts, no row, or the quotation marks are wrong.
     """
     if text.lower().startswith("sep="):  # Excel's
         text = text.partition("\n")[2]
@@ -251,7 +234,6 @@ def group_turns(
       turns: from `turn_of`.
       name: of the file: the id of a conversation that has none, and the recording that times refer
         to where no other is named.
-      where: the name of the file.
       repaired: counts what is left out, and the files with columns that are not read, by these.
       given: of --columns.
       together: whether they are in a list of their own, and not perhaps texts of any kind.
@@ -321,7 +303,7 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
                 f"--columns=conversation={column}, and if all is one, --columns=conversation="
             )
     known = {field for row in rows for field in row if row[field] is not None}
-    known &= {"speaker", "number", "start", "start_ms", "time", "reply"}
+    known &= {"speaker", "number", "start", "start_ms", "reply"}
     if not (known or together) and any(_unread(rows) or {"emotion", "id"} & set(rows[0])):
         raise InputError(
             f"{where}: nothing tells who speaks or where a conversation ends; name the column, "
@@ -401,11 +383,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
 
 
 def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str]) -> None:
-    """Makes `start` and `end` seconds, as far as they are times.
-
-    Raises:
-      InputError: they may be seconds or milliseconds.
-    """
+    """Makes `start` and `end` seconds, as far as they are times."""
     for row in rows:
         if isinstance(row.get("time"), list) and len(row["time"]) == 2:  # Transformers' chunks
             row["start"], row["end"] = row.pop("time")

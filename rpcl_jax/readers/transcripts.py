@@ -112,9 +112,6 @@ def files_in(path: Path, repaired: Counter[str] | None = None) -> list[Path]:
       path: a file; a folder, of which the files with a suffix of the formats are read, in the order
         of their names, but no hidden ones; or a pattern such as `talks/*.vtt`.
       repaired: counts the files that are not read.
-
-    Raises:
-      InputError: there is none.
     """
     folder, pattern = _split_pattern(path)
     if pattern is None:
@@ -138,13 +135,7 @@ def parse(
     """Returns the dialogue of a conversation that `conversations_in` yields.
 
     Args:
-      item: in our format or in SemEval's.
-      place: with which messages start.
-      repaired: counts what was repaired.
       labelled: whether to read emotions and pairs, if present.
-
-    Raises:
-      InputError: the conversation is malformed.
     """
     log = ReadLog(place, repaired)
     if conversations.is_ours(item):
@@ -182,9 +173,8 @@ def convert(
     cannot be read is left out and logged, and so is what was repaired.
 
     Args:
-      source: see `conversations_in`.
+      source, columns: see `conversations_in`.
       target: file of JSON lines, replaced if it exists.
-      columns: see `conversations_in`.
 
     Returns:
       The number of conversations that were written, and of those that were not.

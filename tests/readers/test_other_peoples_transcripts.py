@@ -335,7 +335,7 @@ def test_conversations_are_never_interleaved(tmp_path):
 @pytest.mark.parametrize(
     "table",
     ["id,text,label\n1,good,1\n2,bad,0\n", "wav,utterance,emotion\nF000,Hi,neu\nF001,Oh,neu\n",
-     "path\tsentence\nx.mp3\tHi\ny.mp3\tOh\n"],
+     "path\tsentence\nx.mp3\tHi\ny.mp3\tOh\n", "timestamp,level,message\n1,info,up\n2,error,down\n"],
 )  # fmt: skip
 def test_texts_of_nobody_are_refused(tmp_path, table):
     found, (error,), _ = read(tmp_path / "x.csv", table)
@@ -546,6 +546,14 @@ TEXTS = {
     "WhatsApp, numbers and emoji": (
         "8/8/19 1:25 PM - +12 345 67 89 00: Oh dear\n8/8/19 1:26 PM - 🌸Ann🌸: Hi\n",
         [("+12 345 67 89 00", "Oh dear"), ("🌸Ann🌸", "Hi")],
+    ),
+    "WhatsApp, media alone": (
+        "8/8/19, 13:25 - Ann: <Media omitted>\n8/8/19, 13:26 - Ann: <Media omitted>\n", "nobody says anything",
+    ),
+    "WhatsApp, brackets": (
+        "8/8/19, 13:25 - Ann: I left at 5.30 (late)\n8/8/19, 13:26 - Ben: my cv.pdf (Datei angehängt)\n"
+        "8/8/19, 13:27 - Ben: Oh \u200e<Diese Nachricht wurde bearbeitet.>\n",
+        [("Ann", "I left at 5.30 (late)"), ("Ben", "Oh")],
     ),
     "WhatsApp, several lines": (
         "8/8/19, 13:25 - Ann: Shopping:\nNote: call Ben\nBen: milk\n8/8/19, 13:26 - Ben: Oh\n",
