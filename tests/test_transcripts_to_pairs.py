@@ -24,7 +24,10 @@ def test_untidy_conversations_have_finite_pairs_and_leave_the_others_alone(
     third.update(text=None, speaker="\udc00")
     (tmp_path / "in.json").write_text(json.dumps(untidy))
     predict_file(
-        finished, tmp_path / "in.json", tmp_path / "out.json", unlabelled.parent / "features"
+        finished,
+        tmp_path / "in.json",
+        tmp_path / "out.json",
+        features=unlabelled.parent / "features",
     )
     results = json.loads((tmp_path / "out.json").read_text())
     turns = len(untidy[0]["conversation"])
