@@ -94,7 +94,7 @@ def _start_run() -> dict[str, Any]:
     from benchmarks.workload import device_name, load_workload
 
     laps("imports of a run")
-    from rpcl_jax.evaluation.scoring import make_score
+    from rpcl_jax.evaluation.inference import make_score
     from rpcl_jax.models.adapters import combine
     from rpcl_jax.run.config import objective_of
     from rpcl_jax.training.mesh import replicate_key

@@ -138,7 +138,7 @@ def _make(part: str, work: "Workload") -> tuple[Callable[[], Any], Any]:
     """Returns a function that starts a part once, and its compiled program if it has one."""
     import jax
 
-    from rpcl_jax.evaluation.scoring import make_score
+    from rpcl_jax.evaluation.inference import make_score
     from rpcl_jax.models.adapters import combine
     from rpcl_jax.models.text_encoder import ENCODER
     from rpcl_jax.training.mesh import replicate_key

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rpcl_jax.evaluation.decode import decode_pairs, predict
-from rpcl_jax.evaluation.scores import ScoredDialogue, save_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.model_folder import load_model
 from rpcl_jax.run.workdir import read_run_config, read_splits
-from rpcl_jax.training.mesh import first_process
+from rpcl_jax.training.mesh import is_main_process
 
 
 def pair_objects(
@@ -58,7 +58,7 @@ def evaluate_run(workdir: Path) -> dict:
     splits = read_splits(run)
     dev, test = run.score(splits["dev"]), run.score(splits["test"])
     numbers = result_numbers(dev, test, run.emotions, **run.config.diagnostics)
-    if first_process() and finished is not None:
+    if is_main_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
         numbers = finished | numbers
         write_json(path, numbers)

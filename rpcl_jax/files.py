@@ -72,7 +72,7 @@ def errors_name(path: Path, temporary: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a file that becomes `path` when the block ends, and only if it ends well.
 
     A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
@@ -130,13 +130,13 @@ def json_bytes(value: Any, indent: int | None = None) -> bytes:
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Writes a JSON file, whole or not at all."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(json_bytes(value, indent))
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all; lone surrogates are left out."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode("utf-8", "ignore"))
 
 

@@ -163,7 +163,7 @@ def _do() -> None:
     # Imported here, so that --help and bad flags answer at once.
     from rpcl_jax.evaluation.split_numbers import outcome
     from rpcl_jax.run.workdir import run_name
-    from rpcl_jax.training.mesh import first_process
+    from rpcl_jax.training.mesh import is_main_process
 
     if _DISTRIBUTED.value:  # else JAX would take the devices of Ray's workers
         agree("the flags of the command", _what_counts)
@@ -185,7 +185,7 @@ def _do() -> None:
         from rpcl_jax.train import train_and_evaluate
 
         result = train_and_evaluate(config, workdir)
-    if not first_process():
+    if not is_main_process():
         return
     print(outcome(result))
     if not (workdir / "result.json").exists():
@@ -218,12 +218,12 @@ def _predict(model: str | Path) -> None:
         done = predict_corpus(model, source, target, _ADDRESS.value, **options)
     else:
         from rpcl_jax.predict import predict_file
-        from rpcl_jax.training.mesh import first_process
+        from rpcl_jax.training.mesh import is_main_process
 
         for flag in (_FEATURES, _CLIPS, _HTML):
             options[flag.name] = Path(flag.value) if flag.value else None
         done = predict_file(model, Path(source), Path(target), **options)
-        if not first_process():
+        if not is_main_process():
             return
     seconds = time.perf_counter() - started
     print(

@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
-from rpcl_jax.data.dialogue import Dialogue, with_own_ids
+from rpcl_jax.data.dialogue import Dialogue, with_unique_ids
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import emotion_choices, predict
-from rpcl_jax.evaluation.scoring import Scores
+from rpcl_jax.evaluation.inference import Scores
 from rpcl_jax.evaluation.windows import merged, window_starts
-from rpcl_jax.files import make_folder, written_whole
+from rpcl_jax.files import atomic_write, make_folder
 from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
@@ -40,7 +40,7 @@ from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import load_model, read_description
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.run.text_encoder import MOST_UNKNOWN
-from rpcl_jax.training.mesh import first_process
+from rpcl_jax.training.mesh import is_main_process
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
@@ -125,7 +125,7 @@ class Predictor:
           conversations: all in the format of SemEval-2024 Task 3, or all in that of
             `rpcl_jax.readers.conversations`. Labels, if any, are ignored.
           tables: features of their utterances by modality, for a run that reads "audio" or
-            "vision", whose keys are those of `with_own_ids` of `rpcl_jax.data.dialogue`. What is
+            "vision", whose keys are those of `with_unique_ids` of `rpcl_jax.data.dialogue`. What is
             not given is absent, which is logged.
           where: what error messages call the conversations.
 
@@ -147,8 +147,8 @@ class Predictor:
             return []
         dialogues = _parse(conversations, where)
         own = self._own_tables(tables)
-        taken = Counter[str]()
-        dialogues = [with_own_ids(dialogue, taken) for dialogue in dialogues]
+        used = Counter[str]()
+        dialogues = [with_unique_ids(dialogue, used) for dialogue in dialogues]
         for table in own.values():
             table.check_covers(dialogues, where)
         reads = map(_Read, [where] * len(dialogues), conversations, dialogues)
@@ -179,7 +179,7 @@ class Predictor:
           InputError: a table is not like the run's own, or lacks an utterance.
         """
         own = self._own_tables(tables)
-        taken = Counter[str]()
+        used = Counter[str]()
 
         def read(place: str, item: Mapping[str, Any] | InputError) -> _Read:
             if isinstance(item, InputError):
@@ -189,7 +189,7 @@ class Predictor:
             except InputError as error:
                 return _Read(place, item, error)
             if own:  # else memory would grow with the ids
-                dialogue = with_own_ids(dialogue, taken)
+                dialogue = with_unique_ids(dialogue, used)
             for table in own.values():
                 table.check_covers([dialogue], place)
             return _Read(place, item, dialogue)
@@ -379,7 +379,7 @@ def predict_file(
         _check_output(output, source)
     if html and html.resolve() == target.resolve():
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
-    first = first_process()  # of several that predict together, it alone writes
+    first = is_main_process()  # of several that predict together, it alone writes
     if strict:
         _check_all(source, columns)
     repaired = Counter[str]()
@@ -408,7 +408,7 @@ def predict_file(
         nothing = clips and reads and not tables
         results = found if nothing else predictor.stream(found, tables, FLOOR if html else None)
         with (
-            written_whole(target) if first else open(os.devnull, "wb") as file,
+            atomic_write(target) if first else open(os.devnull, "wb") as file,
             also_shown(results, html if first else None, source.name, clips) as results,
             progress_bar(size, "B") as advance,
         ):
@@ -444,9 +444,9 @@ def _extract(
     folder: Path,
 ) -> dict[str, FeatureTable]:
     """Returns the features of those conversations that could be read, from their clips."""
-    taken = Counter[str]()
+    used = Counter[str]()
     dialogues = [
-        with_own_ids(parse(item, place, Counter()), taken)
+        with_unique_ids(parse(item, place, Counter()), used)
         for place, item in found
         if not isinstance(item, InputError)
     ]

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import write_predictions
+from rpcl_jax.evaluation.inference import make_score, score_split
 from rpcl_jax.evaluation.metrics import evaluate_split
-from rpcl_jax.evaluation.scoring import make_score, score_split
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
@@ -40,14 +40,14 @@ from rpcl_jax.run.workdir import begin_run, check_owner, locked_run
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
+    barrier,
     device_count,
-    first_process,
-    from_first_process,
+    from_main_process,
+    is_main_process,
     make_mesh,
     put_batch,
     replicate,
     replicate_key,
-    wait_for_all,
 )
 from rpcl_jax.training.optimizer import make_optimizer
 from rpcl_jax.training.step import TrainState, initial_state, make_train_step
@@ -94,16 +94,16 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
     if finished:
         _LOG.info(f"{workdir}: finished before; to train anew, delete it")
-        return read_json(workdir / "result.json") if first_process() else {}
+        return read_json(workdir / "result.json") if is_main_process() else {}
     mesh = _make_mesh(config)
-    corpus = load_corpus(config, check_values=first_process())
+    corpus = load_corpus(config, check_values=is_main_process())
     encoder = load_text_encoder(config, corpus.splits["train"])
     agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
-    with locked_run(workdir) if first_process() else contextlib.nullcontext():
+    with locked_run(workdir) if is_main_process() else contextlib.nullcontext():
         _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
-    wait_for_all()  # the first process writes
+    barrier()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
-    return read_json(workdir / "result.json") if first_process() else {}
+    return read_json(workdir / "result.json") if is_main_process() else {}
 
 
 def _train_and_evaluate(
@@ -140,7 +140,7 @@ def _train_and_evaluate(
     train_step = Compiled(jitted, "the training step")
     score = Compiled(make_score(model, mesh), "the scoring function")
 
-    logger = (RunLogger if first_process() else SilentLogger)(
+    logger = (RunLogger if is_main_process() else SilentLogger)(
         workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
     )
     with contextlib.closing(logger):
@@ -162,10 +162,10 @@ def _train_and_evaluate(
                 _save_best(workdir, state, progress)
 
     del state
-    wait_for_all()  # the first process writes the model
+    barrier()  # the first process writes the model
     best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
-    if first_process():
+    if is_main_process():
         result = result_numbers(dev, test, corpus.emotions, **config.diagnostics)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
@@ -214,9 +214,9 @@ def _draw_parameters(
     for modality, table in corpus.tables.items():
         # Computed once; the other processes use only the rows of their batches.
         normalisation = np.zeros((2, table.dimension), np.float32)
-        if first_process():
+        if is_main_process():
             normalisation = np.stack(table.normalisation(corpus.splits["train"]))
-        mean, scale = from_first_process(normalisation)
+        mean, scale = from_main_process(normalisation)
         params[BACKBONE][modality] |= {"mean": mean, "scale": scale}
     return separate_frozen(params)
 
@@ -241,7 +241,7 @@ def _resume(
 
 
 def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
-    if not first_process():
+    if not is_main_process():
         return
     for left in workdir.glob(f"{WEIGHTS}.*.tmp"):  # by a process that was killed here
         left.unlink()

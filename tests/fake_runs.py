@@ -11,7 +11,7 @@ from shared import tiny_config
 from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.data.dialogue import emotion_class
 from rpcl_jax.evaluate import write_predictions
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import write_json
 from rpcl_jax.models.text_encoder import TextEncoderConfig

@@ -61,8 +61,8 @@ def write_clip(path: Path, text: str, emotion: str, audio: str = "aac") -> None:
 def write_episode(
     path: Path, utterances: Iterable[tuple[str, str]], audio: str = "aac"
 ) -> list[tuple[float, float]]:
-    """Utterances (text, emotion) one after another; the stretch of each, in seconds."""
-    sounds, pictures, stretches, frames = [], [], [], 0
+    """Utterances (text, emotion) one after another; the span of each, in seconds."""
+    sounds, pictures, spans, frames = [], [], [], 0
     for text, emotion in utterances:
         speech = speak(text, emotion)
         spoken = -(-len(speech) * FPS // RATE)  # frames
@@ -71,10 +71,10 @@ def write_episode(
         sound[: len(speech)] = speech
         sounds.append(sound)
         pictures.append(draw(emotion, count))
-        stretches.append((frames / FPS, frames / FPS + len(speech) / RATE))
+        spans.append((frames / FPS, frames / FPS + len(speech) / RATE))
         frames += count
     write_media(path, np.concatenate(pictures), np.concatenate(sounds), RATE, audio=audio)
-    return stretches
+    return spans
 
 
 def write_media(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 
 def dialogue_of(emotions, pairs, name="d"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shared import IMPORTABLE, run_python, tiny_config
 
-from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.evaluation.scores_file import load_scores
 from rpcl_jax.readers.corpus import load_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -8,7 +8,7 @@ from random_scores import dialogue_of, random_split
 
 from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluate import pair_objects, write_predictions
-from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
 from rpcl_jax.evaluation.split_numbers import result_numbers, split_numbers
 from rpcl_jax.readers.semeval import parse_conversations
 

@@ -13,14 +13,14 @@ from shared import ENVIRONMENT, ROOT, assert_pointer_is_named
 from rpcl_jax import files
 from rpcl_jax.data.features import map_array
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.evaluation.scores_file import load_scores
 from rpcl_jax.files import (
+    atomic_write,
     check_not_pointer,
     locked,
     make_folder,
     read_json,
     write_json,
-    written_whole,
 )
 from rpcl_jax.readers.corpus import READERS
 from rpcl_jax.readers.ecf_features import read_mapping
@@ -28,8 +28,8 @@ from rpcl_jax.readers.ecf_features import read_mapping
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from rpcl_jax.files import written_whole
-with written_whole(Path(sys.argv[1])) as file:
+from rpcl_jax.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -54,13 +54,13 @@ def start(code, *arguments):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "folder/file"
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"old")
-    with pytest.raises(ZeroDivisionError), written_whole(path) as file:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as file:
         file.write(bytes([1 // 0]))
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
-    with written_whole(path) as one, written_whole(path) as other:  # as two processes would
+    with atomic_write(path) as one, atomic_write(path) as other:  # as two processes would
         one.write(b"one")
         other.write(b"other")
     assert path.read_bytes() == b"one"
@@ -69,14 +69,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
     path = tmp_path / "file"
     full = OSError(errno.ENOSPC, "No space left on device")  # as `write` raises it, without a name
-    with pytest.raises(OSError, match="No space left") as raised, written_whole(path):
+    with pytest.raises(OSError, match="No space left") as raised, atomic_write(path):
         raise full
     assert raised.value.filename == str(path)
-    with pytest.raises(FileNotFoundError) as raised, written_whole(path):
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(path):
         (tmp_path / "another").read_bytes()
     assert raised.value.filename == str(tmp_path / "another")
     monkeypatch.setattr(files, "make_folder", lambda path: None)
-    with pytest.raises(FileNotFoundError) as raised, written_whole(tmp_path / "nosuch/file"):
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(tmp_path / "nosuch/file"):
         pass
     assert raised.value.filename == str(tmp_path / "nosuch/file")
     assert not list(tmp_path.iterdir())
@@ -159,7 +159,7 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     for path in (tmp_path / "ro", tmp_path / "ro/a", tmp_path / "ro/a/b"):
         with pytest.raises(InputError, match=f"^{tmp_path / 'ro'}: is a file, so nothing"):
             make_folder(path)
-    with pytest.raises(InputError, match="is a file"), written_whole(tmp_path / "ro/x.json"):
+    with pytest.raises(InputError, match="is a file"), atomic_write(tmp_path / "ro/x.json"):
         pass
     make_folder(tmp_path / "new/folder")
     make_folder(tmp_path / "new/folder")

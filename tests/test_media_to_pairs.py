@@ -105,12 +105,12 @@ def test_from_films_to_pairs(tmp_path):
     films = tmp_path / "films"
     films.mkdir()
     dialogue = splits["test"][0]
-    stretches = write_episode(
+    spans = write_episode(
         films / "episode.mp4", [(u.text, str(u.emotion)) for u in dialogue.utterances], SOUND
     )
     utterances = tuple(
-        dataclasses.replace(utterance, emotion=None, clip=Clip("episode", *stretch))
-        for utterance, stretch in zip(dialogue.utterances, stretches, strict=True)
+        dataclasses.replace(utterance, emotion=None, clip=Clip("episode", *span))
+        for utterance, span in zip(dialogue.utterances, spans, strict=True)
     )
     transcript = dialogue_object(dataclasses.replace(dialogue, utterances=utterances, pairs=None))
     (tmp_path / "transcript.json").write_text(json.dumps(transcript))

@@ -23,7 +23,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from rpcl_jax.data.dialogue import with_own_ids
+from rpcl_jax.data.dialogue import with_unique_ids
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.readers.corpus import SPLITS, load_splits
@@ -71,7 +71,7 @@ def _extract() -> None:
     if _INPUT.value:
         taken = Counter[str]()
         given = read_dialogues(Path(_INPUT.value), parse_columns(_COLUMNS.value))
-        splits = {"input": [with_own_ids(dialogue, taken) for dialogue in given]}
+        splits = {"input": [with_unique_ids(dialogue, taken) for dialogue in given]}
     else:
         if _CONFIG.value.data.format == "ecf":
             meld = read_meld_names(Path(_CONFIG.value.data.root))

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from pyarrow import fs
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import written_whole
+from rpcl_jax.files import atomic_write
 from rpcl_jax.readers.transcripts import transcripts_among
 
 
@@ -95,7 +95,7 @@ def readable(filesystem: fs.FileSystem, path: str) -> Iterator[Path]:
 def whole(filesystem: fs.FileSystem, path: str) -> Iterator[BinaryIO]:
     """Yields a file that becomes `path` when the block ends, and only if it ends well."""
     if isinstance(filesystem, fs.LocalFileSystem):
-        with written_whole(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             yield file
         return
     with tempfile.TemporaryFile() as file:

@@ -134,30 +134,30 @@ def is_stretch(start: float | None, end: float | None) -> bool:
     return 0 <= start < LONGEST_FILM and (end is None or start < end < LONGEST_FILM)
 
 
-def own_id(name: str, taken: Counter[str]) -> str:
-    """Returns `name`, with "_2" or the next free number at its end if it is taken, and takes it.
+def unique_id(name: str, used: Counter[str]) -> str:
+    """Returns `name`, or with "_2" or the next free number at its end if it is in `used`; adds it.
 
     So the same names in the same order always become the same ids, and unique ones stay.
 
     Args:
-      taken: the ids so far, to which the result is added; an empty counter for the first.
+      used: the ids so far, to which the result is added; an empty counter for the first.
     """
     free = name
-    while free in taken:
-        taken[name] += 1
-        free = f"{name}_{taken[name]}"
-    taken[free] = 1
+    while free in used:
+        used[name] += 1
+        free = f"{name}_{used[name]}"
+    used[free] = 1
     return free
 
 
-def with_own_ids(dialogue: Dialogue, taken: Counter[str]) -> Dialogue:
-    """Returns `dialogue` with the `own_id` of every utterance.
+def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
+    """Returns `dialogue` with the `unique_id` of every utterance.
 
     Args:
-      taken: the ids of those before it, an empty counter for the first.
+      used: the ids of those before it, an empty counter for the first.
     """
     utterances = (
-        u if (own := own_id(u.id, taken)) == u.id else replace(u, id=own)
+        u if (own := unique_id(u.id, used)) == u.id else replace(u, id=own)
         for u in dialogue.utterances
     )
     return replace(dialogue, utterances=tuple(utterances))

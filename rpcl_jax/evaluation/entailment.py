@@ -13,7 +13,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import NEUTRAL
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING, counts_at_thresholds
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 _BEYOND_CUT = -1.0  # below every threshold
 

@@ -13,7 +13,7 @@ import numpy as np
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, emotion_class
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 # A threshold that no probability reaches, even if rounding made it slightly larger than 1.
 PREDICT_NOTHING = 2.0
@@ -126,13 +126,13 @@ def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     # Rounding may make a confidence slightly larger than 1.
     place = np.minimum((p * 10).astype(int), 9)
     count, total, gold = (np.bincount(place, w) for w in (None, p, y))
-    held = count > 0
-    confidence, fraction = total[held] / count[held], gold[held] / count[held]
+    filled = count > 0
+    confidence, fraction = total[filled] / count[filled], gold[filled] / count[filled]
     return Reliability(
         confidence,
         fraction,
-        count[held],
-        ece=float(np.sum(count[held] * np.abs(fraction - confidence)) / len(p)),
+        count[filled],
+        ece=float(np.sum(count[filled] * np.abs(fraction - confidence)) / len(p)),
         brier=float(np.mean((p - y) ** 2)),
     )
 

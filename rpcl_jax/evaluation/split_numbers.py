@@ -5,7 +5,7 @@ from typing import Any
 
 from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, reliability
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 
 def result_numbers(

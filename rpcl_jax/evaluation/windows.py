@@ -9,7 +9,7 @@ from rpcl_jax.batching.batch import candidate_mask
 from rpcl_jax.evaluation.decode import decode_pairs
 
 if TYPE_CHECKING:
-    from rpcl_jax.evaluation.scoring import Scores
+    from rpcl_jax.evaluation.inference import Scores
 
 
 def window_starts(length: int, width: int) -> list[int]:

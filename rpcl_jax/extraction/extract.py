@@ -34,14 +34,14 @@ from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.data.features import FeatureTable, check_same_extractor
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.extractors import EXTRACTORS, Extractor, load_extractor
-from rpcl_jax.extraction.finding import ClipError, Stretch, find_clips
-from rpcl_jax.files import locked, read_json, write_json, written_whole
+from rpcl_jax.extraction.finding import ClipError, TimeSpan, find_clips
+from rpcl_jax.files import atomic_write, locked, read_json, write_json
 
 _LOG = logging.getLogger(__name__)
 CHUNK = 16  # utterances; a kill loses at most this many
 AHEAD = 2  # number of chunks that are decoded while another is embedded
 
-Clips = Sequence[Stretch | ClipError]  # of a chunk; an error says why there is none
+Clips = Sequence[TimeSpan | ClipError]  # of a chunk; an error says why there is none
 # Maps numbered chunks to (number, rows, reasons), see `embed_clips`, in any order.
 Extract = Callable[[Iterable[tuple[int, Clips]]], Iterator[tuple[int, np.ndarray, list[str]]]]
 
@@ -75,7 +75,7 @@ def extract_table(
         duplicated, the name of a clip is ambiguous, or no utterance has a clip.
     """
     _check_ids(utterances)
-    stretches = find_clips(clips, utterances, meld)
+    spans = find_clips(clips, utterances, meld)
     header = {
         **extractor.description,
         "clips": str(clips.resolve()),
@@ -88,7 +88,7 @@ def extract_table(
         part, parts = shard or (1, 1)
         chunks = range(part - 1, math.ceil(len(utterances) / CHUNK), parts)
         extract = extract or functools.partial(_extract_here, extractor)
-        _extract_chunks(chunks, stretches, extract, partial, strict)
+        _extract_chunks(chunks, spans, extract, partial, strict)
         absent = [
             (utterance.id, reason)
             for chunk in chunks
@@ -187,13 +187,13 @@ def _check_header(path: Path, header: dict[str, Any]) -> None:
 
 def _extract_chunks(
     chunks: Sequence[int],
-    stretches: Clips,
+    spans: Clips,
     extract: Extract,
     folder: Path,
     strict: bool,
 ) -> None:
     """Extracts the `chunks` that are not done into the folder."""
-    clips = {chunk: stretches[chunk * CHUNK :][:CHUNK] for chunk in chunks}
+    clips = {chunk: spans[chunk * CHUNK :][:CHUNK] for chunk in chunks}
     wanted = [chunk for chunk in chunks if not _is_done(folder, chunk, strict)]
     with tqdm(
         total=sum(map(len, clips.values())),
@@ -226,7 +226,7 @@ def _extract_here(
             yield embed_next()
 
 
-def read_clip(extractor: Extractor, clip: Stretch | ClipError) -> np.ndarray | ClipError:
+def read_clip(extractor: Extractor, clip: TimeSpan | ClipError) -> np.ndarray | ClipError:
     """Returns the model's input, or the error that says why there is none."""
     if isinstance(clip, ClipError):
         return clip
@@ -258,7 +258,7 @@ def _chunk_path(partial: Path, chunk: int) -> Path:
 
 
 def _write_chunk(partial: Path, chunk: int, rows: np.ndarray, reasons: list[str]) -> None:
-    with written_whole(_chunk_path(partial, chunk)) as file:
+    with atomic_write(_chunk_path(partial, chunk)) as file:
         np.savez(file, rows=rows, reasons=np.array(reasons))
 
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import read_audio, read_frames
-from rpcl_jax.extraction.finding import ClipError, Stretch
+from rpcl_jax.extraction.finding import ClipError, TimeSpan
 from rpcl_jax.files import check_not_pointer
 
 try:
@@ -58,7 +58,7 @@ class Extractor:
 
     modality: Literal["audio", "vision"]
     description: dict[str, Any]
-    read: Callable[[Stretch], np.ndarray]
+    read: Callable[[TimeSpan], np.ndarray]
     embed: Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
@@ -89,11 +89,11 @@ def _load_opensmile(name: str, revision: str) -> Extractor:
         )
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
-    def read(stretch: Stretch) -> np.ndarray:
-        samples = _listen(stretch)
+    def read(span: TimeSpan) -> np.ndarray:
+        samples = _listen(span)
         if len(samples) < _RATE // 10:  # a window of 60 ms, and neighbouring windows for the deltas
             raise ClipError(
-                f"{stretch.path}: {len(samples) / _RATE:.3f} s of audio are too short for "
+                f"{span.path}: {len(samples) / _RATE:.3f} s of audio are too short for "
                 "openSMILE; correct the times or the file"
             )
         return samples
@@ -120,8 +120,8 @@ def _load_wav2vec2(name: str, revision: str) -> Extractor:
         shortest = (shortest - 1) * stride + kernel
     alone = config.feat_extract_norm == "group"
 
-    def read(stretch: Stretch) -> np.ndarray:
-        samples = _listen(stretch)
+    def read(span: TimeSpan) -> np.ndarray:
+        samples = _listen(span)
         samples = np.pad(samples, (0, max(0, shortest - len(samples))))
         return prepare(samples, sampling_rate=_RATE, return_tensors="np").input_values[0]
 
@@ -165,8 +165,8 @@ def _load_clip(name: str, revision: str) -> Extractor:
     # A fixed backend, so that the features do not depend on which packages are installed.
     prepare = _from_pretrained(transformers.AutoImageProcessor, name, revision, backend="pil")
 
-    def read(stretch: Stretch) -> np.ndarray:
-        frames = read_frames(*stretch, FRAMES)
+    def read(span: TimeSpan) -> np.ndarray:
+        frames = read_frames(*span, FRAMES)
         return prepare(images=list(frames), return_tensors="np")["pixel_values"]
 
     @torch.inference_mode()
@@ -189,9 +189,9 @@ def _describe(extractor: str, model: str, revision: str, dimension: int) -> dict
     }
 
 
-def _listen(stretch: Stretch) -> np.ndarray:
-    end = min(stretch.end, stretch.start + LONGEST)
-    return read_audio(stretch.path, stretch.start, end, _RATE)
+def _listen(span: TimeSpan) -> np.ndarray:
+    end = min(span.end, span.start + LONGEST)
+    return read_audio(span.path, span.start, end, _RATE)
 
 
 def _load_model(kind: Any, name: str, revision: str, family: str) -> tuple[Any, str]:

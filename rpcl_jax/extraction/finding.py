@@ -21,7 +21,7 @@ class ClipError(InputError):
     """A clip is missing or unusable, so its utterance lacks the modality."""
 
 
-class Stretch(NamedTuple):
+class TimeSpan(NamedTuple):
     """The time span of a file from `start` to `end`, in seconds; a whole file is (0, infinity)."""
 
     path: Path
@@ -102,7 +102,7 @@ def _split_of(path: Path, folder: Path) -> str | None:
     return found[-1] if found else None
 
 
-def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
+def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> TimeSpan:
     """Returns the file and time span of `utterance`.
 
     They are those of `utterance.clip`. If there is no clip, or its file does not exist, the whole
@@ -114,11 +114,11 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
       ClipError: neither file exists.
       InputError: two files have the name.
     """
-    stretches = [(utterance.id, 0.0, math.inf)]
+    spans = [(utterance.id, 0.0, math.inf)]
     if utterance.clip is not None:
         start, end = utterance.clip.start, utterance.clip.end
-        stretches.insert(0, (utterance.clip.video, start or 0.0, math.inf if end is None else end))
-    for given, start, end in stretches:
+        spans.insert(0, (utterance.clip.video, start or 0.0, math.inf if end is None else end))
+    for given, start, end in spans:
         paths = _files(index, given)
         if len(paths) > 1:
             raise InputError(
@@ -127,8 +127,8 @@ def find_clip(index: Mapping[str, list[Path]], utterance: Utterance) -> Stretch:
                 "folder that contains only one"
             )
         if paths:
-            return Stretch(paths[0], start, end)
-    names = " or ".join(dict.fromkeys(clip_name(given) for given, _, _ in stretches))
+            return TimeSpan(paths[0], start, end)
+    names = " or ".join(dict.fromkeys(clip_name(given) for given, _, _ in spans))
     raise ClipError(f"no file named {names} with an audio or video extension; add it")
 
 
@@ -154,27 +154,27 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
-) -> list[Stretch | ClipError]:
+) -> list[TimeSpan | ClipError]:
     """Returns the file and time span of every utterance, or why it has none."""
     index = index_clips(folder, meld)
-    stretches: list[Stretch | ClipError] = []
+    spans: list[TimeSpan | ClipError] = []
     for utterance in utterances:
         try:
-            stretches.append(find_clip(index, utterance))
+            spans.append(find_clip(index, utterance))
         except ClipError as error:
-            stretches.append(error)
-    check_any_found(folder, index, utterances, stretches)
-    return stretches
+            spans.append(error)
+    check_any_found(folder, index, utterances, spans)
+    return spans
 
 
 def check_any_found(
     folder: Path,
     index: Mapping[str, list[Path]],
     utterances: Sequence[Utterance],
-    stretches: Iterable[Stretch | ClipError],
+    spans: Iterable[TimeSpan | ClipError],
 ) -> None:
     """Raises InputError if no utterance has a file, which is not what anyone wants."""
-    missing = [stretch for stretch in stretches if isinstance(stretch, ClipError)]
+    missing = [span for span in spans if isinstance(span, ClipError)]
     if utterances and len(missing) == len(utterances):
         there = next(iter(index.values()))[0]
         raise InputError(

@@ -20,12 +20,12 @@ from rpcl_jax.data.dialogue import (
     Dialogue,
     Utterance,
     check_dialogue,
-    with_own_ids,
+    with_unique_ids,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.files import json_bytes, written_whole
+from rpcl_jax.files import atomic_write, json_bytes
+from rpcl_jax.readers.benchmark_files import ReadLog, clip_beside, find_split
 from rpcl_jax.readers.json_fields import field, identifier, read_objects, speech
-from rpcl_jax.readers.shared import ReadLog, clip_beside, find_split
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
 _ADVICE = "write it with `rpcl convert` and pass its folder as --config.data.root"
@@ -98,10 +98,10 @@ def parse_conversation(
 
     def parse_turn(turn: Any, t: int, place: str) -> Utterance:
         speaker, text = speech(turn, place, log.repaired, faults)
-        own_id, emotion, clip = f"dia{name}utt{t}", None, None
+        unique_id, emotion, clip = f"dia{name}utt{t}", None, None
         if turn.get("id") is not None:
             with faults.collected():
-                own_id = identifier(turn, "id", place, log.repaired, own_id)
+                unique_id = identifier(turn, "id", place, log.repaired, unique_id)
         if labelled and turn.get("emotion") is not None:
             emotion = NEUTRAL
             with faults.collected():
@@ -111,7 +111,7 @@ def parse_conversation(
         if given is not None:
             with faults.collected():
                 clip = log.clip(given, f"{place}, its clip", required=True)
-        return Utterance(own_id, speaker, text, emotion, clip)
+        return Utterance(unique_id, speaker, text, emotion, clip)
 
     turns = field(item, "utterances", list, where)
     utterances = log.utterances(turns, where, faults, parse_turn)
@@ -124,7 +124,7 @@ def parse_conversation(
         pairs = log.unique_pairs(entries)
     dialogue = Dialogue(name, utterances, pairs)
     if log.repaired is not None:
-        own = with_own_ids(dialogue, Counter())
+        own = with_unique_ids(dialogue, Counter())
         changed = sum(map(operator.ne, own.utterances, dialogue.utterances))
         log.repaired["repeated utterance ids (numbered)"] += changed
         dialogue = own
@@ -173,6 +173,6 @@ def _without_nothing(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_conversations(path: Path, dialogues: Iterable[Dialogue]) -> None:
     """Writes a file of conversations atomically; an existing file is replaced."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         for dialogue in dialogues:
             file.write(json_bytes(dialogue_object(dialogue)))

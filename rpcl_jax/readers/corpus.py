@@ -14,8 +14,8 @@ from rpcl_jax.data.dialogue import BINARY, EMOTIONAL, EMOTIONS, NEUTRAL, Dialogu
 from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
+from rpcl_jax.readers.benchmark_files import SplitMissing, emotion_name
 from rpcl_jax.readers.ecf_features import read_official
-from rpcl_jax.readers.shared import SplitMissing, emotion_name
 from rpcl_jax.readers.transcripts import read_dialogues
 
 _LOG = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from pathlib import Path
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
 from rpcl_jax.readers.json_fields import seconds
 from rpcl_jax.readers.semeval import read_semeval
-from rpcl_jax.readers.shared import ReadLog, find_split
 
 _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
 _PAIR = re.compile(r"\( *([0-9]{1,9}) *, *([0-9]{1,9}) *\)")
@@ -157,8 +157,8 @@ def _read_utterance(
     fields = line.split("|", 3)
     fields[-1:] = fields[-1].rsplit("|", 1)
     fields = [field.strip() for field in fields]
-    stretch = _CLIP.fullmatch(fields[-1])
-    if len(fields) != 5 or stretch is None:
+    span = _CLIP.fullmatch(fields[-1])
+    if len(fields) != 5 or span is None:
         raise InputError(
             f"{where}: expected utterance {expected} of conversation {conversation} as 'number | "
             f"speaker | emotion | text | clip: start - end' but found {line[:40]!r}; correct the "
@@ -178,7 +178,7 @@ def _read_utterance(
         speaker,
         text,
         log.emotion(emotion),
-        _make_clip(*stretch.groups()),
+        _make_clip(*span.groups()),
     )
 
 

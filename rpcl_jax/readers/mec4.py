@@ -19,8 +19,8 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
 )
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
 from rpcl_jax.readers.json_fields import field, read_objects, seconds
-from rpcl_jax.readers.shared import ReadLog, find_split
 
 _FILES = {
     "train": ["MEC4_text/train.json"],
@@ -70,11 +70,9 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
     if not rows:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     times = read_objects(subtitles)[:1] if subtitles else []
-    stretches = times[0] if times and isinstance(times[0], Mapping) else {}
+    spans = times[0] if times and isinstance(times[0], Mapping) else {}
     log = ReadLog(str(path))
-    return log.dialogues(
-        rows, lambda row, place, _: _parse_conversation(row, stretches, place, log)
-    )
+    return log.dialogues(rows, lambda row, place, _: _parse_conversation(row, spans, place, log))
 
 
 def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
@@ -110,9 +108,7 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
     return turns
 
 
-def _parse_conversation(
-    row: Any, stretches: Mapping[str, Any], where: str, log: ReadLog
-) -> Dialogue:
+def _parse_conversation(row: Any, spans: Mapping[str, Any], where: str, log: ReadLog) -> Dialogue:
     name = str(field(row, "dia_id", (int, str), where))
     where = f"{where} (dia_id {' '.join(name.split())})"
     length = str(field(row, "dia_len", (int, str), where))
@@ -136,7 +132,7 @@ def _parse_conversation(
     if not emotions:
         caused = {i for i, _ in pairs}
         emotions = [EMOTIONAL if t in caused else NEUTRAL for t in range(len(turns))]
-    clips = _make_clips(name, stretches.get(name), len(turns))
+    clips = _make_clips(name, spans.get(name), len(turns))
     utterances = tuple(
         Utterance(f"dia{name}utt{t}", speaker, words, emotion, clip)
         for t, ((speaker, words), emotion, clip) in enumerate(
@@ -171,14 +167,12 @@ def _parse_emotions(row: Mapping[str, Any], length: int, where: str, log: ReadLo
     return [log.emotion(str(emotion)) for emotion in emotions]
 
 
-def _make_clips(video: str, stretches: Any, length: int) -> list[Clip | None]:
-    if not isinstance(stretches, list) or len(stretches) != length:
+def _make_clips(video: str, spans: Any, length: int) -> list[Clip | None]:
+    if not isinstance(spans, list) or len(spans) != length:
         return [None] * length
     clips: list[Clip | None] = []
-    for stretch in stretches:
-        ends = (
-            [stretch.get("start"), stretch.get("end")] if isinstance(stretch, Mapping) else stretch
-        )
+    for span in spans:
+        ends = [span.get("start"), span.get("end")] if isinstance(span, Mapping) else span
         times = [seconds(time) for time in ends] if isinstance(ends, list) else []
         match times:
             case [float(start), float(end)] if 0 <= start < end < LONGEST_FILM:

@@ -13,8 +13,8 @@ from rpcl_jax.data.dialogue import (
     clip_name,
 )
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
 from rpcl_jax.readers.json_fields import field, read_objects
-from rpcl_jax.readers.shared import ReadLog, find_split
 
 EVIDENCE = "expanded emotion cause evidence"
 _FILES = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rpcl_jax.data.dialogue import Dialogue
+from rpcl_jax.readers.benchmark_files import find_split
 from rpcl_jax.readers.mecad import read_evidence
-from rpcl_jax.readers.shared import find_split
 
 _FILES = {
     "train": ["dailydialog_train.json"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
+from rpcl_jax.readers.benchmark_files import ReadLog, clip_beside, emotion_name
 from rpcl_jax.readers.json_fields import (
     field,
     identifier,
@@ -16,7 +17,6 @@ from rpcl_jax.readers.json_fields import (
     read_objects,
     speech,
 )
-from rpcl_jax.readers.shared import ReadLog, clip_beside, emotion_name
 
 _ECF_CLIP = re.compile(r"dia[0-9]+utt[0-9]+")
 PAIRS = "emotion-cause_pairs"
@@ -53,7 +53,7 @@ def parse_conversations(
         repaired (`rpcl_jax.readers.json_fields`), and ids may be repeated.
 
     Returns:
-      The dialogues in the same order. An utterance's clip is the stretch of an episode that its
+      The dialogues in the same order. An utterance's clip is the span of an episode that its
       "video_source" gives (["S01E01", "00:07:40.335", "00:07:44.880"]), or what `clip_beside`
       returns; None if its times are unusable. Its id is `dia<conversation_ID>utt<utterance_ID>`, or
       the name of its video where that is of this form and names no other utterance of the
@@ -89,10 +89,10 @@ def parse_conversation(
                 field(turn, "video_name", str, place)
         given = clip_beside(turn, item)
         name = clip_name(given["video"]) if given else ""
-        own_id = _ECF_CLIP.fullmatch(name) is not None
+        unique_id = _ECF_CLIP.fullmatch(name) is not None
         clip = None
         match turn.get("video_source"):
-            case [str(episode), start, end] if episode.strip() and (not given or own_id):
+            case [str(episode), start, end] if episode.strip() and (not given or unique_id):
                 clip = log.clip({"video": episode, "start": start, "end": end}, place)
         if given is not None and clip is None:
             clip = log.clip(given, place)
@@ -101,7 +101,7 @@ def parse_conversation(
             emotion = NEUTRAL
             with faults.collected():
                 emotion = log.emotion(field(turn, "emotion", str, place))
-        return Utterance(name if own_id else f"dia{number}utt{t}", speaker, text, emotion, clip)
+        return Utterance(name if unique_id else f"dia{number}utt{t}", speaker, text, emotion, clip)
 
     turns = field(item, "conversation", list, where)
     utterances = log.utterances(turns, where, faults, parse_turn)

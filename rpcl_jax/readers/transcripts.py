@@ -19,15 +19,15 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from rpcl_jax.data.dialogue import CLIP_ENDINGS, Dialogue, own_id, with_own_ids
+from rpcl_jax.data.dialogue import CLIP_ENDINGS, Dialogue, unique_id, with_unique_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
 from rpcl_jax.readers import annotations, conversations, ecf, mec4, mecad, semeval, subtitles
+from rpcl_jax.readers.benchmark_files import ReadLog
 from rpcl_jax.readers.chats import read_plain
 from rpcl_jax.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.readers.json_fields import parse_json
 from rpcl_jax.readers.json_turns import single_turn, turns_in
-from rpcl_jax.readers.shared import ReadLog
 from rpcl_jax.readers.tables import group_turns, is_table, known_columns, read_table, spoken_words
 
 _LOG = logging.getLogger(__name__)
@@ -192,8 +192,10 @@ def convert(
                 if isinstance(item, InputError):
                     raise item
                 repaired["predictions of a model, written as labels"] += "predicted_by" in item
-                dialogue = with_own_ids(parse(item, place, Counter(), labelled=True), utterance_ids)
-                own = own_id(dialogue.id, ids)
+                dialogue = with_unique_ids(
+                    parse(item, place, Counter(), labelled=True), utterance_ids
+                )
+                own = unique_id(dialogue.id, ids)
                 repaired["repeated ids of conversations (given a number)"] += own != dialogue.id
                 yield replace(dialogue, id=own)
                 counts[True] += 1

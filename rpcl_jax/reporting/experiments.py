@@ -20,7 +20,7 @@ from rpcl_jax.evaluation.bootstrap import (
     resampled_scores,
 )
 from rpcl_jax.evaluation.metrics import FIXED_THRESHOLD
-from rpcl_jax.evaluation.scores import ScoredDialogue, load_scores
+from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.metrics import f1_curve
-from rpcl_jax.files import written_whole
+from rpcl_jax.files import atomic_write
 from rpcl_jax.reporting.experiments import (
     Experiment,
     Run,
@@ -331,7 +331,7 @@ def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
                 continue
             for kind, metadata in ((".png", {}), (".svg", {"Date": None})):
                 path = out / f"{name}{kind}"
-                with written_whole(path) as file:
+                with atomic_write(path) as file:
                     figure.savefig(file, format=kind[1:], metadata=metadata)
                 written.append(path)
             plt.close(figure)

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
 from rpcl_jax.run.export import public_name

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rpcl_jax.data.dialogue import NEUTRAL, with_own_ids
+from rpcl_jax.data.dialogue import NEUTRAL, with_unique_ids
 from rpcl_jax.errors import InputError
-from rpcl_jax.extraction.finding import ClipError, Stretch, find_clip, index_clips
-from rpcl_jax.files import written_whole
+from rpcl_jax.extraction.finding import ClipError, TimeSpan, find_clip, index_clips
+from rpcl_jax.files import atomic_write
 from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.reporting.predictions import (
     BY,
@@ -180,11 +180,11 @@ def clips_beside(folder: Path, page: Path) -> Clips:
       InputError: there is no clip in the folder. The function raises it where two files are meant.
     """
     index = index_clips(folder)
-    taken = Counter[str]()
+    used = Counter[str]()
 
     def addresses(item: Mapping[str, Any]) -> list[str | None]:
         found: list[str | None] = []
-        dialogue = with_own_ids(parse(dict(item), str(folder), Counter()), taken)
+        dialogue = with_unique_ids(parse(dict(item), str(folder), Counter()), used)
         for utterance in dialogue.utterances:
             try:
                 found.append(_address(find_clip(index, utterance), page))
@@ -195,7 +195,7 @@ def clips_beside(folder: Path, page: Path) -> Clips:
     return addresses
 
 
-def _address(clip: Stretch, page: Path) -> str:
+def _address(clip: TimeSpan, page: Path) -> str:
     """Returns a relative address, whose fragment says from when to when to play."""
     path = Path(os.path.relpath(clip.path, page.parent)).as_posix()
     end = "" if clip.end == float("inf") else f",{clip.end:g}"
@@ -219,7 +219,7 @@ def also_shown(
         add = None
         if page:
             finder = clips_beside(clips, page) if clips else None
-            file = stack.enter_context(written_whole(page))
+            file = stack.enter_context(atomic_write(page))
             add = stack.enter_context(pairs_page(file, title, finder))
 
         def passed_on() -> Iterator[tuple[str, Any]]:
@@ -252,7 +252,7 @@ def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
         raise InputError(f"{page}: is the input; write to another file")
     finder = clips_beside(clips, page) if clips else None
     count = 0
-    with written_whole(page) as file, pairs_page(file, source.name, finder) as add:
+    with atomic_write(page) as file, pairs_page(file, source.name, finder) as add:
         for place, item in conversations_in(source, Counter()):
             if isinstance(item, InputError):
                 raise item

@@ -17,7 +17,7 @@ from rpcl_jax.evaluation.metrics import (
     ranked_negatives,
     reliability,
 )
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.reporting.experiments import (
     METRICS,
     Run,

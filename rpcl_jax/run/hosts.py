@@ -131,7 +131,13 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     import jax
     import numpy as np
 
-    from rpcl_jax.training.mesh import fetch, make_mesh, own_places, put_batch, wait_for_all
+    from rpcl_jax.training.mesh import (
+        all_gather,
+        barrier,
+        local_device_indices,
+        make_mesh,
+        put_batch,
+    )
 
     # The service would catch SIGTERM, and the process would not end.
     jax.config.update("jax_enable_preemption_service", False)
@@ -156,8 +162,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     # seconds; later ones may wait for a process that compiles or writes for longer. So each group
     # exchanges something now, while all processes are at the same place.
     mesh = make_mesh()
-    fetch(put_batch(np.zeros(len(own_places(mesh))), mesh))
-    wait_for_all()
+    all_gather(put_batch(np.zeros(len(local_device_indices(mesh))), mesh))
+    barrier()
 
 
 def _check_port(port: int) -> None:

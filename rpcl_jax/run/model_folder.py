@@ -29,10 +29,10 @@ from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import MODALITIES, FeatureTable, absent_table
 from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.inference import Scores, make_score, score_split
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
-from rpcl_jax.evaluation.scores import ScoredDialogue
-from rpcl_jax.evaluation.scoring import Scores, make_score, score_split
-from rpcl_jax.files import check_not_pointer, read_json, require_fields, written_whole
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
+from rpcl_jax.files import atomic_write, check_not_pointer, read_json, require_fields
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import WEIGHTS, load_pretrained, load_tokenizer
 from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
@@ -40,7 +40,7 @@ from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, parse_config
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_encoder import LoadedEncoder, check_positions, encoder_digest, is_frozen
-from rpcl_jax.training.mesh import fetch, make_mesh, own_places, put_batch, replicate
+from rpcl_jax.training.mesh import all_gather, local_device_indices, make_mesh, put_batch, replicate
 
 LIBRARY = "rpcl_jax"
 LAYOUT = 1  # increment it when older versions of this package cannot read the folder
@@ -81,7 +81,7 @@ def save_parameters(path: Path, params: Mapping[str, Any], **metadata: object) -
     """Writes parameters as safetensors, whole or not at all, with metadata that `repr` spells."""
     tensors = by_name(jax.device_get(params))
     spelled = {"format": "flax"} | {name: repr(value) for name, value in metadata.items()}
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(save(tensors, metadata=spelled))
 
 
@@ -194,7 +194,7 @@ class TrainedRun:
             self.config,
             self.mesh.size,
             self.emotions,
-            own_places(self.mesh),
+            local_device_indices(self.mesh),
         )
 
     def score_prepared(
@@ -213,7 +213,7 @@ class TrainedRun:
             return {
                 int(index): Scores(*(array[place] for array in arrays))
                 for places, scores in running
-                for arrays in [fetch(scores)]
+                for arrays in [all_gather(scores)]
                 for place, index in enumerate(places)
                 if index >= 0
             }
@@ -279,7 +279,13 @@ def _shapes(
     dialogue = Dialogue("", (Utterance("", "a", "a"),))
     tables = {m: absent_table(description, [dialogue]) for m, description in features.items()}
     ((_, batch),) = stream_batches(
-        [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own_places(mesh)
+        [dialogue],
+        encoder.tokenizer,
+        tables,
+        config,
+        mesh.size,
+        emotions,
+        local_device_indices(mesh),
     )
     model = build_model(config, encoder.config, emotions)
     tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]

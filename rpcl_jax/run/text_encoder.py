@@ -30,7 +30,7 @@ from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import written_whole
+from rpcl_jax.files import atomic_write
 from rpcl_jax.models.packed import encode_utterances
 from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -39,10 +39,10 @@ from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import (
     AXIS,
-    everywhere,
-    fetch,
-    first_process,
-    own_places,
+    all_gather,
+    all_processes,
+    is_main_process,
+    local_device_indices,
     put_batch,
     replicate,
 )
@@ -140,7 +140,9 @@ def utterance_vectors(
     """
     encode = _make_encode(encoder.config, mesh)
     params = replicate(encoder.params, mesh)
-    batches = Batches(dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, own_places(mesh))
+    batches = Batches(
+        dialogues, encoder.tokenizer, {}, config, mesh.size, BINARY, local_device_indices(mesh)
+    )
     counts = Counter(u.id for e in batches.examples for u in e.dialogue.utterances[: e.length])
     for utterance, count in counts.items():
         if count > 1:
@@ -158,16 +160,16 @@ def utterance_vectors(
             ids = [u.id for e in examples for u in e.dialogue.utterances[: e.length]]
             part = _parts(folder) / sequence / f"{number}.npz"
             rows = _read_part(part, ids)
-            kept = everywhere(rows is not None)
+            kept = all_processes(rows is not None)
             if rows is None or not kept:
                 if not begun:
                     _say_what_is_encoded(len(counts) - len(vectors), len(counts), config, folder)
                 begun = True
-                values = fetch(encode(params, put_batch(batch, mesh)))[places >= 0]
+                values = all_gather(encode(params, put_batch(batch, mesh)))[places >= 0]
                 rows = np.concatenate(
                     [v[: e.length] for v, e in zip(values, examples, strict=True)]
                 )
-                if first_process():
+                if is_main_process():
                     _write_part(part, ids, rows)
             vectors.update(zip(ids, rows, strict=True))
             advance(0 if kept else len(ids), len(vectors))
@@ -197,7 +199,7 @@ def _read_part(path: Path, ids: list[str]) -> np.ndarray | None:
 
 def _write_part(path: Path, ids: list[str], vectors: np.ndarray) -> None:
     # Another run that encodes the same removes the folder when it has saved the table.
-    with contextlib.suppress(FileNotFoundError), written_whole(path) as file:
+    with contextlib.suppress(FileNotFoundError), atomic_write(path) as file:
         np.savez(file, ids=np.array(ids), vectors=vectors)
 
 
@@ -226,20 +228,20 @@ def cached_vectors(
     dialogues = [dialogue for split in splits.values() for dialogue in split]
     folder = Path(config.text.cache) / vectors_key(encoder, dialogues, config)
     # All processes encode together, even if some of them see a finished table.
-    if not everywhere(folder.exists()):
+    if not all_processes(folder.exists()):
         table = utterance_vectors(encoder, dialogues, config, mesh, folder)
         description = {"extractor": "text encoder", "model": config.text.pretrained}
         table = dataclasses.replace(table, description=description)
-        if not first_process():
+        if not is_main_process():
             return table
         try:
             table.save(folder)
         except (InputError, OSError):
             if not folder.exists():  # unless another run has just written it
                 raise
-    if first_process():
+    if is_main_process():
         shutil.rmtree(_parts(folder), ignore_errors=True)
-    return FeatureTable.load(folder, check_values=first_process())
+    return FeatureTable.load(folder, check_values=is_main_process())
 
 
 def text_input(
@@ -268,7 +270,7 @@ def corpus_batches(
     """
     _say_what_is_cut(corpus, config.data.max_utterances)
     text = text_input(encoder, corpus.splits, config, mesh)
-    own = own_places(mesh)
+    own = local_device_indices(mesh)
     return {
         split: Batches(dialogues, text, corpus.tables, config, mesh.size, corpus.emotions, own)
         for split, dialogues in corpus.splits.items()

@@ -30,7 +30,7 @@ from rpcl_jax.run.text_encoder import (
     describe_data,
     encoder_elsewhere,
 )
-from rpcl_jax.training.mesh import first_process
+from rpcl_jax.training.mesh import is_main_process
 
 
 def run_name(config: ConfigDict) -> str:
@@ -119,7 +119,7 @@ def begin_run(
     }
     if begun:
         _check_unchanged(workdir, described, corpus)
-    if not first_process():
+    if not is_main_process():
         return
     write_json(workdir / "config.json", described)
     with file_errors(workdir / "tokenizer.json"):
@@ -178,7 +178,7 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
       InputError: its data are no longer there, or not the same kind.
     """
     config = with_data(run.folder, run.config)
-    corpus = load_corpus(config, run.emotions, first_process())
+    corpus = load_corpus(config, run.emotions, is_main_process())
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import parse_object, written_whole
+from rpcl_jax.files import atomic_write, parse_object
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class RunLogger:
             for line in (path.read_bytes().splitlines() if path.exists() else [])
             if _step_of(line) <= step
         ]
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.writelines(line + b"\n" for line in kept)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.

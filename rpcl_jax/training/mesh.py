@@ -44,7 +44,7 @@ def make_mesh(devices: int | None = None) -> Mesh:
     )
 
 
-def own_places(mesh: Mesh) -> list[int]:
+def local_device_indices(mesh: Mesh) -> list[int]:
     """Returns the places in the mesh of this process's devices."""
     process = jax.process_index()
     return [i for i, device in enumerate(mesh.devices.flat) if device.process_index == process]
@@ -54,12 +54,12 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Sends each device its share of every array, split along axis 0.
 
     Args:
-      batch: a tree of the shares of this process's devices, in the order of `own_places`.
+      batch: a tree of the shares of this process's devices, in the order of `local_device_indices`.
 
     Returns:
       The batch of all devices.
     """
-    sharding, own = NamedSharding(mesh, P(AXIS)), len(own_places(mesh))
+    sharding, own = NamedSharding(mesh, P(AXIS)), len(local_device_indices(mesh))
 
     def put(share):
         shape = (len(share) // own * mesh.size, *share.shape[1:])
@@ -78,26 +78,26 @@ def replicate_key(key: jax.Array, mesh: Mesh) -> jax.Array:
     return jax.random.wrap_key_data(replicate(jax.random.key_data(key), mesh))
 
 
-def fetch(tree: Any) -> Any:
+def all_gather(tree: Any) -> Any:
     """Returns arrays that are split over the devices as whole NumPy arrays, in every process."""
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def everywhere(condition: bool) -> bool:
+def all_processes(condition: bool) -> bool:
     """Returns whether a condition holds in every process."""
     return bool(multihost_utils.process_allgather(condition).all())
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Returns once all processes have called this."""
-    everywhere(True)
+    all_processes(True)
 
 
-def from_first_process(array: np.ndarray) -> np.ndarray:
+def from_main_process(array: np.ndarray) -> np.ndarray:
     """Returns the array of the first process; the others pass one of the same shape."""
     return multihost_utils.broadcast_one_to_all(array)
 
 
-def first_process() -> bool:
+def is_main_process() -> bool:
     """Returns whether this process is the one that writes logs, predictions and results."""
     return jax.process_index() == 0

@@ -21,7 +21,7 @@ from rpcl_jax.data.dialogue import Clip, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.extract import CHUNK, extract_table
 from rpcl_jax.extraction.extractors import load_extractor
-from rpcl_jax.extraction.finding import ClipError, Stretch
+from rpcl_jax.extraction.finding import ClipError, TimeSpan
 
 FILES = ("features.npy", "ids.txt", "table.json", "absent.txt")
 COUNT = 6 * CHUNK + 3
@@ -127,7 +127,7 @@ def test_a_machine_that_lacks_a_folder_or_a_clip(extractor, tmp_path):
     gone = tmp_path / "gone.wav"
     worker = extraction._Worker(extractor.description, os.getcwd())
     with pytest.raises(InputError, match=r"gone.wav: not found on .* all machines of the cluster"):
-        worker.extract([ClipError("there never was one"), Stretch(gone, 0.0, 1.0)])
+        worker.extract([ClipError("there never was one"), TimeSpan(gone, 0.0, 1.0)])
     with pytest.raises(InputError, match=r"gone: not found on "):
         extraction._Worker(extractor.description, str(tmp_path / "gone")).extract([])
 

@@ -12,7 +12,7 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
     check_unique,
     emotion_class,
-    with_own_ids,
+    with_unique_ids,
 )
 from rpcl_jax.errors import InputError
 
@@ -101,8 +101,8 @@ def test_ids_are_changed_only_where_they_would_repeat():
         return Dialogue("0", tuple(Utterance(name, "A", "x", clip=Clip("v")) for name in names))
 
     def ids(dialogues):
-        taken = Counter()
-        return [[u.id for u in with_own_ids(d, taken).utterances] for d in dialogues]
+        used = Counter()
+        return [[u.id for u in with_unique_ids(d, used).utterances] for d in dialogues]
 
     assert ids([named("1", "2"), named("1", "2"), named("3")]) == [
         ["1", "2"],
@@ -116,5 +116,5 @@ def test_ids_are_changed_only_where_they_would_repeat():
     many = [named("1")] * 50_000  # each looks for a free number where the last one found it
     assert len({names[0] for names in ids(many)}) == 50_000
     unchanged = named("1", "2")
-    assert with_own_ids(unchanged, Counter()) == unchanged
-    assert with_own_ids(unchanged, Counter("1")).utterances[0].clip == Clip("v")
+    assert with_unique_ids(unchanged, Counter()) == unchanged
+    assert with_unique_ids(unchanged, Counter("1")).utterances[0].clip == Clip("v")

@@ -20,7 +20,7 @@ from rpcl_jax.evaluation.metrics import (
     ranked_negatives,
     reliability,
 )
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 
 @pytest.mark.parametrize("seed", range(6))

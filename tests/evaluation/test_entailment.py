@@ -12,7 +12,7 @@ from rpcl_jax.data.dialogue import EMOTIONS, NEUTRAL
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.readers import reccon
 
 

@@ -17,7 +17,7 @@ from rpcl_jax.evaluation.metrics import (
     confidence_diagnostics,
     evaluate_split,
 )
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 
 def test_evaluate_split_by_hand():

@@ -16,7 +16,7 @@ from rpcl_jax.evaluation.metrics import (
     precision_recall_f1,
     weighted_f1,
 )
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 # Few distinct values, so that ties are common; most of them differ between float32 and float64.
 confidence_lists = st.lists(

@@ -222,8 +222,8 @@ def test_titles_may_be_anything(tmp_path):
 @needs_espeak
 def test_the_utterances_of_an_episode_are_cut_out_of_it(tmp_path):
     said = [("Oh no, what happened?", "surprise"), ("I lost it.", "sadness"), ("Well.", "neutral")]
-    stretches = write_episode(tmp_path / "episode.mp4", said)
-    for (text, emotion), (start, end) in zip(said, stretches, strict=True):
+    spans = write_episode(tmp_path / "episode.mp4", said)
+    for (text, emotion), (start, end) in zip(said, spans, strict=True):
         speech = speak(text, emotion)
         heard = read_audio(tmp_path / "episode.mp4", start, end, SPEECH_RATE)
         assert abs(len(heard) - len(speech)) <= 1

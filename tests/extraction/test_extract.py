@@ -53,9 +53,9 @@ class Model:
         described = {"extractor": "made up", "model": model, "revision": revision, "dimension": 2}
         self.extractor = Extractor("audio", described, self.read, self.embed)
 
-    def read(self, stretch):
-        self.read_names.append(stretch.path.stem)
-        return read_audio(stretch.path, stretch.start, stretch.end)
+    def read(self, span):
+        self.read_names.append(span.path.stem)
+        return read_audio(span.path, span.start, span.end)
 
     def embed(self, sounds):
         if self.lives == 0:

@@ -17,7 +17,7 @@ from small_extractors import save_clip, save_wav2vec2
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.clips import read_frames
 from rpcl_jax.extraction.extractors import FRAMES, LONGEST, load_extractor
-from rpcl_jax.extraction.finding import ClipError, Stretch
+from rpcl_jax.extraction.finding import ClipError, TimeSpan
 
 Image = import_or_skip("PIL.Image")
 
@@ -32,7 +32,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
     """Writes noise of several durations, 16-bit at 16 kHz."""
-    folder, stretches = tmp_path_factory.mktemp("sounds"), []
+    folder, spans = tmp_path_factory.mktemp("sounds"), []
     for seed, duration in enumerate(DURATIONS):
         count = round(duration * 16_000)
         noise = np.random.default_rng(seed).normal(size=count) * np.linspace(200, 9000, count)
@@ -40,8 +40,8 @@ def sounds(tmp_path_factory):
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, 16_000, 0, "NONE", ""))
             file.writeframes(noise.clip(-32_000, 32_000).astype(np.int16).tobytes())
-        stretches.append(Stretch(path, 0.0, math.inf))
-    return stretches
+        spans.append(TimeSpan(path, 0.0, math.inf))
+    return spans
 
 
 @pytest.mark.slow
@@ -51,14 +51,14 @@ def test_wav2vec2_equals_transformers(sounds, tmp_path, norm):
     extractor = load_extractor("wav2vec2", name)
     assert extractor.modality == "audio"
     assert extractor.description["dimension"] == 16
-    rows = extractor.embed([extractor.read(stretch) for stretch in sounds])
+    rows = extractor.embed([extractor.read(span) for span in sounds])
     assert rows.shape == (len(DURATIONS), 16)
     assert rows.dtype == np.float32
 
     model = transformers.Wav2Vec2Model.from_pretrained(name).eval()
     prepare = transformers.Wav2Vec2FeatureExtractor.from_pretrained(name)
-    for row, stretch in zip(rows, sounds, strict=True):
-        with wave.open(str(stretch.path)) as file:
+    for row, span in zip(rows, sounds, strict=True):
+        with wave.open(str(span.path)) as file:
             samples = np.frombuffer(file.readframes(1 << 20), np.int16) / np.float32(2**15)
         samples = np.pad(samples, (0, max(0, 400 - len(samples))))
         values = prepare(samples, sampling_rate=16_000, return_tensors="pt").input_values
@@ -76,7 +76,7 @@ def test_only_the_first_minute_of_a_clip_is_used(tmp_path):
     noise = np.random.default_rng(0).normal(size=70 * 16_000).astype(np.float32) / 10
     write_media(path, None, noise, 16_000, audio="pcm_s16le")
     extractor = load_extractor("wav2vec2", save_wav2vec2(tmp_path / "model", "layer"))
-    whole = extractor.read(Stretch(path, 0.0, math.inf))
+    whole = extractor.read(TimeSpan(path, 0.0, math.inf))
     assert len(whole) == LONGEST * 16_000
     rows = extractor.embed([whole, whole[:5000], whole[:9000]])
     np.testing.assert_allclose(rows[1], extractor.embed([whole[:5000]])[0], atol=2e-5)
@@ -91,10 +91,10 @@ def test_opensmile_equals_its_own_reader(sounds):
         "revision": opensmile.__version__,
         "dimension": 6373,
     }
-    rows = extractor.embed([extractor.read(stretch) for stretch in sounds[:3]])
+    rows = extractor.embed([extractor.read(span) for span in sounds[:3]])
     smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-    for row, stretch in zip(rows, sounds[:3], strict=True):
-        expected = smile.process_file(str(stretch.path)).to_numpy()[0]
+    for row, span in zip(rows, sounds[:3], strict=True):
+        expected = smile.process_file(str(span.path)).to_numpy()[0]
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
     assert np.isfinite(rows).all()
     assert not np.allclose(rows[0], rows[1])
@@ -104,26 +104,26 @@ def test_opensmile_equals_its_own_reader(sounds):
 
 @pytest.mark.slow
 def test_clip_equals_transformers(tmp_path):
-    stretches = []
+    spans = []
     for emotion, start, end in (("joy", 0.0, math.inf), ("fear", 0.5, 1.9), ("anger", 0.0, 1.0)):
         write_media(tmp_path / f"{emotion}.mp4", draw(emotion, 60), None, 16_000)
-        stretches.append(Stretch(tmp_path / f"{emotion}.mp4", start, end))
+        spans.append(TimeSpan(tmp_path / f"{emotion}.mp4", start, end))
     name = save_clip(tmp_path / "model")
     extractor = load_extractor("clip", name)
     assert extractor.modality == "vision"
     assert extractor.description["dimension"] == 12
     # More frames than one batch.
-    rows = extractor.embed([extractor.read(stretch) for stretch in stretches * 3])
+    rows = extractor.embed([extractor.read(span) for span in spans * 3])
     assert rows.shape == (9, 12)
 
     model = transformers.CLIPModel.from_pretrained(name).eval()
     prepare = transformers.CLIPImageProcessorPil.from_pretrained(name)
-    for row, stretch in zip(rows, stretches * 3, strict=True):
-        end = min(stretch.end, 60 / 25)
+    for row, span in zip(rows, spans * 3, strict=True):
+        end = min(span.end, 60 / 25)
         each = []
         for k in range(FRAMES):
-            at = stretch.start + (k + 0.5) * (end - stretch.start) / FRAMES
-            (frame,) = read_frames(stretch.path, at - 0.001, at + 0.001, 1)
+            at = span.start + (k + 0.5) * (end - span.start) / FRAMES
+            (frame,) = read_frames(span.path, at - 0.001, at + 0.001, 1)
             pixels = prepare(images=Image.fromarray(frame), return_tensors="pt").pixel_values
             with torch.inference_mode():
                 each.append(model.get_image_features(pixels).pooler_output[0].numpy())

@@ -24,8 +24,8 @@ def folder(tmp_path):
 
 
 def found(folder, identifier, clip=None):
-    stretch = find_clip(index_clips(folder), Utterance(identifier, "A", "text", clip=clip))
-    return stretch.path.name, stretch.start, stretch.end
+    span = find_clip(index_clips(folder), Utterance(identifier, "A", "text", clip=clip))
+    return span.path.name, span.start, span.end
 
 
 def test_clips_are_found_by_video_or_by_id(folder):
@@ -167,7 +167,7 @@ def test_a_name_with_an_extension_or_a_folder_means_that_file(tmp_path):
         "session1.mp4": "a/session1.mp4", "x\\\\A\\session1.mp4": "a/session1.mp4",
         "b/session1": "b/Session1.WAV", "a/SESSION1.wav": "a/session1.wav",
     }.items():  # fmt: skip
-        stretch = find_clip(index, Utterance("x", "A", "x", clip=Clip(given, 1.0, 2.0)))
-        assert stretch.path == tmp_path / file
+        span = find_clip(index, Utterance("x", "A", "x", clip=Clip(given, 1.0, 2.0)))
+        assert span.path == tmp_path / file
     with pytest.raises(InputError, match="write its extension in the transcript"):
         find_clip(index, Utterance("x", "A", "x", clip=Clip("a/session1")))

@@ -166,7 +166,7 @@ CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
 
 
 @pytest.mark.parametrize(
-    ("stretches", "clips"),
+    ("spans", "clips"),
     [
         ([[0.5, 2.25], [62.5, 3723.004], [7, 8]], CLIPS),
         (
@@ -190,9 +190,9 @@ CLIPS = (Clip("12", 0.5, 2.25), Clip("12", 62.5, 3723.004), Clip("12", 7, 8))
         ("00:00:00.500", (None, None, None)),
     ],
 )
-def test_clips(tmp_path, stretches, clips):
+def test_clips(tmp_path, spans, clips):
     write(tmp_path / "MEC4_text", [ROW])
-    write(tmp_path, {"12": stretches, "13": []}, "subtitles.json")
+    write(tmp_path, {"12": spans, "13": []}, "subtitles.json")
     assert read_split(tmp_path, "train") == [dialogue(clips=clips)]
 
 

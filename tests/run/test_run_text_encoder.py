@@ -18,7 +18,7 @@ from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.evaluation.metrics import evaluate_split
-from rpcl_jax.evaluation.scores import load_scores
+from rpcl_jax.evaluation.scores_file import load_scores
 from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.predict import Predictor

@@ -66,7 +66,7 @@ class ReadLog(Faults):
         Args:
           given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
           required: whether it must be usable if nothing is repaired; `check_dialogue` then refuses
-            times that are no stretch.
+            times that are no span.
         """
         try:
             video = field(given, "video", str, where)

@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 from rpcl_jax.batching.batch import Batch, candidate_mask
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.scores import ScoredDialogue
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.losses import pair_confidence
 from rpcl_jax.models.ecpe import PairExtractor
-from rpcl_jax.training.mesh import AXIS, fetch, put_batch
+from rpcl_jax.training.mesh import AXIS, all_gather, put_batch
 
 
 class Scores(NamedTuple):
@@ -58,7 +58,7 @@ def score_split(score: Score, params: dict, batches: Batches, mesh: Mesh) -> lis
     scored: dict[int, ScoredDialogue] = {}
 
     def read(places: np.ndarray, scores: Scores) -> None:
-        confidence, emotions, causes = fetch(scores)
+        confidence, emotions, causes = all_gather(scores)
         for place, index in enumerate(places):
             if index >= 0:
                 example = batches.examples[index]

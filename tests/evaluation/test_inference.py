@@ -8,7 +8,7 @@ from small_model import SPLITS, TABLES, small_batches, small_model
 
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluation.scoring import make_score, score_split
+from rpcl_jax.evaluation.inference import make_score, score_split
 from rpcl_jax.run.base_config import OBJECTIVES
 from rpcl_jax.run.text_encoder import load_text_encoder
 from rpcl_jax.training.mesh import make_mesh, put_batch, replicate

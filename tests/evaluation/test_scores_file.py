@@ -6,7 +6,7 @@ from random_scores import random_scored
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.scores import load_scores, save_scores
+from rpcl_jax.evaluation.scores_file import load_scores, save_scores
 
 
 def test_scores_come_back_as_they_were(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import check_not_pointer, written_whole
+from rpcl_jax.files import atomic_write, check_not_pointer
 
 
 class ScoredDialogue(NamedTuple):
@@ -40,7 +40,7 @@ def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
         "emotion_probabilities": np.concatenate([s.emotion_probabilities for s in scored]),
         "cause_confidence": np.concatenate([s.cause_confidence for s in scored]),
     }
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 

@@ -9,9 +9,9 @@ from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers import ecf, mec4, mecad, reccon
+from rpcl_jax.readers.benchmark_files import emotion_name
 from rpcl_jax.readers.conversations import read_split as read_ours
 from rpcl_jax.readers.corpus import READERS
-from rpcl_jax.readers.shared import emotion_name
 
 # The same conversation in every form: its emotions are misspelt, and its only pair is there twice.
 DIALOGUE = Dialogue(
