@@ -28,7 +28,7 @@ from rpcl_jax.readers.chats import read_plain
 from rpcl_jax.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.readers.json_fields import parse_json
 from rpcl_jax.readers.json_turns import single_turn, turns_in
-from rpcl_jax.readers.tables import group_turns, is_table, known_columns, read_table, spoken_words
+from rpcl_jax.readers.tables import group_turns, is_table, read_table, spoken_words
 
 _LOG = logging.getLogger(__name__)
 _EMPTY = "is empty; check that it is the right file"
@@ -371,11 +371,7 @@ def _is_native(item: Any) -> bool:
         return False
     turns = item.get("utterances", item.get("conversation"))
     if isinstance(turns, list) and turns:
-        objects = [turn for turn in turns if isinstance(turn, dict)]
-        if any("text" in turn for turn in objects):
-            return True
-        foreign = "text" in known_columns(dict.fromkeys(key for turn in objects for key in turn))
-        return not (foreign or all(isinstance(turn, str) for turn in turns))
+        return any("text" in t if isinstance(t, dict) else not isinstance(t, str) for t in turns)
     return turns is not None and single_turn(item) is None
 
 

@@ -229,11 +229,11 @@ JSON = {
     "our form with other names": (
         {"utterances": [{"utterance_text": ASKED, "who": "Ann"}]}, [("unknown", ASKED)],
     ),
-    "texts alone": ({"utterances": [ASKED, NO]}, [("unknown", ASKED), ("unknown", NO)]),
+    "texts alone": ({"utterances": ["A text?", NO]}, [("unknown", "A text?"), ("unknown", NO)]),
     "an unknown name": (
         {"segments": [{"start": 0.0, "end": 2.5, "said": ASKED}]}, "--columns=text=segments.said",
     ),
-    "our form with an unknown name": ({"utterances": [{"said": ASKED}]}, "'said'"),
+    "our form with an unknown name": ({"utterances": [{"said": ASKED}]}, "--columns=text=utterances.said"),
     "no words": ({"utterances": [{"text": ""}, {"text": "…"}]}, "none of its 2 utterances has words"),
     "silence": ({"text": "", "segments": []}, "no speech was found"),
     "two lists": (
