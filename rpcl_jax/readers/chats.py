@@ -120,9 +120,12 @@ def read_plain(
             "turn a line this way, or give another format (docs/data.md)"
         )
     speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
-    lower = sum(speaker[:1].islower() for speaker in speakers)
-    different = 1 < len(speakers) == len({*speakers}) and (len(speakers) > 5 or 2 * lower > begun)
-    if not sure and (different or (begun == 1 < len(lines) and not lines[0].stamp)):
+    lower = 2 * sum(speaker[:1].islower() for speaker in speakers) > begun
+    longest = max((turns for _, turns in conversations), key=len)
+    once = len(longest) == len({turn["speaker"] for turn in longest})
+    different = once and len(longest) > (1 if lower else 3)
+    timed = any(line.stamp for line in lines)
+    if not (sure or timed) and (different or begun == 1 < len(lines)):
         raise InputError(
             f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
             "write a table with the columns speaker and text"
@@ -139,8 +142,8 @@ def read_plain(
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
         conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
-    timed = [turn for _, turns in conversations for turn in turns]
-    for turn, (start, end) in zip(timed, with_ends([t.pop("time") for t in timed]), strict=True):
+    said = [turn for _, turns in conversations for turn in turns]
+    for turn, (start, end) in zip(said, with_ends([t.pop("time") for t in said]), strict=True):
         if start is not None:
             turn["clip"] = {"video": recording(name), "start": start, "end": end}
     for k, (number, turns) in enumerate(conversations, 1):

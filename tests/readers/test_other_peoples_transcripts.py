@@ -640,6 +640,11 @@ TEXTS = {
     "a note between times": (
         "[0:01] Ann: Hi\nLater: more\n[0:03] Ben: Oh\n", [("Ann", "Hi Later: more", 1, 3), ("Ben", "Oh", 3, None)],
     ),
+    "four who speak once, with times": (
+        "[0:01] A: a\n[0:02] B: b\n[0:03] C: c\n[0:04] D: d\n",
+        [("A", "a", 1, 2), ("B", "b", 2, 3), ("C", "c", 3, 4), ("D", "d", 4, None)],
+    ),
+    "a recipe": ("Ingredients: flour\nMethod: bake\nServes: 4\nRating: good\n", "is there once"),
     "a title": ("Interview of May 3\nDate: May 3\n\nAnn: Hi\nBen: Oh\n", HI),
     "times within words": (
         "Ann: We met\nWe left at 10:30\nBen: Oh\n", [("Ann", "We met We left at 10:30"), ("Ben", "Oh")],
