@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
+from rpcl_jax.batching.language import PieceCounts, count_pieces, language_doubt
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
@@ -39,11 +39,11 @@ from rpcl_jax.reporting.predictions import (
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import load_model, read_description
 from rpcl_jax.run.progress import progress_bar
-from rpcl_jax.run.text_encoder import MOST_UNKNOWN
 from rpcl_jax.training.mesh import is_main_process
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
+_ENOUGH_WORDS = 10_000  # to tell their language
 
 
 class _Read(NamedTuple):
@@ -88,7 +88,9 @@ class Predictor:
         on_hub = "" if isinstance(model, Path) else hub_name(model)
         self._name = on_hub or "/".join(folder.absolute().parts[-2:])
         self._said_absent: Set[str] = set()
-        self._pieces = self._unknown_pieces = 0
+        trained = read_description(folder).get("word_pieces") or {}
+        self._trained = PieceCounts(*(trained.get(field, 0) for field in PieceCounts._fields))
+        self._found = PieceCounts(0, 0, 0)
         self._cut = False
 
     @classmethod
@@ -227,11 +229,14 @@ class Predictor:
                 if isinstance(read.dialogue, Dialogue)
                 for start in window_starts(len(read.dialogue.utterances), width)
             ]
+            if self._found.words < _ENOUGH_WORDS:
+                texts = [u.text for piece in pieces for u in piece.utterances]
+                counts = count_pieces(texts, self._run.encoder.tokenizer)
+                self._found = PieceCounts(*map(sum, zip(self._found, counts, strict=True)))
             batches = self._run.prepare(pieces, tables)
             full = False
             for _, batch in batches:
                 assert isinstance(batch.text, PackedText)
-                self._count(batch.text)
                 full |= bool(batch.text.position_ids.max() == self.max_tokens - 1)
             if full and not self._cut:  # only tokenizing anew tells whether something was lost
                 names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
@@ -248,21 +253,10 @@ class Predictor:
         for last in running:
             yield from self._decode(*last, floor, by)
 
-    def _count(self, text: PackedText) -> None:
-        # Special pieces and padding have the highest number.
-        said = text.token_ids[text.utterance_ids < text.utterance_ids.max()]
-        self._pieces += said.size
-        unknown = self._run.encoder.tokenizer.unknown_id
-        self._unknown_pieces += int(np.count_nonzero(said == unknown))
-
     def say_what_was_not_read(self) -> None:
-        """Logs if the text so far had many unknown word pieces or too long utterances."""
-        unknown = self._unknown_pieces / max(self._pieces, 1)
-        if unknown > MOST_UNKNOWN:
-            _LOG.warning(
-                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
-                "are they in its language, and about what it was trained on?"
-            )
+        """Logs if the text so far may be in another language, or had too long utterances."""
+        if doubt := language_doubt(self._found, self._trained):
+            _LOG.warning(doubt)
         if self._cut:
             _LOG.warning(
                 f"of an utterance, the model reads {self.max_tokens} word pieces at most; the "

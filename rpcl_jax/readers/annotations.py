@@ -60,7 +60,8 @@ def _chat(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
         start, end = (
             (time / 1000 for time in utterance.time_marks) if utterance.time_marks else (None, None)
         )
-        yield names.get(utterance.participant, utterance.participant), words, start, end
+        code = utterance.participant or ""
+        yield names.get(code, code), words, start, end
 
 
 def _elan(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
