@@ -25,6 +25,7 @@ from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import (
     check_engine,
     check_page,
+    define_columns,
     define_engine,
     require_config,
     run_command,
@@ -60,6 +61,7 @@ _FEATURES = flags.DEFINE_string(
 _CLIPS = flags.DEFINE_string(
     "clips", "", "predict: folder with the clips of the input, from which features are extracted."
 )
+_COLUMNS = define_columns()
 _STRICT = flags.DEFINE_bool(
     "strict", False, "predict: predict nothing unless every conversation can be read."
 )
@@ -67,7 +69,7 @@ _THRESHOLD = flags.DEFINE_float(
     "threshold", None, "predict: the least confidence of a pair; default: chosen on validation."
 )
 _ENGINE, _ADDRESS = define_engine()
-_OF_PREDICTION = (_INPUT, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
+_OF_PREDICTION = (_INPUT, _COLUMNS, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run on several hosts, the same command on each; see docs/scaling.md."
 )
@@ -187,8 +189,11 @@ def _what_counts() -> list:
 
 
 def _predict(model: str | Path) -> None:
+    from rpcl_jax.readers.tables import parse_columns
+
     source, target = _INPUT.value, _OUTPUT.value
     options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
+    options["columns"] = parse_columns(_COLUMNS.value)
     started = time.perf_counter()
     if _ENGINE.value == "ray":
         try:

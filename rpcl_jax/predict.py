@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
+from rpcl_jax.batching.language import PieceCounts, count_pieces, language_doubt
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
@@ -39,11 +39,11 @@ from rpcl_jax.reporting.predictions import (
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import load_model, read_description
 from rpcl_jax.run.progress import progress_bar
-from rpcl_jax.run.text_encoder import MOST_UNKNOWN
 from rpcl_jax.training.mesh import is_main_process
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 16  # batches that are planned together
+_ENOUGH_WORDS = 10_000  # to tell their language
 
 
 class _Read(NamedTuple):
@@ -84,7 +84,9 @@ class Predictor:
         on_hub = "" if isinstance(model, Path) else hub_name(model)
         self._name = on_hub or "/".join(folder.absolute().parts[-2:])
         self._said_absent: Set[str] = set()
-        self._pieces = self._unknown_pieces = 0
+        trained = read_description(folder).get("word_pieces") or {}
+        self._trained = PieceCounts(*(trained.get(field, 0) for field in PieceCounts._fields))
+        self._found = PieceCounts(0, 0, 0)
         self._cut = False
 
     @property
@@ -205,18 +207,17 @@ class Predictor:
                 if isinstance(read.dialogue, Dialogue)
                 for start in window_starts(len(read.dialogue.utterances), width)
             ]
+            if self._found.words < _ENOUGH_WORDS:
+                texts = [u.text for piece in pieces for u in piece.utterances]
+                counts = count_pieces(texts, self._run.encoder.tokenizer)
+                self._found = PieceCounts(*map(sum, zip(self._found, counts, strict=True)))
             batches = self._run.prepare(pieces, tables)
-            names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
             full = False
             for _, batch in batches:
-                text = batch.text
-                assert isinstance(text, PackedText)
-                # Special pieces and padding have the highest number.
-                said = text.token_ids[text.utterance_ids < text.utterance_ids.max()]
-                self._pieces += said.size
-                self._unknown_pieces += int(np.count_nonzero(said == tokenizer.unknown_id))
-                full |= bool(text.position_ids.max() == self.max_tokens - 1)
+                assert isinstance(batch.text, PackedText)
+                full |= bool(batch.text.position_ids.max() == self.max_tokens - 1)
             if full and not self._cut:  # only tokenizing anew tells whether something was lost
+                names, tokenizer = self._run.config.text.speaker_names, self._run.encoder.tokenizer
                 self._cut = longest_utterance(pieces, tokenizer, names) > self.max_tokens - 2
             return chunk, batches
 
@@ -231,13 +232,9 @@ class Predictor:
             yield from self._decode(*last, floor, by)
 
     def say_what_was_not_read(self) -> None:
-        """Logs if the text so far had many unknown word pieces or too long utterances."""
-        unknown = self._unknown_pieces / max(self._pieces, 1)
-        if unknown > MOST_UNKNOWN:
-            _LOG.warning(
-                f"the model does not know {unknown:.0%} of the word pieces of these conversations; "
-                "are they in its language, and about what it was trained on?"
-            )
+        """Logs if the text so far may be in another language, or had too long utterances."""
+        if doubt := language_doubt(self._found, self._trained):
+            _LOG.warning(doubt)
         if self._cut:
             _LOG.warning(
                 f"of an utterance, the model reads {self.max_tokens} word pieces at most; the "
@@ -322,11 +319,12 @@ def predict_file(
     clips: Path | None = None,
     strict: bool = False,
     html: Path | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
     Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    logged, and so is what was mended in others.
+    logged, and so is what was repaired in others.
 
     Args:
       model, revision, threshold: see `Predictor`.
@@ -338,6 +336,7 @@ def predict_file(
         and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
       html: file of a page that shows them, with their `clips`, or None.
+      columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
     for output in filter(None, (target, html)):
         _check_output(output, source)
@@ -345,12 +344,13 @@ def predict_file(
         raise InputError(f"{html}: is the other output too; give the page a name of its own")
     first = is_main_process()  # of several that predict together, it alone writes
     if strict:
-        errors = [e for _, e in conversations_in(source, Counter()) if isinstance(e, InputError)]
+        everything = conversations_in(source, Counter(), columns=columns)
+        errors = [item for _, item in everything if isinstance(item, InputError)]
         for error in errors:
             _complain(str(source), error)
         if errors:
             raise InputError(f"{source}: {len(errors)} conversations cannot be read (--strict)")
-    mended = Counter[str]()
+    repaired = Counter[str]()
     size = max(1, sum(file.stat().st_size for file in transcripts.files_in(source)))
     bytes_read = 0
 
@@ -358,7 +358,7 @@ def predict_file(
         nonlocal bytes_read
         bytes_read += count
 
-    found: Iterable = conversations_in(source, mended, watch)
+    found: Iterable = conversations_in(source, repaired, watch, columns)
     folder = resolve_pretrained(model, revision)
     reads = read_description(folder)["feature_tables"]
     # Windows cannot remove a table that is mapped.
@@ -386,7 +386,7 @@ def predict_file(
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    print_summary(done, mended)
+    print_summary(done, repaired)
     predictor.say_what_was_not_read()
     return done
 

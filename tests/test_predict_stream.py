@@ -228,11 +228,11 @@ def test_the_command(reads_text, tmp_path):
 
 
 def test_words_that_the_model_does_not_know_are_said(reads_text, tmp_path, capsys):
-    strange = {"id": "1", "utterances": [{"speaker": "Ann", "text": "zzz " * 9 + "the dog"}]}
+    strange = {"id": "1", "utterances": [{"speaker": "Ann", "text": "zzz " * 90 + "the dog " * 10}]}
     source = write_lines(tmp_path / "in.jsonl", [strange])
     predict_file(reads_text, source, tmp_path / "out.jsonl")
-    assert "does not know 82% of the word pieces of these" in capsys.readouterr().err
-    known = {"id": "1", "utterances": [{"speaker": "Ann", "text": "the dog"}]}
+    assert "does not know 82% of them; in training it was 1.0 and 0%" in capsys.readouterr().err
+    known = {"id": "1", "utterances": [{"speaker": "Ann", "text": "the dog " * 20}]}
     predict_file(reads_text, write_lines(source, [known]), tmp_path / "out.jsonl")
     said = capsys.readouterr().err
     assert "does not know" not in said

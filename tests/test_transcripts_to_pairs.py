@@ -1,4 +1,4 @@
-"""Conversations that are untidy in every way that is mended, from the file to the pairs."""
+"""Conversations that are untidy in every way that is repaired, from the file to the pairs."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def test_untidy_conversations_have_finite_pairs_and_leave_the_others_alone(
     finished, unlabelled, tmp_path, capsys
 ):
     untidy = json.loads(unlabelled.read_text())[:3]
-    for turn in untidy[0]["conversation"]:  # nothing was said at all
+    for turn in untidy[0]["conversation"][1:]:  # nearly nothing was said
         turn["text"] = ""
         del turn["speaker"]
     first, second, third, *_ = untidy[1]["conversation"]
@@ -24,11 +24,14 @@ def test_untidy_conversations_have_finite_pairs_and_leave_the_others_alone(
     third.update(text=None, speaker="\udc00")
     (tmp_path / "in.json").write_text(json.dumps(untidy))
     predict_file(
-        finished, tmp_path / "in.json", tmp_path / "out.json", unlabelled.parent / "features"
+        finished,
+        tmp_path / "in.json",
+        tmp_path / "out.json",
+        features=unlabelled.parent / "features",
     )
     results = json.loads((tmp_path / "out.json").read_text())
     turns = len(untidy[0]["conversation"])
-    assert f"empty utterances: {turns + 2};" in capsys.readouterr().err
+    assert f"empty utterances: {turns + 1};" in capsys.readouterr().err
     for item, given in zip(results, untidy, strict=True):
         assert np.isfinite(item["pair_confidences"]).all()
         assert len(item["conversation"]) == len(given["conversation"])

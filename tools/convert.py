@@ -26,11 +26,13 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers.conversations import write_conversations
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.resplit import cut_anew
+from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import convert
-from rpcl_jax.run.command_line import require, require_config, run_command
+from rpcl_jax.run.command_line import define_columns, require, require_config, run_command
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the benchmark.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
+_COLUMNS = define_columns()
 _OUT = flags.DEFINE_string("out", "", "Folder of the files; with --input the file.")
 _SPLITS = flags.DEFINE_list("splits", list(SPLITS), "The splits to convert; others may be missing.")
 _CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test or train,dev.")
@@ -39,6 +41,8 @@ _CUT = flags.DEFINE_list("cut", [], "Proportions of new splits: train,dev,test o
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
+        if _COLUMNS.value:
+            raise flags.Error("--columns is of --input; leave it out")
     elif _CONFIG.value is not None or _CUT.value or flags.FLAGS["splits"].present:
         raise flags.Error("--input takes no --config, --splits or --cut; leave them out")
     elif not _OUT.value.endswith(".jsonl"):
@@ -48,7 +52,8 @@ def _check_flags() -> None:
 
 def _convert() -> None:
     if _INPUT.value:
-        written, left_out = convert(Path(_INPUT.value), Path(_OUT.value))
+        columns = parse_columns(_COLUMNS.value)
+        written, left_out = convert(Path(_INPUT.value), Path(_OUT.value), columns)
         print(f"{_OUT.value}: {written} conversations")
         if left_out:
             raise InputError(f"{left_out} conversations cannot be read and were left out")

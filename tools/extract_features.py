@@ -28,9 +28,11 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import find_clips
 from rpcl_jax.readers.corpus import SPLITS, load_splits
 from rpcl_jax.readers.ecf import read_meld_names
+from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import read_dialogues
 from rpcl_jax.run.command_line import (
     check_engine,
+    define_columns,
     define_engine,
     require,
     require_config,
@@ -39,6 +41,7 @@ from rpcl_jax.run.command_line import (
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Names the corpus; see configs/.")
 _INPUT = flags.DEFINE_string("input", "", "File or folder of transcripts, in place of --config.")
+_COLUMNS = define_columns()
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of videos or sounds, subfolders included.")
 _EXTRACTOR = flags.DEFINE_string("extractor", "", "wav2vec2, opensmile or clip.")
 _MODEL = flags.DEFINE_string(
@@ -55,6 +58,8 @@ _STRICT = flags.DEFINE_bool("strict", False, "Fail if an utterance has no such m
 def _check_flags() -> None:
     if not _INPUT.value:
         require_config(_CONFIG)
+        if _COLUMNS.value:
+            raise flags.Error("--columns is of --input; leave it out")
     elif _CONFIG.value is not None or flags.FLAGS["splits"].present:
         raise flags.Error("--input takes no --config and no --splits; leave them out")
     require(_CLIPS, _EXTRACTOR, _OUT)
@@ -64,9 +69,9 @@ def _check_flags() -> None:
 def _extract() -> None:
     meld = {}
     if _INPUT.value:
-        used = Counter[str]()
-        given = read_dialogues(Path(_INPUT.value))
-        splits = {"input": [with_unique_ids(dialogue, used) for dialogue in given]}
+        taken = Counter[str]()
+        given = read_dialogues(Path(_INPUT.value), parse_columns(_COLUMNS.value))
+        splits = {"input": [with_unique_ids(dialogue, taken) for dialogue in given]}
     else:
         if _CONFIG.value.data.format == "ecf":
             meld = read_meld_names(Path(_CONFIG.value.data.root))

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -61,9 +61,11 @@ class _FilePredictor:
         load: Callable[[], Predictor],
         corpus: _Corpus,
         strict: bool,
+        columns: Mapping[str, str] | None,
         begin: Callable[[str], int],
     ):
         self._corpus, self._strict, self._begin = corpus, strict, begin
+        self._columns = columns
         self._predictor = functools.cache(load)  # loads it for the first file
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class _FilePredictor:
         if self._begin(name) > _TRIES:
             return self._give_up(name)
         predictor = self._predictor()
-        mended, broken = Counter[str](), False
+        repaired, broken = Counter[str](), False
         with corpus.read(name) as file, tempfile.TemporaryFile() as rejected:
 
             def reject(place: str, error: InputError) -> None:
@@ -93,14 +95,14 @@ class _FilePredictor:
                 line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
                 rejected.write(json_bytes(line))
 
-            results = predictor.stream(conversations_in(file, mended))
+            results = predictor.stream(conversations_in(file, repaired, columns=self._columns))
             done = Summary()
             with contextlib.suppress(_Broken), corpus.write(target) as raw:
                 done = write_results(results, raw, target, predictor.max_utterances, reject)
                 self._save_rejected(target, rejected)
                 if broken:
                     raise _Broken
-        return {"done": done, "mended": mended}
+        return {"done": done, "repaired": repaired}
 
     def _give_up(self, name: str) -> dict[str, Any]:
         reason = (
@@ -142,6 +144,7 @@ def predict_corpus(
     revision: str | None = None,
     threshold: float | None = None,
     strict: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
 
@@ -154,6 +157,7 @@ def predict_corpus(
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       strict: end with the first conversation that cannot be read.
+      columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
     folder = resolve_pretrained(model, revision).absolute()
     described = read_description(folder)
@@ -172,18 +176,18 @@ def predict_corpus(
     ray = start_ray(address) if waiting else None
     with _owned(corpus, ray):
         done = Summary()
-        mended = Counter[str]()
+        repaired = Counter[str]()
         with _own_messages(), progress_bar(len(names), " files") as advance:
-            results = _results(ray, (load, corpus, strict), waiting) if ray else iter(())
+            results = _results(ray, (load, corpus, strict, columns), waiting) if ray else iter(())
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
                     raise InputError(result["error"])
                 summary = Summary(*result.get("done", ()))
                 done = Summary(*map(sum, zip(done, summary, strict=True)))
-                mended.update(result.get("mended", {}))
+                repaired.update(result.get("repaired", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    print_summary(done, mended)
+    print_summary(done, repaired)
     return done._replace(rejected=rejected)
 
 

@@ -1,4 +1,4 @@
-"""What the readers share: where a split is, and what of a file is mended, counted and refused."""
+"""What the readers share: where a split is, and what of a file is repaired, counted and refused."""
 
 import logging
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_unique, is_stretch
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.objects import check_some_text, field, seconds
+from rpcl_jax.readers.json_fields import check_some_text, field, seconds
 
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
@@ -29,20 +29,20 @@ def emotion_name(name: str) -> str:
     return _SYNONYMS.get(name, name)
 
 
-class Reading(Faults):
-    """What was found while a file was read: faults, and what was merely untidy and is mended.
+class ReadLog(Faults):
+    """What was found while a file was read: faults, and what was merely untidy and is repaired.
 
     Attributes:
       left_out: how much was left out of a corpus that must be right, by kind.
-      mended: None where a corpus must be right, because it is trained on. A counter where pairs are
-        to be predicted: everything that a prediction can do without is mended, and counted in it.
+      repaired: None where a corpus must be right, because it is trained on. A counter where pairs
+        are to be predicted: what a prediction can do without is repaired, and counted in it.
     """
 
-    def __init__(self, where: str, mended: Counter[str] | None = None):
+    def __init__(self, where: str, repaired: Counter[str] | None = None):
         """Begins with nothing found in `where`, the name of the file in messages."""
         super().__init__()
         self.where = where
-        self.mended = mended
+        self.repaired = repaired
         self._renamed: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
 
@@ -65,22 +65,22 @@ class Reading(Faults):
 
         Args:
           given: {"video": …, "start": …, "end": …}; a time is a number or such as "00:01:02.5".
-          required: whether it must be usable if nothing is mended; `check_dialogue` then refuses
+          required: whether it must be usable if nothing is repaired; `check_dialogue` then refuses
             times that are no span.
         """
         try:
             video = field(given, "video", str, where)
             start, end = (_time(given, key, where) for key in ("start", "end"))
         except InputError:
-            if self.mended is None and required:
+            if self.repaired is None and required:
                 raise
         else:
-            if is_stretch(start, end) or (self.mended is None and required):
+            if is_stretch(start, end) or (self.repaired is None and required):
                 return Clip(video, start, end)
-        if self.mended is None:
+        if self.repaired is None:
             self.left_out["unusable clips"] += 1
         else:
-            self.mended["unusable clips (left out)"] += 1
+            self.repaired["unusable clips (left out)"] += 1
         return None
 
     def unique_dialogues(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
@@ -94,7 +94,7 @@ class Reading(Faults):
     def dialogues(
         self, items: Iterable[Any], parse: Callable[[Any, str, int], Dialogue]
     ) -> list[Dialogue]:
-        """Returns the dialogues of a file's conversations, and closes the reading.
+        """Returns the dialogues of a file's conversations, and closes the log.
 
         Args:
           parse: maps a conversation, its place and its number, from 1, to a dialogue.
@@ -104,7 +104,7 @@ class Reading(Faults):
             enumerate(items, 1),
         )
         with self.collected():
-            if self.mended is None:  # in a prediction, ids may be repeated
+            if self.repaired is None:  # in a prediction, ids may be repeated
                 parsed = self.unique_dialogues(parsed)
         self.close()
         return parsed
@@ -121,7 +121,7 @@ class Reading(Faults):
         Raises:
           InputError: one could not be parsed; pairs would then seem to point outside.
         """
-        if self.mended is not None:
+        if self.repaired is not None:
             check_some_text(turns, where)
         utterances = faults.each(
             lambda turn: parse(turn[1], turn[0], f"{where}, utterance number {turn[0]}"),
@@ -132,7 +132,7 @@ class Reading(Faults):
         return tuple(utterances)
 
     def close(self) -> None:
-        """Raises all faults; without any, logs what was mended."""
+        """Raises all faults; without any, logs what was repaired."""
         self.check()
         for kind, count in self.left_out.items():
             if count:
@@ -155,7 +155,7 @@ def _time(given: Mapping[str, Any], key: str, where: str) -> float | None:
 
 
 def clip_beside(turn: Mapping[str, Any], conversation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the clip, as `Reading.clip` takes it, that fields beside the text give, or None.
+    """Returns the clip, as `ReadLog.clip` takes it, that fields beside the text give, or None.
 
     These are "start" and "end", and "video" or "video_name" of the utterance or, if it has a time,
     of its conversation: one recording for all.

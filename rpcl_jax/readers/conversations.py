@@ -24,8 +24,8 @@ from rpcl_jax.data.dialogue import (
 )
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import atomic_write, json_bytes
-from rpcl_jax.readers.benchmark_files import Reading, clip_beside, find_split
-from rpcl_jax.readers.objects import field, identifier, read_objects, speech
+from rpcl_jax.readers.benchmark_files import ReadLog, clip_beside, find_split
+from rpcl_jax.readers.json_fields import field, identifier, read_objects, speech
 
 _FILES = {split: [f"{split}.jsonl"] for split in ("train", "dev", "test")}
 _ADVICE = "write it with `rpcl convert` and pass its folder as --config.data.root"
@@ -73,60 +73,60 @@ def parse_objects(
       objects: the conversations. An `id` is a string or an integer. An utterance without `id` gets
         `dia<id of the conversation>utt<its number>`.
       labelled: whether to read emotions and pairs, if present. If not, these are conversations for
-        a prediction: what it does not need is mended (`rpcl_jax.readers.objects`), and ids may be
-        repeated.
+        a prediction: what it does not need is repaired (`rpcl_jax.readers.json_fields`), and ids
+        may be repeated.
     """
-    reading = Reading(where, None if labelled else Counter())
-    return reading.dialogues(
+    log = ReadLog(where, None if labelled else Counter())
+    return log.dialogues(
         objects,
-        lambda item, place, n: parse_conversation(item, place, labelled, reading, str(n)),
+        lambda item, place, n: parse_conversation(item, place, labelled, log, str(n)),
     )
 
 
 def parse_conversation(
-    item: Mapping[str, Any], where: str, labelled: bool, reading: Reading, default: str
+    item: Mapping[str, Any], where: str, labelled: bool, log: ReadLog, default: str
 ) -> Dialogue:
     """Converts one conversation in this module's format to a dialogue.
 
     Args:
-      reading: what was found in the file, and whether it is mended.
-      default: the id of a conversation without one, if that is mended.
+      log: what was found in the file, and whether it is repaired.
+      default: the id of a conversation without one, if that is repaired.
     """
-    name = identifier(item, "id", where, reading.mended, default, (int, str))
+    name = identifier(item, "id", where, log.repaired, default, (int, str))
     where = f"{where} (id {name})"
     faults = Faults()
 
     def parse_turn(turn: Any, t: int, place: str) -> Utterance:
-        speaker, text = speech(turn, place, reading.mended, faults)
+        speaker, text = speech(turn, place, log.repaired, faults)
         unique_id, emotion, clip = f"dia{name}utt{t}", None, None
         if turn.get("id") is not None:
             with faults.collected():
-                unique_id = identifier(turn, "id", place, reading.mended, unique_id)
+                unique_id = identifier(turn, "id", place, log.repaired, unique_id)
         if labelled and turn.get("emotion") is not None:
             emotion = NEUTRAL
             with faults.collected():
-                emotion = reading.emotion(field(turn, "emotion", str, place))
+                emotion = log.emotion(field(turn, "emotion", str, place))
         given = turn.get("clip")
         given = clip_beside(turn, item) if given is None else given
         if given is not None:
             with faults.collected():
-                clip = reading.clip(given, f"{place}, its clip", required=True)
+                clip = log.clip(given, f"{place}, its clip", required=True)
         return Utterance(unique_id, speaker, text, emotion, clip)
 
     turns = field(item, "utterances", list, where)
-    utterances = reading.utterances(turns, where, faults, parse_turn)
+    utterances = log.utterances(turns, where, faults, parse_turn)
     pairs = None
     if labelled and item.get("pairs") is not None:
         entries = []
         with faults.collected():
             given = field(item, "pairs", list, where)
             entries = faults.each(lambda entry: _parse_pair(entry, where), given)
-        pairs = reading.unique_pairs(entries)
+        pairs = log.unique_pairs(entries)
     dialogue = Dialogue(name, utterances, pairs)
-    if reading.mended is not None:
+    if log.repaired is not None:
         own = with_unique_ids(dialogue, Counter())
         changed = sum(map(operator.ne, own.utterances, dialogue.utterances))
-        reading.mended["repeated utterance ids (numbered)"] += changed
+        log.repaired["repeated utterance ids (numbered)"] += changed
         dialogue = own
     with faults.collected():
         check_dialogue(dialogue, where)

@@ -6,8 +6,8 @@ from pathlib import Path
 from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_dialogue
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
-from rpcl_jax.readers.benchmark_files import Reading, find_split
-from rpcl_jax.readers.objects import seconds
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
+from rpcl_jax.readers.json_fields import seconds
 from rpcl_jax.readers.semeval import read_semeval
 
 _HEADER = re.compile(r"([0-9]{1,9}) +([0-9]{1,9})")
@@ -44,21 +44,31 @@ def read_ecf_text(path: Path) -> list[Dialogue]:
     tables. Its clip is the span of the episode that its line names, or None if the span does not
     end after it starts (one utterance of the test split) or its start is not a time.
     """
-    lines = _read_lines(path)
-    reading = Reading(str(path))
+    return parse_ecf_text(_read_lines(path), path)
+
+
+def is_ecf_text(text: str) -> bool:
+    """Returns whether a text begins as an official text file of ECF does."""
+    first, _, utterance, *_ = (*text.split("\n", 3), "", "", "")
+    return bool(_HEADER.fullmatch(first.strip())) and utterance.count("|") >= 4
+
+
+def parse_ecf_text(lines: list[str], path: Path) -> list[Dialogue]:
+    """Parses the lines of a text file of ECF; see `read_ecf_text`."""
+    log = ReadLog(str(path))
     dialogues = []
     start = 0
-    with reading.collected():
+    with log.collected():
         while start < len(lines):
             # A wrong header ends the loop: nothing tells where the next conversation starts.
             number, length = _read_header(lines, start, path)
-            with reading.collected():
-                dialogues.append(_read_conversation(lines, start, number, length, path, reading))
+            with log.collected():
+                dialogues.append(_read_conversation(lines, start, number, length, path, log))
             start += 2 + length
-            if reading.messages and _HEADER.fullmatch("".join(lines[start:][:1]).strip()) is None:
+            if log.messages and _HEADER.fullmatch("".join(lines[start:][:1]).strip()) is None:
                 break  # out of step, by a fault that is among them
-        dialogues = reading.unique_dialogues(dialogues)
-    reading.close()
+        dialogues = log.unique_dialogues(dialogues)
+    log.close()
     return dialogues
 
 
@@ -93,18 +103,18 @@ def _read_header(lines: list[str], start: int, path: Path) -> tuple[str, int]:
 
 
 def _read_conversation(
-    lines: list[str], start: int, number: str, length: int, path: Path, reading: Reading
+    lines: list[str], start: int, number: str, length: int, path: Path, log: ReadLog
 ) -> Dialogue:
     """Parses the conversation whose first line is `lines[start]`."""
     faults = Faults()
     pairs: tuple[tuple[int, int], ...] = ()
     utterances = []
     with faults.collected():
-        pairs = reading.unique_pairs(_read_pairs(lines[start + 1].strip(), f"{path}:{start + 2}"))
+        pairs = log.unique_pairs(_read_pairs(lines[start + 1].strip(), f"{path}:{start + 2}"))
     for t in range(1, length + 1):
         with faults.collected():
             where = f"{path}:{start + 2 + t}"
-            utterances.append(_read_utterance(lines[start + 1 + t], t, number, where, reading))
+            utterances.append(_read_utterance(lines[start + 1 + t], t, number, where, log))
     faults.check()
     where = f"{path}:{start + 1}: conversation {number}"
     return check_dialogue(Dialogue(number, tuple(utterances), pairs), where)
@@ -140,7 +150,7 @@ def read_meld_names(root: Path) -> dict[str, str]:
 
 
 def _read_utterance(
-    line: str, expected: int, conversation: str, where: str, reading: Reading
+    line: str, expected: int, conversation: str, where: str, log: ReadLog
 ) -> Utterance:
     """Parses the line of an utterance, which must be number `expected` of its conversation."""
     # The text may contain "|", so the clip is split off from the right.
@@ -167,7 +177,7 @@ def _read_utterance(
         f"dia{conversation}utt{expected}",
         speaker,
         text,
-        reading.emotion(emotion),
+        log.emotion(emotion),
         _make_clip(*span.groups()),
     )
 

@@ -19,8 +19,8 @@ from rpcl_jax.data.dialogue import (
     check_dialogue,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.benchmark_files import Reading, find_split
-from rpcl_jax.readers.objects import field, read_objects, seconds
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
+from rpcl_jax.readers.json_fields import field, read_objects, seconds
 
 _FILES = {
     "train": ["MEC4_text/train.json"],
@@ -71,10 +71,8 @@ def read_mec4(path: Path, subtitles: Path | None = None) -> list[Dialogue]:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
     times = read_objects(subtitles)[:1] if subtitles else []
     spans = times[0] if times and isinstance(times[0], Mapping) else {}
-    reading = Reading(str(path))
-    return reading.dialogues(
-        rows, lambda row, place, _: _parse_conversation(row, spans, place, reading)
-    )
+    log = ReadLog(str(path))
+    return log.dialogues(rows, lambda row, place, _: _parse_conversation(row, spans, place, log))
 
 
 def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
@@ -110,9 +108,7 @@ def split_text(text: str, count: int, where: str) -> list[tuple[str, str]]:
     return turns
 
 
-def _parse_conversation(
-    row: Any, spans: Mapping[str, Any], where: str, reading: Reading
-) -> Dialogue:
+def _parse_conversation(row: Any, spans: Mapping[str, Any], where: str, log: ReadLog) -> Dialogue:
     name = str(field(row, "dia_id", (int, str), where))
     where = f"{where} (dia_id {' '.join(name.split())})"
     length = str(field(row, "dia_len", (int, str), where))
@@ -129,9 +125,9 @@ def _parse_conversation(
     with faults.collected():
         turns = split_text(field(row, "text", str, where), int(length), where)
     with faults.collected():
-        pairs = reading.unique_pairs(_parse_pairs(row["pairs"], where))
+        pairs = log.unique_pairs(_parse_pairs(row["pairs"], where))
     with faults.collected():
-        emotions = _parse_emotions(row, int(length), where, reading)
+        emotions = _parse_emotions(row, int(length), where, log)
     faults.check()
     if not emotions:
         caused = {i for i, _ in pairs}
@@ -158,7 +154,7 @@ def _parse_pairs(pairs: Any, where: str) -> list[tuple[int, int]]:
     return [(int(i) - 1, int(j) - 1) for i, j in _PAIR.findall(text)]
 
 
-def _parse_emotions(row: Mapping[str, Any], length: int, where: str, reading: Reading) -> list[str]:
+def _parse_emotions(row: Mapping[str, Any], length: int, where: str, log: ReadLog) -> list[str]:
     """Returns the emotion categories, or an empty list if the row has none."""
     emotions = next((row[k] for k in ("emotions", "emotion") if row.get(k) is not None), None)
     if emotions is None:
@@ -168,7 +164,7 @@ def _parse_emotions(row: Mapping[str, Any], length: int, where: str, reading: Re
             f"{where}: its emotions must be a list of {length} names, one per utterance; correct "
             "or remove it"
         )
-    return [reading.emotion(str(emotion)) for emotion in emotions]
+    return [log.emotion(str(emotion)) for emotion in emotions]
 
 
 def _make_clips(video: str, spans: Any, length: int) -> list[Clip | None]:

@@ -13,8 +13,8 @@ from rpcl_jax.data.dialogue import (
     clip_name,
 )
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.benchmark_files import Reading, find_split
-from rpcl_jax.readers.objects import field, read_objects
+from rpcl_jax.readers.benchmark_files import ReadLog, find_split
+from rpcl_jax.readers.json_fields import field, read_objects
 
 EVIDENCE = "expanded emotion cause evidence"
 _FILES = {
@@ -50,20 +50,37 @@ def read_evidence(path: Path) -> list[Dialogue]:
 
     The public copy of ECF in https://github.com/redifinition/M3HG has this layout too.
     """
-    objects = read_objects(path)
+    return parse_evidence(read_objects(path), path)
+
+
+def is_evidence(item: Any) -> bool:
+    """Returns whether a JSON object has this layout."""
+    return (
+        isinstance(item, Mapping)
+        and bool(item)
+        and all(isinstance(value, list) and len(value) == 1 for value in item.values())
+        and all(isinstance(value[0], list) and value[0] for value in item.values())
+        and all(
+            isinstance(turn, Mapping) and "turn" in turn
+            for (turns,) in item.values()
+            for turn in turns
+        )
+    )
+
+
+def parse_evidence(objects: list[Any], path: Path) -> list[Dialogue]:
+    """Parses the objects of a file; see `read_evidence`."""
     if len(objects) != 1 or not isinstance(objects[0], Mapping) or not objects[0]:
         raise InputError(
             f"{path}: must be one object of conversations by id; check that it is the right file"
         )
-    reading = Reading(str(path))
-    dialogues = reading.each(
-        lambda item: _parse_conversation(*item, path, reading), objects[0].items()
-    )
-    reading.close()
+    log = ReadLog(str(path))
+    dialogues = log.each(lambda item: _parse_conversation(*item, path, log), objects[0].items())
+    log.close()
     return dialogues
 
 
-def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> Dialogue:
+def _parse_conversation(name: str, value: Any, path: Path, log: ReadLog) -> Dialogue:
     if not name.strip():
         raise InputError(f"{path}: a conversation's id is blank; add one")
     where = f"{path}: conversation {name}"
@@ -81,24 +98,24 @@ def _parse_conversation(name: str, value: Any, path: Path, reading: Reading) -> 
                 raise InputError(
                     f"{place}: its turn is {number!r}; number utterances 1, 2, 3, … in order"
                 )
-            utterance = _parse_utterance(turn, f"{name}_{t}", place, reading)
+            utterance = _parse_utterance(turn, f"{name}_{t}", place, log)
             utterances.append(utterance)
             causes = _parse_evidence(turn.get(EVIDENCE), place)
             if utterance.emotion != NEUTRAL:
                 pairs += [(t - 1, cause - 1) for cause in causes]
     faults.check()
-    dialogue = Dialogue(name, tuple(utterances), reading.unique_pairs(pairs))
+    dialogue = Dialogue(name, tuple(utterances), log.unique_pairs(pairs))
     return check_dialogue(dialogue, where)
 
 
-def _parse_utterance(turn: Mapping[str, Any], name: str, where: str, reading: Reading) -> Utterance:
+def _parse_utterance(turn: Mapping[str, Any], name: str, where: str, log: ReadLog) -> Utterance:
     clip = None
     if turn.get("video") is not None:
         clip = Clip(clip_name(field(turn, "video", str, where)))
         name = clip.video
     if turn.get("utterance_name") is not None:
         name = field(turn, "utterance_name", str, where)
-    emotion = reading.emotion(field(turn, "emotion", str, where))
+    emotion = log.emotion(field(turn, "emotion", str, where))
     speaker, text = (field(turn, key, str, where) for key in ("speaker", "utterance"))
     return Utterance(name, speaker, text, emotion, clip)
 

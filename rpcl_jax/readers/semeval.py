@@ -9,8 +9,8 @@ from typing import Any
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance, check_dialogue, clip_name
 from rpcl_jax.errors import Faults, InputError
-from rpcl_jax.readers.benchmark_files import Reading, clip_beside, emotion_name
-from rpcl_jax.readers.objects import (
+from rpcl_jax.readers.benchmark_files import ReadLog, clip_beside, emotion_name
+from rpcl_jax.readers.json_fields import (
     field,
     identifier,
     is_blank,
@@ -50,7 +50,7 @@ def parse_conversations(
         counted on stderr.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
         If they are ignored, these are conversations for a prediction: what it does not need is
-        mended (`rpcl_jax.readers.objects`), and ids may be repeated.
+        repaired (`rpcl_jax.readers.json_fields`), and ids may be repeated.
 
     Returns:
       The dialogues in the same order. An utterance's clip is the span of an episode that its
@@ -59,32 +59,32 @@ def parse_conversations(
       the name of its video where that is of this form and names no other utterance of the
       conversation: those are the keys of ECF's tables.
     """
-    reading = Reading(where, Counter() if labelled is False else None)
-    return reading.dialogues(
+    log = ReadLog(where, Counter() if labelled is False else None)
+    return log.dialogues(
         objects,
-        lambda item, place, n: parse_conversation(item, place, labelled, reading, str(n)),
+        lambda item, place, n: parse_conversation(item, place, labelled, log, str(n)),
     )
 
 
 def parse_conversation(
-    item: Mapping[str, Any], where: str, labelled: bool | None, reading: Reading, default: str
+    item: Mapping[str, Any], where: str, labelled: bool | None, log: ReadLog, default: str
 ) -> Dialogue:
     """Converts one conversation as `parse_conversations` does.
 
     Args:
-      reading: what was found in the file, and whether it is mended.
-      default: the id of a conversation without one, if that is mended.
+      log: what was found in the file, and whether it is repaired.
+      default: the id of a conversation without one, if that is repaired.
     """
-    number = identifier(item, "conversation_ID", where, reading.mended, default, (int, str))
+    number = identifier(item, "conversation_ID", where, log.repaired, default, (int, str))
     where = f"{where} (conversation_ID {number})"
     read_pairs = labelled or (labelled is None and item.get(PAIRS) is not None)
     faults = Faults()
 
     def parse_turn(turn: Any, t: int, place: str) -> Utterance:
         with faults.collected():
-            _check_number(turn, t, place, reading.mended, read_pairs)
-        speaker, text = speech(turn, place, reading.mended, faults)
-        if reading.mended is None and turn.get("video_name") is not None:
+            _check_number(turn, t, place, log.repaired, read_pairs)
+        speaker, text = speech(turn, place, log.repaired, faults)
+        if log.repaired is None and turn.get("video_name") is not None:
             with faults.collected():
                 field(turn, "video_name", str, place)
         given = clip_beside(turn, item)
@@ -93,18 +93,18 @@ def parse_conversation(
         clip = None
         match turn.get("video_source"):
             case [str(episode), start, end] if episode.strip() and (not given or unique_id):
-                clip = reading.clip({"video": episode, "start": start, "end": end}, place)
+                clip = log.clip({"video": episode, "start": start, "end": end}, place)
         if given is not None and clip is None:
-            clip = reading.clip(given, place)
+            clip = log.clip(given, place)
         emotion = None
         if labelled or (labelled is None and turn.get("emotion") is not None):
             emotion = NEUTRAL
             with faults.collected():
-                emotion = reading.emotion(field(turn, "emotion", str, place))
+                emotion = log.emotion(field(turn, "emotion", str, place))
         return Utterance(name if unique_id else f"dia{number}utt{t}", speaker, text, emotion, clip)
 
     turns = field(item, "conversation", list, where)
-    utterances = reading.utterances(turns, where, faults, parse_turn)
+    utterances = log.utterances(turns, where, faults, parse_turn)
     if len({utterance.id for utterance in utterances}) < len(utterances):  # they share a video
         utterances = tuple(
             dataclasses.replace(utterance, id=f"dia{number}utt{t}")
@@ -117,7 +117,7 @@ def parse_conversation(
             given = field(item, PAIRS, list, where)
             entries = faults.each(lambda entry: _parse_pair(entry, where), given)
         unique = dict.fromkeys(entries)  # other words of the same cause are not a repetition
-        reading.left_out["repetitions of pairs"] += len(entries) - len(unique)
+        log.left_out["repetitions of pairs"] += len(entries) - len(unique)
         pairs = tuple(sorted({(i - 1, j - 1) for i, _, j, _ in unique}))
     dialogue = Dialogue(number, utterances, pairs)
     with faults.collected():
@@ -134,18 +134,18 @@ def parse_conversation(
 
 
 def _check_number(
-    turn: Any, expected: int, where: str, mended: Counter[str] | None, read_pairs: bool
+    turn: Any, expected: int, where: str, repaired: Counter[str] | None, read_pairs: bool
 ) -> None:
     """Refuses an utterance that is not number `expected`, which pairs may refer to."""
     # `with_prediction` writes numbers and pairs, so in a prediction others are only counted.
     if not isinstance(turn, Mapping):
         return  # which is a fault of its own
     given = turn.get("utterance_ID")
-    if mended is not None and (is_blank(given) or str(given) == f"{expected}.0"):
+    if repaired is not None and (is_blank(given) or str(given) == f"{expected}.0"):
         return
-    if mended is not None and not read_pairs:
+    if repaired is not None and not read_pairs:
         other = str(given) != str(expected)
-        mended["utterance_IDs other than 1, 2, 3, … (numbered anew)"] += other
+        repaired["utterance_IDs other than 1, 2, 3, … (numbered anew)"] += other
         return
     number = str(field(turn, "utterance_ID", (int, str), where))
     if number != str(expected):

@@ -1,8 +1,8 @@
 """Conversations as people have them, to be predicted or converted: one stream from many formats.
 
 `conversations_in` yields every conversation of a file or a folder, or the reason why it cannot be
-read. What a prediction does not need is mended and counted (`rpcl_jax.readers.objects`). JSON lines
-are read in constant memory, gzip or not; other files are read whole, one at a time.
+read. What a prediction does not need is repaired and counted (`rpcl_jax.readers.json_fields`). JSON
+lines are read in constant memory, gzip or not; other files are read whole, one at a time.
 """
 
 import codecs
@@ -14,20 +14,21 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from rpcl_jax.data.dialogue import Dialogue, unique_id, with_unique_ids
+from rpcl_jax.data.dialogue import CLIP_ENDINGS, Dialogue, unique_id, with_unique_ids
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.files import check_not_pointer
-from rpcl_jax.readers import conversations, semeval
-from rpcl_jax.readers.benchmark_files import Reading
-from rpcl_jax.readers.conversations import write_conversations
-from rpcl_jax.readers.objects import parse_json
-from rpcl_jax.readers.spoken import is_subtitle, read_plain, read_subtitles
-from rpcl_jax.readers.turns import group_turns, is_table, is_turn, read_table
+from rpcl_jax.readers import annotations, conversations, ecf, mec4, mecad, semeval, subtitles
+from rpcl_jax.readers.benchmark_files import ReadLog
+from rpcl_jax.readers.chats import read_plain
+from rpcl_jax.readers.conversations import dialogue_object, write_conversations
+from rpcl_jax.readers.json_fields import parse_json
+from rpcl_jax.readers.json_turns import single_turn, turns_in
+from rpcl_jax.readers.tables import group_turns, is_table, read_table, spoken_words
 
 _LOG = logging.getLogger(__name__)
 _EMPTY = "is empty; check that it is the right file"
@@ -35,29 +36,42 @@ _DEEPEST = 100  # levels of JSON; Python cannot write what is nested much deeper
 _JSON_LINES = {".jsonl", ".ndjson"}
 _JSON = {".json", *_JSON_LINES}
 _TABLES = {".csv", ".tsv"}
-_SUFFIXES = (*sorted(_JSON), ".srt", ".vtt", *sorted(_TABLES), ".txt")
+# The richest first: of files that differ in nothing else, it is read.
+_SUFFIXES = (
+    *(".json", ".jsonl", ".ndjson"),
+    *(*subtitles.SUFFIXES, *annotations.SUFFIXES),
+    *(".tsv", ".csv", ".txt"),
+)
+_ANNOTATIONS = {"@UTF8": ".cha", "@Begin": ".cha", 'File type = "ooText': ".textgrid"}
 _STARTS_JSON = re.compile(r"\{|\[\s*[{\[\]]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# The other files of a corpus of ConvoKit.
+# Files beside the transcripts of a corpus of ConvoKit, and of an export from Slack.
 _CONVOKIT = {"speakers.json", "users.json", "conversations.json", "corpus.json", "index.json"}
+_SLACK = {
+    *("users.json", "channels.json", "groups.json", "dms.json", "mpims.json", "canvases.json"),
+    *("integration_logs.json", "file_conversations.json", "lists.json", "org_users.json"),
+}
+_SECONDS = 10.0, 3.0  # a clip is longer than its words could be: beyond this, and this a word
 # A place in the input, and what is there.
 Found = tuple[str, dict[str, Any] | InputError]
 
 
 def conversations_in(
-    path: Path, mended: Counter[str], watch: Callable[[int], object] = int
+    path: Path,
+    repaired: Counter[str],
+    watch: Callable[[int], object] = int,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[Found]:
     """Yields the conversations of a file, or of all files of a folder and its subfolders.
 
-    Formats are told apart by suffix and content: ours, SemEval's, Whisper's and WhisperX's JSON,
-    ConvoKit's `utterances.jsonl` and JSON of single turns like it, SRT, WebVTT, CSV, TSV, and text
-    with lines of `Name: words`. Each may be gzipped; docs/data.md describes them.
+    Formats are told apart by suffix and content; docs/data.md describes them. Each may be gzipped.
 
     Args:
-      path: file or folder. Of a folder, the files with a suffix of these formats are read, in the
-        order of their names, but no hidden ones.
-      mended: counts what was mended, by kind; see `describe`.
+      path: file, folder, or pattern with `*`; see `files_in`.
+      repaired: counts what was repaired or left out, by kind; see `describe`.
       watch: is told how many bytes of `files_in(path)` have been read since it was last called.
+      columns: which fields are in which columns of tables and which paths of JSON, see
+        `rpcl_jax.readers.tables.parse_columns`; what is not given is known by its name.
 
     Yields:
       The place ("file:line", or "file: conversation 'id'"), and what is there: a conversation in
@@ -70,61 +84,75 @@ def conversations_in(
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
     """
-    for file in files_in(path):
-        name = file.relative_to(path) if path.is_dir() else Path(path.name)
-        for place, item in _file(file, _stem(name), mended, watch):
-            if path.is_dir() and isinstance(item, dict):
+    folder, pattern = _split_pattern(path)
+    several = pattern is not None
+    for file in files_in(path, repaired):
+        name = file.relative_to(folder) if several else Path(path.name)
+        for place, item in _file(file, _stem(name), repaired, watch, columns or {}):
+            if several and isinstance(item, dict):
                 item = {"source": name.as_posix(), **item}
             yield place, item
 
 
-def files_in(path: Path) -> list[Path]:
+def _split_pattern(path: Path) -> tuple[Path, str | None]:
+    """Returns the folder of a pattern and the rest of it; None if the path is one file."""
+    if path.is_dir():
+        return path, "**/*"
+    parts = path.parts
+    plain = next((k for k, part in enumerate(parts) if set("*?[") & set(part)), None)
+    if path.exists() or plain is None:
+        return path, None
+    return Path(*parts[:plain]), "/".join(parts[plain:])
+
+
+def files_in(path: Path, repaired: Counter[str] | None = None) -> list[Path]:
     """Returns the files that `conversations_in` reads.
 
-    Raises:
-      InputError: there is none.
+    Args:
+      path: a file; a folder, of which the files with a suffix of the formats are read, in the order
+        of their names, but no hidden ones; or a pattern such as `talks/*.vtt`.
+      repaired: counts the files that are not read.
     """
-    if not path.is_dir():
+    folder, pattern = _split_pattern(path)
+    if pattern is None:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
         return [path]
-    inside = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
-    files = [path / file for file in transcripts_among(inside)]
+    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    files = [file for file in found if not file.name.startswith(".")]
+    if path.is_dir():
+        inside = transcripts_among([file.relative_to(path) for file in found], repaired)
+        files = [path / file for file in inside]
     if not files:
-        raise InputError(f"{path}: no file in it ends in {', '.join(_SUFFIXES)}; check the folder")
+        what = f"no file in it ends in {', '.join(_SUFFIXES)}" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}; check the path")
     return files
 
 
 def parse(
-    item: dict[str, Any], place: str, mended: Counter[str], labelled: bool = False
+    item: dict[str, Any], place: str, repaired: Counter[str], labelled: bool = False
 ) -> Dialogue:
     """Returns the dialogue of a conversation that `conversations_in` yields.
 
     Args:
-      item: in our format or in SemEval's.
-      place: with which messages start.
-      mended: counts what was mended.
       labelled: whether to read emotions and pairs, if present.
-
-    Raises:
-      InputError: the conversation is malformed.
     """
-    reading = Reading(place, mended)
+    log = ReadLog(place, repaired)
     if conversations.is_ours(item):
-        return conversations.parse_conversation(item, place, labelled, reading, "1")
-    return semeval.parse_conversation(item, place, None if labelled else False, reading, "1")
+        return conversations.parse_conversation(item, place, labelled, log, "1")
+    return semeval.parse_conversation(item, place, None if labelled else False, log, "1")
 
 
-def read_dialogues(path: Path) -> list[Dialogue]:
-    """Reads all conversations of a file or a folder without labels; says on stderr what it mended.
+def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> list[Dialogue]:
+    """Reads all conversations without labels, see `conversations_in`; says what it repaired.
 
     Raises:
       InputError: a conversation cannot be read, or there is none. It has all that is wrong.
     """
-    mended = Counter[str]()
+    repaired = Counter[str]()
     faults = Faults()
     dialogues = []
-    for place, item in conversations_in(path, mended):
+    for place, item in conversations_in(path, repaired, columns=columns):
         with faults.collected():
             if isinstance(item, InputError):
                 raise item
@@ -132,18 +160,20 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     faults.check()
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
-    report(mended)
+    report(repaired)
     return dialogues
 
 
-def convert(source: Path, target: Path) -> tuple[int, int]:
+def convert(
+    source: Path, target: Path, columns: Mapping[str, str] | None = None
+) -> tuple[int, int]:
     """Writes the conversations of a file or a folder in our format, with the labels they have.
 
     Ids of conversations and utterances that are repeated get a number, as training requires. What
-    cannot be read is left out and logged, and so is what was mended.
+    cannot be read is left out and logged, and so is what was repaired.
 
     Args:
-      source: see `conversations_in`.
+      source, columns: see `conversations_in`.
       target: file of JSON lines, replaced if it exists.
 
     Returns:
@@ -152,21 +182,21 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
     Raises:
       InputError: there is no such file, or nothing in it can be read; then nothing is written.
     """
-    mended = Counter[str]()
+    repaired = Counter[str]()
     counts = Counter[bool]()
     ids, utterance_ids = Counter[str](), Counter[str]()
 
     def readable() -> Iterator[Dialogue]:
-        for place, item in conversations_in(source, mended):
+        for place, item in conversations_in(source, repaired, columns=columns):
             try:
                 if isinstance(item, InputError):
                     raise item
-                mended["predictions of a model, written as labels"] += "predicted_by" in item
+                repaired["predictions of a model, written as labels"] += "predicted_by" in item
                 dialogue = with_unique_ids(
                     parse(item, place, Counter(), labelled=True), utterance_ids
                 )
                 own = unique_id(dialogue.id, ids)
-                mended["repeated ids of conversations (given a number)"] += own != dialogue.id
+                repaired["repeated ids of conversations (given a number)"] += own != dialogue.id
                 yield replace(dialogue, id=own)
                 counts[True] += 1
             except InputError as error:
@@ -176,19 +206,19 @@ def convert(source: Path, target: Path) -> tuple[int, int]:
             raise InputError(f"{source}: no conversation can be read, so nothing was written")
 
     write_conversations(target, readable())
-    report(mended)
+    report(repaired)
     return counts[True], counts[False]
 
 
-def report(mended: Counter[str]) -> None:
-    """Logs what was mended, if anything was."""
-    if describe(mended):
-        _LOG.warning(f"mended: {describe(mended)}")
+def report(repaired: Counter[str]) -> None:
+    """Logs what was repaired, if anything was."""
+    if describe(repaired):
+        _LOG.warning(f"repaired: {describe(repaired)}")
 
 
-def describe(mended: Counter[str]) -> str:
-    """Returns what was mended as one line, "" if nothing was."""
-    return "; ".join(f"{kind}: {count}" for kind, count in sorted(mended.items()) if count)
+def describe(repaired: Counter[str]) -> str:
+    """Returns what was repaired as one line, "" if nothing was."""
+    return "; ".join(f"{kind}: {count}" for kind, count in sorted(repaired.items()) if count)
 
 
 def _suffix(file: PurePath) -> str:
@@ -196,32 +226,53 @@ def _suffix(file: PurePath) -> str:
     return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
 
 
-def _stem(file: Path) -> str:
+def _stem(file: PurePath) -> str:
     """The file's name without its suffixes, which names conversations without an id."""
     file = file.with_suffix("") if file.suffix.lower() == ".gz" and file.stem else file
     return str(file.with_suffix("") if file.suffix.lower() in _SUFFIXES else file)
 
 
-def transcripts_among(files: Iterable[PurePath]) -> list[PurePath]:
-    """Returns those of a folder's files, by their paths in it, that are read as transcripts."""
-    files = list(files)
+def transcripts_among(
+    files: Iterable[PurePath], repaired: Counter[str] | None = None
+) -> list[PurePath]:
+    """Returns those of a folder's files, by their paths in it, that are read as transcripts.
+
+    Of files that differ only in the suffix, as Whisper writes them, the richest is read.
+    """
+    files = [f for f in files if not any(part.startswith(".") for part in f.parts)]
     convokit = {f.parent for f in files if f.name in ("utterances.jsonl", "utterances.jsonl.gz")}
-    return [
-        file
-        for file in files
-        if _suffix(file) in _SUFFIXES
-        and not any(part.startswith(".") for part in file.parts)
-        and not (file.name in _CONVOKIT and file.parent in convokit)
+    slack = {f.parent for f in files if f.name == "channels.json"}
+    kept = [
+        f
+        for f in files
+        if _suffix(f) in _SUFFIXES
+        and not (f.name in _CONVOKIT and f.parent in convokit)
+        and not (f.name in _SLACK and f.parent in slack)
     ]
+    richest: dict[str, PurePath] = {}
+    for file in sorted(kept, key=lambda f: _SUFFIXES.index(_suffix(f))):
+        richest.setdefault(_stem(file), file)
+    chosen = [file for file in kept if richest[_stem(file)] == file]
+    if repaired is not None:
+        repaired["other forms of transcripts that are read (left out)"] += len(kept) - len(chosen)
+        others = Counter(_suffix(f) for f in files if _suffix(f) not in (*_SUFFIXES, *CLIP_ENDINGS))
+        listed = ", ".join(suffix or "no suffix" for suffix in sorted(others)[:8])
+        repaired[f"files of other types, {listed} (not read)"] += others.total()
+    return chosen
 
 
 def _file(
-    path: Path, name: str, mended: Counter[str], watch: Callable[[int], object]
+    path: Path,
+    name: str,
+    repaired: Counter[str],
+    watch: Callable[[int], object],
+    columns: Mapping[str, str],
 ) -> Iterator[Found]:
     try:
         with _opened(path, watch) as file:
-            for number, (place, item) in enumerate(_contents(file, path, name, mended), 1):
-                yield place, _checked(item, place, f"{name}-{number}", mended)
+            contents = _contents(file, path, name, repaired, columns)
+            for number, (place, item) in enumerate(contents, 1):
+                yield place, _checked(item, place, f"{name}-{number}", repaired)
     except InputError as error:
         yield str(path), error
     except OSError as error:
@@ -233,7 +284,11 @@ def _file(
 
 
 def _contents(
-    file: io.BufferedReader, path: Path, name: str, mended: Counter[str]
+    file: io.BufferedReader,
+    path: Path,
+    name: str,
+    repaired: Counter[str],
+    columns: Mapping[str, str],
 ) -> Iterator[tuple[str, Any]]:
     """Yields the objects of a file in any format with their places, or their errors."""
     start = file.peek()
@@ -242,45 +297,82 @@ def _contents(
     if b"\0" in start and not start.startswith(_UTF16):
         raise InputError(f"{path}: is no text; export it as one of {', '.join(_SUFFIXES)}")
     encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
-    text = start.decode(encoding, "ignore").lstrip()
-    if _suffix(path) in _JSON or _STARTS_JSON.match(text):
-        yield from _json_conversations(file, path, name, mended)
+    text, suffix = start.decode(encoding, "ignore").lstrip(), _suffix(path)
+    if suffix in _JSON or _STARTS_JSON.match(text):
+        yield from _json_conversations(file, path, name, repaired, columns)
         return
-    whole = _decoded(b"".join(_lines(file)), path, "", mended).replace("\r\n", "\n")
+    whole = _decoded(b"".join(_lines(file)), path, "", repaired).replace("\r\n", "\n")
     whole = whole.replace("\r", "\n")
     if not whole.strip():
         raise InputError(f"{path}: {_EMPTY}")
-    if _suffix(path) in _TABLES:
-        yield from group_turns(read_table(whole, str(path)), name, str(path))
-    elif _suffix(path) in (".srt", ".vtt") or is_subtitle(text):
-        yield str(path), read_subtitles(whole.lstrip(), name, str(path))
-    elif is_table(whole.partition("\n")[0]):
-        yield from group_turns(read_table(whole, str(path)), name, str(path))
+    head = whole.lstrip().partition("\n")[0]
+    known = next((kind for begin, kind in _ANNOTATIONS.items() if text.startswith(begin)), suffix)
+    if suffix in _TABLES or is_table(head.strip("|"), columns):
+        table = read_table(whole.lstrip("\n"), str(path), columns)
+        yield from group_turns(table, name, str(path), repaired, columns)
+    elif known in annotations.SUFFIXES:
+        yield str(path), annotations.read_annotations(whole, known, name, str(path))
+    elif suffix in subtitles.SUFFIXES or subtitles.is_subtitle(text):
+        yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix)
+    elif re.match(r"<(!doctype|html|\?xml)", head, re.IGNORECASE):
+        raise InputError(f"{path}: is HTML or XML; export it as JSON, a table or text")
+    elif ecf.is_ecf_text(whole):
+        yield from _labelled(ecf.parse_ecf_text(whole.rstrip().split("\n"), path), path)
     else:
-        yield from read_plain(whole, name, str(path), mended)
+        yield from read_plain(whole, name, str(path), repaired)
+
+
+def _labelled(dialogues: Iterable[Dialogue], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the dialogues of a benchmark in our format."""
+    for dialogue in dialogues:
+        yield f"{path}: conversation {dialogue.id!r}", dialogue_object(dialogue)
 
 
 def _json_conversations(
-    file: io.BufferedReader, path: Path, name: str, mended: Counter[str]
+    file: io.BufferedReader,
+    path: Path,
+    name: str,
+    repaired: Counter[str],
+    columns: Mapping[str, str],
 ) -> Iterator[tuple[str, Any]]:
     """Yields what a JSON file contains; single turns are collected to conversations."""
-    turns = []
-    for number, (place, item) in enumerate(_json(file, path, mended), 1):
-        if is_turn(item):
-            turns.append(item)
-        elif isinstance(item, dict) and isinstance(item.get("segments"), list):
-            segments = item["segments"]
-            if not segments:
-                yield place, InputError(f"{place}: its 'segments' are empty: no speech was found")
-            elif all(isinstance(segment, dict) for segment in segments):
-                own = name if number == 1 else f"{name}-{number}"
-                yield from ((place, found) for _, found in group_turns(segments, own, place))
-            else:
-                error = f"{place}: its 'segments' are not those of Whisper; check the file"
-                yield place, InputError(error)
-        else:
+    turns, mapped = [], bool(columns.get("text"))
+    for number, (place, item) in enumerate(_json(file, path, repaired), 1):
+        if isinstance(item, InputError) or (not mapped and _is_native(item)):
             yield place, item
-    yield from group_turns(turns, name, str(path))
+        elif not mapped and mecad.is_evidence(item):
+            yield from _labelled(mecad.parse_evidence([item], path), path)
+        elif not mapped and isinstance(item, dict) and "dia_len" in item:
+            yield from _labelled(mec4.read_mec4(path), path)
+            return
+        elif not mapped and (turn := single_turn(item, columns)) is not None:
+            turns.append(turn)
+        elif not isinstance(item, (dict, list)):
+            error = f"{place}: expected a conversation but found {str(item)[:40]!r}"
+            yield place, InputError(error)
+        else:
+            own = name if number == 1 else f"{name}-{number}"
+            try:
+                for inner, rows in turns_in(item, columns, own, place):
+                    if inner is None:
+                        turns += rows
+                        continue
+                    grouped = group_turns(rows, inner, place, repaired, columns, True)
+                    yield from ((place, found) for _, found in grouped)
+            except InputError as error:
+                yield place, error
+    if turns:
+        yield from group_turns(turns, name, str(path), repaired, columns)
+
+
+def _is_native(item: Any) -> bool:
+    """Returns whether a JSON object is in our format or SemEval's, right or wrong."""
+    if not isinstance(item, dict):
+        return False
+    turns = item.get("utterances", item.get("conversation"))
+    if isinstance(turns, list) and turns:
+        return any("text" in t if isinstance(t, dict) else not isinstance(t, str) for t in turns)
+    return turns is not None and single_turn(item) is None
 
 
 class _Watched(io.FileIO):
@@ -315,7 +407,7 @@ def _lines(file: io.BufferedReader) -> Iterable[bytes]:
     return file
 
 
-def _decoded(data: bytes, path: Path, line: str, mended: Counter[str]) -> str:
+def _decoded(data: bytes, path: Path, line: str, repaired: Counter[str]) -> str:
     """Returns the text of a file, or of a line of it, ":5".
 
     What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters, in which
@@ -330,7 +422,7 @@ def _decoded(data: bytes, path: Path, line: str, mended: Counter[str]) -> str:
         with contextlib.suppress(UnicodeDecodeError):
             if beyond <= max(len(letters) / 10, len(accented) / 2, 1):
                 text = data.decode("cp1252")
-                mended[f"not in UTF-8, read as Windows-1252, in {path}"] += 1
+                repaired[f"not in UTF-8, read as Windows-1252, in {path}"] += 1
                 return text
         raise InputError(
             f"{path}{line}: byte {error.start} is not UTF-8; save it as UTF-8 (iconv -f GBK -t "
@@ -338,7 +430,7 @@ def _decoded(data: bytes, path: Path, line: str, mended: Counter[str]) -> str:
         ) from error
 
 
-def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator[tuple[str, Any]]:
+def _json(file: io.BufferedReader, path: Path, repaired: Counter[str]) -> Iterator[tuple[str, Any]]:
     """Yields what a JSON file contains: the elements of a list, or the lines."""
     lines = enumerate(_lines(file), 1)
     number, line = next(((k, line) for k, line in lines if not _is_empty(line)), (1, b""))
@@ -348,18 +440,18 @@ def _json(file: io.BufferedReader, path: Path, mended: Counter[str]) -> Iterator
     first = _json_line(number, line, path, seen)
     broken = isinstance(first[1], InputError) and _JSON_LINES.intersection(path.suffixes)
     if isinstance(first[1], dict) or (broken and line.lstrip().startswith(b"{")):
-        mended.update(seen)
+        repaired.update(seen)
         yield first
         for number, line in lines:
             if not _is_empty(line):
-                yield _json_line(number, line, path, mended)
+                yield _json_line(number, line, path, repaired)
         return
     whole = line + b"".join(line for _, line in lines)
     try:
-        parsed = _loaded(whole, path, number, mended)
+        parsed = _loaded(whole, path, number, repaired)
     except InputError:
         later = [
-            _json_line(k, line, path, mended)
+            _json_line(k, line, path, repaired)
             for k, line in enumerate(whole.split(b"\n"), number)
             if not _is_empty(line)
         ]
@@ -375,17 +467,17 @@ def _is_empty(line: bytes) -> bool:
     return not line.removeprefix(codecs.BOM_UTF8).strip()
 
 
-def _json_line(number: int, line: bytes, path: Path, mended: Counter[str]) -> tuple[str, Any]:
+def _json_line(number: int, line: bytes, path: Path, repaired: Counter[str]) -> tuple[str, Any]:
     try:
-        return f"{path}:{number}", _loaded(line.rstrip(), path, number, mended)
+        return f"{path}:{number}", _loaded(line.rstrip(), path, number, repaired)
     except InputError as error:
         return f"{path}:{number}", error
 
 
-def _loaded(data: bytes, path: Path, line: int, mended: Counter[str]) -> Any:
+def _loaded(data: bytes, path: Path, line: int, repaired: Counter[str]) -> Any:
     seen = Counter[str]()
     parsed = parse_json(_decoded(data, path, f":{line}", seen), str(path), line)
-    mended.update(seen)
+    repaired.update(seen)
     return parsed
 
 
@@ -398,36 +490,42 @@ def _name(item: Any, number: int) -> str:
 
 
 def _checked(
-    item: Any, place: str, default: str, mended: Counter[str]
+    item: Any, place: str, default: str, repaired: Counter[str]
 ) -> dict[str, Any] | InputError:
     """Returns an object that can be parsed and written, with an id."""
     if isinstance(item, InputError):
         return item
     try:
-        if not isinstance(item, dict):
-            raise InputError(f"{place}: expected a conversation but found {str(item)[:40]!r}")
-        if "utterances" in item:
-            key = "id"
-        elif "conversation" in item:
-            key = "conversation_ID"
-        else:
-            raise InputError(
-                f"{place}: has neither 'utterances' (our format), 'conversation' (that of "
-                "SemEval-2024 Task 3) nor 'text'; docs/data.md has examples"
-            )
-        seen = Counter[str]()  # of a conversation that is refused, nothing is mended
+        key = "id" if conversations.is_ours(item) else "conversation_ID"
+        seen = Counter[str]()  # of a conversation that is refused, nothing is repaired
         item = _writable(item, place, seen)
         if item.get(key) is None:
             item = {key: default, **{k: v for k, v in item.items() if k != key}}
             seen["conversations without id (named after their file)"] += 1
-        parse(item, place, seen)
-        mended.update(seen)
+        _check_words(parse(item, place, seen), place, seen)
+        repaired.update(seen)
     except InputError as error:
         return error
     return item
 
 
-def _writable(value: Any, place: str, mended: Counter[str], level: int = 0) -> Any:
+def _check_words(dialogue: Dialogue, place: str, repaired: Counter[str]) -> None:
+    """Counts clips that are too long for their words; raises InputError if there are no words."""
+    if not any(re.search(r"\w", utterance.text) for utterance in dialogue.utterances):
+        raise InputError(
+            f"{place}: none of its {len(dialogue.utterances)} utterances has words; if they are "
+            "under another name, say which: --columns=text=NAME"
+        )
+    for utterance in dialogue.utterances:
+        clip = utterance.clip
+        if clip and clip.end is not None:
+            longest = _SECONDS[0] + _SECONDS[1] * spoken_words(utterance.text)
+            repaired["clips that are longer than their words can be"] += (
+                clip.end - (clip.start or 0.0) > longest
+            )
+
+
+def _writable(value: Any, place: str, repaired: Counter[str], level: int = 0) -> Any:
     """Returns JSON in which numbers that are not finite, which it cannot express, are None.
 
     As times they become strings instead: None as an end would mean the end of the recording.
@@ -435,12 +533,12 @@ def _writable(value: Any, place: str, mended: Counter[str], level: int = 0) -> A
     if level > _DEEPEST:
         raise InputError(f"{place}: nested deeper than {_DEEPEST} levels; is it a conversation?")
     if isinstance(value, dict):
-        written = {key: _writable(v, place, mended, level + 1) for key, v in value.items()}
+        written = {key: _writable(v, place, repaired, level + 1) for key, v in value.items()}
         times = (key for key in ("start", "end") if isinstance(value.get(key), float))
         return written | {key: str(value[key]) for key in times if written[key] is None}
     if isinstance(value, list):
-        return [_writable(v, place, mended, level + 1) for v in value]
+        return [_writable(v, place, repaired, level + 1) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
-        mended["numbers that are not finite (null)"] += 1
+        repaired["numbers that are not finite (null)"] += 1
         return None
     return value

@@ -14,7 +14,7 @@ from rpcl_jax.evaluation.decode import Prediction
 from rpcl_jax.files import json_bytes
 from rpcl_jax.readers import transcripts
 from rpcl_jax.readers.conversations import is_ours
-from rpcl_jax.readers.objects import is_blank
+from rpcl_jax.readers.json_fields import is_blank
 from rpcl_jax.readers.semeval import PAIRS
 
 CONFIDENCES, BY = "pair_confidences", "predicted_by"
@@ -180,9 +180,9 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
-def print_summary(done: Summary, mended: Counter[str]) -> None:
-    """Logs what was mended, and what was scored in windows."""
-    transcripts.report(mended)
+def print_summary(done: Summary, repaired: Counter[str]) -> None:
+    """Logs what was repaired, and what was scored in windows."""
+    transcripts.report(repaired)
     if done.windowed:
         _LOG.info(
             f"{done.windowed} conversations are longer than the model reads at once; they were "

@@ -61,7 +61,7 @@ def run_command(
     flags.FLAGS.set_gnu_getopt()  # flags may follow other arguments
 
     def parse(argv: list[str]) -> list[str]:
-        argv = _with_paths(argv)
+        argv = [_with_home(argument) for argument in _with_paths(argv)]
         # A config may import its neighbours, as `from configs import ecf`, wherever it is.
         files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
         sys.path += [str(Path(file).resolve().parent.parent) for file in files]
@@ -129,6 +129,23 @@ def require(*required: flags.FlagHolder) -> None:
     for flag in required:
         if not flag.value:
             raise flags.Error(f"--{flag.name} is required: {flags.FLAGS[flag.name].help}")
+
+
+def _with_home(argument: str) -> str:
+    """Returns an argument with its path's "~" replaced, which shells do not in `--flag=~/path`."""
+    flag, equals, path = argument.partition("=")
+    named = equals and flag.startswith("-") and path.startswith("~")
+    return f"{flag}={os.path.expanduser(path)}" if named else argument
+
+
+def define_columns() -> flags.FlagHolder:
+    """Defines --columns, of the commands that read transcripts."""
+    return flags.DEFINE_list(
+        "columns",
+        [],
+        "Which columns of a table, or fields of JSON (a.b within a), have what: "
+        "text=utterance_text,speaker=who,conversation=session; see docs/data.md.",
+    )
 
 
 def _never_lose_interrupts() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rpcl_jax.batching.language import count_pieces
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.files import locked, write_json
@@ -99,6 +100,10 @@ def begin_run(
         },
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_elsewhere": text_encoder.encoder_elsewhere(encoder, config),
+        "word_pieces": count_pieces(
+            (u.text for dialogue in corpus.splits["train"] for u in dialogue.utterances),
+            encoder.tokenizer,
+        )._asdict(),
         "folder": str(Path.cwd()),  # from which relative paths in the config start
         "run": to_json(config),
     }

@@ -1,4 +1,4 @@
-"""Files and folders of conversations as one stream: places, mending, encodings, hostile bytes."""
+"""Files and folders of conversations as one stream: places, repairs, encodings, hostile bytes."""
 
 import codecs
 import gzip
@@ -29,12 +29,12 @@ LINES = "".join(json.dumps(item) + "\n" for item in (OURS, SEMEVAL)).encode()
 
 
 def found(path, content=None):
-    """What is in a file, written anew if `content` is given, and what was mended."""
+    """What is in a file, written anew if `content` is given, and what was repaired."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    mended = Counter()
+    repaired = Counter()
     return [(place.removeprefix(str(path)), item) for place, item in
-            conversations_in(path, mended)], mended  # fmt: skip
+            conversations_in(path, repaired)], repaired  # fmt: skip
 
 
 def test_lists_and_lines_are_yielded_with_their_places_as_they_stood_there(tmp_path):
@@ -49,9 +49,9 @@ def test_lists_and_lines_are_yielded_with_their_places_as_they_stood_there(tmp_p
         ("no suffix", gzip.compress(LINES, mtime=0), [":1", ":2"]),
         ("a.txt", b" " + LINES, [":1", ":2"]),
     ):  # fmt: skip
-        items, mended = found(tmp_path / name, content)
+        items, repaired = found(tmp_path / name, content)
         assert items == list(zip(places, (OURS, SEMEVAL), strict=True))
-        assert describe(mended) == ""
+        assert describe(repaired) == ""
     assert found(tmp_path / "one.json", json.dumps(OURS, indent=1)) == (
         [(": conversation 'a'", OURS)],
         Counter(),
@@ -68,10 +68,10 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
         {"speaker": " ", "text": None, "id": 5, "clip": {"video": "v", "start": 2, "end": 1}},
         {"speaker": math.nan, "text": 7, "clip": "v"},
     ]  # fmt: skip
-    ((place, item),), mended = found(tmp_path / "own.jsonl", json.dumps({"utterances": turns}))
+    ((place, item),), repaired = found(tmp_path / "own.jsonl", json.dumps({"utterances": turns}))
     assert place == ":1"
     assert item["utterances"][1] == {"text": "Hi", "avg_logprob": None, "huge": None}
-    assert describe(mended) == (
+    assert describe(repaired) == (
         "conversations without id (named after their file): 1; empty utterances: 2; half "
         "characters (lone surrogates): 1; numbers as id: 1; numbers as speaker: 1; numbers as "
         "text: 1; numbers that are not finite (null): 3; unusable clips (left out): 2; "
@@ -92,13 +92,14 @@ def test_what_a_prediction_does_not_need_is_mended_and_counted(tmp_path):
 
 
 def test_only_what_is_kept_is_counted(tmp_path):
-    kept = {"id": 1, "utterances": [{"speaker": 7, "text": "", "start": math.nan, "video": "v"}]}
+    kept = {"id": 1, "utterances": [{"speaker": 7, "text": "a"},
+         {"text": "", "start": math.nan, "video": "v"}]}  # fmt: skip
     refused = {"id": 2, "utterances": [{"speaker": 7, "text": "", "n": math.inf}, {"text": []}]}
-    items, mended = found(tmp_path / "x.json", json.dumps([kept, refused]))
+    items, repaired = found(tmp_path / "x.json", json.dumps([kept, refused]))
     assert [isinstance(item, InputError) for _, item in items] == [False, True]
-    assert describe(mended) == (
+    assert describe(repaired) == (
         "empty utterances: 1; numbers as speaker: 1; numbers that are not finite (null): 1; "
-        "unusable clips (left out): 1"
+        "unusable clips (left out): 1; utterances without speaker ('unknown'): 1"
     )
     write_json(tmp_path / "out.json", items[0][1])
 
@@ -109,12 +110,12 @@ def test_semeval_is_mended_too(tmp_path):
         {"text": "Hi", "video_name": "session1.mp4"},
         {"utterance_ID": "3", "text": "\ud83d", "speaker": "Ann", "video_name": 5},
     ]
-    (first, second), mended = found(
+    (first, second), repaired = found(
         tmp_path / "x.json", json.dumps([{"conversation": turns}, {"conversation": turns}])
     )
     assert first == (": conversation number 1", {"conversation_ID": "x-1", "conversation": turns})
-    assert mended["conversations without id (named after their file)"] == 2
-    assert mended["utterances without speaker ('unknown')"] == 2
+    assert repaired["conversations without id (named after their file)"] == 2
+    assert repaired["utterances without speaker ('unknown')"] == 2
     dialogues = [parse(item, place, Counter()) for place, item in (first, second)]
     assert [(u.id, u.speaker, u.text, u.clip) for u in dialogues[1].utterances] == [
         ("diax-2utt1", "3", "", Clip("session1.mp4")),
@@ -151,7 +152,7 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     deep = b"[" * 200 + b"]" * 200
     lines = [
         b'{"utterances": 5}', good, b"{", b"[1]", b'{"id": 1}', b'{"a": 1, "a": 2}',
-        b'{"utterances": []}', b'{"utterances": ["Oh"]}', b'{"utterances": [{"text": ["Oh"]}]}',
+        b'{"utterances": []}', b'{"utterances": [5]}', b'{"utterances": [{"text": ["Oh"]}]}',
         b'{"conversation": [{"text": {}}]}', b"\x81\x82", b'{"utterances": ' + deep + b"}",
         b'{"utterances": ' + b"9" * 5000 + b"}", b'{"utterances": ' + deep * 500 + b"}",
     ]  # fmt: skip
@@ -161,8 +162,8 @@ def test_everything_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path):
     messages = [str(error) for _, error in items]
     for message, expected in zip(
         messages,
-        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "expected a conversation",
-         "neither 'utterances'", "'a' is duplicated", "has no utterance", "found 'Oh'",
+        ["'utterances' cannot be '5'", "line 3, column 2 is not JSON", "nothing in it looks",
+         "neither 'utterances'", "'a' is duplicated", "has no utterance", "found '5'",
          "'text' cannot be", "'text' cannot be", "not UTF-8", "deeper than 100",
          "cannot be read", "is not JSON"],
         strict=True,
@@ -210,9 +211,9 @@ def test_encodings(tmp_path):
     text = '{"utterances": [{"speaker": "Zoë", "text": "ça va – “très bien”"}], "id": "é"}\n'
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
         for name in ("x.jsonl", "x.json"):
-            ((_, item),), mended = found(tmp_path / name, text.encode(encoding))
+            ((_, item),), repaired = found(tmp_path / name, text.encode(encoding))
             assert item == json.loads(text)
-            assert sum(mended.values()) == (encoding == "cp1252")
+            assert sum(repaired.values()) == (encoding == "cp1252")
     # Chinese in its own encoding would be nonsense as Windows-1252.
     ((_, error),), _ = found(tmp_path / "x.txt", "甲：你好，今天怎么样\n乙：很好\n".encode("gbk"))
     assert "byte 0 is not UTF-8; save it as UTF-8" in str(error)
@@ -237,9 +238,9 @@ def test_other_letters_in_an_old_encoding_are_refused(tmp_path, encoding, words)
     cues = [f"{k}\n00:00:0{k},000 --> 00:00:0{k},900\n<i>Ann: {words}</i>\n" for k in (1, 2, 3)]
     line = '{"utterances": [{"speaker": "Ann", "text": "%s"}]}' % words  # noqa: UP031
     for name, text in (("x.srt", "\n".join(cues)), ("x.jsonl", line), ("x.txt", f"Ann: {words}")):
-        ((_, error),), mended = found(tmp_path / name, text.encode(encoding))
+        ((_, error),), repaired = found(tmp_path / name, text.encode(encoding))
         assert "is not UTF-8; save it as UTF-8" in str(error)
-        assert not mended
+        assert not repaired
 
 
 def test_a_folder_is_read_file_by_file(tmp_path):
@@ -308,7 +309,8 @@ PIECES = [
     b"Season,Episode,EndTime,Utterance\n", b"9" * 30, b"sep=;\n", b"true", b"null", b"-Infinity",
 ]  # fmt: skip
 CONTENTS = st.lists(st.sampled_from(PIECES) | st.binary(max_size=3), max_size=12).map(b"".join)
-SUFFIXES = ["", ".json", ".jsonl", ".srt", ".vtt", ".csv", ".tsv", ".txt", ".txt.gz", ".gz"]
+SUFFIXES = ["", ".json", ".jsonl", ".srt", ".vtt", ".ass", ".ttml", ".smi", ".sbv", ".csv", ".tsv",
+            ".txt", ".txt.gz", ".gz", ".cha", ".eaf", ".TextGrid"]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -87,24 +87,26 @@ def test_ids_that_repeat_get_a_number(tmp_path):
 def test_transcripts_become_our_format(tmp_path):
     source, target = tmp_path / "sessions", tmp_path / "deep/mine.jsonl"
     source.mkdir()
-    (source / "a.txt").write_text("Ann: Oh no\nwe lost\n:Bo\n")
+    (source / "a.txt").write_text("Ann: Oh no\nwe lost\n:Bo\nBo: No\n")
     (source / "b.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n[Bo]: Yes\n")
-    (source / "c.csv").write_text("text,emotion\nLook!,Surprise\n,\n")
+    (source / "c.csv").write_text("who,text,emotion\nAnn,Look!,Surprise\n,,\n")
     (source / "d.json").write_text("{")
     (source / "e.json").write_text('{"id": 5, "utterances": [{"text": "Oh", "speaker": 1, "emotion"'
                                    ': "Happy"}], "pairs": [[1, 1]]}')  # fmt: skip
-    done = run(f"--input={source}", f"--out={target}", status=1)
+    # What a flag gives for tables is not asked of other formats.
+    done = run(f"--input={source}", f"--out={target}", "--columns=speaker=who", status=1)
     assert done.stdout == f"{target}: 4 conversations\n"
-    bad, mended, last = done.stderr.splitlines()
+    bad, repaired, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
-    assert mended.startswith(
-        "mended: empty utterances: 1; lines without a name (of the turn before): 2; "
+    assert repaired.startswith(
+        "repaired: empty utterances: 1; lines without a name (of the turn before): 2; "
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
-    assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo"]
+    assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo", "No"]
     clip = {"video": "b", "start": 1.0, "end": 2.5}
     assert b["utterances"] == [{"id": "diabutt1", "speaker": "Bo", "text": "Yes", "clip": clip}]
+    assert [u["speaker"] for u in c["utterances"]] == ["Ann", "unknown"]
     assert [u.get("emotion") for u in c["utterances"]] == ["surprise", None]
     assert (e["utterances"][0]["emotion"], e["pairs"]) == ("joy", [[1, 1]])
     # What was converted can be read without labels, and with them where there are some.
@@ -139,6 +141,8 @@ def test_transcripts_become_our_format(tmp_path):
         (2, ["--out=x"], "convert: --config is required"),
         (2, ["--out=x", "--input=x"], "convert: --out is required with --input, a file whose name"),
         (2, ["--out=x", "--input=x", "--cut=1,1"], "convert: --input takes no --config"),
+        (1, ["--out=x.jsonl", "--input=x", "--columns=text"], "convert: --columns: 'text' must be"),
+        (2, ["--config=configs/demo.py", "--out=x", "--columns=text=a"], "convert: --columns is"),
         (1, ["--out=x.jsonl", "--input=nowhere"], "convert: nowhere: no such file or folder"),
         (1, ["--config=configs/ecf.py", "--config.data.root=nowhere", "--out=x"],
          "convert: nowhere/train.txt and nowhere/Subtask_2_train.json and"),
@@ -149,3 +153,11 @@ def test_what_cannot_be_converted_is_refused_in_one_line(status, arguments, mess
     assert refused.startswith(message)
     assert refused.count("\n") == 1
     assert not (ROOT / "x").exists()
+
+
+def test_a_tilde_is_the_home_in_every_path(tmp_path):
+    (tmp_path / "a.txt").write_text("Ann: Hi\nBo: Oh\n")
+    home = {"HOME": str(tmp_path)}
+    run_python("tools/convert.py", "--input=~/a.txt", "--out=~/deep/b.jsonl", environment=home)
+    assert (tmp_path / "deep/b.jsonl").exists()
+    assert not (ROOT / "~").exists()

@@ -146,7 +146,7 @@ def test_strict_fails_and_makes_no_table(corpus, tmp_path):
 
 
 def test_conversations_without_labels_in_any_format(whole, corpus, tmp_path):
-    turns = [{"id": f"dia1utt{t}", "text": ""} for t in range(1, 7)]
+    turns = [{"id": f"dia1utt{t}", "text": "x" * (t == 1)} for t in range(1, 7)]
     recorded = {"video": "dia2utt1.mp4", "utterances": [{"text": "x", "start": 0, "end": 0.5}]}
     # Another conversation with an id of the first.
     again = {"utterances": [{"id": "dia1utt1", "text": "x", "video": "dia2utt1.mp4"}]}
@@ -156,7 +156,7 @@ def test_conversations_without_labels_in_any_format(whole, corpus, tmp_path):
     done = run_python(*tool, f"--input={tmp_path / 'own.jsonl'}", f"--out={tmp_path / 'audio'}")
     assert f"{tmp_path / 'audio'}: 8 of 8 utterances" in done.stdout
     assert (
-        "mended: conversations without id (named after their file): 3; empty utterances: 6;"
+        "repaired: conversations without id (named after their file): 3; empty utterances: 5;"
         in done.stderr
     )
     own, reference = (FeatureTable.load(path) for path in (tmp_path / "audio", whole[0]))

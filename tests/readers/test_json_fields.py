@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import field, parse_json, read_objects, said
+from rpcl_jax.readers.json_fields import field, parse_json, read_objects, said
 from rpcl_jax.readers.transcripts import parse
 
 
@@ -77,9 +77,9 @@ def test_true_is_no_number():
     ],
 )
 def test_what_is_predicted_may_be_untidy(value, text, counted):
-    mended = Counter()
-    assert said({"speaker": value}, "speaker", "here", mended) == text
-    assert mended == counted
+    repaired = Counter()
+    assert said({"speaker": value}, "speaker", "here", repaired) == text
+    assert repaired == counted
 
 
 def test_a_list_is_no_text():

@@ -1,7 +1,7 @@
 """Functions shared by the readers of JSON.
 
-What is trained on must be right. In conversations for a prediction, `Reading.mended` counts what is
-mended: speakers and texts that are missing or blank, numbers in place of strings, unusable clips.
+What is trained on must be right. In conversations for a prediction, `ReadLog.repaired` counts what
+is repaired: speakers and texts that are missing or blank, numbers for strings, unusable clips.
 """
 
 import json
@@ -20,7 +20,7 @@ _FIELDS = {
     *("video", "video_name", "video_source", "start", "end"),
 }
 UNKNOWN_SPEAKER = "unknown"
-_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?)", re.ASCII)
+_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?) ?s?", re.ASCII)
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
@@ -125,33 +125,33 @@ def said(
     item: Any,
     key: str,
     where: str,
-    mended: Counter[str] | None,
+    repaired: Counter[str] | None,
     kind: type | tuple[type, ...] = str,
 ) -> str:
     """Returns the string `item[key]`.
 
     Args:
       item, key, where: as for `field`.
-      mended: None is as strict as `field`. With a counter, a number becomes a string, and what is
+      repaired: None is as strict as `field`. With a counter, a number becomes a string, and what is
         missing or blank becomes "".
       kind: what is accepted as it is.
 
     Raises:
       InputError: as `field`; with a counter, only if the value is neither string nor number.
     """
-    if mended is None:
+    if repaired is None:
         return str(field(item, key, kind, where))
     if isinstance(item, Mapping) and is_blank(item.get(key)):
         return ""
     value = field(item, key, (str, int, float), where)
     if not isinstance(value, kind):
-        mended[f"numbers as {key}"] += 1
+        repaired[f"numbers as {key}"] += 1
     elif (
         isinstance(value, str)
         and not value.isprintable()
         and any("\ud800" <= c <= "\udfff" for c in value)
     ):
-        mended["half characters (lone surrogates)"] += 1
+        repaired["half characters (lone surrogates)"] += 1
     return str(value)
 
 
@@ -164,7 +164,7 @@ def identifier(
     item: Any,
     key: str,
     where: str,
-    mended: Counter[str] | None,
+    repaired: Counter[str] | None,
     default: str,
     kind: type | tuple[type, ...] = str,
 ) -> str:
@@ -173,11 +173,20 @@ def identifier(
     With a counter, `default` stands for one that is missing or blank, and "_" for characters that
     would break a feature table.
     """
-    name = said(item, key, where, mended, kind) or default
-    return name if mended is None else "".join(c if c.isprintable() else "_" for c in name)
+    name = said(item, key, where, repaired, kind) or default
+    return name if repaired is None else "".join(c if c.isprintable() else "_" for c in name)
 
 
-def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -> tuple[str, str]:
+def plain_text(value: Any) -> str:
+    """Returns a text: a string, a number, or a list of parts that have "text" or "value"."""
+    if isinstance(value, list):
+        return "".join(map(plain_text, value))
+    if isinstance(value, Mapping):
+        return plain_text(value.get("text", value.get("value")))
+    return "" if value is None or value != value else str(value)
+
+
+def speech(turn: Any, where: str, repaired: Counter[str] | None, faults: Faults) -> tuple[str, str]:
     """Returns speaker and text of an utterance; what is wrong with them is added to `faults`.
 
     With a counter, all utterances without a speaker have the same one, UNKNOWN_SPEAKER.
@@ -189,13 +198,25 @@ def speech(turn: Any, where: str, mended: Counter[str] | None, faults: Faults) -
         raise InputError(f"{where}: expected an object with 'text' but found {str(turn)[:40]!r}")
     speaker = text = ""
     with faults.collected():
-        speaker = said(turn, "speaker", where, mended)
+        speaker = said(turn, "speaker", where, repaired)
     with faults.collected():
-        text = said(turn, "text", where, mended)
-    if mended is not None:
-        mended[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
-        mended["empty utterances"] += not text
+        text = said(turn, "text", where, repaired)
+    if repaired is not None:
+        repaired[f"utterances without speaker ({UNKNOWN_SPEAKER!r})"] += not speaker
+        repaired["empty utterances"] += not text
     return speaker or UNKNOWN_SPEAKER, text
+
+
+def with_ends(times: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Returns starts and ends, in seconds or None; one without an end gets the next later start."""
+    later: list[float] = []  # starts that come later, the next one last, each before those below it
+    ended = []
+    for start, end in reversed(times):
+        while isinstance(start, float) and later and later[-1] <= start:
+            later.pop()
+        ended.append((start, later[-1] if end is None and start is not None and later else end))
+        later += [start] * isinstance(start, float)
+    return ended[::-1]
 
 
 def seconds(time: Any) -> float | None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.objects import seconds
+from rpcl_jax.readers.json_fields import seconds
+from rpcl_jax.readers.json_turns import single_turn
+from rpcl_jax.readers.tables import group_turns
 from rpcl_jax.readers.transcripts import conversations_in, parse
-from rpcl_jax.readers.turns import group_turns
 from rpcl_jax.reporting.predictions import write_results
 
 
@@ -81,16 +82,16 @@ def test_tables_of_other_columns(tmp_path):
     assert [(u.speaker, u.text, u.clip) for u in only.utterances] == [
         ("Bo", "Eins", None), ("Zoë", "Zwei", Clip("d/film.MP4", 12.5, 62.0)),
     ]  # fmt: skip
-    # Times alone are times of a recording with the table's name; numbers twice are no ids.
+    # Times alone are times of a recording with the table's name.
     _, (only,) = read(
-        tmp_path / "talk.csv", "conversation id,turn,utterance,start\n1,1,a,2\n1,1,b,3"
+        tmp_path / "talk.csv", "conversation id,turn,utterance,start\n1,1,a,2\n1,2,b,3"
     )
     assert [(u.id, u.clip) for u in only.utterances] == [
-        ("dia1utt1", Clip("talk", 2.0)), ("dia1utt2", Clip("talk", 3.0)),
+        ("dia1_utt1", Clip("talk", 2.0)), ("dia1_utt2", Clip("talk", 3.0)),
     ]  # fmt: skip
-    # Of two columns with texts, the first counts.
-    _, (only,) = read(path, "Utterance,text\na,b\n")
-    assert [u.text for u in only.utterances] == ["a"]
+    # Of two columns with texts, the one with the commoner name counts.
+    _, (only,) = read(path, "Utterance,text,speaker\na,b,c\n")
+    assert [u.text for u in only.utterances] == ["b"]
     # Many tables with tabs know no quotation marks.
     _, (only,) = read(tmp_path / "x.tsv", 'speaker\ttext\nAnn\t"Oh" she said\nBo\t"No\n')
     assert [u.text for u in only.utterances] == ['"Oh" she said', '"No']
@@ -99,7 +100,7 @@ def test_tables_of_other_columns(tmp_path):
 @pytest.mark.parametrize(
     ("content", "place", "message"),
     [
-        ("a,b\n1,2\n", "", "its first line 'a,b' names no column 'text' or 'Utterance'"),
+        ("a,b\n1,2\n", "", "its first line names no column 'text' or 'Utterance', but a, b"),
         ('text,speaker\n"a" b,c\n', "", "',' expected after '\"'; put texts in quotation marks"),
         ('text,speaker\n"a,c\n', "", "unexpected end of data; put texts"),
         (
@@ -142,7 +143,7 @@ def utterance(name, root="a", reply=None, time=None):
 
 def texts(*turns):
     return ["".join(u["text"][0] for u in item["utterances"])
-            for _, item in group_turns(turns, "x", "here")]  # fmt: skip
+            for _, item in group_turns(map(single_turn, turns), "x", "y", Counter())]  # fmt: skip
 
 
 def test_convokit(tmp_path):
@@ -187,7 +188,7 @@ def test_a_reply_follows_and_otherwise_the_earliest_is_next(count, rng: random.R
     turns = [utterance(str(k), reply=None if p is None else str(p), time=t)
              for k, (p, t) in enumerate(zip(parents, times, strict=True))]  # fmt: skip
     rng.shuffle(turns)
-    ((_, item),) = group_turns(turns, "x", "here")
+    ((_, item),) = group_turns(map(single_turn, turns), "x", "here", Counter())
     order = [int(u["id"]) for u in item["utterances"]]
     said: set = {None}
     for k in order:
@@ -220,7 +221,7 @@ def test_whisper(tmp_path):
                 ("diasession1utt2", "unknown", "No.", None),
             ]
     (_, odd), (_, none) = read(tmp_path / "x.jsonl", '{"segments": [5]}\n{"segments": []}')[0]
-    assert "its 'segments' are not those of Whisper" in str(odd)
+    assert "nor a list of turns that is known" in str(odd)
     assert "no speech was found" in str(none)
     lines = "\n".join(json.dumps(segments(end=3)) for _ in range(2))
     assert [d.id for d in read(tmp_path / "all.jsonl", lines)[1]] == ["all", "all-2"]
@@ -239,11 +240,11 @@ def test_seconds():
 def test_unusable_times_are_left_out_and_counted(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("text,start,end\na,soon,20\nb,5,3\nc,,\nd,nan,7\ne,1,2\n")
-    mended = Counter()
-    ((place, item),) = conversations_in(path, mended)
+    repaired = Counter()
+    ((place, item),) = conversations_in(path, repaired)
     clips = [u.clip for u in parse(item, place, Counter()).utterances]
     assert clips == [None, None, None, None, Clip("x", 1.0, 2.0)]
-    assert mended["unusable clips (left out)"] == 3
+    assert repaired["unusable clips (left out)"] == 3
 
 
 def test_a_table_of_predictions_is_read_as_what_it_was(tmp_path):

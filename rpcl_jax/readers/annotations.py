@@ -1,0 +1,82 @@
+"""The formats of linguists, CHAT (.cha), ELAN (.eaf) and Praat's TextGrid, which rustling reads."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.subtitles import recording
+
+SUFFIXES = (".cha", ".eaf", ".textgrid")
+_OF_ALIGNERS = re.compile(r"word|phone|token|syllable|\b(MAU|KAN|ORT|TRN)\b", re.IGNORECASE)
+
+
+def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str, Any]:
+    """Converts a file with one of SUFFIXES to a conversation in our format, in the order of times.
+
+    Of ELAN's tiers, those that depend on another, such as translations, are left out. In CHAT, what
+    is retraced or cannot be understood is left out, as rustling does.
+    """
+    try:
+        import rustling.chat  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"{where}: needs rustling; pip install rustling") from error
+    read = {".cha": _chat, ".eaf": _elan, ".textgrid": _praat}[suffix]
+    try:
+        turns = [turn for turn in read(text) if re.search(r"\w", turn[1])]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{where}: cannot be read ({reason}); check it in its program") from error
+    tiers: dict[str, list[bool]] = {}
+    for speaker, words, *_ in turns:
+        tiers.setdefault(speaker, []).append(" " in words)
+    # A tier of single words or sounds, as of an aligner, has no utterances.
+    single = {tier for tier, many in tiers.items() if len(many) > 5 and sum(many) < len(many) / 10}
+    aligned = {tier for tier in single if _OF_ALIGNERS.search(tier) or single == {*tiers}}
+    turns = [turn for turn in turns if turn[0] not in aligned]
+    if not turns:
+        found = "its tiers have single words" if single else "nobody says anything in it"
+        raise InputError(f"{where}: {found}; give a tier of utterances for each speaker")
+    if all(start is not None for _, _, start, _ in turns):
+        turns.sort(key=lambda turn: turn[2] or 0.0)
+    utterances: list[dict[str, Any]] = []
+    for speaker, words, start, end in turns:
+        clip = {"clip": {"video": recording(name), "start": start, "end": end}}
+        utterances.append(
+            {"speaker": speaker, "text": words, **(clip if start is not None else {})}
+        )
+    return {"id": name, "utterances": utterances}
+
+
+def _chat(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
+    from rustling.chat import CHAT
+
+    chat = CHAT.from_strs([text], strict=False)
+    names = {person.code: person.name or person.code for person in chat.participants()}
+    for utterance in chat.utterances():
+        words = " ".join(token.word for token in utterance.tokens or ())
+        start, end = (
+            (time / 1000 for time in utterance.time_marks) if utterance.time_marks else (None, None)
+        )
+        code = utterance.participant or ""
+        yield names.get(code, code), words, start, end
+
+
+def _elan(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
+    from rustling.elan import ELAN
+
+    for tier in ELAN.from_strs([text]).tiers()[0].values():
+        for annotation in () if tier.parent_id else tier.annotations:
+            times = (annotation.start_time, annotation.end_time)
+            start, end = (None if time is None else time / 1000 for time in times)
+            yield tier.participant or tier.id, annotation.value, start, end
+
+
+def _praat(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
+    from rustling.textgrid import TextGrid
+
+    for tier in TextGrid.from_strs([text]).tiers()[0]:
+        for interval in getattr(tier, "intervals", ()):
+            yield tier.name, interval.text, interval.xmin, interval.xmax

@@ -1,0 +1,210 @@
+"""The turns of a conversation in any JSON: the list that has them, and what its fields are."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.json_fields import is_blank, plain_text
+from rpcl_jax.readers.tables import known_columns, turn_of
+
+_GUESSES = {"alternatives", "nbest"}  # at the same words; the first is the best
+# Lists of single words or of parts of a text.
+_WORDS = {"words", "tokens", "items", "wordsegments", "entities", "textentities", "elements"}
+_CONVERSATIONS = {"dialog", "dialogue", "utterances", "turns", "messages", "conversation"}
+# Lists that may have texts and nothing else: all others need speakers or times.
+_LISTS = {
+    *(*_CONVERSATIONS, "dialogs", "conversations", "segments", "chunks", "sentences", "results"),
+    *("transcription", "transcript", "phrases"),
+}
+_PLACES = {"speaker", "start", "start_ms", "time", "conversation", "number", "reply"}
+Path = tuple[str, ...]
+
+
+def single_turn(item: Any, given: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """Returns the turn that a JSON object is, as `turn_of` does, or None if it is not one."""
+    if not isinstance(item, Mapping):
+        return None
+    row = _flat(item)
+    columns = known_columns((key for key, value in row.items() if not _has_objects(value)), given)
+    text = row.get(columns.get("text", ""), [])
+    lists = [key for key, value in item.items() if isinstance(value, list)]
+    if isinstance(text, (list, Mapping)) or any(_plain(key) in _LISTS for key in lists):
+        return None
+    alone = not _PLACES & set(columns) and any(map(_has_objects, row.values()))
+    return None if alone else turn_of(row, columns)
+
+
+def turns_in(
+    item: Any, given: Mapping[str, str], name: str, where: str
+) -> list[tuple[str | None, list[dict[str, Any]]]]:
+    """Returns the conversations in a JSON object: ids, or None for a turn alone, and turns.
+
+    Args:
+      given: the paths of fields, of --columns; if there is no "text", they are guessed.
+      name: of a conversation without an id.
+
+    Raises:
+      InputError: it is unsure which fields have the turns.
+    """
+    columns = dict(given) if given.get("text") else {**_guess(item, where), **given}
+    rows = list(_rows(item, columns))
+    if all(is_blank(plain_text(row["text"])) for _, row in rows):
+        raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
+    outer = dict.fromkeys(places[:-1] for places, _ in rows)
+    *above, _ = columns["text"].split(".")
+    parts = (columns[field].split(".")[:-1] for field in ("speaker", "start") if field in columns)
+    if columns.get("conversation") or len(outer) == 1 or any(part != above for part in parts):
+        return [(name if rows[0][0] else None, [row for _, row in rows])]
+    if given.get("text") or not (above and _plain(above[-1]) in _CONVERSATIONS):
+        mapped = ",".join(f"{field}={path}" for field, path in columns.items())
+        raise InputError(
+            f"{where}: {columns['text']!r} is in {len(outer)} lists; if these are several "
+            f"conversations, say what tells them apart: --columns={mapped},conversation=NAME"
+        )
+    return [
+        (f"{name}-{k}", [row for places, row in rows if places[:-1] == at])
+        for k, at in enumerate(outer, 1)
+    ]
+
+
+def _guess(item: Any, where: str) -> dict[str, str]:
+    """Returns the paths of the fields of the turns in an object."""
+    found: dict[Path, dict[str, str]] = {}
+    for path, columns, around in _lists(item):
+        absolute = {field: ".".join((*path, column)) for field, column in columns.items()}
+        for above, element in around:  # a paragraph may have the speaker of its sentences
+            own = known_columns(_flat(element))
+            if "start" in own and "speaker" in own:
+                absolute.setdefault("speaker", ".".join((*above, own["speaker"])))
+        found.setdefault(path, {"text": ".".join(path), **absolute})
+    if not found:
+        empty = item.items() if isinstance(item, Mapping) else ()
+        for key in (key for key, value in empty if value == [] and _plain(key) in _LISTS):
+            raise InputError(f"{where}: its {key!r} are empty: no speech was found")
+        raise InputError(
+            f"{where}: has neither 'utterances' (our format), 'conversation' (that of SemEval-2024 "
+            f"Task 3) nor a list of turns that is known; {_fields_of(item)}"
+        )
+    rank = {p: len({"speaker", "start", "start_ms", "time"} & set(c)) for p, c in found.items()}
+    best = [path for path in found if rank[path] == max(rank.values())]
+    said = {"".join(plain_text(row["text"]) for _, row in _rows(item, found[p])) for p in best}
+    if len({re.sub(r"\W", "", text) for text in said}) > 1:
+        ways = " or ".join(f"--columns=text={found[path]['text']}" for path in best)
+        raise InputError(
+            f"{where}: has several lists of texts; say which has the turns: {ways}; or write each "
+            'as {"utterances": […]} in a line of its own'
+        )
+    return found[best[0]]
+
+
+def _lists(
+    value: Any, path: Path = (), around: tuple[tuple[Path, Any], ...] = ()
+) -> Iterator[tuple[Path, dict[str, str], tuple[tuple[Path, Any], ...]]]:
+    """Yields the lists that may be turns: paths, columns and the elements of lists around them."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if _plain(key) not in _WORDS:
+                yield from _lists(inner, (*path, key), around)
+        return
+    if not isinstance(value, list) or not value:
+        return
+    if path and _plain(path[-1]) in _GUESSES:
+        yield from _lists(value[0], path, around)
+        return
+    known = not path or _plain(path[-1]) in _LISTS
+    if path and known and all(isinstance(element, str) for element in value):
+        yield path, {}, around
+        return
+    flat = [_flat(element) for element in value]
+    columns = known_columns(dict.fromkeys(key for row in flat for key in row))
+    texts = [row.get(columns.get("text", ""), 0) for row in flat]
+    if all(isinstance(text, (str, list, type(None))) for text in texts) and (
+        known or {"speaker", "start", "start_ms", "time"} & set(columns)
+    ):
+        yield path, columns, around
+        return
+    for element in value:
+        if not path or not isinstance(element, list):
+            yield from _lists(element, path, (*around, (path, element)))
+
+
+def _rows(
+    item: Any, columns: Mapping[str, str]
+) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
+    """Yields the turns that the paths name, each with its places in the lists around it."""
+    path = tuple(columns["text"].split("."))
+    named = {part for column in columns.values() for part in column.split("+") if part}
+
+    def walk(value: Any, depth: int, seen: dict[Path, Any], places: tuple[int, ...]) -> Iterator:
+        strings = isinstance(value, list) and all(isinstance(e, str) for e in value)
+        if isinstance(value, list) and (depth < len(path) or (strings and not places)):
+            if depth and _plain(path[depth - 1]) in _GUESSES:
+                yield from walk(value[0] if value else None, depth, seen, places)
+                return
+            for k, element in enumerate(value):
+                yield from walk(element, depth, seen, (*places, k))
+            return
+        seen = {**seen, path[:depth]: value}
+        if depth == len(path):
+            inner = max((p for p, v in seen.items() if isinstance(v, Mapping)), default=(), key=len)
+            row = {".".join((*inner, key)): v for key, v in _flat(seen.get(inner)).items()}
+            yield places, turn_of({**row, **{p: _at(seen, p) for p in named}}, columns)
+        elif isinstance(value, Mapping) and path[depth] in value:
+            yield from walk(value[path[depth]], depth + 1, seen, places)
+
+    yield from walk(item, 0, {}, ())
+
+
+def _at(seen: Mapping[Path, Any], column: str) -> Any:
+    """Returns what is at a path, from where it parts with that of the text."""
+    parts = tuple(column.split("."))
+    length = next((k for k in range(len(parts), 0, -1) if parts[:k] in seen), 0)
+    value = seen.get(parts[:length])
+    for part in parts[length:]:
+        value = value[0] if isinstance(value, list) and value else value
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _flat(item: Any) -> dict[str, Any]:
+    """Returns the fields of an object, of those within and of best guesses, by their paths."""
+    flat: dict[str, Any] = {}
+    for key, value in item.items() if isinstance(item, Mapping) else ():
+        if isinstance(value, list) and value and _plain(key) in _GUESSES:
+            value = value[0]
+        inner = _flat(value)
+        flat.update({f"{key}.{name}": v for name, v in inner.items()} if inner else {key: value})
+    return flat
+
+
+def _has_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(element, Mapping) for element in value)
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[\s_-]", "", key).lower()
+
+
+def _fields_of(item: Any) -> str:
+    """Names the fields with the most texts in lists of an object, and how to map them."""
+    texts: dict[str, set[str]] = {}
+
+    def visit(value: Any, path: Path, inside: bool) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                visit(inner, (*path, str(key)), inside)
+        elif isinstance(value, list):
+            for inner in value[:50]:
+                visit(inner, path, True)
+        elif isinstance(value, str) and inside and path:
+            texts.setdefault(".".join(path)[:60], set()).add(value)
+
+    visit(item, (), False)
+    names = sorted(texts, key=lambda name: -sum(map(len, texts[name])))[:4]
+    if not names:
+        return 'nothing in it looks like turns; write {"utterances": [{"text": …}, …]}'
+    return (
+        f"say which field has the texts, such as --columns=text={names[0]}; it has "
+        f"{', '.join(names)}"
+    )

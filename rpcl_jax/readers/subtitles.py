@@ -1,0 +1,203 @@
+"""Subtitles: SubRip, WebVTT, SubStation, TTML, SAMI and YouTube's SBV, which pysubs2 reads."""
+
+import html
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pysubs2
+
+from rpcl_jax.data.dialogue import clip_name
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.json_fields import seconds
+
+SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", ".sbv")
+_FORMATS = {".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
+_TTML = {".ttml", ".dfxp"}
+_TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
+# A line of times, perhaps with settings ("align:start position:0%", "X1:4 Y1:9"), else words.
+_CUE = re.compile(
+    rf"^[ \t]*({_TIME})(?:[ \t]*-->[ \t]*|,(?=[\d:.]+$))({_TIME})"
+    r"(?:(?:[ \t]+\w+:\S+)*[ \t]*$|(.*))",
+    re.ASCII | re.MULTILINE,
+)
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
+_WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
+_LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
+# A colon within a word or a time ends no name; the Chinese colon needs no space after it.
+_NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
+_MOST_WORDS = 4  # of a name
+# What ends in a colon and names nobody, in lower case.
+NO_NAMES = {
+    *(
+        "note",
+        "notes",
+        "nb",
+        "ps",
+        "p.s",
+        "todo",
+        "update",
+        "edit",
+        "source",
+        "re",
+        "https",
+        "http",
+    ),
+    *("from", "to", "cc", "bcc", "subject", "date", "sent", "time", "title", "attendees"),
+    *("participants", "present", "location", "duration", "transcript", "def", "class", "return"),
+    *("info", "error", "warn", "warning", "debug", "trace", "fatal"),
+}
+DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
+_COLON = ":\u2060"  # with an invisible mark that keeps times in words from being read as times
+_FLASH = 50  # milliseconds of a caption that only moves up the line before
+_LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
+
+
+def is_subtitle(text: str) -> bool:
+    """Returns whether a text, or the beginning of one, is of subtitles."""
+    return text.startswith("WEBVTT") or bool(_CUE.search(text)) or _format_of(text, "") != "srt"
+
+
+def recording(name: str) -> str:
+    """Returns the name of the recording: "talk" for the transcript "day1/talk.mp4.en"."""
+    language = _LANGUAGE.fullmatch(clip_name(name))
+    return clip_name(language[1] if language else name)
+
+
+def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[str, Any]:
+    """Converts subtitles to a conversation in our format.
+
+    A cue is an utterance, or several if it has several voices: `<v Ann>`, `[Ann]:` and SubStation's
+    names are the speaker of what follows, and so is `Ann:` if it is in capitals, is there twice, or
+    if two thirds of the cues have such a name; a line that begins with a dash is another voice.
+    Cues without a name have no speaker. Of captions that roll up, each line counts once.
+
+    Args:
+      name: of the file: the id of the conversation, and the recording that the times refer to.
+      suffix: of the file, in lower case; where it is none of SUFFIXES, the content decides.
+    """
+    cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
+    if not cues:
+        raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
+    counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
+    firsts = [named(lines[0])[0] for _, _, lines in cues if lines]
+    labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name
+    utterances = [
+        {
+            "speaker": speaker,
+            "text": words,
+            "clip": {"video": recording(name), "start": start / 1000, "end": end / 1000},
+        }
+        for start, end, lines in cues
+        for speaker, words in _voices(
+            lines, lambda n: n.isupper() or counts[n] > 1 or (labelled and not n[0].islower())
+        )
+    ]
+    return {"id": name, "utterances": utterances}
+
+
+def _format_of(text: str, suffix: str) -> str:
+    """Returns what pysubs2 calls the format; WebVTT and SBV become SubRip before it."""
+    if suffix in _TTML or "http://www.w3.org/ns/ttml" in text[:2000]:
+        return "ttml"
+    if text.startswith("[Script Info]"):
+        return "ass"
+    return _FORMATS.get(suffix, "srt")
+
+
+def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
+    """Returns start and end in milliseconds, and the lines, of every cue."""
+    vtt = text.startswith("WEBVTT")
+    if kind == "srt":
+        if vtt:  # an empty line ends a cue: a note follows, or the name of the next
+            blocks = re.split(r"\n{2,}", text)
+            found = ((block, _CUE.search(block)) for block in blocks)
+            text = "\n\n".join(_named_block(block, cue) for block, cue in found if cue)
+        text = _WORD_TIME.sub("", _VOICE.sub(_label, text))
+        # To pysubs2, a line with two times is a cue, and a number at the end that of the next one.
+        lines = (
+            line if _CUE.match(line) else line.replace(":", _COLON) for line in text.split("\n")
+        )
+        text = "\n".join(_CUE.sub(_srt, line) for line in lines) + "\n\n1\n"
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about lines that look like cues
+            subtitles = pysubs2.SSAFile.from_string(text, format_=kind)
+    except Exception as error:  # its readers raise what their parsers do
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{where}: its subtitles cannot be read ({reason}); save them as .srt"
+        ) from error
+    events = [event for event in subtitles if not event.is_comment and not event.is_drawing]
+    cues = []
+    for event in sorted(events, key=lambda event: event.start):
+        words = event.plaintext.replace(_COLON, ":")
+        words = html.unescape(words) if vtt else words
+        name = re.sub(r"[\[\]:：]", " ", event.name).strip()
+        cues.append((event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n")))
+    return cues
+
+
+def _named_block(block: str, cue: re.Match[str]) -> str:
+    """Returns a block of WebVTT from its cue on, with the name that Webex writes above that."""
+    name = re.search(r'"([^"\n]+)" \(\d+\)\n$', block[: cue.start()])
+    return f"1\n{cue[0]}\n{f'[{name[1]}]: ' if name else ''}{block[cue.end() :].lstrip()}"
+
+
+def _srt(cue: re.Match[str]) -> str:
+    """Returns the times of a cue as SubRip writes them, and the words beside them below."""
+    times = (round(1000 * (seconds(time) or 0)) for time in (cue[1], cue[2]))
+    start, end = (
+        f"{t // 3_600_000:02d}:{t // 60_000 % 60:02d}:{t % 60_000 / 1000:06.3f}" for t in times
+    )
+    return f"{start} --> {end}\n{cue[3] or ''}"
+
+
+def _label(voice: re.Match[str]) -> str:
+    name = re.sub(r"[\[\]:：\s]+", " ", voice[1]).strip()[:60]
+    return f"\n[{name}]: " if name else "\n"
+
+
+def _rolled_out(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, list[str]]]:
+    """Returns the cues without lines that were there before, if these are captions that roll up.
+
+    In these, a line stays while the next one appears under it: most cues begin with lines of the
+    one before, and some have one more, and some flash by or nearly all are so.
+    """
+    kept, grown, flashes, repeated, shown = [], 0, 0, 0, list[str]()
+    for start, end, lines in cues:
+        lines = [line for line in (re.sub(r"\s+", " ", raw).strip() for raw in lines) if line]
+        fits = range(min(len(shown), len(lines)), 0, -1)
+        same = next((k for k in fits if shown[-k:] == lines[:k]), 0)
+        repeated += same > 0
+        grown += 0 < same < len(lines)
+        flashes += same == len(lines) > 0 and end - start <= _FLASH
+        kept.append((start, end, lines[same:]))
+        shown = lines
+    often = 5 * repeated >= 4 * (len(cues) - 1) and grown >= 3
+    rolls = grown and (often or (flashes and 2 * repeated >= len(cues) - 1))
+    return [cue for cue in kept if cue[2]] if rolls else cues
+
+
+def _voices(lines: Iterable[str], is_name: Callable[[str], bool]) -> list[tuple[str, str]]:
+    """Returns the speaker, or "", and the words of each voice in a cue, which is at least one."""
+    voices: list[tuple[str, list[str]]] = []
+    for line in filter(None, map(str.strip, lines)):
+        dash = DASH.match(line)
+        name, words = named(line[dash.end() :] if dash else line, is_name)
+        if name or dash or not voices:
+            voices.append((name, []))
+        voices[-1][1].append(words)
+    return [(name, " ".join(words).strip()) for name, words in voices] or [("", "")]
+
+
+def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
+    """Returns the name before the words of a line, or "", and the words."""
+    label, name = _LABEL.match(line), _NAME.match(line)
+    if label and label[1].strip():
+        return label[1].strip(), line[label.end() :]
+    known = name and name[1].split()[0].lower() not in NO_NAMES
+    if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
+        return name[1], line[name.end() :]
+    return "", line

@@ -1,0 +1,521 @@
+"""Turns one by one: rows of a table, lines of ConvoKit's `utterances.jsonl`, lists in any JSON."""
+
+import contextlib
+import csv
+import heapq
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from rpcl_jax.errors import InputError
+from rpcl_jax.readers.json_fields import is_blank, plain_text, seconds, with_ends
+from rpcl_jax.readers.subtitles import recording
+
+# What a field is called in lower case, without spaces, hyphens, underscores and dots.
+_NAMES = {
+    "text": (
+        *("text", "utterance", "utterancetext", "transcript", "transcription", "sentence"),
+        *(
+            "message",
+            "content",
+            "body",
+            "words",
+            "alternativestranscript",
+            "nbestdisplay",
+            "elements",
+        ),
+    ),
+    "speaker": (
+        *(
+            "speaker",
+            "speakername",
+            "speakerlabel",
+            "speakerid",
+            "speakers",
+            "speakeridx",
+            "user",
+            "sendername",
+        ),
+        *(
+            "sender",
+            "authornickname",
+            "authorname",
+            "author",
+            "username",
+            "participant",
+            "participantrole",
+            "role",
+        ),
+        *("from", "authorusername", "participantid", "agent", "name"),
+    ),
+    "conversation": (
+        *("dialogueid", "dialogid", "conversationid", "dialogue", "conversation", "root"),
+        *("convid", "diaid", "sessionid", "session", "chatid", "threadid"),
+    ),
+    "scene": ("sceneid", "scene"),
+    "number": (
+        *("utteranceid", "turnid", "turn", "utteranceidx", "turnidx", "utteranceindex"),
+        *("turnindex", "utteranceno", "turnno"),
+    ),
+    "id": ("id",),
+    "emotion": ("emotion",),
+    "start": ("starttime", "start", "begin", "timestampsfrom"),
+    "end": ("endtime", "end", "stop", "timestampsto"),
+    "duration": ("duration",),
+    "start_ms": ("startms", "offsetmilliseconds", "offsetsfrom", "beginoffsetmillis"),
+    "end_ms": ("endms", "offsetsto", "endoffsetmillis"),
+    "duration_ms": ("durationms", "durationmilliseconds"),
+    "video": ("video", "videoname"),
+    "season": ("season",),
+    "episode": ("episode",),
+    "reply": ("replyto",),
+    "time": ("timestamp", "timestampms", "ts", "date", "createdat"),
+    "kind": ("subtype", "type"),
+    "source": ("source",),
+}
+COLUMN_FIELDS = tuple(field for field in _NAMES if field not in ("source", "kind", "scene"))
+# Messages that a program wrote, not a person: Telegram's, Slack's, Discord's.
+_NOTICE = re.compile(
+    r"service|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
+)
+_PREDICTED = "causes"  # a column of the tables that predictions are written to
+_DELIMITERS = ",;\t|"
+_KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
+_OF_CONVERSATIONS = re.compile(
+    r"conv|dialog|session|chat|thread|scene|call|meeting|interview|episode|channel|room|gro?u?p|"
+    r"case|story|video|file|record|ticket|docu?",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
+# Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
+_SLOWEST, _QUICKEST = 8.0, 0.1
+NOT_SAID = "notices, titles, times and files (nobody said them; left out)"
+_SENTENCE_END = re.compile(r"[.?!…。？！]\W*\s*\w")  # before another sentence
+
+
+def parse_columns(given: Sequence[str]) -> dict[str, str]:
+    """Returns which field is in which column, from "text=utterance_text" and the like."""
+    columns = {}
+    for item in given:
+        field, equals, column = (part.strip() for part in item.partition("="))
+        if field not in COLUMN_FIELDS or not equals:
+            raise InputError(
+                f"--columns: {item!r} must be FIELD=COLUMN, and FIELD one of "
+                f"{', '.join(COLUMN_FIELDS)}"
+            )
+        columns[field] = column
+    return columns
+
+
+def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns which field is in which column: as `given`, where "" is none, else by its name."""
+    given = given or {}
+    columns: dict[str, str] = {}
+    names = [name for name in names if isinstance(name, str)]
+    plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in reversed(names)}
+    for field, known in _NAMES.items():
+        found = (
+            given[field] if field in given else next((plain[k] for k in known if k in plain), "")
+        )
+        if found:
+            columns[field] = found
+    scene = columns.pop("scene", "")
+    if scene and "conversation" not in columns and "conversation" not in given:
+        parts = (columns.get("season"), columns.get("episode"), scene)
+        columns["conversation"] = "+".join(filter(None, parts))
+    return columns
+
+
+def is_table(line: str, given: Mapping[str, str] | None = None) -> bool:
+    """Returns whether a line is the head of a table of turns."""
+    try:
+        _, names, columns = _head(line, given)
+    except csv.Error:
+        return False
+    return columns.get("text") in names and len(columns) > 1
+
+
+def _head(line: str, given: Mapping[str, str] | None) -> tuple[str, list[str], dict[str, str]]:
+    """Returns the delimiter of a table, by its first line, the columns and what they are."""
+    heads = []
+    for delimiter in _DELIMITERS:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+        columns = known_columns(names, given)
+        fit = sum(column in names for column in columns.values()), len(names)
+        heads.append((fit, (delimiter, names, columns)))
+    return max(heads, key=lambda head: head[0])[1]
+
+
+def read_table(
+    text: str, where: str, given: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields the turns of a table, as `group_turns` takes them.
+
+    The first line names the columns; the delimiter is a comma, a semicolon, a tab or "|".
+    """
+    if text.lower().startswith("sep="):  # Excel's
+        text = text.partition("\n")[2]
+    if text.startswith("|"):  # Markdown's
+        lines = (re.sub(r"\s*\|\s*", "|", line.strip()).strip("|") for line in text.split("\n"))
+        text = "\n".join(line for line in lines if not re.fullmatch(r"[-:|\s]+", line))
+    line = text.partition("\n")[0].rstrip("\r")
+    try:
+        delimiter, names, columns = _head(line, given)
+        missing = [c for column in (given or {}).values() for c in column.split("+") if c]
+        missing = [column for column in missing if column not in names]
+        if missing or "text" not in columns:
+            what = f"{missing[0]!r} of --columns" if missing else "'text' or 'Utterance'"
+            raise InputError(
+                f"{where}: its first line names no column {what}, but {', '.join(names)[:200]}; "
+                "say which has the texts: --columns=text=NAME,speaker=NAME"
+            )
+        try:
+            rows = _rows(text, delimiter, csv.QUOTE_MINIMAL)
+        except csv.Error:
+            if delimiter != "\t":
+                raise
+            rows = _rows(text, delimiter, csv.QUOTE_NONE)  # its texts may contain anything else
+    except csv.Error as error:
+        raise InputError(
+            f"{where}: {error}; put texts in quotation marks, and double those within them"
+        ) from error
+    if not rows:
+        raise InputError(f"{where}: has no row below its first line; check the file")
+    for row in rows:
+        yield turn_of(row, columns)
+
+
+def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
+    file = io.StringIO(text, newline="")
+    return list(csv.DictReader(file, delimiter=delimiter, quoting=quoting, strict=True))
+
+
+def turn_of(row: Mapping[Any, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what a row has in each field, and under "others" what else it has.
+
+    A column "season+episode" is both, with "_" between. Of a row of a table with too many cells,
+    "more" has those.
+    """
+    turn: dict[str, Any] = {
+        field: row.get(column)
+        if column in row or "+" not in column
+        else "_".join(str(row.get(part)) for part in column.split("+"))
+        for field, column in columns.items()
+    }
+    used = {part for column in columns.values() for part in (column, *column.split("+"))}
+    turn["others"] = {k: v for k, v in row.items() if k is not None and k not in used}
+    turn["more"] = [cell for cell in row.get(None, ()) if cell]
+    turn["predicted"] = _PREDICTED in row
+    return turn
+
+
+def group_turns(
+    turns: Iterable[dict[str, Any]],
+    name: str,
+    where: str,
+    repaired: Counter[str],
+    given: Mapping[str, str] | None = None,
+    together: bool = False,
+) -> Iterator[tuple[str, Any]]:
+    """Yields the conversations of turns in our format with their places, or their errors.
+
+    A turn without the id of its conversation belongs to that of the turn before. The turns of a
+    conversation are put in the order of their replies and times; without these, of their numbers.
+    In a table of predictions, conversations from different sources are different ones, and so are
+    those of one source with the same id: the n-th row with one number belongs to the n-th of them.
+
+    Args:
+      turns: from `turn_of`.
+      name: of the file: the id of a conversation that has none, and the recording that times refer
+        to where no other is named.
+      repaired: counts what is left out, and the files with columns that are not read, by these.
+      given: of --columns.
+      together: whether they are in a list of their own, and not perhaps texts of any kind.
+
+    Raises:
+      InputError: it is unsure where a conversation ends, or what unit the times have.
+    """
+    given = given or {}
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    seen = Counter[tuple[str, str, str]]()
+    current = name
+    given_rows = list(turns)
+    model = any(row.get("speaker") == "assistant" for row in given_rows)  # and perhaps its prompt
+    rows = [row for row in given_rows if not _is_notice(row, model)]
+    repaired[NOT_SAID] += len(given_rows) - len(rows)
+    if "conversation" not in given and not any("conversation" in row for row in rows):
+        _check_one_conversation(rows, where, together)
+    _set_times(rows, where, repaired)
+    if rows and not rows[0]["predicted"] and (unread := _unread(rows[:100])):
+        listed = ", ".join(column[:30] for column in unread[:8]) + ", …" * (len(unread) > 8)
+        repaired[f"files with columns that are not read, {listed}"] += 1
+    for row in rows:
+        if not is_blank(row.get("conversation")):
+            current = str(row["conversation"])
+        source, time = "", 0
+        if row["predicted"]:
+            source = "" if is_blank(row.get("source")) else str(row["source"])
+            key = (source, current, str(row.get("number")))
+            time, seen[key] = seen[key], seen[key] + 1
+        groups.setdefault((source, current, time), []).append(row)
+    for (source, conversation, _), group in groups.items():
+        place = f"{where}: conversation {conversation!r}{f' of {source}' if source else ''}"
+        try:
+            _check_group(group, place)
+        except InputError as error:
+            yield place, error
+            continue
+        utterances = [_utterance(row, conversation, name) for row in _ordered(group)]
+        ids = [utterance["id"] for utterance in utterances if "id" in utterance]
+        if len(set(ids)) < len(ids):
+            for utterance in utterances:
+                utterance.pop("id", None)
+        yield (
+            place,
+            {
+                **({"source": source} if source else {}),
+                "id": conversation,
+                "utterances": utterances,
+            },
+        )
+
+
+def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
+    """Returns whether nobody said this: a notice of a program, a file, or the prompt of a model."""
+    kind = row.get("kind")
+    notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
+    media = kind is not None and is_blank(plain_text(row.get("text")))
+    return notice or media or (model and row.get("speaker") == "system")
+
+
+def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
+    """Raises InputError if a column that is not read, or the times, tell several conversations."""
+    for column in _unread(rows):
+        if _may_tell_conversations(column, rows):
+            raise InputError(
+                f"{where}: does {column!r} tell the conversations apart? then add "
+                f"--columns=conversation={column}, and if all is one, --columns=conversation="
+            )
+    known = {field for row in rows for field in row if row[field] is not None}
+    known &= {"speaker", "number", "start", "start_ms", "reply"}
+    if not (known or together) and any(_unread(rows) or {"emotion", "id"} & set(rows[0])):
+        raise InputError(
+            f"{where}: nothing tells who speaks or where a conversation ends; name the column, "
+            "--columns=speaker=NAME,conversation=NAME, or, if all is one, --columns=conversation="
+        )
+    starts = [seconds(row.get("start")) for row in rows]
+    blocks: list[set[str]] = [set()]
+    for row, before, start in zip(rows, [None, *starts], starts, strict=False):
+        if before is not None and start is not None and start < before - 60:
+            blocks.append(set())
+        blocks[-1].add(str(row.get("speaker")))
+    ordered = any("number" in row or "time" in row or "reply" in row for row in rows)
+    if len(blocks) == 1 or ordered or None in starts:
+        return
+    if any(len(speakers) > 1 for speakers in blocks) or len({*map(str, blocks)}) < len(blocks):
+        raise InputError(
+            f"{where}: its times begin anew; if these are several conversations, name the column "
+            "that tells them apart, --columns=conversation=NAME, else sort it by time"
+        )
+    rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
+
+
+def _unread(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the columns that are not read."""
+    return list(dict.fromkeys(str(name) for row in rows for name in row["others"]))
+
+
+def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns whether a column seems to have the conversation of each row, and not its speaker.
+
+    A column with such a name does if a value is there twice, any other id if its values come in
+    blocks.
+    """
+    values = [str(row["others"].get(column)) for row in rows]
+    count = len({*values})
+    blocks = 1 + sum(a != b for a, b in pairwise(values))
+    named = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
+    speakers = {str(row.get("speaker")) for row in rows}
+    pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
+    of_speaker = pairs == count > 1 < len(speakers) or (pairs == len(speakers) and blocks > count)
+    return bool(named) and 1 < count < len(rows) and not of_speaker
+
+
+def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Raises InputError if the rows cannot be one conversation of turns."""
+    more = next((row["more"] for row in rows if row["more"]), None)
+    if more:
+        raise InputError(
+            f"{place}: a row has more cells than there are columns, at the end {more[-1][:40]!r}; "
+            "put texts with the delimiter in quotation marks"
+        )
+    numbers = Counter(number for row in rows if (number := _number(row.get("number"))) is not None)
+    twice, count = numbers.most_common(1)[0] if numbers else (0, 1)
+    if count > 1 and not rows[0]["predicted"]:
+        might = [
+            column
+            for column in _unread(rows)
+            if len({(row["others"].get(column), row.get("number")) for row in rows}) == len(rows)
+            and len({row["others"].get(column) for row in rows}) < len(rows)
+        ]
+        raise InputError(
+            f"{place}: turn number {twice:g} is there {count} times, so these are several "
+            f"conversations; name the column that tells them apart, "
+            f"--columns=conversation={' or '.join(might) or 'NAME'} (A+B joins two), or, if it "
+            "numbers something else, --columns=number="
+        )
+    texts = [plain_text(row.get("text")) for row in rows]
+    if sum(text.lstrip().startswith(("['", '["')) for text in texts) > len(texts) / 2:
+        raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
+    if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
+        raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
+    if len(rows) == 1 and is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0]):
+        raise InputError(
+            f"{place}: one text of {len(texts[0].split())} words is everything; write a row, or an "
+            "object with 'text', for each turn"
+        )
+
+
+def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str]) -> None:
+    """Makes `start` and `end` seconds, as far as they are times."""
+    for row in rows:
+        if isinstance(row.get("time"), list) and len(row["time"]) == 2:  # Transformers' chunks
+            row["start"], row["end"] = row.pop("time")
+    thousandth = _are_milliseconds(rows, where)
+    repaired["files with times in milliseconds"] += thousandth
+    for row in rows:
+        for field in ("start", "end", "duration"):
+            row[field] = _time(row.get(field), 1000 if thousandth else 1)
+            if f"{field}_ms" in row:
+                row[field] = _time(row[f"{field}_ms"], 1000)
+        start, length = row["start"], row["duration"]
+        if row["end"] is None and isinstance(start, float) and isinstance(length, float):
+            row["end"] = start + length
+    if all(row["end"] is None and "video" not in row and "conversation" not in row for row in rows):
+        for row, (_, end) in zip(rows, with_ends([(r["start"], None) for r in rows]), strict=True):
+            row["end"] = end
+
+
+def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
+    """Returns whether whole numbers of `start` and `end` are so large that no speech fills them."""
+    timed = [
+        row
+        for row in rows
+        if not any(is_blank(row.get(field)) for field in ("start", "end", "text"))
+    ]
+    pairs = [
+        [str(row[field]).strip().removesuffix(".0") for field in ("start", "end")] for row in timed
+    ]
+    if not pairs or not all(time.isdecimal() for pair in pairs for time in pair):
+        return False
+    paces = sorted(
+        (int(end) - int(start)) / spoken_words(plain_text(row["text"]))
+        for row, (start, end) in zip(timed, pairs, strict=True)
+    )
+    if median(paces) <= _SLOWEST:
+        return False
+    if median(paces) <= 1000 * _SLOWEST and paces[len(paces) // 10] >= 1000 * _QUICKEST:
+        return True
+    raise InputError(
+        f"{where}: its times may be seconds or milliseconds; write seconds as 2.5 or 00:00:02.5, "
+        "or name milliseconds: --columns=start_ms=NAME,end_ms=NAME"
+    )
+
+
+def spoken_words(text: str) -> float:
+    """Returns about how many words it takes to say a text, at least one."""
+    return max(1.0, len(text.split()), len(text) / 8)
+
+
+def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str, Any]:
+    text, emotion, number = row.get("text"), row.get("emotion"), row.get("number")
+    text = plain_text(text).strip() if isinstance(text, (str, list)) else text
+    speaker = row.get("speaker")
+    speaker = ", ".join(map(str, speaker)) if isinstance(speaker, list) else speaker
+    if isinstance(speaker, str):  # perhaps a list in a cell
+        speaker = re.sub(r"^\['|'\]$", "", _unbroken(speaker.strip())).replace("', '", ", ")
+    item = {"speaker": speaker, "text": _unbroken(text) if isinstance(text, str) else text}
+    if "conversation" in row:
+        if _number(number) is not None:
+            item["id"] = f"dia{conversation}_utt{str(number).strip()}"  # so are MELD's clips named
+        elif isinstance(row.get("id"), str):
+            item["id"] = row["id"]
+    if isinstance(emotion, str) and emotion.strip():
+        item["emotion"] = emotion.strip()
+    video, season, episode = (
+        row.get("video"),
+        _number(row.get("season")),
+        _number(row.get("episode")),
+    )
+    named = isinstance(video, str) and bool(video.strip())
+    if named or row["start"] is not None or row["end"] is not None:
+        film = None not in (season, episode) and f"S{season:02.0f}E{episode:02.0f}"
+        item["clip"] = {
+            "video": str(video).strip() if named else film or recording(name),
+            "start": row["start"],
+            "end": row["end"],
+        }
+    return item
+
+
+def _unbroken(text: str) -> str:
+    """Returns a text whose UTF-8 was read as Latin-1, as Meta exports it, as it was."""
+    with contextlib.suppress(UnicodeError):
+        return text.encode("latin-1").decode()
+    return text
+
+
+def _time(value: Any, parts: int) -> Any:
+    """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
+    if is_blank(value):
+        return None
+    time = seconds(value)
+    return value if time is None else time / parts  # the reader of our form counts it as unusable
+
+
+def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the turns of a conversation in the order in which they were said, as far as known."""
+    times = [_number(row.get("time")) for row in rows]
+    if None in times:
+        times = [0.0] * len(rows)
+    if any("reply" in row or "time" in row for row in rows):
+        places = {str(row.get("id")): k for k, row in enumerate(rows)}
+        parents = [
+            k if is_blank(row.get("reply")) else places.get(str(row["reply"]), k)
+            for k, row in enumerate(rows)
+        ]
+        answers: dict[int, list[int]] = {}
+        for k, parent in enumerate(parents):
+            answers.setdefault(parent, []).append(k)
+        # The earliest turn whose question has been said is next.
+        ready = [(times[k], k) for k, parent in enumerate(parents) if parent == k]
+        heapq.heapify(ready)
+        order: dict[int, None] = {}
+        while ready:
+            k = heapq.heappop(ready)[1]
+            order[k] = None
+            for answer in answers.get(k, ()):
+                if answer not in order:
+                    heapq.heappush(ready, (times[answer], answer))
+        rest = (k for k in range(len(rows)) if k not in order)  # in a circle of replies
+        return [rows[k] for k in (*order, *rest)]
+    numbers = [_number(row.get("number")) for row in rows]
+    if None in numbers:
+        return rows
+    return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
+
+
+def _number(value: Any) -> float | None:
+    """Returns a number, or a time in ISO 8601 as a number, or None."""
+    for convert in (seconds, float, lambda text: datetime.fromisoformat(text).timestamp()):
+        with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
+            number = convert(str(value).strip())
+            if number is not None and math.isfinite(number):
+                return number
+    return None
