@@ -166,14 +166,10 @@ class TrainedRun:
 
         None is longer than `config.data.max_utterances`. `tables` are completed by `complete`.
         """
+        tokenizer, tables = self.encoder.tokenizer, self.complete(tables, dialogues)
+        devices, own = self.mesh.size, local_device_indices(self.mesh)
         return stream_batches(
-            dialogues,
-            self.encoder.tokenizer,
-            self.complete(tables, dialogues),
-            self.config,
-            self.mesh.size,
-            self.emotions,
-            local_device_indices(self.mesh),
+            dialogues, tokenizer, tables, self.config, devices, self.emotions, own
         )
 
     def score_prepared(
@@ -252,14 +248,9 @@ def _shapes(
     """Returns the shape of every parameter by name, from an invented dialogue of one word."""
     dialogue = Dialogue("", (Utterance("", "a", "a"),))
     tables = {m: absent_table(description, [dialogue]) for m, description in features.items()}
+    own = local_device_indices(mesh)
     ((_, batch),) = stream_batches(
-        [dialogue],
-        encoder.tokenizer,
-        tables,
-        config,
-        mesh.size,
-        emotions,
-        local_device_indices(mesh),
+        [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own
     )
     model = build_model(config, encoder.config, emotions)
     tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
