@@ -20,7 +20,7 @@ from rpcl_jax.run.workdir import (
 )
 from rpcl_jax.train import train_and_evaluate
 
-TEXT_ALONE = Corpus({}, {}, EMOTIONS)
+TEXT_ALONE = Corpus({"train": []}, {}, EMOTIONS)
 
 
 def test_one_process_trains_in_a_folder(tmp_path):
@@ -37,7 +37,7 @@ def test_one_process_trains_in_a_folder(tmp_path):
 def tables_of(extractor):
     values = np.zeros((2, 3), np.float32)
     tables = {"audio": FeatureTable(values, {"a": 0, "b": 1}, {"extractor": extractor})}
-    return Corpus({}, tables, EMOTIONS)
+    return Corpus({"train": []}, tables, EMOTIONS)
 
 
 def encoder_of(bias, words):
@@ -77,12 +77,12 @@ def test_a_trained_encoder_keeps_its_sizes_and_its_words(tmp_path):
 
 def test_a_run_keeps_its_emotions(tmp_path):
     config, encoder = tiny_config(), encoder_of(0, "a dog")
-    begin_run(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=False)
+    begin_run(tmp_path, config, encoder, Corpus({"train": []}, {}, ("neutral", "joy")), begun=False)
     assert read_json(tmp_path / "config.json")["emotions"] == ["neutral", "joy"]
     for emotions in (("neutral", "joy", "excited"), ("neutral", "anger")):
         with pytest.raises(InputError, match="the emotions of its training split have changed"):
-            begin_run(tmp_path, config, encoder, Corpus({}, {}, emotions), begun=True)
-    begin_run(tmp_path, config, encoder, Corpus({}, {}, ("neutral", "joy")), begun=True)
+            begin_run(tmp_path, config, encoder, Corpus({"train": []}, {}, emotions), begun=True)
+    begin_run(tmp_path, config, encoder, Corpus({"train": []}, {}, ("neutral", "joy")), begun=True)
 
 
 def test_the_name_of_a_run_tells_what_it_is():
