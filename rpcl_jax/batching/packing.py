@@ -142,9 +142,7 @@ def pack_rows(
     utterance_ids = np.full((rows, length), slots, np.int32)
     if pieces:
         lengths = np.concatenate([dialogue.lengths for dialogue in pieces])
-        starts, numbers = _lay_out(lengths, assigned, rows, length)
-        within = _counting(lengths)
-        places = np.repeat(starts, lengths) + within
+        places, within, numbers = _lay_out(lengths, assigned, rows, length)
         own = np.concatenate([dialogue.utterances for dialogue in pieces])
         first_slots = np.repeat(
             np.arange(len(pieces)) * n, [len(dialogue.token_ids) for dialogue in pieces]
@@ -172,9 +170,7 @@ def pack_dialogues(
     all_slots = np.full(rows * n, dialogues * n, np.int32)
     all_places = np.full(dialogues * n, rows * n, np.int32)
     if len(lengths):
-        starts, _ = _lay_out(np.array(lengths), assigned, rows, n)
-        within = _counting(lengths)
-        places = np.repeat(starts, lengths) + within
+        places, within, _ = _lay_out(np.array(lengths), assigned, rows, n)
         slots = np.repeat(np.arange(len(lengths)) * n, lengths) + within
         all_slots[places], all_places[slots] = slots, places
     return DialogueRows(all_slots.reshape(rows, n), all_places.reshape(dialogues, n))
@@ -182,30 +178,24 @@ def pack_dialogues(
 
 def _lay_out(
     lengths: np.ndarray, assigned: Sequence[Sequence[int]], rows: int, row_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each item starts in the flattened rows, and its number in its row, from 1."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where the elements of all items go, and the number of each item in its row, from 1.
+
+    The elements' places are in the flattened rows, and then within their items.
+    """
     if len(assigned) > rows:
         raise ValueError(f"{len(assigned)} rows needed, {rows} given")
-    members = [len(row) for row in assigned]
-    order = np.array([index for row in assigned for index in row])
-    before = np.cumsum(lengths[order]) - lengths[order]  # in all rows together
-    first = np.repeat(np.cumsum(members) - members, members)
-    row_starts = np.repeat(np.arange(len(assigned)) * row_length, members)
-    starts, numbers = np.empty((2, len(order)), np.int64)
-    starts[order] = row_starts + before - before[first]
-    numbers[order] = _counting(members) + 1
-    return starts, numbers
-
-
-def _counting(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Returns 0, 1, 2, … up to each length, one after the other."""
+    starts, numbers = np.empty((2, len(lengths)), int)
+    for row, items in enumerate(assigned):
+        ends = np.cumsum(lengths[items])
+        starts[items] = row * row_length + ends - lengths[items]
+        numbers[items] = np.arange(len(items)) + 1
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    return np.repeat(starts, lengths) + within, within, numbers
 
 
-def balanced_batches(
-    sizes: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> list[np.ndarray]:
+def balanced_batches(sizes: np.ndarray, number: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Splits dialogues at random into batches with nearly the same number of word pieces.
 
     Starting from a random split, it swaps dialogues between the heaviest and the lightest batch.
@@ -214,16 +204,12 @@ def balanced_batches(
 
     Args:
       sizes: int [dialogues], the word pieces of each.
+      number: how many batches.
 
     Returns:
-      ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.
+      `number` arrays of indices into `sizes`; lengths differ by at most 1.
     """
-    return balanced_parts(sizes, -(-len(sizes) // batch_size), rng)
-
-
-def balanced_parts(sizes: np.ndarray, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Does what `balanced_batches` does, for a given number of batches."""
-    batches = np.array_split(rng.permutation(len(sizes)), parts)
+    batches = np.array_split(rng.permutation(len(sizes)), number)
     loads = np.array([sizes[batch].sum() for batch in batches])
     while True:
         heavy, light = int(np.argmax(loads)), int(np.argmin(loads))

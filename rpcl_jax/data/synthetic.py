@@ -25,11 +25,11 @@ VISION_DIM = 48
 
 
 class Topic(NamedTuple):
-    """Two synonyms, one event per non-neutral emotion in the order of EMOTIONS, neutral facts."""
+    """What is said about a topic."""
 
-    nouns: list[str]
-    events: list[str]
-    facts: list[str]
+    nouns: list[str]  # two synonyms
+    events: list[str]  # one per non-neutral emotion, in the order of EMOTIONS
+    facts: list[str]  # neutral
 
 
 _TEXTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))

@@ -34,8 +34,7 @@ _CARD = Path(__file__).with_suffix(".md")  # filled in by str.format
 def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """Returns the model card of a finished run, in Markdown with the hub's metadata.
 
-    Raises:
-      InputError: there is no finished run, or its data are gone: the intervals need them.
+    The intervals need the run's data: without them there is an InputError.
     """
     run = read_run(folder)
     config, splits = run.config, run.splits()

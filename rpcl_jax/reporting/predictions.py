@@ -40,9 +40,8 @@ def with_prediction(
     "pair_confidences". Other fields are kept, but an "utterance_ID" that is not the number of its
     utterance becomes it.
 
-    Args:
-      found: what is predicted of it, or of its first utterances if it was cut.
-      by: the model and the threshold, written as "predicted_by".
+    `found` is what is predicted of it, or of its first utterances if it was cut; `by` tells the
+    model and the threshold.
     """
     key = _turns_key(conversation)
     turns = [
@@ -106,13 +105,11 @@ def write_results(
     reject: Callable[[str, InputError], None],
     advance: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Writes conversations with their pairs.
+    """Writes conversations with their pairs to a file of this name.
 
-    Args:
-      name: of the file. A table if it ends in .csv or .tsv, JSON lines if it ends in .jsonl, else a
-        JSON list; .gz may follow. A table has a row for every utterance, with COLUMNS.
-      reject: is told the place of a conversation that cannot be read, and why.
-      advance: is told how many utterances each conversation has that was written.
+    It is a table if the name ends in .csv or .tsv, with a row of COLUMNS for every utterance, JSON
+    lines if it ends in .jsonl, else a JSON list; .gz may follow. `reject` is told the place of a
+    conversation that cannot be read, and why; `advance` the utterances of each that was written.
     """
     done = Summary()
     convert, end, empty = _format(name.lower().removesuffix(".gz"))
