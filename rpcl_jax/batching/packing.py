@@ -55,12 +55,8 @@ class DialogueRows(NamedTuple):
 def assign_rows(lengths: Sequence[int] | np.ndarray, row_length: int) -> list[list[int]]:
     """Assigns items to rows by best-fit decreasing bin packing.
 
-    Args:
-      lengths: of the segments or dialogues, each from 1 to `row_length`.
-      row_length: capacity of a row, in word pieces or utterances.
-
-    Returns:
-      For each row, the indices of its items.
+    Items are segments or dialogues, of 1 to `row_length` word pieces or utterances. Returns the
+    indices of the items of each row.
     """
     rows: list[list[int]] = []
     with_space: list[list[int]] = [[] for _ in range(row_length + 1)]  # heaps of rows
@@ -126,17 +122,13 @@ def pack_rows(
     n: int,
     slots: int,
 ) -> PackedText:
-    """Packs the segments of dialogues into `rows` rows.
+    """Packs the segments of dialogues into `rows` rows; a ValueError if they need more.
 
     Args:
-      pieces: of each dialogue, as many as fit.
       assigned: the segments in each row, from `assign_rows`; they are numbered through all
         dialogues.
       n: number of utterance slots of a dialogue.
       slots: number of utterance slots, b · n.
-
-    Raises:
-      ValueError: the segments need more rows.
     """
     token_ids, segment_ids, position_ids = np.zeros((3, rows, length), np.int32)
     utterance_ids = np.full((rows, length), slots, np.int32)
@@ -159,13 +151,8 @@ def pack_dialogues(
 ) -> DialogueRows:
     """Packs dialogues of `lengths` utterances into `rows` rows of `n` places.
 
-    Args:
-      lengths: of at most `dialogues` dialogues, each at most `n`.
-      assigned: the dialogues in each row, from `assign_rows`.
-      dialogues: b, the number of dialogues in the batch.
-
-    Raises:
-      ValueError: the dialogues need more rows.
+    `assigned` are the dialogues in each row, from `assign_rows`; a ValueError if they are more
+    rows. `dialogues` is b, the number of dialogues in the batch, which may be larger.
     """
     all_slots = np.full(rows * n, dialogues * n, np.int32)
     all_places = np.full(dialogues * n, rows * n, np.int32)
@@ -200,14 +187,8 @@ def balanced_batches(sizes: np.ndarray, number: int, rng: np.random.Generator) -
 
     Starting from a random split, it swaps dialogues between the heaviest and the lightest batch.
     All batches then need about the same number of rows, so there is little padding and few shapes
-    are compiled.
-
-    Args:
-      sizes: int [dialogues], the word pieces of each.
-      number: how many batches.
-
-    Returns:
-      `number` arrays of indices into `sizes`; lengths differ by at most 1.
+    are compiled. `sizes` are the word pieces of each dialogue. Returns `number` arrays of indices
+    into them, whose lengths differ by at most 1.
     """
     batches = np.array_split(rng.permutation(len(sizes)), number)
     loads = np.array([sizes[batch].sum() for batch in batches])
@@ -229,14 +210,8 @@ def balanced_shares(sizes: np.ndarray, devices: int) -> list[np.ndarray]:
     """Splits the dialogues of a batch between devices that all wait for the one with most to do.
 
     Places dialogues from largest to smallest, each on the device with the fewest word pieces that
-    still has room.
-
-    Args:
-      sizes: int [dialogues], the word pieces of each.
-      devices: how many; none gets more than ceil(dialogues / devices).
-
-    Returns:
-      For each device, the places of its dialogues in `sizes`, ascending.
+    still has room: none gets more than ceil(dialogues / devices). `sizes` are the word pieces of
+    each. Returns the places of each device's dialogues in `sizes`, ascending.
     """
     shares: list[list[int]] = [[] for _ in range(devices)]
     most = -(-len(sizes) // devices)

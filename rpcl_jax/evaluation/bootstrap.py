@@ -105,10 +105,8 @@ def resampled_diagnostics(
 def paired_interval(system: np.ndarray, base: np.ndarray, observed: float) -> Interval:
     """Returns the difference of two systems' means over seeds and its 95 % percentile interval.
 
-    Args:
-      system: a metric of the runs of S seeds in every resample, [S, R].
-      base: the same metric of the other system, on the same seeds and resamples.
-      observed: the difference on the whole test set.
+    Both hold a metric of the runs of the same S seeds in the same resamples, [S, R]; `observed` is
+    the difference on the whole test set.
     """
     rng = np.random.default_rng(1)  # independent of the weights' generator
     seeds = rng.integers(len(system), size=system.T.shape)

@@ -20,9 +20,8 @@ def decode_pairs(
 ) -> list[tuple[int, int]]:
     """Returns the predicted pairs `{(i, j) in V : p[i, j] >= threshold}`, 0-based and sorted.
 
-    Args:
-      pair_confidence: `p`, [n, n]; row = emotion utterance, column = cause utterance.
-      candidate_mask: bool [n, n], the candidate set `V`. Outside it, `p` is ignored.
+    Both arrays are [n, n], row = emotion utterance, column = cause utterance. Outside the candidate
+    set `V`, `p` is ignored.
     """
     # Compared with a float32 array, NumPy would round `threshold` to float32.
     confident = np.asarray(pair_confidence, np.float64) >= threshold

@@ -54,10 +54,8 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     together. Of several thresholds with the best F1, the largest is returned, which predicts the
     fewest pairs. If no threshold finds a gold pair, `PREDICT_NOTHING` with F1 0 is returned.
 
-    Args:
-      confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
-        converting float32 to a Python float is lossless.
-      missed: number of gold pairs that are not candidates; they still count as gold.
+    The threshold is exactly one of the confidences, [m]: converting float32 to a Python float is
+    lossless. `missed` gold pairs are not candidates; they still count as gold.
     """
     thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -70,11 +68,8 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
 def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) -> float:
     """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 if there are no gold pairs.
 
-    Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
-
-    Args:
-      missed: number of gold pairs that are not candidates; they stay in the denominator of recall
-        and are never recalled.
+    Equal confidences share a threshold, and nothing is interpolated, as in scikit-learn. `missed`
+    gold pairs are not candidates; they stay in the denominator of recall and are never recalled.
     """
     _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -305,9 +300,7 @@ def counts_at_thresholds(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each.
 
-    Args:
-      confidences: of every candidate, [m].
-      labels: bool [m].
+    The confidences and the bool labels are those of every candidate, [m].
     """
     if np.isnan(confidences).any():
         raise InputError(
