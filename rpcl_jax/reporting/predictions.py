@@ -50,10 +50,6 @@ def with_prediction(
     ]
     for turn, emotion, p in zip(turns, found.emotions, found.probabilities, strict=False):
         turn.update({"emotion": emotion, "emotion_probability": rounded(p)})
-    if not is_ours(conversation):
-        for number, turn in enumerate(turns, 1):  # the pairs refer to them
-            if str(turn.get("utterance_ID", number)) != str(number):
-                turn["utterance_ID"] = number
     pairs: dict[str, list]
     if is_ours(conversation):
         pairs = {
@@ -61,6 +57,9 @@ def with_prediction(
             "pair_emotions": [found.emotions[i] for i, _ in found.pairs],
         }
     else:
+        for number, turn in enumerate(turns, 1):  # the pairs refer to them
+            if str(turn.get("utterance_ID", number)) != str(number):
+                turn["utterance_ID"] = number
         pairs = {PAIRS: [[f"{i + 1}_{found.emotions[i]}", str(j + 1)] for i, j in found.pairs]}
     confidences = {CONFIDENCES: [rounded(p) for p in found.confidences]}
     return {**conversation, key: turns, **pairs, **confidences, **({BY: dict(by)} if by else {})}
