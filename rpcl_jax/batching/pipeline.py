@@ -36,8 +36,7 @@ def make_examples(
 ) -> list[Example]:
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
-    Args:
-      text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
+    `text` is the text encoder's tokenizer, or the table of its vectors if it is frozen.
     """
     examples = []
     for dialogue in dialogues:
@@ -88,10 +87,9 @@ class Batches:
     ):
         """Tokenizes the dialogues with `make_examples`, and plans the shapes of their batches.
 
-        Args:
-          devices: number of devices that share a batch. Training requires one that divides the
-            batch size; otherwise the batch size is rounded up to a multiple of it.
-          own: those whose shares this process makes, counted from 0; None for all.
+        Training requires a number of devices that divides the batch size; otherwise the batch size
+        is rounded up to a multiple of it. This process makes the shares of its `own` devices,
+        counted from 0; None is all.
         """
         self.examples = make_examples(dialogues, text, tables, config, emotions)
         self.batch_size = config.batch_size + -config.batch_size % devices
@@ -150,11 +148,9 @@ class Batches:
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yields an epoch's batches while a background thread prepares the next one.
 
-        What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices.
-
-        Yields:
-          int [batch_size], the index of the example at each position (-1: none), and the shares
-          of the batch that belong to the devices `own`.
+        What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices. The
+        index of the example at each position, int [batch_size] (-1: none), comes with the shares of
+        the batch that belong to the devices `own`.
         """
         rng = np.random.default_rng([seed, epoch])
         plan = balanced_batches(self._sizes, len(self), rng)

@@ -30,12 +30,8 @@ def stream_batches(
     programs of its own. Here the numbers of rows are powers of two, and the number of utterances
     is one of four. A long stream of similar conversations uses one or two shapes.
 
-    Args:
-      dialogues: a chunk of the stream; none longer than `config.data.max_utterances`.
-      own: the devices whose shares this process makes, counted from 0; None for all.
-
-    Returns:
-      As `Batches.epoch`, for each batch the index of the dialogue at each position (-1: none).
+    No dialogue may be longer than `config.data.max_utterances`. The batches are as those of
+    `Batches.epoch`, for the devices `own` or, if None, for all.
     """
     if not dialogues:
         return []

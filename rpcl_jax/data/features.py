@@ -244,7 +244,6 @@ def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     if not path.exists():
         return {}
     absent = dict(line.partition("\t")[::2] for line in _read_lines(path))
-    for utterance_id in absent:
-        if utterance_id in row_of_id:
-            raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
+    for utterance_id in absent.keys() & row_of_id:
+        raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
     return absent

@@ -287,14 +287,12 @@ def _unusable(path: Path, name: str, value: Any, wanted: str) -> InputError:
 
 def _spelled_distilbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns a config.json with the family's own names, beside which Transformers takes BERT's."""
-    for name, theirs in (
-        ("hidden_size", "dim"),
-        ("num_attention_heads", "n_heads"),
-        ("num_hidden_layers", "n_layers"),
-    ):
-        if name in written:
-            written[theirs] = written[name]
-    return written
+    theirs = {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
+    return written | {theirs[name]: value for name, value in written.items() if name in theirs}
 
 
 def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -53,13 +53,9 @@ class RunLogger:
         """
         step = epoch * len(train)
         path = workdir / "metrics.jsonl"
-        kept = [
-            line
-            for line in (path.read_bytes().splitlines() if path.exists() else [])
-            if _step_of(line) <= step
-        ]
+        lines = path.read_bytes().splitlines() if path.exists() else []
         with atomic_write(path) as file:
-            file.writelines(line + b"\n" for line in kept)
+            file.writelines(line + b"\n" for line in lines if _step_of(line) <= step)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.
         self._events = EventsWriter(str(workdir / "events"))
