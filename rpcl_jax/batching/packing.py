@@ -172,11 +172,14 @@ def _lay_out(
     """
     if len(assigned) > rows:
         raise ValueError(f"{len(assigned)} rows needed, {rows} given")
-    starts, numbers = np.empty((2, len(lengths)), int)
-    for row, items in enumerate(assigned):
-        ends = np.cumsum(lengths[items])
-        starts[items] = row * row_length + ends - lengths[items]
-        numbers[items] = np.arange(len(items)) + 1
+    members = [len(row) for row in assigned]
+    order = np.array([index for row in assigned for index in row])
+    first = np.repeat(np.cumsum(members) - members, members)  # of the row, in `order`
+    before = np.cumsum(lengths[order]) - lengths[order]  # in all rows together
+    starts, numbers = np.empty((2, len(order)), int)
+    starts[order] = np.repeat(np.arange(len(assigned)) * row_length, members)
+    starts[order] += before - before[first]
+    numbers[order] = np.arange(len(order)) - first + 1
     ends = np.cumsum(lengths)
     within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     return np.repeat(starts, lengths) + within, within, numbers
