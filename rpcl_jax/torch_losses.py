@@ -8,7 +8,9 @@ converted to it. Labels and masks are bool or 0/1. Where `candidate_mask` is Fal
 labels may hold any value, NaN included. Each loss is a mean over the tensors it is given, and a
 mean over nothing is 0 with zero gradient.
 
-In a graph of `torch.compile`, a wrong value of a mask or label is a RuntimeError.
+An argument that is not a tensor of the right shape and kind, a wrong number, and a mask or the
+label of a candidate that is neither 0 nor 1 are an InputError. In a graph of `torch.compile`, a
+wrong value of a mask or label is a RuntimeError.
 """
 
 import math
@@ -49,10 +51,6 @@ def cdmr_loss(
 
     Returns:
       Scalar: float64 if logits are, otherwise float32.
-
-    Raises:
-      InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
-        candidate is neither 0 nor 1, or a number is wrong.
 
     >>> pair_logits = torch.zeros(1, 2, 2, 2)
     >>> cause_logits = torch.tensor([[[0.0, 0.0], [0.0, 2.0]]])
@@ -109,10 +107,6 @@ def ccps_loss(
     Returns:
       Scalar: float64 if logits are, otherwise float32.
 
-    Raises:
-      InputError: an argument is not a tensor of the right shape and kind, a mask or the label of a
-        candidate is neither 0 nor 1, or a number is wrong.
-
     >>> corrupted, clean = torch.tensor([[[[0.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
     >>> loss = ccps_loss(corrupted, clean, torch.ones(1, 1, 1), torch.ones(1, 1, 1))
     >>> print(f"{loss:.4f}")  # 0.75 · log 2 + 0.2 · 2 · (0.8808 - 0.5)²
@@ -145,9 +139,6 @@ def gold_utterances(pair_labels: torch.Tensor) -> torch.Tensor:
     Returns:
       bool [b, n].
 
-    Raises:
-      InputError: the labels are no tensor of this shape.
-
     >>> gold_utterances(torch.tensor([[[0, 0, 0], [0, 0, 0], [1, 0, 0]]]))
     tensor([[ True, False,  True]])
     """
@@ -176,10 +167,6 @@ def corrupt_context(
     Returns:
       [b, n, d] with the dtype and the device of `utterances`. A zeroed row is 0 even if it held
       NaN, and passes no gradient; every other row passes its own.
-
-    Raises:
-      InputError: an argument is not a tensor of the right shape, `protected` is neither bool nor
-        0/1, or the rate is wrong.
 
     >>> _ = torch.manual_seed(0)
     >>> corrupt_context(torch.ones(1, 6, 1), torch.tensor([[1, 1, 0, 0, 0, 0]]), rate=0.5)[0, :, 0]
@@ -252,11 +239,7 @@ def _check_values(name: str, x: torch.Tensor, candidates: torch.Tensor | None = 
 
 
 def _number(name: str, value: float, most: float = math.inf) -> float:
-    """Returns a weight or a rate as a float.
-
-    Raises:
-      InputError: it is no number, NaN, infinite, below 0 or above `most`.
-    """
+    """Returns a weight or a rate, from 0 to `most`, as a float."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -73,19 +73,13 @@ class Progress:
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
-    """Trains a run, or continues it, and evaluates its best epoch.
+    """Trains a run, or continues it, and evaluates its best epoch; a finished run is not repeated.
 
-    Args:
-      config: of the run; see rpcl_jax/run/base_config.py.
-      workdir: the run's folder. A finished run is not repeated.
-
-    Returns:
-      The contents of `result.json`; in other processes than the first, nothing.
+    Returns the contents of `result.json`; in other processes than the first, nothing.
 
     Raises:
       InputError: the data, the encoder or the config is wrong, `workdir` belongs to another run,
         another process is training in it, or the processes of a distributed run disagree.
-      OSError: a file cannot be written.
     """
     started = time.perf_counter()
     check_config(config)
@@ -185,15 +179,11 @@ def _make_mesh(config: ConfigDict) -> Mesh:
             "it out"
         )
     mesh = make_mesh(config.devices or visible)
-    remainder = config.batch_size % mesh.size
-    if remainder:
-        below = config.batch_size - remainder
-        nearest = [str(size) for size in (below, below + mesh.size) if size]
-        which = "sizes that can are" if len(nearest) > 1 else "size that can is"
+    if config.batch_size % mesh.size:
         raise InputError(
             f"config.batch_size: {config.batch_size} dialogues cannot be divided evenly among "
-            f"{mesh.size} devices; the nearest {which} {' and '.join(nearest)}, or use "
-            "fewer devices (--config.devices)"
+            f"{mesh.size} devices; take a multiple, such as "
+            f"{mesh.size * -(-config.batch_size // mesh.size)}, or fewer devices (--config.devices)"
         )
     return mesh
 

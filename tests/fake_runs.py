@@ -50,7 +50,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
         lines.append({"step": 2 * epoch - 1, "train/loss": 3 / epoch, "train/supervised": 1.0})
         lines.append({"step": 2 * epoch, "train/loss": 2 / epoch, "train/supervised": 0.5})
         dev = {"dev/pair_f1": 0.1 * epoch, "dev/pair_auprc": 0.2}
-        lines.append({"step": 2 * epoch, **dev, "epoch": epoch, "dialogues_per_second": 5.0})
+        lines.append({"step": 2 * epoch, **dev, "epoch": epoch, "mean_loss": 2.5 / epoch})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 

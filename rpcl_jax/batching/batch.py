@@ -101,11 +101,8 @@ class Rows(NamedTuple):
 def label_arrays(dialogue: Dialogue, length: int, emotions: tuple[str, ...]) -> Labels:
     """Returns the labels of a dialogue's first `length` utterances.
 
-    Args:
-      dialogue: may have no labels, or some; what is not labelled is class 0 and no cause.
-
-    Raises:
-      ValueError: an emotion is none of `emotions`.
+    What is not labelled is class 0 and no cause. An emotion that is none of `emotions` is a
+    ValueError.
     """
     kept = dialogue.utterances[:length]
     numbers: dict[str, int] = {}
@@ -151,12 +148,7 @@ def plan_rows(examples: Sequence[Example], utterances: int, row_length: int) -> 
 def make_batch(
     examples: Sequence[Example], rows: Rows, shape: BatchShape, candidates: str
 ) -> Batch:
-    """Returns the batch of one device.
-
-    Args:
-      examples: at most `shape.dialogues` of them.
-      rows: from `plan_rows` for these examples and the row lengths of `shape`.
-    """
+    """Returns the batch of at most `shape.dialogues` examples on one device; see `plan_rows`."""
     b, n = shape.dialogues, shape.utterances
     lengths = np.zeros(b, int)
     lengths[: len(examples)] = [example.length for example in examples]

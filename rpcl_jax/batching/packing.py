@@ -55,12 +55,8 @@ class DialogueRows(NamedTuple):
 def assign_rows(lengths: Sequence[int] | np.ndarray, row_length: int) -> list[list[int]]:
     """Assigns items to rows by best-fit decreasing bin packing.
 
-    Args:
-      lengths: of the segments or dialogues, each from 1 to `row_length`.
-      row_length: capacity of a row, in word pieces or utterances.
-
-    Returns:
-      For each row, the indices of its items.
+    Items are segments or dialogues, of 1 to `row_length` word pieces or utterances. Returns the
+    indices of the items of each row.
     """
     rows: list[list[int]] = []
     with_space: list[list[int]] = [[] for _ in range(row_length + 1)]  # heaps of rows
@@ -126,25 +122,19 @@ def pack_rows(
     n: int,
     slots: int,
 ) -> PackedText:
-    """Packs the segments of dialogues into `rows` rows.
+    """Packs the segments of dialogues into `rows` rows; a ValueError if they need more.
 
     Args:
-      pieces: of each dialogue, as many as fit.
       assigned: the segments in each row, from `assign_rows`; they are numbered through all
         dialogues.
       n: number of utterance slots of a dialogue.
       slots: number of utterance slots, b · n.
-
-    Raises:
-      ValueError: the segments need more rows.
     """
     token_ids, segment_ids, position_ids = np.zeros((3, rows, length), np.int32)
     utterance_ids = np.full((rows, length), slots, np.int32)
     if pieces:
         lengths = np.concatenate([dialogue.lengths for dialogue in pieces])
-        starts, numbers = _lay_out(lengths, assigned, rows, length)
-        within = _counting(lengths)
-        places = np.repeat(starts, lengths) + within
+        places, within, numbers = _lay_out(lengths, assigned, rows, length)
         own = np.concatenate([dialogue.utterances for dialogue in pieces])
         first_slots = np.repeat(
             np.arange(len(pieces)) * n, [len(dialogue.token_ids) for dialogue in pieces]
@@ -161,20 +151,13 @@ def pack_dialogues(
 ) -> DialogueRows:
     """Packs dialogues of `lengths` utterances into `rows` rows of `n` places.
 
-    Args:
-      lengths: of at most `dialogues` dialogues, each at most `n`.
-      assigned: the dialogues in each row, from `assign_rows`.
-      dialogues: b, the number of dialogues in the batch.
-
-    Raises:
-      ValueError: the dialogues need more rows.
+    `assigned` are the dialogues in each row, from `assign_rows`; a ValueError if they are more
+    rows. `dialogues` is b, the number of dialogues in the batch, which may be larger.
     """
     all_slots = np.full(rows * n, dialogues * n, np.int32)
     all_places = np.full(dialogues * n, rows * n, np.int32)
     if len(lengths):
-        starts, _ = _lay_out(np.array(lengths), assigned, rows, n)
-        within = _counting(lengths)
-        places = np.repeat(starts, lengths) + within
+        places, within, _ = _lay_out(np.array(lengths), assigned, rows, n)
         slots = np.repeat(np.arange(len(lengths)) * n, lengths) + within
         all_slots[places], all_places[slots] = slots, places
     return DialogueRows(all_slots.reshape(rows, n), all_places.reshape(dialogues, n))
@@ -182,48 +165,35 @@ def pack_dialogues(
 
 def _lay_out(
     lengths: np.ndarray, assigned: Sequence[Sequence[int]], rows: int, row_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each item starts in the flattened rows, and its number in its row, from 1."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where the elements of all items go, and the number of each item in its row, from 1.
+
+    The elements' places are in the flattened rows, and then within their items.
+    """
     if len(assigned) > rows:
         raise ValueError(f"{len(assigned)} rows needed, {rows} given")
     members = [len(row) for row in assigned]
     order = np.array([index for row in assigned for index in row])
+    first = np.repeat(np.cumsum(members) - members, members)  # of the row, in `order`
     before = np.cumsum(lengths[order]) - lengths[order]  # in all rows together
-    first = np.repeat(np.cumsum(members) - members, members)
-    row_starts = np.repeat(np.arange(len(assigned)) * row_length, members)
-    starts, numbers = np.empty((2, len(order)), np.int64)
-    starts[order] = row_starts + before - before[first]
-    numbers[order] = _counting(members) + 1
-    return starts, numbers
-
-
-def _counting(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Returns 0, 1, 2, … up to each length, one after the other."""
+    starts, numbers = np.empty((2, len(order)), int)
+    starts[order] = np.repeat(np.arange(len(assigned)) * row_length, members)
+    starts[order] += before - before[first]
+    numbers[order] = np.arange(len(order)) - first + 1
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    return np.repeat(starts, lengths) + within, within, numbers
 
 
-def balanced_batches(
-    sizes: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> list[np.ndarray]:
+def balanced_batches(sizes: np.ndarray, number: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Splits dialogues at random into batches with nearly the same number of word pieces.
 
     Starting from a random split, it swaps dialogues between the heaviest and the lightest batch.
     All batches then need about the same number of rows, so there is little padding and few shapes
-    are compiled.
-
-    Args:
-      sizes: int [dialogues], the word pieces of each.
-
-    Returns:
-      ceil(dialogues / batch_size) arrays of indices into `sizes`; lengths differ by at most 1.
+    are compiled. `sizes` are the word pieces of each dialogue. Returns `number` arrays of indices
+    into them, whose lengths differ by at most 1.
     """
-    return balanced_parts(sizes, -(-len(sizes) // batch_size), rng)
-
-
-def balanced_parts(sizes: np.ndarray, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Does what `balanced_batches` does, for a given number of batches."""
-    batches = np.array_split(rng.permutation(len(sizes)), parts)
+    batches = np.array_split(rng.permutation(len(sizes)), number)
     loads = np.array([sizes[batch].sum() for batch in batches])
     while True:
         heavy, light = int(np.argmax(loads)), int(np.argmin(loads))
@@ -243,14 +213,8 @@ def balanced_shares(sizes: np.ndarray, devices: int) -> list[np.ndarray]:
     """Splits the dialogues of a batch between devices that all wait for the one with most to do.
 
     Places dialogues from largest to smallest, each on the device with the fewest word pieces that
-    still has room.
-
-    Args:
-      sizes: int [dialogues], the word pieces of each.
-      devices: how many; none gets more than ceil(dialogues / devices).
-
-    Returns:
-      For each device, the places of its dialogues in `sizes`, ascending.
+    still has room: none gets more than ceil(dialogues / devices). `sizes` are the word pieces of
+    each. Returns the places of each device's dialogues in `sizes`, ascending.
     """
     shares: list[list[int]] = [[] for _ in range(devices)]
     most = -(-len(sizes) // devices)

@@ -1,6 +1,6 @@
 """From dialogues to the batches of an epoch: tokenized once, then batched by seed and epoch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from rpcl_jax.batching.batch import (
     plan_rows,
 )
 from rpcl_jax.batching.packing import balanced_batches, balanced_shares, short_row_length
-from rpcl_jax.batching.text import encode_dialogue
+from rpcl_jax.batching.text import Pieces, encode_dialogue
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -36,25 +36,25 @@ def make_examples(
 ) -> list[Example]:
     """Cuts and tokenizes every dialogue; returns the examples in the same order.
 
-    Args:
-      text: the text encoder's tokenizer, or the table of its vectors if it is frozen.
+    `text` is the text encoder's tokenizer, or the table of its vectors if it is frozen.
     """
     examples = []
     for dialogue in dialogues:
         kept = Dialogue(dialogue.id, dialogue.utterances[: config.data.max_utterances])
         length = len(kept.utterances)
         labels = label_arrays(dialogue, length, tuple(emotions))
+        encoded: Pieces | FeatureTable
         if isinstance(text, FeatureTable):
-            examples.append(Example(dialogue, length, labels, text, tables))
-            continue
-        pieces = encode_dialogue(
-            kept,
-            text,
-            context=config.text.context,
-            speaker_names=config.text.speaker_names,
-            max_tokens=config.text.max_tokens,
-        )
-        examples.append(Example(dialogue, length, labels, pieces, tables))
+            encoded = text
+        else:
+            encoded = encode_dialogue(
+                kept,
+                text,
+                context=config.text.context,
+                speaker_names=config.text.speaker_names,
+                max_tokens=config.text.max_tokens,
+            )
+        examples.append(Example(dialogue, length, labels, encoded, tables))
     return examples
 
 
@@ -87,10 +87,9 @@ class Batches:
     ):
         """Tokenizes the dialogues with `make_examples`, and plans the shapes of their batches.
 
-        Args:
-          devices: number of devices that share a batch. Training requires one that divides the
-            batch size; otherwise the batch size is rounded up to a multiple of it.
-          own: those whose shares this process makes, counted from 0; None for all.
+        Training requires a number of devices that divides the batch size; otherwise the batch size
+        is rounded up to a multiple of it. This process makes the shares of its `own` devices,
+        counted from 0; None is all.
         """
         self.examples = make_examples(dialogues, text, tables, config, emotions)
         self.batch_size = config.batch_size + -config.batch_size % devices
@@ -149,36 +148,28 @@ class Batches:
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yields an epoch's batches while a background thread prepares the next one.
 
-        What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices.
-
-        Yields:
-          int [batch_size], the index of the example at each position (-1: none), and the shares
-          of the batch that belong to the devices `own`.
+        What a batch holds depends on `seed` and `epoch` only; where in it, also on the devices. The
+        index of the example at each position, int [batch_size] (-1: none), comes with the shares of
+        the batch that belong to the devices `own`.
         """
         rng = np.random.default_rng([seed, epoch])
-        plan = balanced_batches(self._sizes, self.batch_size, rng)
+        plan = balanced_batches(self._sizes, len(self), rng)
         yield from prefetched(map(self.make, plan))
 
     def make(self, members: np.ndarray) -> tuple[np.ndarray, Batch]:
         """Returns the positions and the batch of at most `batch_size` examples, see `epoch`."""
         split = balanced_shares(self._sizes[members], self.devices)
-        places = np.full((self.devices, self.batch_size // self.devices), -1)
-        for device, share in enumerate(split):
-            places[device, : len(share)] = members[share]
-        shares = [[self.examples[index] for index in members[share]] for share in split]
+        shares = [members[share] for share in split]
         shape, rows = self._plan(shares, self._longest[members].max())
-        return places.ravel(), concatenate(
-            [make_batch(shares[i], rows[i], shape, self.candidates) for i in self.own]
-        )
+        return join_shares(self.examples, shares, rows, shape, self.candidates, self.own)
 
-    def _plan(
-        self, shares: Sequence[Sequence[Example]], longest: int
-    ) -> tuple[BatchShape, list[Rows]]:
+    def _plan(self, shares: Sequence[np.ndarray], longest: int) -> tuple[BatchShape, list[Rows]]:
         """Returns the first shape that all shares fit, and the rows of each."""
         for length, shapes in self._shapes.items():
             if longest > length:
                 continue
-            rows = [plan_rows(share, shapes[0].utterances, length) for share in shares]
+            n = shapes[0].utterances
+            rows = [plan_rows([self.examples[i] for i in part], n, length) for part in shares]
             needed = np.max([(len(r.dialogues), len(r.segments)) for r in rows], axis=0)
             for shape in shapes:
                 if (needed <= (shape.dialogue_rows, shape.text_rows)).all():
@@ -186,10 +177,26 @@ class Batches:
         raise AssertionError("the last shape holds any batch")
 
 
-def concatenate(parts: Sequence[Any]) -> Any:
+def join_shares(
+    examples: Sequence[Example],
+    shares: Sequence[np.ndarray],
+    rows: Sequence[Rows],
+    shape: BatchShape,
+    candidates: str,
+    own: Iterable[int],
+) -> tuple[np.ndarray, Batch]:
+    """Returns what `Batches.epoch` yields, of the devices' `shares` of the examples."""
+    places = np.full((len(shares), shape.dialogues), -1)
+    for row, share in zip(places, shares, strict=True):
+        row[: len(share)] = share
+    parts = [make_batch([examples[i] for i in shares[k]], rows[k], shape, candidates) for k in own]
+    return places.ravel(), _concatenate(parts)
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
     """Concatenates the devices' batches, or parts of them, along axis 0."""
     if parts[0] is None:
         return None
     if isinstance(parts[0], tuple):
-        return type(parts[0])(*(concatenate(part) for part in zip(*parts, strict=True)))
+        return type(parts[0])(*(_concatenate(part) for part in zip(*parts, strict=True)))
     return np.concatenate(parts)

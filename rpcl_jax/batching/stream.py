@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.batch import Batch, BatchShape, make_batch, plan_rows
-from rpcl_jax.batching.packing import balanced_parts, short_row_length
-from rpcl_jax.batching.pipeline import concatenate, make_examples
+from rpcl_jax.batching.batch import Batch, BatchShape, plan_rows
+from rpcl_jax.batching.packing import balanced_batches, short_row_length
+from rpcl_jax.batching.pipeline import join_shares, make_examples
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -30,12 +30,8 @@ def stream_batches(
     programs of its own. Here the numbers of rows are powers of two, and the number of utterances
     is one of four. A long stream of similar conversations uses one or two shapes.
 
-    Args:
-      dialogues: a chunk of the stream; none longer than `config.data.max_utterances`.
-      own: the devices whose shares this process makes, counted from 0; None for all.
-
-    Returns:
-      As `Batches.epoch`, for each batch the index of the dialogue at each position (-1: none).
+    No dialogue may be longer than `config.data.max_utterances`. The batches are as those of
+    `Batches.epoch`, for the devices `own` or, if None, for all.
     """
     if not dialogues:
         return []
@@ -43,7 +39,7 @@ def stream_batches(
     share, row_length = -(-config.batch_size // devices), config.text.row_length
     sizes = np.array([example.segments.sum() for example in examples])
     rows, parts = _plan(sizes, share, row_length, devices)
-    members = balanced_parts(sizes, parts, np.random.default_rng(0))
+    members = balanced_batches(sizes, parts, np.random.default_rng(0))
     members += [np.array([], int)] * (-parts % devices)
     step = -(-config.data.max_utterances // 4)
     n = step * -(-max(example.length for example in examples) // step)
@@ -63,10 +59,10 @@ def stream_batches(
             length = row_length
             planned = [plan_rows(part, n, length) for part in shares]
             text_rows = max(rows, _power_of_two(max(len(r.segments) for r in planned)))
-        packed.append((shares, planned, length, text_rows))
+        packed.append((group, planned, length, text_rows))
     dialogue_rows = max(len(r.dialogues) for _, planned, _, _ in packed for r in planned)
     batches = []
-    for group, (shares, planned, length, text_rows) in zip(groups, packed, strict=True):
+    for group, planned, length, text_rows in packed:
         shape = BatchShape(
             dialogues=share,
             utterances=n,
@@ -75,11 +71,8 @@ def stream_batches(
             row_length=length,
             **{name: table.dimension for name, table in tables.items()},
         )
-        made = [
-            make_batch(shares[k], planned[k], shape, config.data.candidates)
-            for k in (range(devices) if own is None else own)
-        ]
-        batches.append((_places(group, share), concatenate(made)))
+        places = range(devices) if own is None else own
+        batches.append(join_shares(examples, group, planned, shape, config.data.candidates, places))
     return batches
 
 
@@ -97,10 +90,3 @@ def _plan(sizes: np.ndarray, share: int, row_length: int, devices: int) -> tuple
 def _power_of_two(number: float) -> int:
     """Returns the lowest power of two that is at least `number`."""
     return 1 << (int(np.ceil(number)) - 1).bit_length() if number > 1 else 1
-
-
-def _places(group: Sequence[np.ndarray], share: int) -> np.ndarray:
-    places = np.full((len(group), share), -1)
-    for row, part in zip(places, group, strict=True):
-        row[: len(part)] = part
-    return places.ravel()

@@ -75,11 +75,7 @@ def longest_utterance(
 def unknown_pieces(
     dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
 ) -> tuple[float, list[str]]:
-    """Returns which share of the word pieces the tokenizer does not know.
-
-    Returns:
-      The share, from 0 to 1, and the text of the most frequent unknown pieces.
-    """
+    """Returns which share of the word pieces is unknown, and the most frequent ones' text."""
     unknown_id = tokenizer.unknown_id
     unknown: Counter[str] = Counter()
     total = 0

@@ -71,8 +71,7 @@ def word_pieces(backend: Tokenizer, special: Mapping[str, str]) -> WordPieces:
 def read_word_pieces(folder: Path) -> WordPieces | None:
     """Reads the tokenizer in a folder; None if its class is one that Transformers must interpret.
 
-    Raises:
-      Exception: a file is damaged; the tokenizers library raises this bare.
+    The tokenizers library raises a bare Exception for a damaged file.
     """
     path = folder / CONFIG
     if not (path.is_file() and (folder / FILE).is_file()):

@@ -67,15 +67,11 @@ class Dialogue:
 
 
 def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
-    """Returns `dialogue` if it is valid.
+    """Returns `dialogue` if it is valid, and otherwise raises InputError with all of its faults.
 
-    Args:
-      where: file and place, with which every message starts.
-
-    Raises:
-      InputError: there is no utterance; an utterance id is duplicated or not printable; an emotion
-        is no name; a pair points outside the dialogue; only some utterances of a dialogue with
-        pairs have an emotion; or a clip does not end after it starts. It has all of these faults.
+    There must be utterances, with unique printable ids, emotions that can be names, all or none of
+    them labelled if there are pairs, and clips that end after they start; and pairs must lie inside
+    the dialogue. Every message starts with `where`, the file and the place.
     """
     faults = Faults()
 
@@ -137,10 +133,8 @@ def is_stretch(start: float | None, end: float | None) -> bool:
 def unique_id(name: str, used: Counter[str]) -> str:
     """Returns `name`, or with "_2" or the next free number at its end if it is in `used`; adds it.
 
-    So the same names in the same order always become the same ids, and unique ones stay.
-
-    Args:
-      used: the ids so far, to which the result is added; an empty counter for the first.
+    So the same names in the same order always become the same ids, and unique ones stay. An empty
+    counter begins.
     """
     free = name
     while free in used:
@@ -151,11 +145,7 @@ def unique_id(name: str, used: Counter[str]) -> str:
 
 
 def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
-    """Returns `dialogue` with the `unique_id` of every utterance.
-
-    Args:
-      used: the ids of those before it, an empty counter for the first.
-    """
+    """Returns `dialogue` with the `unique_id` of every utterance; `used` are those before it."""
     utterances = (
         u if (own := unique_id(u.id, used)) == u.id else replace(u, id=own)
         for u in dialogue.utterances
@@ -164,10 +154,9 @@ def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
 
 
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:
-    """Returns the index of an utterance's emotion in `classes`, the names of the emotion classes.
+    """Returns the index of an utterance's emotion in the names of the emotion classes.
 
-    Raises:
-      ValueError: it is not among them. `BINARY` contains every emotion.
+    `BINARY` contains every emotion; if other classes do not contain it, there is a ValueError.
     """
     if tuple(classes) == BINARY:
         return int(emotion != NEUTRAL)
@@ -176,12 +165,10 @@ def emotion_class(emotion: str, classes: Sequence[str]) -> int:
 
 def check_unique(dialogues: Iterable[Dialogue], where: str) -> None:
     """Raises InputError if any of `dialogues`, all from the file `where`, have the same id."""
-    counts = Counter(dialogue.id for dialogue in dialogues)
-    repeated = [name for name, count in counts.items() if count > 1]
-    if repeated:
-        raise InputError(
-            *(
+    faults = Faults()
+    for name, count in Counter(dialogue.id for dialogue in dialogues).items():
+        if count > 1:
+            faults.messages.append(
                 f"{where}: conversation id {name} is duplicated; ids must be unique"
-                for name in repeated
             )
-        )
+    faults.check()

@@ -17,7 +17,7 @@ import numpy as np
 
 from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import check_not_pointer, new_folder
+from rpcl_jax.files import check_not_pointer, new_folder, read_json
 
 # The modalities other than text, by their letter in `config.modalities`.
 MODALITIES = {"a": "audio", "v": "vision"}
@@ -62,11 +62,7 @@ class FeatureTable:
         return self.values.shape[1]
 
     def rows(self, ids: Sequence[str]) -> Features:
-        """Returns the features of `ids` in that order, [len(ids), dimension].
-
-        Raises:
-          KeyError: an id is not in the table; call `check_covers` first.
-        """
+        """Returns the features of `ids` in that order; `check_covers` tells if all are there."""
         present = np.array([i not in self.absent for i in ids], bool)
         values = np.zeros((len(ids), self.dimension), np.float32)
         rows = [self.row_of_id[i] for i in ids if i not in self.absent]
@@ -114,31 +110,29 @@ class FeatureTable:
     def load(cls, folder: Path, check_values: bool = True) -> "FeatureTable":
         """Opens and checks the table in `folder`; the features stay on disk.
 
-        Args:
-          check_values: look for values that are not finite, which reads the whole table. Of
-            several processes that load it, one is enough.
-
-        Raises:
-          InputError: a file is missing or malformed, the files do not match, an id is duplicated,
-            or a feature is NaN or infinite.
+        To look for values that are not finite, it reads the whole table. Of several processes, one
+        that does so is enough.
         """
         for name in ("features.npy", "ids.txt", "table.json"):
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name}: not found; {_GET_IT}")
-        description = _read_description(folder / "table.json")
-        values = _map_values(folder / "features.npy", description["dimension"])
+        description = read_json(folder / "table.json", {"dimension": int})
+        path, dimension = folder / "features.npy", description["dimension"]
+        mend = "nothing is ever unpickled; write it with FeatureTable.save"
+        values = map_array(path, ("float32", "float16"), mend)
+        if values.shape[1] != dimension:
+            raise InputError(
+                f"{path}: has {values.shape[1]} features per row, but table.json says {dimension}; "
+                "correct the one that is wrong"
+            )
         row_of_id = _read_ids(folder / "ids.txt", len(values))
         if check_values:
-            check_finite(values, row_of_id, folder / "features.npy", "extract it again")
+            check_finite(values, row_of_id, path, "extract it again")
         absent = _read_absent(folder / "absent.txt", row_of_id)
         return cls(values, row_of_id, description, folder, absent)
 
     def save(self, folder: Path) -> None:
-        """Writes the table atomically, as a new folder.
-
-        Raises:
-          InputError: `folder` already exists.
-        """
+        """Writes the table atomically, as a new folder."""
         ids = sorted(self.row_of_id, key=self.row_of_id.__getitem__)
         rows = np.array([self.row_of_id[i] for i in ids], int)
         # In ECF's official tables, some rows have no id, and the dtype may be float64.
@@ -177,27 +171,8 @@ def check_same_extractor(
             )
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    check_not_pointer(path)
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); extract the table again") from error
-    dimension = description.get("dimension") if isinstance(description, dict) else None
-    if not isinstance(dimension, int) or dimension < 1:
-        raise InputError(f'{path}: must contain {{"dimension": features per row, …}}; add it')
-    return description
-
-
 def map_array(path: Path, types: Sequence[str], mend: str) -> np.ndarray:
-    """Memory-maps the array [rows, dimension] in a `.npy` file.
-
-    Args:
-      mend: what to do if it cannot be read, with which the message ends.
-
-    Raises:
-      InputError: the file is not such an array.
-    """
+    """Memory-maps the array [rows, dimension] in a `.npy` file; error messages end with `mend`."""
     check_not_pointer(path)
     try:
         # Reads plain numeric arrays only, neither archives nor pickles, which could execute code.
@@ -238,17 +213,6 @@ def _in_parts(rows: np.ndarray, dimension: int) -> list[np.ndarray]:
     return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
-def _map_values(path: Path, dimension: int) -> np.ndarray:
-    mend = "nothing is ever unpickled; write it with FeatureTable.save"
-    values = map_array(path, ("float32", "float16"), mend)
-    if values.shape[1] != dimension:
-        raise InputError(
-            f"{path}: has {values.shape[1]} features per row, but table.json says {dimension}; "
-            "correct the one that is wrong"
-        )
-    return values
-
-
 def _read_ids(path: Path, rows: int) -> dict[str, int]:
     ids = _read_lines(path)
     if len(ids) != rows:
@@ -280,7 +244,6 @@ def _read_absent(path: Path, row_of_id: Mapping[str, int]) -> dict[str, str]:
     if not path.exists():
         return {}
     absent = dict(line.partition("\t")[::2] for line in _read_lines(path))
-    for utterance_id in absent:
-        if utterance_id in row_of_id:
-            raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
+    for utterance_id in absent.keys() & row_of_id:
+        raise InputError(f"{path}: {utterance_id!r} also has a row; remove one of the two")
     return absent

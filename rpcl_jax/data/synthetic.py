@@ -7,8 +7,10 @@ audio features reveal the emotion; some causes are worded like bystanders ("Look
 that only the vision features reveal that something happens. Some events cause no reaction.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,119 +25,20 @@ VISION_DIM = 48
 
 
 class Topic(NamedTuple):
-    """Two synonyms, one event per non-neutral emotion in the order of EMOTIONS, neutral facts."""
+    """What is said about a topic."""
 
-    nouns: tuple[str, str]
-    events: tuple[str, str, str, str, str, str]
-    facts: tuple[str, str, str, str]
+    nouns: list[str]  # two synonyms
+    events: list[str]  # one per non-neutral emotion, in the order of EMOTIONS
+    facts: list[str]  # neutral
 
 
-# fmt: off
-TOPICS = (
-    Topic(("exam", "test"),
-          ("They moved the {} without telling us", "Somebody threw up during the {}",
-           "I forgot to study for the {}", "I passed the {}", "I failed the {}",
-           "The professor tore up the {}"),
-          ("The {} is on Monday", "The {} takes two hours", "The {} is in room nine",
-           "Half of the {} is about history")),
-    Topic(("wedding", "ceremony"),
-          ("My cousin insulted the bride at the {}", "There were worms in the food at the {}",
-           "A fire broke out at the {}", "They asked me to sing at the {}",
-           "They called off the {}", "A stranger proposed to me at the {}"),
-          ("The {} is in June", "The {} is by the lake", "The {} is for sixty guests",
-           "The {} begins at noon")),
-    Topic(("dog", "puppy"),
-          ("Somebody kicked the {}", "The {} ate a dead rat", "The {} ran into the traffic",
-           "We found the missing {}", "The {} died last night", "The {} opened the door by itself"),
-          ("The {} is three years old", "The {} sleeps in the kitchen", "The {} is called Bruno",
-           "The {} eats twice a day")),
-    Topic(("train", "express"),
-          ("The {} left without us", "A man spat on my shoes on the {}",
-           "The {} nearly went off the rails", "They gave us free seats on the {}",
-           "I lost my ring on the {}", "I met the king on the {}"),
-          ("The {} leaves at six", "The {} stops in York", "The {} has eight coaches",
-           "The {} goes along the coast")),
-    Topic(("job", "post"),
-          ("They gave the {} to the nephew of the boss", "The boss asked for a bribe for the {}",
-           "They threatened to cut the {}", "I got the {}", "I lost the {}",
-           "They doubled the pay for the {}"),
-          ("The {} is in the city", "The {} starts in spring", "The {} is part time",
-           "The {} needs two languages")),
-    Topic(("flat", "apartment"),
-          ("The landlord sold the {} behind my back", "We found rats in the {}",
-           "A burglar broke into the {}", "We finally got the {}", "We had to give up the {}",
-           "They dug up gold under the {}"),
-          ("The {} has three rooms", "The {} is on the second floor", "The {} faces the park",
-           "The {} is near the school")),
-    Topic(("cake", "pie"),
-          ("My sister ate the whole {}", "I found a hair in the {}", "The baby choked on the {}",
-           "Grandmother baked me the {}", "I burned the {} for her birthday",
-           "A diamond fell out of the {}"),
-          ("The {} is in the fridge", "The {} is made with apples", "The {} is for eight people",
-           "The {} needs an hour in the oven")),
-    Topic(("match", "game"),
-          ("The referee stole the {} from us", "A player licked the ball before the {}",
-           "The roof collapsed during the {}", "We won the {}", "We lost the {}",
-           "Our goalkeeper scored in the {}"),
-          ("The {} is on Sunday", "The {} begins at eight", "The {} is on channel two",
-           "The {} lasts ninety minutes")),
-    Topic(("car", "van"),
-          ("Somebody scratched the {}", "A pigeon rotted inside the {}",
-           "The brakes of the {} failed", "I won the {} in a raffle", "We had to scrap the {}",
-           "The {} started after ten years"),
-          ("The {} is blue", "The {} has five seats", "The {} is parked outside",
-           "The {} runs on diesel")),
-    Topic(("concert", "show"),
-          ("They sold our seats for the {} twice", "The singer sneezed on us at the {}",
-           "The lights came down at the {}", "I got tickets for the {}", "I missed the {}",
-           "The singer called me on stage at the {}"),
-          ("The {} is at the town hall", "The {} starts at seven", "The {} has two parts",
-           "The {} is next week")),
-    Topic(("trip", "holiday"),
-          ("The agency kept our money for the {}", "They gave us dirty sheets on the {}",
-           "We got lost in the jungle on the {}", "My parents paid for the {}",
-           "I broke my leg before the {}", "I met my old teacher on the {}"),
-          ("The {} takes ten days", "The {} begins in Rome", "The {} is in August",
-           "The {} includes breakfast")),
-    Topic(("garden", "yard"),
-          ("The neighbours cut down the tree in the {}", "The sewer burst in the {}",
-           "A snake crawled through the {}", "The roses in the {} bloomed at last",
-           "The storm ruined the {}", "It snowed in the {} in July"),
-          ("The {} is behind the house", "The {} gets sun until noon", "The {} has a small pond",
-           "The {} is ten metres wide")),
-)
-REACTIONS = {  # whose words express the emotion
-    "anger": ("I am furious about the {}!", "This {} makes me so angry!", "The {}, how dare they!"),
-    "disgust": ("Ugh, that is disgusting about the {}!", "The {} makes me sick.",
-                "How revolting, I will never think of the {} again."),
-    "fear": ("I am scared because of the {}.", "I am so worried about the {}.",
-             "The {} gives me nightmares!"),
-    "joy": ("I am so happy about the {}!", "Wonderful, the {} makes my day!",
-            "Hooray for the {}!"),
-    "sadness": ("I am so sad about the {}.", "The {} makes me want to cry.",
-                "What a pity about the {}."),
-    "surprise": ("Wow, I did not expect that of the {}!", "The {}, I cannot believe it!",
-                 "I am amazed at the {}!"),
-}
-TAILS = {  # appended to an event that is its own reaction
-    "anger": "and I am furious", "disgust": "and it makes me sick", "fear": "and I am so scared",
-    "joy": "and I am so happy", "sadness": "and I am so sad", "surprise": "and I am amazed",
-}
-REMARKS = (  # made with or without emotion, which only the audio features show
-    "So that was the {}.", "Oh, the {}.", "You mean the {}.", "The {}, you say.",
-    "So much for the {}.", "Well, that is the {} for you.",
-)
-LOOKS = (  # said whether something happens or not, which only the vision features show
-    "Look at the {}.", "Have you seen the {}?", "This is the {}.", "Here, the {}.",
-    "Let us look at the {}.", "I have a picture of the {}.",
-)
-SMALL_TALK = (
-    "Good morning, everybody.", "How are you?", "Would you like some tea?", "It is getting late.",
-    "Sit down, please.", "Shall we go?", "What time is it?", "I have to make a call.",
-    "Thank you for coming.", "See you tomorrow.",
-)
-NAMES = ("Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Iris", "Jack")
-# fmt: on
+_TEXTS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+TOPICS = [Topic(**topic) for topic in _TEXTS["topics"]]
+REACTIONS = _TEXTS["reactions"]  # whose words express the emotion
+TAILS = _TEXTS["tails"]  # appended to an event that is its own reaction
+REMARKS = _TEXTS["remarks"]  # made with or without emotion, which only the audio features show
+LOOKS = _TEXTS["looks"]  # said whether something happens or not, which only the vision shows
+SMALL_TALK, NAMES = _TEXTS["small_talk"], _TEXTS["names"]
 
 EMOTION_RATES = (0.2, 0.1, 0.1, 0.25, 0.15, 0.2)  # in the order of EMOTIONS, without neutral
 MIN_LENGTH, MAX_LENGTH = 5, 14

@@ -12,9 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rpcl_jax.data.dialogue import NEUTRAL, emotion_class
-from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
-from rpcl_jax.evaluation.metrics import ScoredDialogue, diagnostic_sums, pair_counts, pair_labels
+from rpcl_jax.evaluation.metrics import (
+    ScoredDialogue,
+    category_counts,
+    diagnostic_sums,
+    pair_counts,
+    pair_labels,
+    precision_recall_f1,
+    weighted_f1,
+)
 
 # Number of resamples whose counts at every threshold are in memory at a time.
 _CHUNK = 1000
@@ -46,37 +52,14 @@ def resampled_scores(
 ) -> dict[str, np.ndarray]:
     """Returns "precision", "recall" and "f1" of pairs in every resample, [R] each."""
     counts = np.array([pair_counts(s, threshold) for s in scored], np.float64)
-    true_positive, predicted, gold = np.moveaxis(weights @ counts, 1, 0)
-    return {
-        "precision": true_positive / np.maximum(predicted, 1),
-        "recall": true_positive / np.maximum(gold, 1),
-        "f1": 2 * true_positive / np.maximum(predicted + gold, 1),
-    }
+    return precision_recall_f1(*(weights @ counts).T)
 
 
 def resampled_weighted_f1(
     scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str], weights: np.ndarray
 ) -> np.ndarray:
     """Returns the `metrics.weighted_f1` of every resample, [R]."""
-    # True positives, predicted and gold pairs by dialogue and class.
-    counts = np.zeros((len(scored), 3, len(classes)))
-    for d, s in enumerate(scored):
-        predicted = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
-        emotions = [emotion_class(u.emotion or NEUTRAL, classes) for u in s.dialogue.utterances]
-        gold = set(s.dialogue.pairs or ())
-        for i, _ in gold:
-            counts[d, 2, emotions[i]] += 1
-        for pair, name in zip(
-            predicted, pair_emotions(s.emotion_probabilities, predicted, classes), strict=True
-        ):
-            category = classes.index(name)
-            counts[d, 1, category] += 1
-            counts[d, 0, category] += pair in gold and emotions[pair[0]] == category
-    true_positive, predicted_pairs, gold_pairs = np.moveaxis(
-        np.tensordot(weights, counts[:, :, 1:], 1), 1, 0
-    )
-    f1 = 2 * true_positive / np.maximum(predicted_pairs + gold_pairs, 1)
-    return (gold_pairs * f1).sum(-1) / np.maximum(gold_pairs.sum(-1), 1)
+    return weighted_f1(np.tensordot(weights, category_counts(scored, threshold, classes), 1))
 
 
 def resampled_average_precision(
@@ -122,10 +105,8 @@ def resampled_diagnostics(
 def paired_interval(system: np.ndarray, base: np.ndarray, observed: float) -> Interval:
     """Returns the difference of two systems' means over seeds and its 95 % percentile interval.
 
-    Args:
-      system: a metric of the runs of S seeds in every resample, [S, R].
-      base: the same metric of the other system, on the same seeds and resamples.
-      observed: the difference on the whole test set.
+    Both hold a metric of the runs of the same S seeds in the same resamples, [S, R]; `observed` is
+    the difference on the whole test set.
     """
     rng = np.random.default_rng(1)  # independent of the weights' generator
     seeds = rng.integers(len(system), size=system.T.shape)

@@ -1,6 +1,6 @@
 """Decoding: which pairs are predicted, and with which emotion."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,8 @@ def decode_pairs(
 ) -> list[tuple[int, int]]:
     """Returns the predicted pairs `{(i, j) in V : p[i, j] >= threshold}`, 0-based and sorted.
 
-    Args:
-      pair_confidence: `p`, [n, n]; row = emotion utterance, column = cause utterance.
-      candidate_mask: bool [n, n], the candidate set `V`. Outside it, `p` is ignored.
+    Both arrays are [n, n], row = emotion utterance, column = cause utterance. Outside the candidate
+    set `V`, `p` is ignored.
     """
     # Compared with a float32 array, NumPy would round `threshold` to float32.
     confident = np.asarray(pair_confidence, np.float64) >= threshold
@@ -30,18 +29,13 @@ def decode_pairs(
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def pair_emotions(
-    emotion_probabilities: np.ndarray, pairs: Iterable[tuple[int, int]], classes: Sequence[str]
-) -> list[str]:
-    """Returns the emotion of each pair's emotion utterance: its most probable non-neutral class.
+def expressed_classes(emotion_probabilities: np.ndarray) -> np.ndarray:
+    """Returns the most probable class of each utterance except neutral, which is class 0, [n].
 
-    A predicted pair implies that the utterance expresses an emotion, so neutral is excluded.
-
-    Args:
-      classes: names of the C classes; class 0 is neutral.
+    It is the emotion of the pairs of an emotion utterance: a predicted pair implies that the
+    utterance expresses one.
     """
-    expressed = _expressed(np.asarray(emotion_probabilities))
-    return [classes[expressed[i]] for i, _ in pairs]
+    return 1 + np.asarray(emotion_probabilities)[:, 1:].argmax(axis=-1)
 
 
 def emotion_choices(
@@ -54,15 +48,11 @@ def emotion_choices(
     """
     probabilities = np.asarray(emotion_probabilities)
     likeliest = probabilities.argmax(axis=-1)
+    expressed = expressed_classes(probabilities)
     return [
         [(classes[c], float(row[c])) for c in chosen]
-        for row, *chosen in zip(probabilities, likeliest, _expressed(probabilities), strict=True)
+        for row, *chosen in zip(probabilities, likeliest, expressed, strict=True)
     ]
-
-
-def _expressed(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the most probable class but neutral, which is class 0, of every utterance, [n]."""
-    return 1 + probabilities[:, 1:].argmax(axis=-1)
 
 
 def predict(

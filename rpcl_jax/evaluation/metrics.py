@@ -4,15 +4,14 @@ They raise InputError for a dialogue without labels, and where they try threshol
 confidence that is NaN.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, emotion_class
 from rpcl_jax.errors import InputError
-from rpcl_jax.evaluation.decode import decode_pairs, pair_emotions
+from rpcl_jax.evaluation.decode import decode_pairs, expressed_classes
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
 
 # A threshold that no probability reaches, even if rounding made it slightly larger than 1.
@@ -22,12 +21,12 @@ PREDICT_NOTHING = 2.0
 FIXED_THRESHOLD = 0.5
 
 
-def precision_recall_f1(true_positive: int, predicted: int, gold: int) -> dict[str, float]:
+def precision_recall_f1(true_positive: Any, predicted: Any, gold: Any) -> dict[str, Any]:
     """Returns precision, recall and F1 = 2 TP / (predicted + gold), where 0 / 0 counts as 0."""
     return {
-        "precision": true_positive / max(predicted, 1),
-        "recall": true_positive / max(gold, 1),
-        "f1": 2 * true_positive / max(predicted + gold, 1),
+        "precision": true_positive / np.maximum(predicted, 1),
+        "recall": true_positive / np.maximum(gold, 1),
+        "f1": 2 * true_positive / np.maximum(predicted + gold, 1),
     }
 
 
@@ -55,10 +54,8 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
     together. Of several thresholds with the best F1, the largest is returned, which predicts the
     fewest pairs. If no threshold finds a gold pair, `PREDICT_NOTHING` with F1 0 is returned.
 
-    Args:
-      confidences: `p` of every candidate, [m]. The threshold is exactly one of these values:
-        converting float32 to a Python float is lossless.
-      missed: number of gold pairs that are not candidates; they still count as gold.
+    The threshold is exactly one of the confidences, [m]: converting float32 to a Python float is
+    lossless. `missed` gold pairs are not candidates; they still count as gold.
     """
     thresholds, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -71,11 +68,8 @@ def best_threshold(confidences: np.ndarray, labels: np.ndarray, missed: int) -> 
 def average_precision(confidences: np.ndarray, labels: np.ndarray, missed: int) -> float:
     """Returns `Σ (R_n − R_{n−1}) P_n` over descending thresholds; 0 if there are no gold pairs.
 
-    Equal confidences share a threshold. There is no interpolation, as in scikit-learn.
-
-    Args:
-      missed: number of gold pairs that are not candidates; they stay in the denominator of recall
-        and are never recalled.
+    Equal confidences share a threshold, and nothing is interpolated, as in scikit-learn. `missed`
+    gold pairs are not candidates; they stay in the denominator of recall and are never recalled.
     """
     _, true_positive, predicted = counts_at_thresholds(confidences, labels)
     if not true_positive.any():
@@ -137,27 +131,35 @@ def reliability(scored: Sequence[ScoredDialogue]) -> Reliability:
     )
 
 
-def weighted_f1(
-    gold: set[tuple[int, int, int, str]], predicted: set[tuple[int, int, int, str]]
-) -> float:
-    """Returns the weighted average F1 of SemEval-2024 Task 3, Subtask 2.
+def category_counts(
+    scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str]
+) -> np.ndarray:
+    """Returns true positives, predicted and gold pairs by category, [dialogues, 3, C].
 
-    It is the F1 of each category except neutral, weighted by the category's number of gold pairs. A
-    pair is correct only with the correct category. Gold pairs of neutral utterances are ignored.
-
-    Args:
-      gold: `(dialogue, emotion utterance, cause utterance, category of the emotion utterance)`.
-      predicted: in the same format.
+    The category of a pair is the emotion of its emotion utterance. A pair is correct only with the
+    correct category.
     """
-    true_positive, predicted_pairs, gold_pairs = (
-        Counter(category for *_, category in pairs) for pairs in (gold & predicted, predicted, gold)
-    )
-    weight = total = 0.0
-    for category in sorted(gold_pairs.keys() - {NEUTRAL}):
-        counts = true_positive[category], predicted_pairs[category], gold_pairs[category]
-        total += gold_pairs[category] * precision_recall_f1(*counts)["f1"]
-        weight += gold_pairs[category]
-    return total / weight if weight else 0.0
+    counts = np.zeros((len(scored), 3, len(classes)))
+    for (found, predicted, gold), s in zip(counts, scored, strict=True):
+        emotions = [emotion_class(u.emotion or NEUTRAL, classes) for u in s.dialogue.utterances]
+        for i, _ in _gold_pairs(s.dialogue):
+            gold[emotions[i]] += 1
+        expressed = expressed_classes(s.emotion_probabilities)
+        for i, j in decode_pairs(s.pair_confidence, s.candidate_mask, threshold):
+            predicted[expressed[i]] += 1
+            found[expressed[i]] += (i, j) in _gold_pairs(s.dialogue) and expressed[i] == emotions[i]
+    return counts
+
+
+def weighted_f1(counts: np.ndarray) -> np.ndarray:
+    """Returns the weighted average F1 of SemEval-2024 Task 3, Subtask 2, from `category_counts`.
+
+    It is the F1 of each category except neutral, class 0, weighted by the category's number of gold
+    pairs. `counts` is a sum over dialogues, [..., 3, C]; the result is [...].
+    """
+    found, predicted, gold = np.moveaxis(counts[..., 1:], -2, 0)
+    f1 = precision_recall_f1(found, predicted, gold)["f1"]
+    return (gold * f1).sum(-1) / np.maximum(gold.sum(-1), 1)
 
 
 def evaluate_split(
@@ -181,63 +183,46 @@ def evaluate_split(
       `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
     """
     confidences, labels = _candidates(scored)
-    gold = _gold(scored, classes)
-    missed = len(gold["pair"]) - int(labels.sum())
-    cut = len(gold["pair"]) - int(sum(pair_labels(s).sum() for s in scored))
+    gold_pairs = sum(len(_gold_pairs(s.dialogue)) for s in scored)
+    missed = gold_pairs - int(labels.sum())
+    cut = gold_pairs - int(sum(pair_labels(s).sum() for s in scored))
     if threshold is None:
         threshold, _ = best_threshold(confidences, labels, missed)
-    predicted = _predicted(scored, threshold, classes)
+    pairs, at_half = (
+        np.sum([pair_counts(s, at) for s in scored], axis=0) for at in (threshold, FIXED_THRESHOLD)
+    )
+    emotions, causes = np.sum([_utterance_counts(s) for s in scored], axis=0)
     result: dict[str, float | int] = {"threshold": threshold}
-    for name in ("pair", "emotion", "cause"):
-        found, right = predicted[name], gold[name]
-        scores = precision_recall_f1(len(found & right), len(found), len(right))
-        result |= {f"{name}_{kind}": value for kind, value in scores.items()}
-    at_half = np.sum([pair_counts(s, FIXED_THRESHOLD) for s in scored], axis=0).tolist()
-    scores = precision_recall_f1(*at_half)
+    for name, counts in (
+        ("pair_{}", pairs),
+        ("emotion_{}", emotions),
+        ("cause_{}", causes),
+        ("pair_{}_at_half", at_half),
+    ):
+        for kind, value in precision_recall_f1(*counts).items():
+            result[name.format(kind)] = float(value)
     return {
         **result,
-        **{f"pair_{kind}_at_half": value for kind, value in scores.items()},
         "pair_auprc": average_precision(confidences, labels, missed),
-        "weighted_f1": weighted_f1(gold["category"], predicted["category"]),
-        "gold_pairs": len(gold["pair"]),
+        "weighted_f1": float(weighted_f1(category_counts(scored, threshold, classes).sum(0))),
+        "gold_pairs": gold_pairs,
         "gold_pairs_cut": cut,
         "gold_pairs_outside_candidates": missed - cut,
-        "predicted_pairs": len(predicted["pair"]),
+        "predicted_pairs": int(pairs[1]),
         "dialogues": len(scored),
         "utterances": sum(len(s.dialogue.utterances) for s in scored),
     }
 
 
-def _gold(scored: Sequence[ScoredDialogue], classes: Sequence[str]) -> dict[str, set]:
-    """Returns the gold pairs, pairs with category, emotional utterances and causes of a split."""
-    pairs = {(d, i, j) for d, s in enumerate(scored) for i, j in _gold_pairs(s.dialogue)}
-    categories = {
-        # The emotion is never None, because dialogues with pairs are fully labelled.
-        (d, t): classes[emotion_class(utterance.emotion or NEUTRAL, classes)]
-        for d, s in enumerate(scored)
-        for t, utterance in enumerate(s.dialogue.utterances)
-    }
-    return {
-        "pair": pairs,
-        "category": {(d, i, j, categories[d, i]) for d, i, j in pairs},
-        "emotion": {place for place, category in categories.items() if category != NEUTRAL},
-        "cause": {(d, j) for d, _, j in pairs},
-    }
-
-
-def _predicted(
-    scored: Sequence[ScoredDialogue], threshold: float, classes: Sequence[str]
-) -> dict[str, set]:
-    """Returns what is predicted, in the format of `_gold`."""
-    found: dict[str, set] = {"category": set(), "emotion": set(), "cause": set()}
-    for d, s in enumerate(scored):
-        pairs = decode_pairs(s.pair_confidence, s.candidate_mask, threshold)
-        categories = pair_emotions(s.emotion_probabilities, pairs, classes)
-        found["category"] |= {(d, *pair, c) for pair, c in zip(pairs, categories, strict=True)}
-        likeliest = np.argmax(s.emotion_probabilities, axis=-1)
-        found["emotion"] |= {(d, t) for t, c in enumerate(likeliest) if classes[c] != NEUTRAL}
-        found["cause"] |= {(d, t) for t, q in enumerate(s.cause_confidence) if q >= 0.5}
-    return {"pair": {(d, i, j) for d, i, j, _ in found["category"]}, **found}
+def _utterance_counts(scored: ScoredDialogue) -> np.ndarray:
+    """Returns true positives, predicted and gold of emotional utterances and of causes, [2, 3]."""
+    n, utterances = len(scored.cause_confidence), scored.dialogue.utterances
+    gold, predicted = np.zeros((2, 2, len(utterances)), bool)
+    gold[0] = [u.emotion not in (None, NEUTRAL) for u in utterances]
+    gold[1, [j for _, j in _gold_pairs(scored.dialogue)]] = True
+    predicted[0, :n] = scored.emotion_probabilities.argmax(axis=-1) > 0
+    predicted[1, :n] = scored.cause_confidence >= 0.5
+    return np.stack([gold & predicted, predicted, gold]).sum(axis=-1).T
 
 
 def ranked_negatives(scored: ScoredDialogue) -> np.ndarray:
@@ -315,9 +300,7 @@ def counts_at_thresholds(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the distinct confidences, descending, and the TP and predictions at `p >=` each.
 
-    Args:
-      confidences: of every candidate, [m].
-      labels: bool [m].
+    The confidences and the bool labels are those of every candidate, [m].
     """
     if np.isnan(confidences).any():
         raise InputError(

@@ -45,14 +45,7 @@ def save_scores(path: Path, scored: Sequence[ScoredDialogue]) -> None:
 
 
 def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogue]:
-    """Loads a file that `save_scores` wrote.
-
-    Args:
-      dialogues: the dialogues that were scored, in the same order.
-
-    Raises:
-      InputError: the file is missing, malformed, or belongs to other dialogues.
-    """
+    """Loads a file that `save_scores` wrote, given the scored dialogues in the same order."""
     check_not_pointer(path)
     try:
         with np.load(path, allow_pickle=False) as file:

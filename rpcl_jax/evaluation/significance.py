@@ -15,13 +15,9 @@ from rpcl_jax.evaluation.bootstrap import Interval
 def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
     """Returns the mean difference with its 95 % interval, and the p-value of no difference.
 
-    Args:
-      system: a metric of the runs of S ≥ 2 seeds, [S].
-      base: the same metric of the other system, on the same seeds.
-
-    Returns:
-      The interval of Student's t with S - 1 degrees of freedom, and its two-sided p-value: 1 if all
-      runs are equal, 0 if all differ by the same amount.
+    Both hold a metric of the runs of the same S ≥ 2 seeds, [S]. The interval is that of Student's t
+    with S - 1 degrees of freedom, and the p-value is two-sided: 1 if all runs are equal, 0 if all
+    differ by the same amount.
 
     >>> interval, p = paired_t(np.array([0.52, 0.55, 0.56]), np.array([0.50, 0.51, 0.53]))
     >>> print(f"{interval.difference:.2f} [{interval.low:.3f}, {interval.high:.3f}], p = {p:.3f}")

@@ -30,10 +30,8 @@ def split_numbers(
 ) -> dict[str, float | int]:
     """Returns metrics, diagnostics and calibration of a split; see `rpcl_jax.evaluation`.
 
-    Args:
-      threshold: `τ`; None chooses the best one for these dialogues.
-      cee_threshold: of Causal Emotion Entailment; None chooses the best one for these dialogues.
-      diagnostics: `top_k` and `base_margin` of `confidence_diagnostics`.
+    A threshold that is None, `τ` or that of Causal Emotion Entailment, is the best one for these
+    dialogues. `diagnostics` are `top_k` and `base_margin` of `confidence_diagnostics`.
     """
     *_, ece, brier = reliability(scored)
     return {

@@ -30,14 +30,8 @@ def owned(starts: list[int], width: int, length: int, window: int) -> tuple[np.n
 
     An utterance lies as deep in a window as it is far from the nearest edge where the conversation
     goes on, and a pair as deep as the shallower of its two. Where two windows are equal, the
-    earlier one decides.
-
-    Args:
-      starts: from `window_starts`.
-      window: index in `starts`.
-
-    Returns:
-      bool [w, w] and [w], for the w utterances of the window.
+    earlier one decides. `window` is an index in `starts`, which are from `window_starts`; the masks
+    are bool [w, w] and [w], for the w utterances of the window.
     """
     start = starts[window]
     places = np.arange(start, min(start + width, length))
@@ -59,15 +53,10 @@ def _depths(places: np.ndarray, start: int, width: int, length: int) -> np.ndarr
 def merged(
     windows: Sequence["Scores"], width: int, length: int, candidates: str, lowest: float
 ) -> tuple[list[tuple[int, int, float]], np.ndarray]:
-    """Returns the scores of a conversation from those of its windows.
+    """Returns the scores of a conversation from those of each of `window_starts`, with padding.
 
-    Args:
-      windows: the scores of each of `window_starts`, with padding.
-      lowest: candidates below this confidence are left out.
-
-    Returns:
-      (emotion utterance, cause utterance, confidence) of the candidates, 0-based and sorted, and
-      the probabilities of the emotions, [length, C].
+    These are (emotion utterance, cause utterance, confidence) of the candidates with a confidence
+    of at least `lowest`, 0-based and sorted, and the probabilities of the emotions, [length, C].
     """
     starts = window_starts(length, width)
     found: list[tuple[int, int, float]] = []

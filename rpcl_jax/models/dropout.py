@@ -54,10 +54,9 @@ def drop_modality(
 ) -> Features:
     """Marks the features of whole dialogues as absent, each dialogue with probability `rate`.
 
-    Args:
-      key: decides which. With `axis_name`, every device must pass the same key.
-      axis_name: mesh axis that dialogues are split over in equal parts. What is drawn for a
-        dialogue depends on its place in the global batch, not on how that is split over devices.
+    With `axis_name`, dialogues are split over that mesh axis in equal parts, and every device must
+    pass the same key: what is drawn for a dialogue depends on its place in the global batch, not on
+    how that is split.
     """
     places = jnp.arange(len(features.present))
     if axis_name is not None:

@@ -46,8 +46,7 @@ class Family:
 
     Attributes:
       prefix: of the encoder's parameters in a model with heads.
-      sizes: by field of `TextEncoderConfig` (or "padding", the number of the padding piece, after
-        which positions start), the name in config.json and what Transformers takes
+      sizes: by field of `TextEncoderConfig`, the name in config.json and what Transformers takes
         where it is left out, which also says the type. In place of `position_offset`, "padding" is
         the number of the piece after which positions start.
       options: fields of `TextEncoderConfig` that are the same in the whole family.
@@ -71,8 +70,7 @@ class Family:
     def names(self, path: tuple[str, ...]) -> list[str]:
         """Returns the names in the weights of a parameter of `TextEncoder`, side by side.
 
-        Args:
-          path: of the parameter, such as ("layer_0", "output", "kernel").
+        Its path is, for example, ("layer_0", "output", "kernel").
         """
         *at, module, leaf = path
         suffix = "bias" if leaf == "bias" else "weight"
@@ -234,12 +232,7 @@ _MOST = 2**31
 
 
 def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
-    """Returns the sizes and options that a config.json describes.
-
-    Raises:
-      InputError: the model is of no family, has an option that cannot be loaded, or a size is not
-        of its type.
-    """
+    """Returns the sizes and options that a config.json describes; InputError if it cannot."""
     kind = written.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise InputError(
@@ -294,14 +287,12 @@ def _unusable(path: Path, name: str, value: Any, wanted: str) -> InputError:
 
 def _spelled_distilbert(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Returns a config.json with the family's own names, beside which Transformers takes BERT's."""
-    for name, theirs in (
-        ("hidden_size", "dim"),
-        ("num_attention_heads", "n_heads"),
-        ("num_hidden_layers", "n_layers"),
-    ):
-        if name in written:
-            written[theirs] = written[name]
-    return written
+    theirs = {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
+    return written | {theirs[name]: value for name, value in written.items() if name in theirs}
 
 
 def _spelled_deberta(written: dict[str, Any], path: Path) -> dict[str, Any]:

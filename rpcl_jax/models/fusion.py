@@ -41,12 +41,8 @@ def project_modalities(
 ) -> dict[str, jax.Array]:
     """Returns the vectors of "text" and then of "audio" and "vision", each [rows, n, width].
 
-    The compact module that calls this function gets the parameters.
-
-    Args:
-      modalities: "t", "ta", "tv" or "tav".
-      text: [rows, n, d], pooled word vectors.
-      features: `Features` [rows, n, …] of "audio" and "vision"; None for a modality not read.
+    The compact module that calls this function gets the parameters; its arguments are those of
+    `TransformerBackbone`.
     """
     vectors = {"text": nn.LayerNorm(name="text_norm")(nn.Dense(width, name="text")(text))}
     for modality in (MODALITIES[letter] for letter in "av" if letter in modalities):

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rpcl_jax.models.attention import rotate
 from rpcl_jax.models.dropout import drop
 from rpcl_jax.models.fusion import apply_layers, fuse, project_modalities
 from rpcl_jax.models.packed import same
@@ -26,20 +27,6 @@ def views(dialogue_ids: jax.Array, speakers: jax.Array) -> jax.Array:
     near = jnp.abs(place[:, None] - place[None, :]) <= NEAR
     together = same(dialogue_ids)
     return jnp.stack([together, together & same(speakers), together & near], axis=1)
-
-
-def rotate(x: jax.Array) -> jax.Array:
-    """Turns x [rows, n, …, 2 · d] by angles proportional to the place (rotary embedding).
-
-    The product of a rotated query at place i and a rotated key at place j depends on the two and on
-    i - j, not on i or j.
-    """
-    real, imaginary = jnp.split(x, 2, -1)
-    n, d = x.shape[1], real.shape[-1]
-    speed = LONGEST ** (-jnp.arange(d) / d)
-    angle = jnp.arange(n).reshape(-1, *[1] * (x.ndim - 2)) * speed
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return jnp.concatenate([real * cos - imaginary * sin, real * sin + imaginary * cos], -1)
 
 
 class ViewLayer(nn.Module):
@@ -126,14 +113,10 @@ class HiloScorer(nn.Module):
         logits += nn.Dense(2, name="emotion_logits")(emotion)[:, :, None]
         logits += nn.Dense(2, use_bias=False, name="cause_logits")(cause)[:, None]
 
-        query, key = (
-            rotate(
-                nn.DenseGeneral(
-                    (2, 2 * (self.pair_width // 2)),
-                    bias_init=nn.initializers.normal(1.0),
-                    name=name,
-                )(vectors)
-            )
-            for name, vectors in (("query", emotion), ("key", cause))
-        )
-        return logits + scale * jnp.einsum("ricd,rjcd->rijc", query, key)
+        def turned(x, name):
+            shape, bias_init = (2, 2 * (self.pair_width // 2)), nn.initializers.normal(1.0)
+            y = nn.DenseGeneral(shape, bias_init=bias_init, name=name)(x)
+            return rotate(y.swapaxes(1, 2), LONGEST)
+
+        query, key = turned(emotion, "query"), turned(cause, "key")
+        return logits + scale * jnp.einsum("rcid,rcjd->rijc", query, key)

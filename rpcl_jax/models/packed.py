@@ -7,15 +7,10 @@ import jax.numpy as jnp
 
 
 def pool_utterances(hidden: jax.Array, utterance_ids: jax.Array, slots: int) -> jax.Array:
-    """Returns the mean vector of each utterance's word pieces.
+    """Returns the mean of each utterance's word-piece vectors [rows, length, d].
 
-    Args:
-      hidden: [rows, length, d], word-piece vectors.
-      utterance_ids: int [rows, length], the utterance slot of each word piece; `slots` for none.
-      slots: number of utterance slots, b · n.
-
-    Returns:
-      float32 [slots, d]; zeros for a slot without word pieces.
+    `utterance_ids` [rows, length] is the utterance slot of each piece, of b · n `slots`; `slots` is
+    none. The result is float32 [slots, d], zeros for a slot without word pieces.
     """
     ids = utterance_ids.reshape(-1)
     hidden = hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32)

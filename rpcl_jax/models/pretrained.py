@@ -45,12 +45,7 @@ def hub_name(name: str) -> str:
 def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) -> Path:
     """Returns the local folder of a model, downloaded if it is named on the Hugging Face hub.
 
-    Args:
-      revision: branch, tag or commit on the hub; None is its main branch.
-
-    Raises:
-      InputError: the folder does not exist, neither the hub nor its local cache has the name, or a
-        folder is given with a revision.
+    `revision` is a branch, tag or commit on the hub; None is its main branch.
     """
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or names_folder(name):
@@ -85,12 +80,8 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
 def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
     """Loads the tokenizer in a local folder.
 
-    Args:
-      vocab_size: the number of word pieces that the encoder has embeddings of.
-
-    Raises:
-      InputError: the folder has no fast tokenizer with [CLS] and [SEP] or equivalent tokens, it has
-        a piece without an embedding, or a package is missing that reads it.
+    It must have [CLS] and [SEP] or equivalent tokens, and no piece beyond the `vocab_size` that the
+    encoder has embeddings of; InputError if not.
     """
     folder = Path(folder)
     there = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
@@ -163,17 +154,10 @@ def _check_sentencepiece(path: Path) -> None:
 def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, list[str]]:
     """Loads config and parameters of `rpcl_jax.models.text_encoder.TextEncoder`.
 
-    Args:
-      name_or_path: a hub name, or a folder with config.json and safetensors, sharded or not.
-
-    Returns:
-      The config, the parameters as nested dictionaries of float32 NumPy arrays, and the names of
-      the heads, such as "classifier", which are not read.
-
-    Raises:
-      InputError: the folder, its config or its safetensors are missing; the model is of no family
-        in `rpcl_jax.models.families` or uses an unsupported option; or parameters of the encoder
-        are missing, left over or of the wrong shape.
+    They are named on the hub, or in a folder with config.json and safetensors, sharded or not. The
+    parameters are nested dictionaries of float32 NumPy arrays. Returns also the names of the heads,
+    such as "classifier", which are not read. InputError if anything of the encoder is missing, left
+    over, of the wrong shape or not supported.
     """
     folder = resolve_pretrained(name_or_path)
     config, family = read_config(folder)
@@ -182,11 +166,7 @@ def load_pretrained(name_or_path: str | Path) -> tuple[TextEncoderConfig, dict, 
 
 
 def read_config(folder: Path) -> tuple[TextEncoderConfig, Family]:
-    """Reads the sizes in a folder's config.json, and of which family the encoder is.
-
-    Raises:
-      InputError: see `load_pretrained`.
-    """
+    """Reads the sizes in a folder's config.json, and of which family the encoder is."""
     path = folder / "config.json"
     written = _read_json(path)
     return encoder_config(written, path), FAMILIES[written["model_type"]]

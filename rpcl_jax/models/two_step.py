@@ -45,22 +45,7 @@ class TwoStepScorer(nn.Module):
     """Scores a cell from its emotion vector, its cause vector and their distance alone.
 
     Corruption cannot move a gold pair here: its two utterances are protected, and nothing else is
-    read. With the shared dropout key, s̃ = s in every cell of two utterances that were not zeroed.
-    What CCPS can still do:
-
-    - In those cells, all gold ones among them, the alignment term and its gradient are 0, and the
-      corrupted cross-entropy repeats the clean one. They weigh 1 + λ_cor against the utterance
-      heads and the ranking.
-    - A cell with a zeroed utterance is never gold. It is the score of one vector and the distance,
-      or of the distance alone, and the corrupted cross-entropy makes it negative: an emotion
-      without its cause is no pair, nor is a cause without its emotion. The negatives of a gold row
-      that change are those with a zeroed bystander as cause. Their alignment term pulls them to
-      their confidence in the clean view.
-
-    Both reach the confidences of gold pairs only through the weights. CDMR's negatives are those of
-    the clean view and do not change. Where gold utterances are not protected (the objective
-    "utterance_dropout"), gold pairs do change, and the alignment teaches to keep their confidence
-    without one of their utterances.
+    read. docs/method.md, "What they share, and what RPCL can do", says what CCPS then does.
     """
 
     width: int

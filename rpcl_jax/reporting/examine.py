@@ -30,12 +30,7 @@ COLUMNS = (
 def examine(folder: Path, without: Sequence[str] = ()) -> list[dict[str, str | float]]:
     """Returns a row for each split of a run: `run`, `split` and COLUMNS in points.
 
-    Args:
-      without: modalities, "audio" or "vision", that are taken away from every utterance.
-
-    Raises:
-      InputError: there is no finished run, it does not read a modality of `without`, or its data,
-        features or encoder are missing or changed.
+    The modalities `without`, "audio" or "vision", are taken away from every utterance.
     """
     threshold = read_run(folder).result["threshold"]
     trained = load_model(folder, devices=1)

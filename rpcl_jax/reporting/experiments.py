@@ -58,20 +58,14 @@ class Run(NamedTuple):
         return with_classes(load_splits(config), self.emotions, config)
 
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
-        """Reads every confidence of a split, given the split's dialogues.
-
-        Raises:
-          InputError: there are no scores, or they belong to other dialogues.
-        """
+        """Reads every confidence of a split; raises InputError, see `load_scores`."""
         return load_scores(self.folder / "predictions" / f"{split}.npz", dialogues)
 
 
 class Experiment:
-    """Runs that differ only in objective and seed.
+    """Runs that differ only in objective and seed, {objective: {seed: run}}.
 
-    Attributes:
-      runs: {objective: {seed: run}}, objectives in the order of OBJECTIVES, seeds ascending.
-      config: of one of the runs.
+    Objectives are in the order of OBJECTIVES, seeds ascending; `config` is that of one of the runs.
     """
 
     def __init__(self, runs: dict[str, dict[int, Run]]):
@@ -170,9 +164,7 @@ def paired_delta(
 ) -> Interval:
     """Returns how much better a test metric of `system` is than that of `other`.
 
-    Args:
-      other: the same or another one, on the same test dialogues.
-      seeds: that both were run with, at least one.
+    Both have the same test dialogues, and were run with all of `seeds`, of which there is one.
     """
     observed = (
         system.values(objective, metric, seeds).mean() - other.values(base, metric, seeds).mean()
@@ -233,11 +225,7 @@ def p_text(p: float) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a finished run.
-
-    Raises:
-      InputError: there is none.
-    """
+    """Reads a finished run; raises InputError if there is none."""
     config = read_run_config(folder)
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
@@ -255,28 +243,21 @@ def training_curves(run: Run) -> tuple[np.ndarray, np.ndarray]:
     path = run.folder / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"{path}: not found; the training curves are read from it")
-    losses: list[float] = []
-    means, scores = [], []
     text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), 1):
-        values = parse_object(line, f"{path}:{number}", {"step": int})
-        if "train/loss" in values:
-            losses.append(values["train/loss"])
-        elif "dev/pair_f1" in values:
-            scores.append(values["dev/pair_f1"])
-            means.append(np.mean(losses))
-            losses.clear()
+    lines = [
+        parse_object(line, f"{path}:{number}", {"step": int})
+        for number, line in enumerate(text.splitlines(), 1)
+    ]
+    epochs = [line for line in lines if "epoch" in line]
+    means, scores = ([epoch[k] for epoch in epochs] for k in ("mean_loss", "dev/pair_f1"))
     return np.array(means), np.array(scores)
 
 
 def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
     """Reads runs and groups them into experiments.
 
-    Args:
-      paths: folders of grids (`rpcl grid`), their results.csv, or folders of runs.
-
-    Raises:
-      InputError: a folder holds no run or no grid, or two runs have the same config.
+    `paths` are folders of grids (`rpcl grid`), their results.csv, or folders of runs. InputError if
+    one is neither, or if two runs have the same config.
     """
     runs = [read_run(folder) for path in paths for folder in _run_folders(path)]
     experiments: dict[str, dict[str, dict[int, Run]]] = {}
@@ -324,11 +305,7 @@ def _run_folders(path: Path) -> list[Path]:
 
 
 def read_setting(argument: str) -> tuple[Experiment, str]:
-    """Returns the experiment and the objective that `GRID:OBJECTIVE` names.
-
-    Raises:
-      InputError: there is no such grid, it holds several experiments, or not this objective.
-    """
+    """Returns the experiment and the objective that `GRID:OBJECTIVE` names."""
     folder, _, objective = argument.rpartition(":")
     if not folder:
         raise InputError(f"{argument}: must be GRID:OBJECTIVE, for example runs/grid:rpcl")

@@ -20,16 +20,11 @@ from matplotlib.figure import Figure
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.metrics import f1_curve
 from rpcl_jax.files import atomic_write
-from rpcl_jax.reporting.experiments import (
-    Experiment,
-    Run,
-    interval_text,
-    mean_over_settings,
-)
+from rpcl_jax.reporting.experiments import Experiment, interval_text, mean_over_settings
 
+_LOG = logging.getLogger(__name__)
 # Okabe and Ito's colours, which colour-blind readers can tell apart. The greys and the dark red are
 # not theirs.
-_LOG = logging.getLogger(__name__)
 COLOURS = {
     "base": "#0072B2",
     "rpcl": "#D55E00",
@@ -269,11 +264,15 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     for axes, experiment, title in zip(panels.ravel(), experiments, titles, strict=False):
         highest = 0.0
         axes.axvline(0.5, color="#999999", lw=0.8, ls="--")
-        for objective, runs in _shown(experiment).items():
-            colour = COLOURS[objective]
+        for objective in [o for o in ("base", "rpcl") if o in experiment.runs]:
+            colour, runs = COLOURS[objective], experiment.runs[objective].values()
             scores = [run.scores(experiment.splits["test"], "test") for run in runs]
             f1 = 100 * np.array([f1_curve(one, thresholds) for one in scores])
-            as_chosen, at_half = (100 * _mean(runs, m) for m in ("pair_f1", "pair_f1_at_half"))
+            as_chosen, at_half = (
+                100
+                * experiment.values(objective, metric, experiment.common_seeds(objective)).mean()
+                for metric in ("pair_f1", "pair_f1_at_half")
+            )
             label = (
                 f"{objective}, {len(runs)} seeds: {as_chosen:.2f} as chosen, {at_half:.2f} at 0.5"
             )
@@ -299,16 +298,6 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     return figure
 
 
-def _shown(experiment: Experiment) -> dict[str, list[Run]]:
-    """Returns the runs of base and rpcl that exist."""
-    shown = (o for o in ("base", "rpcl") if o in experiment.runs)
-    return {o: list(experiment.runs[o].values()) for o in shown}
-
-
-def _mean(runs: Sequence[Run], metric: str) -> float:
-    return float(np.mean([run.result["test"][metric] for run in runs]))
-
-
 FIGURES = {
     "figure2_diagnostics": diagnostics_figure,
     "figure3_modalities": modalities_figure,
@@ -320,7 +309,7 @@ FIGURES = {
 def write_figures(experiments: Sequence[Experiment], out: Path) -> list[Path]:
     """Writes every figure that has data, as .png and .svg, and returns their paths."""
     written = []
-    experiments = [e for e in experiments if _shown(e)]
+    experiments = [e for e in experiments if not e.runs.keys().isdisjoint(["base", "rpcl"])]
     for name, draw in FIGURES.items():
         with plt.rc_context(STYLE):
             figure = draw(experiments) if experiments else None

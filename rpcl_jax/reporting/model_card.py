@@ -1,16 +1,13 @@
 """The model card of a run: what it is, how good it is, and what it is not for."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from rpcl_jax.data.corpus_statistics import split_statistics
-from rpcl_jax.data.dialogue import Dialogue
 from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
-from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
 from rpcl_jax.run.export import public_name
@@ -34,13 +31,15 @@ _CARD = Path(__file__).with_suffix(".md")  # filled in by str.format
 def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     """Returns the model card of a finished run, in Markdown with the hub's metadata.
 
-    Raises:
-      InputError: there is no finished run, or its data are gone: the intervals need them.
+    The intervals need the run's data: without them there is an InputError.
     """
     run = read_run(folder)
     config, splits = run.config, run.splits()
     features = read_description(folder)["feature_tables"]
-    resampled = _resampled(run, run.scores(splits["test"], "test"))
+    scored, threshold = run.scores(splits["test"], "test"), run.result["threshold"]
+    weights = draw_weights(len(scored), _RESAMPLES)
+    resampled = resampled_metrics(run, scored, weights)
+    resampled["weighted_f1"] = resampled_weighted_f1(scored, threshold, run.emotions, weights)
     encoder = public_name(config.text.pretrained) or "trained from scratch"
     corrupted = config.rpcl.corruption_rate and (
         config.rpcl.corruption_weight or config.rpcl.alignment_weight
@@ -70,25 +69,20 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
         encoder=encoder + how,
         backbone=config.model.backbone,
         emotions=", ".join(run.emotions),
-        threshold=run.result["threshold"],
+        threshold=threshold,
         longest=config.data.max_utterances,
         tokens=config.text.max_tokens,
         benchmark=benchmark_name(config) or "A corpus without a name",
         words="" if config.text.pretrained else _WORDS,
         trained=_WITHSTANDS if corrupted else "",
-        statistics="\n".join(_counts(split, splits[split]) for split in splits),
+        statistics="\n".join(
+            f"| {split} | {counts.conversations} | {counts.utterances} | {counts.pairs} |"
+            for split, counts in zip(splits, map(split_statistics, splits.values()), strict=True)
+        ),
         seed=config.seed,
         resamples=_RESAMPLES,
         results="\n".join(_results(run, resampled)),
     )
-
-
-def _resampled(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, np.ndarray]:
-    """Returns metrics in every resample of the dialogues, [R] each."""
-    threshold, weights = run.result["threshold"], draw_weights(len(scored), _RESAMPLES)
-    return resampled_metrics(run, scored, weights) | {
-        "weighted_f1": resampled_weighted_f1(scored, threshold, run.emotions, weights),
-    }
 
 
 def _metadata(run: Run, name: str) -> ModelCardData:
@@ -127,11 +121,6 @@ def _described(modality: str, description: dict) -> str:
         if description.get(key)
     ]
     return f"{modality.capitalize()} comes as features: {', '.join(parts)}."
-
-
-def _counts(split: str, dialogues: Sequence[Dialogue]) -> str:
-    counts = split_statistics(dialogues)
-    return f"| {split} | {counts.conversations} | {counts.utterances} | {counts.pairs} |"
 
 
 def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:

@@ -38,13 +38,9 @@ def pairs_page(
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Writes the page of predicted conversations, one at a time.
 
-    Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
-
-    Args:
-      clips: returns the address of each utterance's clip, or None; see `clips_beside`.
-
-    Yields:
-      A function that takes a conversation from `Predictor`, of its `stream` with `floor` or not.
+    It yields a function that takes a conversation from `Predictor`, of its `stream` with `floor` or
+    not. Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
+    `clips` returns the address of each utterance's clip, or None; see `clips_beside`.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
     file.write((before + '{"dialogues":[').encode())
@@ -176,8 +172,7 @@ def _dialogue(
 def clips_beside(folder: Path, page: Path) -> Clips:
     """Returns a function that gives the address of every utterance's clip, as seen from a page.
 
-    Raises:
-      InputError: there is no clip in the folder. The function raises it where two files are meant.
+    InputError if there is no clip in the folder, and from the function where two files are meant.
     """
     index = index_clips(folder)
     used = Counter[str]()
@@ -209,11 +204,8 @@ def also_shown(
 ) -> Iterator[Iterator[tuple[str, Any]]]:
     """Writes the page of predictions that also go elsewhere; it is there when the block ends well.
 
-    Args:
-      results: from `Predictor.stream`, with candidates.
-
-    Yields:
-      `results` without candidates and choices. What is taken from it is on the page.
+    `results` are from `Predictor.stream`, with candidates and choices. They are yielded without
+    these, and what is taken from them is on the page.
     """
     with contextlib.ExitStack() as stack:
         add = None
@@ -236,14 +228,7 @@ def also_shown(
 
 
 def write_page(source: Path, page: Path, clips: Path | None = None) -> None:
-    """Writes the page of a JSON file of predictions.
-
-    Args:
-      source: written by `--mode=predict`.
-
-    Raises:
-      InputError: the file has no predictions, or they are damaged.
-    """
+    """Writes the page of a JSON file that `--mode=predict` wrote."""
     if source.name.lower().removesuffix(".gz").endswith(tuple(TABLES)):
         raise InputError(
             f"{source}: a table has too little for a page; write the prediction as .json"
@@ -288,11 +273,6 @@ def _check(item: Mapping[str, Any], place: str) -> None:
         require(isinstance(by, dict), f"{BY!r} is not an object")
         require(_is_share(by.get("threshold")), "the threshold is not a number from 0 to 1")
         require(isinstance(by.get("model"), str), "the model is not a name")
-        absent = by.get("absent", [])
-        require(
-            isinstance(absent, list) and all(isinstance(name, str) for name in absent),
-            "'absent' is not a list of names",
-        )
     confidences = item[CONFIDENCES]
     require(
         isinstance(confidences, list) and all(map(_is_share, confidences)),

@@ -40,9 +40,8 @@ def with_prediction(
     "pair_confidences". Other fields are kept, but an "utterance_ID" that is not the number of its
     utterance becomes it.
 
-    Args:
-      found: what is predicted of it, or of its first utterances if it was cut.
-      by: the model and the threshold, written as "predicted_by".
+    `found` is what is predicted of it, or of its first utterances if it was cut; `by` tells the
+    model and the threshold.
     """
     key = _turns_key(conversation)
     turns = [
@@ -51,10 +50,6 @@ def with_prediction(
     ]
     for turn, emotion, p in zip(turns, found.emotions, found.probabilities, strict=False):
         turn.update({"emotion": emotion, "emotion_probability": rounded(p)})
-    if not is_ours(conversation):
-        for number, turn in enumerate(turns, 1):  # the pairs refer to them
-            if str(turn.get("utterance_ID", number)) != str(number):
-                turn["utterance_ID"] = number
     pairs: dict[str, list]
     if is_ours(conversation):
         pairs = {
@@ -62,6 +57,9 @@ def with_prediction(
             "pair_emotions": [found.emotions[i] for i, _ in found.pairs],
         }
     else:
+        for number, turn in enumerate(turns, 1):  # the pairs refer to them
+            if str(turn.get("utterance_ID", number)) != str(number):
+                turn["utterance_ID"] = number
         pairs = {PAIRS: [[f"{i + 1}_{found.emotions[i]}", str(j + 1)] for i, j in found.pairs]}
     confidences = {CONFIDENCES: [rounded(p) for p in found.confidences]}
     return {**conversation, key: turns, **pairs, **confidences, **({BY: dict(by)} if by else {})}
@@ -106,13 +104,11 @@ def write_results(
     reject: Callable[[str, InputError], None],
     advance: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Writes conversations with their pairs.
+    """Writes conversations with their pairs to a file of this name.
 
-    Args:
-      name: of the file. A table if it ends in .csv or .tsv, JSON lines if it ends in .jsonl, else a
-        JSON list; .gz may follow. A table has a row for every utterance, with COLUMNS.
-      reject: is told the place of a conversation that cannot be read, and why.
-      advance: is told how many utterances each conversation has that was written.
+    It is a table if the name ends in .csv or .tsv, with a row of COLUMNS for every utterance, JSON
+    lines if it ends in .jsonl, else a JSON list; .gz may follow. `reject` is told the place of a
+    conversation that cannot be read, and why; `advance` the utterances of each that was written.
     """
     done = Summary()
     convert, end, empty = _format(name.lower().removesuffix(".gz"))

@@ -34,13 +34,9 @@ _CURVE_POINTS = 300
 
 
 def report_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns everything that the page shows, ready for JSON.
+    """Returns everything that the page shows of one or two runs, ready for JSON.
 
-    Args:
-      runs: one or two, on the same test conversations.
-
-    Raises:
-      InputError: they have different test conversations or emotion classes, or a run has no scores.
+    InputError if they have different test conversations or emotion classes, or one has no scores.
     """
     if len({run.emotions for run in runs}) > 1:
         raise InputError(f"{runs[1].folder}: other emotion classes than {runs[0].folder}")
@@ -49,12 +45,15 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     classes = runs[0].emotions
     if any([s.dialogue for s in other] != dialogues for other in scores):
         raise InputError(f"{runs[1].folder}: other test conversations than {runs[0].folder}")
+    names = [run_name(run.config) for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
     return {
         "benchmark": benchmark_name(runs[0].config),
         "emotions": classes,
         "runs": [
             _run_data(run, scored) | {"name": name}
-            for run, scored, name in zip(runs, scores, _names(runs), strict=True)
+            for run, scored, name in zip(runs, scores, names, strict=True)
         ],
         "differences": _differences(runs, scores) if len(runs) == 2 else {},
         "dialogues": [
@@ -78,14 +77,6 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
             for d, dialogue in enumerate(dialogues)
         ],
     }
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Returns the names of the runs, or their folders where two runs have the same name."""
-    names = [run_name(run.config) for run in runs]
-    if len(set(names)) < len(names):
-        return [str(run.folder) for run in runs]
-    return names
 
 
 def _run_data(run: Run, scored: Sequence[ScoredDialogue]) -> dict[str, Any]:

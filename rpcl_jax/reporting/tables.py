@@ -1,7 +1,8 @@
 """The paper's five tables for our runs and two of our own, as Markdown, CSV and LaTeX."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,34 +106,14 @@ def statistics_rows(benchmark: str, splits: Mapping[str, Sequence[Dialogue]]) ->
     return [[benchmark, name, *split_statistics(split)] for name, split in splits.items()]
 
 
-def main_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 2: base and rpcl."""
-    return _scores_table("table2_main", experiments, ("base", "rpcl"), {"rpcl"})
-
-
-def controls_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 3: the paper's two controls, and ours, between base and rpcl."""
-    objectives = ("base", *CONTROLS, "rpcl")
-    return _scores_table("table3_controls", experiments, objectives, set(CONTROLS), over_it=True)
-
-
-def ablations_table(experiments: Sequence[Experiment]) -> Table:
-    """Returns Table 5: the parts of RPCL between base and rpcl."""
-    objectives = ("base", *ABLATIONS, "rpcl")
-    return _scores_table("table5_ablations", experiments, objectives, set(ABLATIONS))
-
-
 def _scores_table(
-    name: str,
-    experiments: Sequence[Experiment],
-    objectives: Sequence[str],
-    any_of: set[str],
-    over_it: bool = False,
+    experiments: Sequence[Experiment], name: str, between: Sequence[str], over_it: bool = False
 ) -> Table:
-    """Returns a row for each of these objectives, in the experiments that have one of `any_of`.
+    """Returns rows of base, the objectives `between`, and rpcl.
 
-    A row is over the seeds that its objective shares with base and with rpcl, if they were run.
-    `over_it` adds how much better rpcl is than each objective.
+    An experiment is shown if it has one of `between`, or of rpcl if there are none. A row is over
+    the seeds that its objective shares with base and with rpcl, if they were run. `over_it` adds
+    how much better rpcl is than each objective.
     """
     columns = list(COLUMNS)
     for metric, label in NAMES.items():
@@ -141,7 +122,8 @@ def _scores_table(
     rows: list[list[Value]] = []
     for e in experiments:
         ends = [end for end in ("base", "rpcl") if end in e.runs]
-        for objective in objectives if e.runs.keys() & any_of else ():
+        shown = not e.runs.keys().isdisjoint(between or ["rpcl"])
+        for objective in ("base", *between, "rpcl") if shown else ():
             seeds = e.common_seeds(objective, *ends)
             row = _setting(e, seeds, objective)
             for metric in NAMES if seeds else ():
@@ -152,6 +134,11 @@ def _scores_table(
             if seeds:
                 rows.append(row)
     return Table(name, columns, rows)
+
+
+main_table = partial(_scores_table, name="table2_main", between=())
+controls_table = partial(_scores_table, name="table3_controls", between=CONTROLS, over_it=True)
+ablations_table = partial(_scores_table, name="table5_ablations", between=ABLATIONS)
 
 
 def significance_table(experiments: Sequence[Experiment]) -> Table:
@@ -237,25 +224,27 @@ def entailment_table(experiments: Sequence[Experiment]) -> Table:
     return Table("table7_entailment", columns, rows)
 
 
-def markdown(table: Table) -> str:
-    """Returns the table in GitHub's Markdown."""
-    lines = [table.columns, ["---"] * len(table.columns)]
+def _lines(
+    table: Table, escape: Callable[[str], str], bold: Callable[[str], str]
+) -> list[list[str]]:
+    """Returns the texts of the columns' names and of the rows."""
+    lines = [[escape(column) for column in table.columns]]
     for row in table.rows:
         cells = [format_value(value) for value in row]
-        texts = [text.replace("|", "\\|") for text, _ in cells]
-        lines.append([f"**{t}**" if bold else t for t, (_, bold) in zip(texts, cells, strict=True)])
+        lines.append([bold(escape(t)) if is_bold else escape(t) for t, is_bold in cells])
+    return lines
+
+
+def markdown(table: Table) -> str:
+    """Returns the table in GitHub's Markdown."""
+    lines = _lines(table, lambda text: text.replace("|", "\\|"), lambda text: f"**{text}**")
+    lines.insert(1, ["---"] * len(table.columns))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(table: Table) -> str:
     """Returns the table as a `tabular` with the rules of booktabs."""
-    lines = [[escape_latex(column) for column in table.columns]]
-    for row in table.rows:
-        cells = [format_value(value) for value in row]
-        texts = [escape_latex(text) for text, _ in cells]
-        lines.append(
-            [rf"\textbf{{{t}}}" if bold else t for t, (_, bold) in zip(texts, cells, strict=True)]
-        )
+    lines = _lines(table, escape_latex, lambda text: rf"\textbf{{{text}}}")
     header, *body = (" & ".join(line) + r" \\" for line in lines)
     begin = rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}"
     end = [r"\bottomrule", r"\end{tabular}", ""]

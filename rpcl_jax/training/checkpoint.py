@@ -74,15 +74,9 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, epoch: int, state: Any, progress: dict) -> None:
-        """Writes a checkpoint, then deletes the one before.
+        """Writes the checkpoint of an epoch, counted from 1, then deletes the one before.
 
-        Args:
-          epoch: number of epochs done, which names the checkpoint.
-          state: pytree of arrays.
-          progress: JSON-serialisable data that the training loop needs to resume.
-
-        Raises:
-          OSError: the checkpoint cannot be written, for example because the disk is full.
+        `progress` is JSON-serialisable data that the training loop needs to resume.
         """
         with file_errors(self._folder), _one_failure():
             self._manager.save(

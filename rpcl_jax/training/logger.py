@@ -48,20 +48,14 @@ class RunLogger:
     ):
         """Continues after `epoch` and deletes what an interrupted run logged after it.
 
-        Args:
-          epoch: how many are already done.
-          compile_seconds: returns the time spent on compilation so far, which rate and time left
-            leave out.
+        `compile_seconds` returns the time spent on compilation so far, which rate and time left
+        leave out.
         """
         step = epoch * len(train)
         path = workdir / "metrics.jsonl"
-        kept = [
-            line
-            for line in (path.read_bytes().splitlines() if path.exists() else [])
-            if _step_of(line) <= step
-        ]
+        lines = path.read_bytes().splitlines() if path.exists() else []
         with atomic_write(path) as file:
-            file.writelines(line + b"\n" for line in kept)
+            file.writelines(line + b"\n" for line in lines if _step_of(line) <= step)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.
         self._events = EventsWriter(str(workdir / "events"))
@@ -89,11 +83,11 @@ class RunLogger:
 
     def step(self, step: int, terms: dict[str, jax.Array]) -> None:
         """Takes the metrics of the step just dispatched and writes those of the previous step."""
-        previous, self._pending = self._pending, (step, terms)
-        self._write_step(previous)
+        self._write_pending((step, terms))
         self._bar.update()
 
-    def _write_step(self, pending: tuple[int, dict[str, jax.Array]] | None) -> None:
+    def _write_pending(self, then: tuple[int, dict[str, jax.Array]] | None = None) -> None:
+        pending, self._pending = self._pending, then
         if pending is not None:
             step, terms = pending
             values = {name: float(value) for name, value in jax.device_get(terms).items()}
@@ -103,8 +97,7 @@ class RunLogger:
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Writes an epoch's validation metrics; logs a line if stderr is not a terminal."""
-        previous, self._pending = self._pending, None
-        self._write_step(previous)
+        self._write_pending()
         now = self._clock()
         seconds, self._since = now - self._since, now
         rate, loss = self._dialogues / seconds, sum(self._losses) / self._steps

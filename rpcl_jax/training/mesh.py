@@ -19,11 +19,7 @@ AXIS = "data"
 
 
 def device_count() -> int:
-    """Returns the number of visible devices.
-
-    Raises:
-      InputError: there is none of the platform that was asked for.
-    """
+    """Returns the number of visible devices; InputError if the platform asked for has none."""
     try:
         return jax.device_count()
     except (RuntimeError, AssertionError) as error:  # JAX raises either
@@ -51,13 +47,10 @@ def local_device_indices(mesh: Mesh) -> list[int]:
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Sends each device its share of every array, split along axis 0.
+    """Sends each device its share of every array, split along axis 0; returns the whole batch.
 
-    Args:
-      batch: a tree of the shares of this process's devices, in the order of `local_device_indices`.
-
-    Returns:
-      The batch of all devices.
+    `batch` is a tree of the shares of this process's devices, in the order of
+    `local_device_indices`.
     """
     sharding, own = NamedSharding(mesh, P(AXIS)), len(local_device_indices(mesh))
 

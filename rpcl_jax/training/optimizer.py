@@ -37,8 +37,7 @@ def decayed(params) -> dict:
 def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """Returns AdamW after gradient clipping at a global norm, with two learning rates.
 
-    Args:
-      steps: number of steps of the whole run, the length of the schedules.
+    The schedules are as long as the whole run, which has `steps` steps.
     """
     rates = {
         "encoder": learning_rate_schedule(config.encoder_learning_rate, steps, config),

@@ -44,9 +44,8 @@ def make_train_step(
     devices, of the corruption, and of the modality dropout. The terms are those of
     `rpcl_jax.objective.objective_loss` and "gradient_norm", before clipping.
 
-    Args:
-      modality_dropout: share of the dialogues that are trained on without their audio, and of those
-        without their vision, drawn independently.
+    `modality_dropout` is the share of the dialogues that are trained on without their audio, and of
+    those without their vision, drawn independently.
     """
 
     def step(state: TrainState, root: jax.Array, batch: Batch, frozen: dict):

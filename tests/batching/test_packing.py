@@ -143,7 +143,8 @@ def test_slots_and_places_are_each_others_inverse(lengths, spare):
     st.lists(st.integers(1, 500), min_size=1, max_size=80), st.integers(1, 16), st.integers(0, 9)
 )
 def test_batches_are_a_partition_of_nearly_equal_parts(sizes, batch_size, seed):
-    batches = balanced_batches(np.array(sizes), batch_size, np.random.default_rng(seed))
+    count = -(-len(sizes) // batch_size)
+    batches = balanced_batches(np.array(sizes), count, np.random.default_rng(seed))
     assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
     numbers = [len(batch) for batch in batches]
     assert max(numbers) <= batch_size
@@ -171,7 +172,7 @@ def test_batches_are_those_of_swaps_written_as_loops(sizes, batch_size, seed):
         if not 0 < sizes[heavy[a]] - sizes[light[b]] < gap:
             break
         heavy[a], light[b] = light[b], heavy[a]
-    result = balanced_batches(np.array(sizes), batch_size, np.random.default_rng(seed))
+    result = balanced_batches(np.array(sizes), count, np.random.default_rng(seed))
     assert [batch.tolist() for batch in result] == batches
 
 

@@ -234,9 +234,9 @@ def test_files_that_are_not_arrays_are_refused(folder):
     [
         ("table.json", b"{", r"table\.json: is not JSON"),
         ("table.json", b"\xff", r"table\.json: is not JSON"),
-        ("table.json", b"[4]", 'must contain {"dimension"'),
-        ("table.json", b'{"model": "none"}', 'must contain {"dimension"'),
-        ("table.json", b'{"dimension": 0}', 'must contain {"dimension"'),
+        ("table.json", b"[4]", "is not a JSON object"),
+        ("table.json", b'{"model": "none"}', "'dimension' is missing or wrong"),
+        ("table.json", b'{"dimension": 0}', "4 features per row, but table.json says 0"),
         ("ids.txt", b"a\nb\n", r"ids\.txt: has 2 ids, but features\.npy has 3 rows"),
         ("ids.txt", b"a\nb\na\n", r"ids\.txt:3: 'a' is also on line 1"),
         ("ids.txt", b"a\n\xff\nb\n", r"ids\.txt: byte 2 is not UTF-8"),

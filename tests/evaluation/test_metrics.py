@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from random_scores import dialogue_of
 from sklearn import metrics as sklearn_metrics
 
-from rpcl_jax.data.dialogue import NEUTRAL
 from rpcl_jax.evaluation.metrics import (
     PREDICT_NOTHING,
     average_precision,
@@ -141,23 +140,11 @@ def test_nan_confidences_are_refused(score):
 
 
 def test_weighted_f1_by_hand():
-    gold = {
-        (0, 1, 0, "joy"),
-        (0, 1, 1, "joy"),
-        (0, 3, 2, "joy"),
-        (1, 0, 0, "anger"),
-        (1, 2, 0, "fear"),
-        (1, 3, 3, NEUTRAL),  # in no category, of no weight
-    }
-    predicted = {
-        (0, 1, 0, "joy"),
-        (0, 1, 1, "joy"),
-        (0, 3, 2, "anger"),  # the pair is right, the category is not
-        (1, 0, 0, "anger"),
-        (1, 2, 1, "fear"),
-        (1, 4, 4, "disgust"),  # a category without gold pairs weighs nothing
-    }
-    # joy 2·2/(2+3) = 4/5 with weight 3, anger 2·1/(2+1) = 2/3 with 1, fear 0 with 1.
-    assert weighted_f1(gold, predicted) == pytest.approx((3 * 4 / 5 + 1 * 2 / 3) / 5)
-    assert weighted_f1(gold, set()) == 0.0
-    assert weighted_f1(set(), predicted) == 0.0
+    # Neutral has no weight; nor has the last category, which has no gold pairs.
+    counts = np.array([[1, 2, 1, 0, 0], [1, 2, 2, 1, 1], [1, 3, 1, 1, 0]])
+    # 2·2/(2+3) = 4/5 with weight 3, 2·1/(2+1) = 2/3 with 1, 0 with 1.
+    expected = (3 * 4 / 5 + 1 * 2 / 3) / 5
+    assert weighted_f1(counts) == pytest.approx(expected)
+    nothing = counts * [[0], [0], [1]]
+    both = weighted_f1(np.stack([counts, nothing, 0 * counts]))
+    assert both == pytest.approx([expected, 0, 0])

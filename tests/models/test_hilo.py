@@ -6,7 +6,8 @@ import pytest
 from numpy_layers import dense, gated, gelu, norm, project, random_params, softmax
 
 from rpcl_jax.data.features import Features
-from rpcl_jax.models.hilo import LONGEST, HiloBackbone, HiloScorer, ViewLayer, rotate, views
+from rpcl_jax.models.attention import rotate
+from rpcl_jax.models.hilo import LONGEST, HiloBackbone, HiloScorer, ViewLayer, views
 from rpcl_jax.models.recurrent import BidirectionalGRU
 
 HEADS = 2
@@ -102,7 +103,7 @@ def turned(query, key, distance):
 def test_a_rotary_product_depends_on_the_distance_alone():
     query, key = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     n = 5
-    queries, keys = (rotate(jnp.tile(x, (1, n, 1)))[0] for x in (query, key))
+    queries, keys = (rotate(jnp.tile(x, (n, 1)), LONGEST) for x in (query, key))
     wanted = [[turned(query, key, i - j) for j in range(n)] for i in range(n)]
     np.testing.assert_allclose(queries @ keys.T, wanted, rtol=1e-4)
 

@@ -67,8 +67,6 @@ COUNT = len(GOOD["pairs"])
         ({"predicted_by": BY | {"threshold": None}}, "threshold is not a number from 0 to 1"),
         ({"predicted_by": {"model": "a"}}, "threshold is not a number from 0 to 1"),
         ({"predicted_by": BY | {"model": 3}}, "model is not a name"),
-        ({"predicted_by": BY | {"absent": [1]}}, "'absent' is not a list of names"),
-        ({"predicted_by": BY | {"absent": "audio"}}, "'absent' is not a list of names"),
         ({"predicted_by": "me"}, "'predicted_by' is not an object"),
         ({"utterances": [TURN | {"emotion_probability": 7}]}, "utterance 1 has no emotion"),
         ({"utterances": [TURN | {"emotion": ["joy"]}]}, "utterance 1 has no emotion"),
