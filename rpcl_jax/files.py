@@ -157,10 +157,10 @@ def check_not_pointer(path: Path) -> None:
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, fields: Mapping[str, type] = {}) -> dict[str, Any]:
     """Reads one of the JSON files of a run, each of which is an object.
 
-    Raises InputError if it does not exist or is not an object, or if a result.json lacks a field.
+    Raises InputError if it does not exist, is no object, or lacks one of `fields`, or of a result's.
     """
     check_not_pointer(path)
     try:
@@ -169,7 +169,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not found; is {path.parent} the folder of a run?") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not JSON ({error}); {_DAMAGED}") from error
-    return parse_object(text, str(path), _RESULT if path.name == "result.json" else {})
+    return parse_object(text, str(path), _RESULT if path.name == "result.json" else fields)
 
 
 def parse_object(text: str, where: str, fields: Mapping[str, type] = {}) -> dict[str, Any]:
