@@ -160,7 +160,7 @@ def check_not_pointer(path: Path) -> None:
 def read_json(path: Path, fields: Mapping[str, type] = {}) -> dict[str, Any]:
     """Reads one of the JSON files of a run, each of which is an object.
 
-    Raises InputError if it does not exist, is no object, or lacks one of `fields`, or of a result's.
+    Raises InputError if it does not exist, is no object or lacks one of `fields` (or a result's).
     """
     check_not_pointer(path)
     try:
