@@ -148,7 +148,7 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
 ) -> list[TimeSpan | ClipError]:
-    """Returns the clip of every utterance, or why it has none; raises InputError if none has one."""
+    """Returns the clip of every utterance, or why it has none; InputError if none has one."""
     index = index_clips(folder, meld)
     spans: list[TimeSpan | ClipError] = []
     for utterance in utterances:
