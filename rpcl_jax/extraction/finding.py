@@ -148,7 +148,7 @@ def _files(index: Mapping[str, list[Path]], given: str) -> list[Path]:
 def find_clips(
     folder: Path, utterances: Sequence[Utterance], meld: Mapping[str, str] | None = None
 ) -> list[TimeSpan | ClipError]:
-    """Returns the file and time span of every utterance, or why it has none; not all have none."""
+    """Returns the clip of every utterance, or why it has none; InputError if none has one."""
     index = index_clips(folder, meld)
     spans: list[TimeSpan | ClipError] = []
     for utterance in utterances:

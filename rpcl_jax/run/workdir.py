@@ -67,7 +67,7 @@ def locked_run(workdir: Path) -> AbstractContextManager[int]:
 
 
 def read_run_config(folder: Path) -> ConfigDict:
-    """Returns the config of a run; raises InputError if `folder` is not one or an exported one."""
+    """Returns the config of a run; raises InputError for any other folder, even an exported one."""
     return parse_config(_read_run(folder)["run"], folder / "config.json")
 
 

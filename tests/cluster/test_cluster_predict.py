@@ -143,7 +143,7 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(lambda: predictor, corpus, strict, lambda name: 1)
+        worker = predict._FilePredictor(lambda: predictor, corpus, strict, None, lambda name: 1)
         return json.loads(worker({"name": name})["json"])
 
     def outputs():
@@ -183,7 +183,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     class Killed(predict._FilePredictor):  # local, so that the workers need not import this file
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            self._predictor, self.max_utterances = self, 35
+            self._predictor, self.max_utterances = lambda: self, 35
 
         def stream(self, found):
             for place, item in found:
@@ -200,7 +200,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     for name in names:
         write_lines(tmp_path / "in" / name, conversations(2))
     monkeypatch.setattr(predict, "_FilePredictor", Killed)
-    results = list(predict._results(ray, (None, corpus, False), names))
+    results = list(predict._results(ray, (dict, corpus, False, None), names))
     assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
     assert (tmp_path / "deaths").read_text() == "..."
     assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
@@ -209,7 +209,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
     assert not (tmp_path / "out/too large.jsonl").exists()
 
-    [result] = predict._results(ray, (None, corpus, True), ["too large.jsonl"])
+    [result] = predict._results(ray, (dict, corpus, True, None), ["too large.jsonl"])
     assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 

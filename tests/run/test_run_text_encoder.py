@@ -296,7 +296,7 @@ def test_a_frozen_run_from_training_to_new_pairs(small_bert, tmp_path):
     with pytest.raises(InputError, match="not the text encoder"):
         evaluate_run(workdir)
     (workdir / "result.json").unlink()
-    with pytest.raises(InputError, match="not the text encoder"):
+    with pytest.raises(InputError, match="the parameters of its text encoder have changed"):
         train_and_evaluate(config, workdir)
 
 
