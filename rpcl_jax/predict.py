@@ -89,6 +89,18 @@ class Predictor:
         self._found = PieceCounts(0, 0, 0)
         self._cut = False
 
+    @classmethod
+    def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
+        """The same, of a folder."""
+        return cls(Path(workdir), threshold)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, threshold: float | None = None
+    ) -> "Predictor":
+        """The same, with the order of arguments of Transformers."""
+        return cls(name, threshold, revision)
+
     @property
     def max_utterances(self) -> int:
         """Longer conversations are scored in windows of this many utterances."""

@@ -268,8 +268,8 @@ def test_a_model_of_the_hub(exported, monkeypatch):
         return str(exported)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    for revision in (None, "v1"):
-        predictor = Predictor("someone/pairs", revision=revision)
+    for load, revision in ((Predictor, None), (Predictor.from_pretrained, "v1")):
+        predictor = load("someone/pairs", revision=revision)
         (found,) = predictor([{"utterances": [{"text": "Yes!", "speaker": "Ann"}], "id": "1"}])
         assert found["predicted_by"]["model"] == "someone/pairs"
     assert asked == [("someone/pairs", None, True), ("someone/pairs", "v1", True)]
