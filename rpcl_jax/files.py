@@ -60,7 +60,7 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def errors_name(path: Path, temporary: Path) -> Iterator[None]:
-    """Makes an OSError about a full disk or a temporary file or folder name `path` instead."""
+    """Makes OSErrors name `path`, not its temporary file."""
     try:
         yield
     except OSError as error:

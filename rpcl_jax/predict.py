@@ -31,7 +31,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
-    print_summary,
+    log_summary,
     rounded,
     with_prediction,
     write_results,
@@ -84,8 +84,6 @@ class Predictor:
         on_hub = "" if isinstance(model, Path) else hub_name(model)
         self._name = on_hub or "/".join(folder.absolute().parts[-2:])
         self._said_absent: Set[str] = set()
-        trained = read_description(folder).get("word_pieces") or {}
-        self._trained = PieceCounts(*(trained.get(field, 0) for field in PieceCounts._fields))
         self._found = PieceCounts(0, 0, 0)
         self._cut = False
 
@@ -245,7 +243,7 @@ class Predictor:
 
     def say_what_was_not_read(self) -> None:
         """Logs if the text so far may be in another language, or had too long utterances."""
-        if doubt := language_doubt(self._found, self._trained):
+        if doubt := language_doubt(self._found, self._run.encoder.word_pieces):
             _LOG.warning(doubt)
         if self._cut:
             _LOG.warning(
@@ -398,7 +396,7 @@ def predict_file(
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
-    print_summary(done, repaired)
+    log_summary(done, repaired)
     predictor.say_what_was_not_read()
     return done
 

@@ -54,14 +54,17 @@ def test_a_run_with_emotions_of_its_own(tmp_path, capsys):
     config.modalities, config.epochs = "t", 4  # as in test_train.py: the same programs
     config.data.format, config.data.root = "reccon", str(tmp_path)
     workdir = tmp_path / "run"
-    with pytest.raises(InputError, match=r"^test: the emotion 'awe' is no class; 1 "):
+    with pytest.raises(InputError, match=r"^test: the emotion 'awe' is not one of the classes; 1 "):
         train_and_evaluate(config, workdir)
     assert not (workdir / "checkpoints").exists()
 
     config.data.unknown_emotion = "neutral"
     result = train_and_evaluate(config, workdir)
     said = capsys.readouterr().err
-    assert "test: the emotion 'awe' is no class; 1 utterances have it, taken as neutral" in said
+    assert (
+        "test: the emotion 'awe' is not one of the classes; 1 utterances have it, taken as neutral"
+        in said
+    )
     assert tuple(json.loads((workdir / "config.json").read_text())["emotions"]) == CLASSES
     with np.load(workdir / "predictions/test.npz") as scores:
         assert scores["emotion_probabilities"].shape[1] == len(CLASSES)

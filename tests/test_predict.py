@@ -115,12 +115,12 @@ IN_PYTHON = """
 import logging
 from collections import Counter
 from rpcl_jax.predict import say_what_is_absent
-from rpcl_jax.reporting.predictions import Summary, print_summary
+from rpcl_jax.reporting.predictions import Summary, log_summary
 from rpcl_jax.run.base_config import base_config
 
 def say():
     say_what_is_absent(["audio"], base_config())
-    print_summary(Summary(windowed=7), Counter())
+    log_summary(Summary(windowed=7), Counter())
 
 say()
 logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)

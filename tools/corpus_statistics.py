@@ -42,4 +42,4 @@ def _print_statistics() -> None:
 
 
 if __name__ == "__main__":
-    run_command("corpus_statistics", _print_statistics, lambda: require_config(_CONFIG))
+    run_command("statistics", _print_statistics, lambda: require_config(_CONFIG))

@@ -3,8 +3,8 @@
 rpcl export RUN --out=DIR
 
 DIR has model.safetensors, config.json, the tokenizer, and a model card (README.md) to read and
-complete. `Predictor(DIR)` and `rpcl predict --model=DIR` use it; so do they
-with the name of a model on the hub, after `hf upload NAME DIR`.
+complete. `Predictor(DIR)` and `rpcl predict --model=DIR` take it, or the name of a model on the
+hub after `hf upload NAME DIR`.
 """
 
 from pathlib import Path

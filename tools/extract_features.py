@@ -118,4 +118,4 @@ def _extract() -> None:
 
 if __name__ == "__main__":
     several = "the clips go to several machines by --engine=ray, or in parts by --shard"
-    run_command("extract_features", _extract, _check_flags, distributed=several)
+    run_command("extract", _extract, _check_flags, distributed=several)

@@ -54,4 +54,4 @@ def _make_report(*paths: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command("make_report", _make_report, _check_flags, takes="RUN [RUN]")
+    run_command("report", _make_report, _check_flags, takes="RUN [RUN]")

@@ -134,4 +134,4 @@ def _run() -> None:
 
 if __name__ == "__main__":
     several = "the cells go to several machines by --engine=ray"
-    run_command("run_grid", _run, _check_flags, distributed=several)
+    run_command("grid", _run, _check_flags, distributed=several)

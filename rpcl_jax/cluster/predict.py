@@ -24,7 +24,7 @@ from rpcl_jax.files import json_bytes, locked
 from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
-from rpcl_jax.reporting.predictions import Summary, print_summary, write_results
+from rpcl_jax.reporting.predictions import Summary, log_summary, write_results
 from rpcl_jax.run.config import parse_config
 from rpcl_jax.run.model_folder import read_description
 from rpcl_jax.run.progress import progress_bar
@@ -187,7 +187,7 @@ def predict_corpus(
                 repaired.update(result.get("repaired", {}))
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
-    print_summary(done, repaired)
+    log_summary(done, repaired)
     return done._replace(rejected=rejected)
 
 

@@ -20,7 +20,7 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
     try:
         import rustling.chat  # noqa: F401
     except ImportError as error:
-        raise InputError(f"{where}: needs rustling; pip install rustling") from error
+        raise InputError(f'{where}: needs rustling; pip install "rpcl_jax[annotations]"') from error
     read = {".cha": _chat, ".eaf": _elan, ".textgrid": _praat}[suffix]
     try:
         turns = [turn for turn in read(text) if re.search(r"\w", turn[1])]

@@ -186,7 +186,8 @@ def with_classes(
     if policy == "refuse":
         raise InputError(
             *(
-                f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it "
+                f"{split}: the emotion {emotion!r} is not one of the classes; "
+                f"{len(places)} utterances have it "
                 f"({', '.join(places[:3])}{', …' if len(places) > 3 else ''}); correct "
                 "them, or choose --config.data.unknown_emotion=neutral or skip, or "
                 "--config.data.emotions=binary"
@@ -196,8 +197,8 @@ def with_classes(
     for (split, emotion), places in found.items():
         what = "taken as neutral" if policy == "neutral" else "so their conversations are skipped"
         _LOG.warning(
-            f"{split}: the emotion {emotion!r} is no class; {len(places)} utterances have it, "
-            f"{what}"
+            f"{split}: the emotion {emotion!r} is not one of the classes; "
+            f"{len(places)} utterances have it, {what}"
         )
     kept = {}
     for split, dialogues in splits.items():

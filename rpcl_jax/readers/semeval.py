@@ -47,7 +47,7 @@ def parse_conversations(
         "utterance_ID" (1, 2, 3, …), "text", "speaker" and optionally "emotion" and "video_name".
         "emotion-cause_pairs" contains `["3_surprise", "1"]` or `["3_surprise", "1_some words"]`;
         several spans of words in one cause utterance are one pair, and exact repetitions are
-        counted on stderr.
+        logged.
       labelled: whether emotions and pairs are required (True), ignored (False) or optional (None).
         If they are ignored, these are conversations for a prediction: what it does not need is
         repaired (`rpcl_jax.readers.json_fields`), and ids may be repeated.

@@ -160,7 +160,7 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> list
     faults.check()
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")
-    report(repaired)
+    log_repaired(repaired)
     return dialogues
 
 
@@ -206,11 +206,11 @@ def convert(
             raise InputError(f"{source}: no conversation can be read, so nothing was written")
 
     write_conversations(target, readable())
-    report(repaired)
+    log_repaired(repaired)
     return counts[True], counts[False]
 
 
-def report(repaired: Counter[str]) -> None:
+def log_repaired(repaired: Counter[str]) -> None:
     """Logs what was repaired, if anything was."""
     if describe(repaired):
         _LOG.warning(f"repaired: {describe(repaired)}")

@@ -176,9 +176,9 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
-def print_summary(done: Summary, repaired: Counter[str]) -> None:
+def log_summary(done: Summary, repaired: Counter[str]) -> None:
     """Logs what was repaired, and what was scored in windows."""
-    transcripts.report(repaired)
+    transcripts.log_repaired(repaired)
     if done.windowed:
         _LOG.info(
             f"{done.windowed} conversations are longer than the model reads at once; they were "

@@ -49,7 +49,7 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     # Classes of the emotion head: "auto" (neutral and what the training split has), "binary"
     # (neutral and emotional), or names such as "neutral,joy,sadness".
     c.data.emotions = "auto"
-    c.data.unknown_emotion = "refuse"  # an emotion that is no class: "refuse", "neutral", "skip"
+    c.data.unknown_emotion = "refuse"  # an emotion outside the classes: "refuse", "neutral", "skip"
     c.data.max_utterances = 35  # longer dialogues are cut
     c.data.candidates = "past"  # V: "past" (causes j ≤ i) or "all" cells
     c.data.modality_dropout = 0.0  # share of dialogues trained without their audio, their vision

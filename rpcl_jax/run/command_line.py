@@ -81,7 +81,7 @@ def run_command(
             sys.exit(0 if ended.code == 1 else ended.code)  # absl ends --help with 1
         except flags.UnrecognizedFlagError as error:
             if distributed and error.flagname == "distributed":
-                _complain(name, f"--distributed: is for rpcl_jax.main; {distributed}")
+                _complain(name, f"--distributed: is for train, evaluate and predict; {distributed}")
             else:
                 _complain(name, error, _field_named(error.flagname))
             sys.exit(2)

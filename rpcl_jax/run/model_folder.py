@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.language import PieceCounts
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.stream import stream_batches
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
@@ -214,12 +215,15 @@ def load_model(folder: Path, devices: int | None = None) -> TrainedRun:
     mesh = make_mesh(devices)
     try:
         sizes = TextEncoderConfig(**described["encoder"])
-        encoder = LoadedEncoder(sizes, None, load_tokenizer(folder, sizes.vocab_size))
+        tokenizer = load_tokenizer(folder, sizes.vocab_size)
+        counts = described.get("word_pieces") or {}  # older folders have none
+        pieces = PieceCounts(*(int(counts.get(field, 0)) for field in PieceCounts._fields))
+        encoder = LoadedEncoder(sizes, None, tokenizer, pieces)
         check_positions(sizes, config, str(path))
         shapes = _shapes(config, emotions, features, encoder, mesh)
     except InputError:
         raise
-    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except (AttributeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: describes no model of this version of rpcl_jax ({reason}); {_AGAIN}, or "

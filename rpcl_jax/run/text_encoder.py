@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
+from rpcl_jax.batching.language import PieceCounts, count_pieces
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
@@ -51,7 +52,7 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 1
 # The fields of TextEncoderConfig that version 0.1 had; see `encoder_digest`.
 _FIRST_FIELDS = [field.name for field in dataclasses.fields(TextEncoderConfig)][:12]
-MOST_UNKNOWN = 0.05  # of the word pieces of a text, before a warning
+_MOST_UNKNOWN = 0.05  # of the word pieces of a text, before a warning
 
 
 class LoadedEncoder(NamedTuple):
@@ -60,6 +61,7 @@ class LoadedEncoder(NamedTuple):
     config: TextEncoderConfig
     params: dict | None
     tokenizer: WordPieces
+    word_pieces: PieceCounts = PieceCounts(0, 0, 0)  # of the training text
 
 
 def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
@@ -74,19 +76,20 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         tokenizer = load_tokenizer(folder, encoder.vocab_size)
         if train and heads:
             _LOG.info(f"{config.text.pretrained}: its heads are not read: {', '.join(heads)}")
-        unknown, examples = unknown_pieces(train, tokenizer, config.text.speaker_names)
-        if unknown > MOST_UNKNOWN:
-            _LOG.warning(
-                f"{config.text.pretrained}: its tokenizer does not know {unknown:.0%} of the word "
-                f"pieces of the training text, such as {', '.join(map(repr, examples))}; is it for "
-                "another language?"
-            )
     else:
         tokenizer = word_tokenizer(train)
         encoder = TextEncoderConfig(
             vocab_size=tokenizer.size, max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
+    counts = count_pieces((u.text for d in train for u in d.utterances), tokenizer)
+    if config.text.pretrained and counts.unknown > _MOST_UNKNOWN * counts.pieces:
+        unknown, examples = unknown_pieces(train, tokenizer, config.text.speaker_names)
+        _LOG.warning(
+            f"{config.text.pretrained}: its tokenizer does not know {unknown:.0%} of the word "
+            f"pieces of the training text, such as {', '.join(map(repr, examples))}; is it for "
+            "another language?"
+        )
     check_positions(encoder, config, config.text.pretrained)
     encoder = dataclasses.replace(
         encoder,
@@ -94,7 +97,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         attention_dropout=config.text.attention_dropout,
         lora_rank=config.text.lora_rank,
     )
-    return LoadedEncoder(encoder, params, tokenizer)
+    return LoadedEncoder(encoder, params, tokenizer, counts)
 
 
 def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rpcl_jax.batching.language import count_pieces
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.files import locked, write_json
@@ -53,7 +52,10 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
                 f"{path}: this folder belongs to a run with another config "
                 f"({'; '.join(differences[:3])}); choose another --workdir"
             )
-    elif workdir.exists() and {path.name for path in workdir.iterdir()} - {"lock", "checkpoints"}:
+    elif workdir.exists() and any(
+        there.name not in ("lock", "checkpoints") and there.suffix != ".tmp"  # of a killed process
+        for there in workdir.iterdir()
+    ):
         raise InputError(
             f"{workdir}: not empty, and not the folder of a run; choose another --workdir"
         )
@@ -100,10 +102,7 @@ def begin_run(
         },
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_elsewhere": text_encoder.encoder_elsewhere(encoder, config),
-        "word_pieces": count_pieces(
-            (u.text for dialogue in corpus.splits["train"] for u in dialogue.utterances),
-            encoder.tokenizer,
-        )._asdict(),
+        "word_pieces": encoder.word_pieces._asdict(),
         "folder": str(Path.cwd()),  # from which relative paths in the config start
         "run": to_json(config),
     }

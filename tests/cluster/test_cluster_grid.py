@@ -170,4 +170,4 @@ def test_distributed_is_refused(tmp_path):
         assert instead in done.stderr
         assert done.stderr.count("\n") == 1
     done = run_python(*TINY, f"--out={tmp_path}", "--address=auto", status=2)
-    assert done.stderr == "run_grid: --address requires --engine=ray\n"
+    assert done.stderr == "grid: --address requires --engine=ray\n"

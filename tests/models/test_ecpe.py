@@ -139,7 +139,7 @@ def test_what_is_in_the_padding_changes_nothing(model_and_params, apply):
         np.where(batch.candidate_mask[..., None], changed.pair_logits, 0),
         atol=1e-6,
     )
-    assert (np.asarray(changed.utterances)[~batch.utterance_mask] == 0).all()
+    assert (np.asarray(changed.h)[~batch.utterance_mask] == 0).all()
 
 
 def test_who_is_the_same_speaker_matters_and_not_the_number(model_and_params, apply):

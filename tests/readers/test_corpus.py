@@ -90,14 +90,14 @@ def test_unknown_emotions_are_refused_all_at_once():
         with_classes(SPLITS, CLASSES, config())
     awe, *excited = caught.value.args
     assert awe.startswith(
-        "dev: the emotion 'awe' is no class; 2 utterances have it (conversation 2 "
+        "dev: the emotion 'awe' is not one of the classes; 2 utterances have it (conversation 2 "
         "utterance 2, conversation 3 utterance 1); correct them, or choose "
         "--config.data.unknown_emotion=neutral or skip"
     )
     for line, split, place in zip(
         excited, ("dev", "test"), ("3 utterance 2", "6 utt"), strict=True
     ):
-        assert line.startswith(f"{split}: the emotion 'excited' is no class; 1 utt")
+        assert line.startswith(f"{split}: the emotion 'excited' is not one of the classes; 1 utt")
         assert f"(conversation {place}" in line
     many = [dialogue("7", *["awe"] * 9)]
     with pytest.raises(InputError, match=r"7 utterance 3, …\)"):
@@ -113,9 +113,11 @@ def test_unknown_emotions_are_taken_as_neutral(capsys):
         "test": [dialogue("5", "joy"), dialogue("6", "neutral", "neutral")],
     }  # fmt: skip
     assert capsys.readouterr().err.splitlines() == [
-        "dev: the emotion 'awe' is no class; 2 utterances have it, taken as neutral",
-        "dev: the emotion 'excited' is no class; 1 utterances have it, taken as neutral",
-        "test: the emotion 'excited' is no class; 1 utterances have it, taken as neutral",
+        "dev: the emotion 'awe' is not one of the classes; 2 utterances have it, taken as neutral",
+        "dev: the emotion 'excited' is not one of the classes; 1 utterances "
+        "have it, taken as neutral",
+        "test: the emotion 'excited' is not one of the classes; 1 utterances "
+        "have it, taken as neutral",
     ]
 
 

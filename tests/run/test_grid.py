@@ -48,7 +48,7 @@ def test_a_failing_cell_is_reported_and_finished_ones_are_skipped(tmp_path):
     done = run(tmp_path, epochs, "--objectives=ccps,base", "--modalities=t", status=1)
     assert "ccps-t-seed1: FAILED with status 1" in done.stderr
     assert "ccps-t-seed1: not empty, and not the folder of a run" in done.stderr
-    assert "run_grid: failed: ccps-t-seed1" in done.stderr
+    assert "grid: failed: ccps-t-seed1" in done.stderr
     assert "base-t-seed1: epoch 1/1" in done.stderr
     assert "1 finished cells" in done.stdout
     (row,) = rows(tmp_path)
@@ -109,7 +109,7 @@ def test_bad_flags_are_refused_before_anything_is_trained(tmp_path, message, arg
     config = ["--config=configs/demo.py"] * (not arguments[0].startswith("--config="))
     command = ["tools/run_grid.py", *config, "--seeds=1", f"--out={tmp_path / 'out'}"]
     refused = run_python(*command, *arguments, status=2).stderr
-    assert refused.startswith(f"run_grid: {message}")
+    assert refused.startswith(f"grid: {message}")
     assert refused.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -292,7 +292,7 @@ def test_two_grids_do_not_share_a_folder_even_if_one_is_killed(tmp_path):
         before = log.read_text()
         refused = run(tmp_path, *flags, status=1).stderr
         assert refused == (
-            f"run_grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
+            f"grid: {tmp_path}: another process is training in it; wait for it, or stop it\n"
         )
         assert log.read_text().startswith(before)
         assert len(log.read_text()) > len(before), "the cell continues"

@@ -87,16 +87,16 @@ def test_what_cannot_be_counted_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     table = tmp_path / "file/table.csv"
     for status, arguments, message in (
-        (2, [], "corpus_statistics: --config is required"),
-        (2, ["--config=configs/nosuch.py"], "corpus_statistics: "),
-        (2, ["--config=configs/demo.py", "--config.sead=1"], "corpus_statistics: "),
+        (2, [], "statistics: --config is required"),
+        (2, ["--config=configs/nosuch.py"], "statistics: "),
+        (2, ["--config=configs/demo.py", "--config.sead=1"], "statistics: "),
         (
             *(1, ["--config=configs/demo.py", f"--csv={table}"]),
-            f"corpus_statistics: {tmp_path / 'file'}: is a file, so nothing can be written",
+            f"statistics: {tmp_path / 'file'}: is a file, so nothing can be written",
         ),
         (
             *(1, ["--config=configs/ecf.py", "--config.data.root=nowhere"]),
-            "corpus_statistics: nowhere/train.txt and nowhere/Subtask_2_train.json and",
+            "statistics: nowhere/train.txt and nowhere/Subtask_2_train.json and",
         ),
     ):
         refused = run(*arguments, status=status).stderr

@@ -140,7 +140,7 @@ def test_shards_at_the_same_time_are_the_same(whole, corpus, tmp_path):
 
 def test_strict_fails_and_makes_no_table(corpus, tmp_path):
     done = run(corpus, tmp_path / "audio", "--strict", status=1)
-    assert done.stderr.strip().endswith("extract_features: 2 utterances have no audio")
+    assert done.stderr.strip().endswith("extract: 2 utterances have no audio")
     assert MISSING in done.stderr
     assert not (tmp_path / "audio").exists()
 
@@ -195,7 +195,7 @@ def test_bad_flags_are_one_line(corpus, tmp_path):
     # Before the extractor is loaded.
     refused("contains no clip", f"--clips={tmp_path}", "--extractor=nosuch")
     refused("--shard=0/2: must be i/n", "--shard=0/2")
-    refused("extract_features: --clips, --extractor and --out are required", "--clips=", status=2)
+    refused("extract: --clips is required", "--clips=", status=2)
     (tmp_path / "file").write_text("")
     refused("file: is a file, so nothing can be written", f"--out={tmp_path / 'file/t'}")
     refused("not found", f"--config.data.root={tmp_path}")

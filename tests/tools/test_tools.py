@@ -70,7 +70,7 @@ def test_the_commands_are_listed():
         (["export"], "export: nothing given; the command takes RUN\n"),
         (["export", "run"], "export: --out is required: The new folder."),
         (["export", "run", "other", "--out=x"], "export: run other given; the command takes RUN\n"),
-        (["report", "--out=x.html"], "make_report: nothing given; the command takes RUN [RUN]\n"),
+        (["report", "--out=x.html"], "report: nothing given; the command takes RUN [RUN]\n"),
         (["examine", "a", "--without=text"], "examine: flag --without=text"),
         (
             ["convert", "a", "--config=demo"],
