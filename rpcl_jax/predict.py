@@ -241,15 +241,17 @@ class Predictor:
         for last in running:
             yield from self._decode(*last, floor, by)
 
-    def say_what_was_not_read(self) -> None:
-        """Logs if the text so far may be in another language, or had too long utterances."""
-        if doubt := language_doubt(self._found, self._run.encoder.word_pieces):
-            _LOG.warning(doubt)
+    def doubts(self) -> dict[str, str]:
+        """Returns, by kind, why predictions so far may be wrong: language, length."""
+        found = {}
+        if language := language_doubt(self._found, self._run.encoder.word_pieces):
+            found["language"] = language
         if self._cut:
-            _LOG.warning(
+            found["length"] = (
                 f"of an utterance, the model reads {self.max_tokens} word pieces at most; the "
                 "ends of longer ones were left out"
             )
+        return found
 
     def _chunks(self, reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         """Yields as many conversations as fill some batches, or fewer if they are very long."""
@@ -397,7 +399,8 @@ def predict_file(
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
     log_summary(done, repaired)
-    predictor.say_what_was_not_read()
+    for doubt in predictor.doubts().values():
+        _LOG.warning(doubt)
     return done
 
 

@@ -29,6 +29,7 @@ from rpcl_jax.run.config import parse_config
 from rpcl_jax.run.model_folder import read_description
 from rpcl_jax.run.progress import progress_bar
 
+_LOG = logging.getLogger(__name__)
 _REJECTED = ".rejected"  # folder of the output: what is rejected of each file
 _BLOCKS = 10_000  # at most; Ray schedules and repeats blocks of files
 _TRIES = 3  # of a file whose worker dies; Ray itself would go on for ever
@@ -102,7 +103,7 @@ class _FilePredictor:
                 self._save_rejected(target, rejected)
                 if broken:
                     raise _Broken
-        return {"done": done, "repaired": repaired}
+        return {"done": done, "repaired": repaired, "doubts": predictor.doubts()}
 
     def _give_up(self, name: str) -> dict[str, Any]:
         reason = (
@@ -176,7 +177,7 @@ def predict_corpus(
     ray = start_ray(address) if waiting else None
     with _owned(corpus, ray):
         done = Summary()
-        repaired = Counter[str]()
+        repaired, doubts = Counter[str](), dict[str, str]()
         with _own_messages(), progress_bar(len(names), " files") as advance:
             results = _results(ray, (load, corpus, strict, columns), waiting) if ray else iter(())
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
@@ -185,9 +186,12 @@ def predict_corpus(
                 summary = Summary(*result.get("done", ()))
                 done = Summary(*map(sum, zip(done, summary, strict=True)))
                 repaired.update(result.get("repaired", {}))
+                doubts |= result.get("doubts", {})
                 advance(summary.utterances, count)
         rejected = _collect_rejected(corpus, [output_name(name) for name in names])
     log_summary(done, repaired)
+    for doubt in doubts.values():
+        _LOG.warning(doubt)
     return done._replace(rejected=rejected)
 
 

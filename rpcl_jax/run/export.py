@@ -9,13 +9,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import new_folder, write_json, write_text
+from rpcl_jax.files import new_folder, write_text
 from rpcl_jax.models.adapters import merge_adapters, separate_adapters
-from rpcl_jax.models.pretrained import WEIGHTS, hub_name
+from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.run.base_config import base_config
 from rpcl_jax.run.config import to_json
-from rpcl_jax.run.model_folder import load_model, read_description, save_parameters
+from rpcl_jax.run.model_folder import load_model, read_description, save_model
 
 
 def export_run(folder: Path, out: Path, card: str, with_encoder: bool = True) -> None:
@@ -50,9 +50,7 @@ def export_run(folder: Path, out: Path, card: str, with_encoder: bool = True) ->
         }
         described.pop("folder", None)
         described |= {"threshold": run.threshold, "run": to_json(_without_paths(run.config))}
-        write_json(new / "config.json", described)
-        save_parameters(new / WEIGHTS, params)
-        run.encoder.tokenizer.save(new)
+        save_model(new, described, run.encoder.tokenizer, params)
         write_text(new / "README.md", card)
 
 

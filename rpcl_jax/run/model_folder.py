@@ -28,15 +28,21 @@ from rpcl_jax.batching.batch import Batch
 from rpcl_jax.batching.language import PieceCounts
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.batching.stream import stream_batches
+from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import NEUTRAL, Dialogue, Utterance
 from rpcl_jax.data.features import MODALITIES, FeatureTable, absent_table
-from rpcl_jax.errors import InputError
+from rpcl_jax.errors import InputError, file_errors
 from rpcl_jax.evaluation.inference import Scores, make_score, score_split
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
-from rpcl_jax.files import atomic_write, check_not_pointer, read_json, require_fields
+from rpcl_jax.files import atomic_write, check_not_pointer, read_json, require_fields, write_json
 from rpcl_jax.models.adapters import combine
-from rpcl_jax.models.pretrained import WEIGHTS, load_pretrained, load_tokenizer
+from rpcl_jax.models.pretrained import (
+    WEIGHTS,
+    load_pretrained,
+    load_tokenizer,
+    resolve_pretrained,
+)
 from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, parse_config
@@ -76,6 +82,20 @@ def read_description(folder: Path) -> dict[str, Any]:
 def by_name(params: Mapping[str, Any]) -> dict[str, Any]:
     """Returns nested parameters by names such as "pair_head.bias"."""
     return flatten_dict(dict(params), sep=".")
+
+
+def save_model(
+    folder: Path,
+    described: Mapping[str, Any],
+    tokenizer: WordPieces,
+    params: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a model folder; training writes the parameters later, by `save_parameters`."""
+    write_json(folder / "config.json", described)
+    with file_errors(folder / "tokenizer.json"):
+        tokenizer.save(folder)
+    if params is not None:
+        save_parameters(folder / WEIGHTS, params)
 
 
 def save_parameters(path: Path, params: Mapping[str, Any], **metadata: object) -> None:
@@ -197,13 +217,16 @@ class TrainedRun:
         return wait
 
 
-def load_model(folder: Path, devices: int | None = None) -> TrainedRun:
-    """Loads a trained model onto a number of devices, or all.
+def load_model(
+    model: str | Path, devices: int | None = None, revision: str | None = None
+) -> TrainedRun:
+    """Loads a trained model, by folder or name on the hub, onto a number of devices, or all.
 
-    The folder is of a run, which may still be training: then its best epoch so far is loaded; or
+    A folder is of a run, which may still be training: then its best epoch so far is loaded; or
     `rpcl export` wrote it. Raises InputError if a file is missing or damaged, or if the parameters
     or the encoder elsewhere do not fit `config.json`.
     """
+    folder = resolve_pretrained(model, revision)
     path, described = folder / "config.json", read_description(folder)
     config = parse_config(described["run"], path)
     features, emotions = described["feature_tables"], tuple(described["emotions"])

@@ -17,15 +17,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
-from rpcl_jax.errors import InputError, file_errors
-from rpcl_jax.files import locked, write_json
+from rpcl_jax.errors import InputError
+from rpcl_jax.files import locked
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
 from rpcl_jax.run import text_encoder
 from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.config import parse_config, to_json
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import LAYOUT, LIBRARY, TrainedRun, read_description
+from rpcl_jax.run.model_folder import LAYOUT, LIBRARY, TrainedRun, read_description, save_model
 from rpcl_jax.run.text_encoder import LoadedEncoder, corpus_batches, describe_data
 from rpcl_jax.training.mesh import is_main_process
 
@@ -110,9 +110,7 @@ def begin_run(
         _check_unchanged(workdir, described, corpus)
     if not is_main_process():
         return
-    write_json(workdir / "config.json", described)
-    with file_errors(workdir / "tokenizer.json"):
-        encoder.tokenizer.save(workdir)
+    save_model(workdir, described, encoder.tokenizer)
 
 
 def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -> None:

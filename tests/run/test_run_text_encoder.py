@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from shared import import_or_skip, tiny_config
+from shared import import_or_skip, refusal, tiny_config
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertModel
 
@@ -157,6 +157,15 @@ def test_what_is_said_of_an_encoder(small_bert, tmp_path, capsys):
     assert "such as 'дождь', 'Сегодня'; " in unknown
     load_text_encoder(config, ())
     assert capsys.readouterr().err == ""
+
+
+def test_adapters_as_wide_as_the_encoder_are_refused(small_bert, tmp_path):
+    config = frozen_config(small_bert, tmp_path)
+    config.text.update({"finetune": True, "lora_rank": 31})
+    load_text_encoder(config, ())
+    config.text.lora_rank = 32
+    message = refusal(load_text_encoder, config, ())
+    assert message.startswith("config.text.lora_rank: 32 is not below 32, the width of")
 
 
 def test_two_utterances_of_one_id_are_refused(small_bert, tmp_path):

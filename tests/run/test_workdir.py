@@ -32,6 +32,11 @@ def test_one_process_trains_in_a_folder(tmp_path):
     with locked_run(workdir):  # and after that, the next one
         pass
     check_owner(workdir, tiny_config())  # a lock alone makes it nobody's
+    (workdir / "config.json.0123.tmp").touch()  # by a process that was killed as it began
+    check_owner(workdir, tiny_config())
+    (workdir / "notes.txt").touch()
+    with pytest.raises(InputError, match="not the folder of a run"):
+        check_owner(workdir, tiny_config())
 
 
 def tables_of(extractor):
