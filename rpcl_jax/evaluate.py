@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import decode_pairs, predict
 from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
+from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.model_folder import load_model
@@ -52,6 +54,8 @@ def evaluate_run(workdir: Path) -> dict:
       InputError: there is no trained run, or its data are missing.
     """
     read_run_config(workdir)  # fail early, as on an exported folder
+    if not (workdir / WEIGHTS).exists():
+        raise InputError(f"{workdir}: no {WEIGHTS} yet; train the run first")
     path = workdir / "result.json"
     finished = read_json(path) if path.exists() else None
     run = load_model(workdir)

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,10 @@ class Predictor:
           threshold: the least confidence of a pair; None for the one chosen on validation.
           revision: branch, tag or commit on the hub; None is its main branch.
         """
+        if threshold is not None and not (
+            isinstance(threshold, Real) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+        ):
+            raise InputError(f"threshold: is {threshold!r}; give a number from 0 to 1")
         folder = resolve_pretrained(model, revision)
         if (folder / "checkpoints").is_dir() and not (folder / "result.json").exists():
             raise InputError(
@@ -82,7 +87,7 @@ class Predictor:
         self._run = load_model(folder)
         self._threshold = self._run.threshold if threshold is None else threshold
         on_hub = "" if isinstance(model, Path) else hub_name(model)
-        self._name = on_hub or "/".join(folder.absolute().parts[-2:])
+        self._name = on_hub or "/".join(Path(os.path.abspath(folder)).parts[-2:])
         self._said_absent: Set[str] = set()
         self._found = PieceCounts(0, 0, 0)
         self._cut = False

@@ -87,6 +87,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     finished = (workdir / "result.json").exists()
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
     if finished:
+        if not (workdir / WEIGHTS).exists():
+            raise InputError(
+                f"{workdir}: finished, but without its {WEIGHTS}; copy that again, or delete the "
+                "folder to train anew"
+            )
         _LOG.info(f"{workdir}: finished before; to train anew, delete it")
         return read_json(workdir / "result.json") if is_main_process() else {}
     mesh = _make_mesh(config)
@@ -236,14 +241,14 @@ def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
     for left in workdir.glob(f"{WEIGHTS}.*.tmp"):  # by a process that was killed here
         left.unlink()
     facts = {"epoch": progress.best_epoch, "threshold": progress.threshold}
-    save_parameters(workdir / WEIGHTS, state.params, **facts)
+    save_parameters(workdir, state.params, **facts)
 
 
 def _read_best(
     workdir: Path, shapes: dict[str, tuple[int, ...]], progress: Progress
 ) -> dict[str, Any]:
-    params, metadata = read_parameters(workdir / WEIGHTS, shapes)
-    if metadata.get("epoch") != repr(progress.best_epoch):
+    params, facts = read_parameters(workdir / WEIGHTS, shapes)
+    if facts.get("epoch") != progress.best_epoch:
         raise InputError(
             f"{workdir / WEIGHTS}: not of the run's best epoch, {progress.best_epoch}; was the "
             "folder copied in part? Copy it again or train the run again"

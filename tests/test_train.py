@@ -65,8 +65,8 @@ def assert_same_model(one, other):
 def stored_model(folder):
     """The parameters of a run's best epoch, and what is known of it."""
     with safe_open(folder / "model.safetensors", framework="numpy") as opened:
-        metadata = opened.metadata()
-    return load_file(folder / "model.safetensors"), metadata
+        facts = json.loads(opened.metadata()["rpcl_jax"])
+    return load_file(folder / "model.safetensors"), facts
 
 
 def test_the_same_command_gives_the_same_bits(finished, tmp_path):
@@ -243,7 +243,8 @@ def test_the_result_is_that_of_the_best_epoch(monkeypatch, tmp_path):
     assert (result["best_epoch"], result["epochs"]) == (2, 4), "the first of equal ones"
     assert kept_epochs(tmp_path) == {4}
     _, facts = stored_model(tmp_path)
-    assert facts == {"format": "flax", "epoch": "2", "threshold": repr(result["threshold"])}
+    assert facts.pop("config")
+    assert facts == {"epoch": 2, "threshold": result["threshold"]}
     assert result["dev"] == numbers_of(scores.scored[2])
     assert result["dev"] != numbers_of(scores.scored[3])
     assert evaluate_run(tmp_path) == result
@@ -269,18 +270,18 @@ def test_a_kill_between_the_checkpoint_and_the_model(monkeypatch, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     wanted = train_with(monkeypatch, FakeScores([0.3, 0.9, 0.2, 0.1]), whole)
 
-    def kill_in_epoch_2(path, params, epoch, threshold):
+    def kill_in_epoch_2(folder, params, epoch, threshold):
         if epoch == 2:
-            path.with_name(f"{path.name}.1f.tmp").write_bytes(b"half of it")
+            (folder / "model.safetensors.1f.tmp").write_bytes(b"half of it")
             raise KeyboardInterrupt
-        save_parameters(path, params, epoch=epoch, threshold=threshold)
+        save_parameters(folder, params, epoch=epoch, threshold=threshold)
 
     with monkeypatch.context() as patch:
         patch.setattr("rpcl_jax.train.save_parameters", kill_in_epoch_2)
         with pytest.raises(KeyboardInterrupt):
             train_with(patch, FakeScores([0.3, 0.9]), killed)
     assert kept_epochs(killed) == {2}
-    assert stored_model(killed)[1]["epoch"] == "1"
+    assert stored_model(killed)[1]["epoch"] == 1
     assert evaluate_run(killed)["dev"] != wanted["dev"], "of epoch 1, whole"
     result = train_with(monkeypatch, FakeScores([0.2, 0.1]), killed)
     assert result | {"seconds": 0} == wanted | {"seconds": 0}
@@ -291,7 +292,7 @@ def test_a_kill_between_the_checkpoint_and_the_model(monkeypatch, tmp_path):
 def test_a_run_whose_best_epoch_is_gone_does_not_go_on(monkeypatch, interrupted, tmp_path):
     workdir = shutil.copytree(interrupted[0], tmp_path / "run")
     weights = workdir / "model.safetensors"
-    save_parameters(weights, unflatten_dict(stored_model(workdir)[0], sep="."), epoch=2)
+    save_parameters(workdir, unflatten_dict(stored_model(workdir)[0], sep="."), epoch=2)
     assert "not of the run's best epoch, 1; was the folder copied in part" in refusal(
         train_with, monkeypatch, FakeScores([]), workdir
     )

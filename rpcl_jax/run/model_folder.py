@@ -9,6 +9,8 @@ metadata of model.safetensors, so that they never disagree with the parameters. 
 has the threshold in config.json.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ from rpcl_jax.models.pretrained import (
     resolve_pretrained,
 )
 from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
+from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, parse_config
 from rpcl_jax.run.hosts import agree
@@ -58,6 +61,8 @@ _FIELDS = {
     **{f"encoder.{size}": int for size in (*_SIZES, "max_positions")},
     **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
 }
+# Fields of a config that say where things are, which may change.
+_PLACES = ("data.root", "data.audio", "data.vision", "text.cache", "text.pretrained", "devices")
 _AGAIN = "get the folder again, or train or export the run again"
 
 
@@ -95,21 +100,32 @@ def save_model(
     with file_errors(folder / "tokenizer.json"):
         tokenizer.save(folder)
     if params is not None:
-        save_parameters(folder / WEIGHTS, params)
+        save_parameters(folder, params)
 
 
-def save_parameters(path: Path, params: Mapping[str, Any], **metadata: object) -> None:
-    """Writes parameters as safetensors, whole or not at all, with metadata that `repr` spells."""
+def save_parameters(folder: Path, params: Mapping[str, Any], **facts: object) -> None:
+    """Writes the parameters of a model folder, whole or not at all, with facts and whose they are.
+
+    The facts are one entry of JSON, because safetensors writes several in any order.
+    """
     tensors = by_name(jax.device_get(params))
-    spelled = {"format": "flax"} | {name: repr(value) for name, value in metadata.items()}
-    with atomic_write(path) as file:
-        file.write(save(tensors, metadata=spelled))
+    facts = facts | {"config": _config_digest(read_description(folder))}
+    with atomic_write(folder / WEIGHTS) as file:
+        file.write(save(tensors, metadata={LIBRARY: json.dumps(facts)}))
+
+
+def _config_digest(described: Mapping[str, Any]) -> str:
+    """Tells models apart whose parameters have the same names and shapes."""
+    run = flatten(described["run"])
+    fields = {field: value for field, value in run.items() if field not in _PLACES}
+    spelled = json.dumps([fields, described["emotions"]], sort_keys=True)
+    return hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
 
 def read_parameters(
     path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the parameters, nested, and the metadata of a file.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the parameters, nested, and the facts of a file.
 
     Raises InputError unless it has exactly these names and `shapes`, in float32.
     """
@@ -118,10 +134,10 @@ def read_parameters(
         with safe_open(path, framework="numpy") as opened:
             names = opened.keys()  # `opened` itself cannot be iterated
             tensors = {name: opened.get_tensor(name) for name in names}
-            metadata = opened.metadata() or {}
+            facts = json.loads((opened.metadata() or {}).get(LIBRARY, "{}"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: not found; {_AGAIN}") from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{path}: unreadable ({error}); {_AGAIN}") from error
     problems = [f"{name} is missing" for name in shapes if name not in tensors]
     for name, tensor in tensors.items():
@@ -139,7 +155,7 @@ def read_parameters(
         raise InputError(
             f"{path}: does not fit config.json: {'; '.join(problems[:5])}{more}; {_AGAIN}"
         )
-    return unflatten_dict(tensors, sep="."), metadata
+    return unflatten_dict(tensors, sep="."), facts
 
 
 @dataclass(eq=False)
@@ -255,9 +271,12 @@ def load_model(
     elsewhere = _load_elsewhere(described, config, encoder, path)
     for name in by_name(elsewhere):
         shapes.pop(name, None)
-    params, metadata = read_parameters(folder / WEIGHTS, shapes)
-    agree("the model", lambda: [described, metadata])
-    threshold = _threshold(described.get("threshold", metadata.get("threshold")), path)
+    params, facts = read_parameters(folder / WEIGHTS, shapes)
+    agree("the model", lambda: [described, facts])
+    config_digest = _config_digest(described)
+    if facts.get("config", config_digest) != config_digest:  # older folders do not have it
+        raise InputError(f"{folder / WEIGHTS}: of another model than {path}; {_AGAIN}")
+    threshold = _threshold(described.get("threshold", facts.get("threshold")), path)
     params = combine(params, elsewhere)
     if is_frozen(config):
         encoder = encoder._replace(params=params.pop(ENCODER))

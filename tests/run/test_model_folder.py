@@ -1,6 +1,7 @@
 """Runs and exported runs: the same outputs, and what of a wrong folder is refused."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -210,6 +211,23 @@ def test_a_config_that_does_not_fit(copy, change, said):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_model_that_git_lfs_has_not_fetched(copy, name):
     assert_pointer_is_named(copy / name, load_model, copy)
+
+
+def test_the_parameters_of_another_run(copy):
+    """Names and shapes would not tell them apart."""
+    path = copy / "config.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described | {"run": {**described["run"], "devices": 7}}))
+    load_model(copy)
+    path.write_text(json.dumps(described | {"run": {**described["run"], "seed": 7}}))
+    assert f"{copy / 'model.safetensors'}: of another model than {path}" in refusal(
+        load_model, copy
+    )
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, math.nan, True, "0.5"])
+def test_a_threshold_that_is_none(exported, threshold):
+    assert f"threshold: is {threshold!r}" in refusal(Predictor, exported, threshold)
 
 
 def test_other_folders(copy, finished, tmp_path):

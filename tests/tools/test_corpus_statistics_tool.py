@@ -114,6 +114,6 @@ def test_emotions_that_are_no_class_are_counted_as_in_training(tmp_path):
         write_lines(tmp_path / f"{split}.jsonl", lines)
     flags = ["--config=configs/demo.py", "--config.data.format=conversations"]
     flags.append(f"--config.data.root={tmp_path}")
-    assert "'contempt' is no class" in run(*flags, status=1).stderr
+    assert "'contempt' is not one of the classes" in run(*flags, status=1).stderr
     done = run(*flags, "--config.data.unknown_emotion=skip")
     assert [row[2] for row in cells(done.stdout)[2:]] == ["2", "2", "1", "5"]
