@@ -57,11 +57,8 @@ def test_a_run_leaves_what_is_promised(finished):
     kept = {p.name for p in (finished / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {"3"}
     with safe_open(finished / "model.safetensors", framework="numpy") as opened:
-        assert opened.metadata() == {
-            "format": "flax",
-            "epoch": str(result["best_epoch"]),
-            "threshold": str(result["threshold"]),
-        }
+        facts = json.loads(opened.metadata()["rpcl_jax"])
+    assert (facts["epoch"], facts["threshold"]) == (result["best_epoch"], result["threshold"])
 
 
 @pytest.mark.slow

@@ -166,7 +166,10 @@ def test_a_grid_whose_worker_is_killed_is_the_local_one(tmp_path):
 def test_distributed_is_refused(tmp_path):
     for tool, instead in (("run_grid", "--engine=ray"), ("extract_features", "--shard")):
         done = run_python(f"tools/{tool}.py", "--config=configs/demo.py", "--distributed", status=2)
-        assert done.stderr.startswith(f"{tool}: --distributed: is for rpcl_jax.main; ")
+        name = tool.removeprefix("run_").removesuffix("_features")
+        assert done.stderr.startswith(
+            f"{name}: --distributed: is for train, evaluate and predict; "
+        )
         assert instead in done.stderr
         assert done.stderr.count("\n") == 1
     done = run_python(*TINY, f"--out={tmp_path}", "--address=auto", status=2)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from shared import run_python
 
 from rpcl_jax.data.features import FeatureTable
@@ -41,6 +42,9 @@ def test_a_run_without_corruption_is_examined_with_it(finished, tmp_path):
     config = read_json(other / "config.json")
     config["run"]["rpcl"]["corruption_rate"] = 0.0
     (other / "config.json").write_text(json.dumps(config))
+    weights = other / "model.safetensors"  # which would not be of this config
+    facts = json.dumps({"threshold": 0.5})
+    save_file(load_file(weights), weights, metadata={"rpcl_jax": facts})
     row, wanted = examine(other)[1], examine(finished)[1]
     assert row | {"run": ""} == wanted | {"run": ""}
     assert row["shift_gold"] > 0
