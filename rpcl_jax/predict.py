@@ -94,14 +94,14 @@ class Predictor:
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, threshold: float | None = None) -> "Predictor":
-        """The same, of a folder."""
+        """Alias of the constructor, for a folder."""
         return cls(Path(workdir), threshold)
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, threshold: float | None = None
     ) -> "Predictor":
-        """The same, with the order of arguments of Transformers."""
+        """Alias of the constructor, with Transformers' order of arguments."""
         return cls(name, threshold, revision)
 
     @property

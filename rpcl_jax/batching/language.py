@@ -13,9 +13,7 @@ from rpcl_jax.batching.tokenizer import WordPieces
 
 _WORD = re.compile(r"[^\W\d_]+")
 _FEWEST_WORDS = 30  # fewer tell little
-_MORE_PIECES = (
-    1.4  # times those of training; ECF has conversations of 1.28, no French of less than 1.5
-)
+_MORE_PIECES = 1.4  # times those of training; an English conversation of ECF has up to 1.28
 _MORE_UNKNOWN = 0.05  # of the pieces, beyond those of training
 
 

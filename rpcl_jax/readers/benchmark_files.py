@@ -10,9 +10,9 @@ from rpcl_jax.data.dialogue import Clip, Dialogue, Utterance, check_unique, is_s
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers.json_fields import check_some_text, field, seconds
 
+_LOG = logging.getLogger(__name__)
 # Other spellings of our emotion names, as benchmarks use them. What may be a category of its own,
 # as IEMOCAP's "excited" and "frustrated", is not among them.
-_LOG = logging.getLogger(__name__)
 _SYNONYMS = {
     **dict.fromkeys(("happy", "happiness", "happines"), "joy"),
     "sad": "sadness",

@@ -31,20 +31,8 @@ _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case.
 NO_NAMES = {
-    *(
-        "note",
-        "notes",
-        "nb",
-        "ps",
-        "p.s",
-        "todo",
-        "update",
-        "edit",
-        "source",
-        "re",
-        "https",
-        "http",
-    ),
+    *("note", "notes", "nb", "ps", "p.s", "todo", "update", "edit", "source", "re"),
+    *("https", "http"),
     *("from", "to", "cc", "bcc", "subject", "date", "sent", "time", "title", "attendees"),
     *("participants", "present", "location", "duration", "transcript", "def", "class", "return"),
     *("info", "error", "warn", "warning", "debug", "trace", "fatal"),

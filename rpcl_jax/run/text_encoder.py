@@ -101,7 +101,7 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
 
 
 def check_positions(encoder: TextEncoderConfig, config: ConfigDict, name: str) -> None:
-    """Raises InputError if the encoder `name` has no positions for the longest segment."""
+    """Raises InputError if the encoder `name` is too small for the segments or the adapters."""
     if encoder.max_positions < config.text.max_tokens:
         raise InputError(
             f"config.text.max_tokens: {config.text.max_tokens} is more than the "
