@@ -47,6 +47,7 @@ from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.reporting.examine import examine
+from rpcl_jax.run.command_line import log_to_stderr
 from rpcl_jax.train import train_and_evaluate
 from shared import tiny_config
 
@@ -60,6 +61,7 @@ predicted = predictor([*map(dialogue_object, corpus.splits["test"])], corpus.tab
 (folder / "predicted.json").write_text(json.dumps(predicted))
 """
 CONTINUE = """
+log_to_stderr()
 train_and_evaluate(config, folder / "begun")
 """
 EXAMINE = """

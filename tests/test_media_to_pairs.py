@@ -117,6 +117,7 @@ def test_from_films_to_pairs(tmp_path):
     predict = [
         "-m", "rpcl_jax.main", "--mode=predict", f"--workdir={workdir}",
         f"--input={tmp_path / 'transcript.json'}", f"--output={tmp_path / 'pairs.json'}",
+        "--threshold=0",  # every candidate is a pair, so that all confidences can be seen
     ]  # fmt: skip
 
     def predicted(source):
@@ -126,8 +127,6 @@ def test_from_films_to_pairs(tmp_path):
             assert turn.items() >= given.items()
         return dict(zip(map(tuple, found["pairs"]), found["pair_confidences"], strict=True))
 
-    # With a threshold of 0, every candidate is a pair, so that all confidences can be seen.
-    (workdir / "result.json").write_text(json.dumps(result | {"threshold": 0.0}))
     # Cut from the film or from the tables, made of files of their own, the utterances are the same;
     # but for the pictures, which x264 coded in another order.
     cut = predicted(f"--clips={films}")

@@ -193,6 +193,9 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield place, item | {"pair_confidences": []}
 
+        def doubts(self):
+            return {}
+
     folder = str(tmp_path)
     (tmp_path / "out").mkdir()
     corpus = predict._Corpus(LOCAL, f"{folder}/in", LOCAL, f"{folder}/out")
