@@ -36,7 +36,7 @@ from rpcl_jax.run.text_encoder import (
     describe_data,
     load_text_encoder,
 )
-from rpcl_jax.run.workdir import begin_run, check_owner, locked_run
+from rpcl_jax.run.workdir import begin_run, check_data, check_owner, data_digests, locked_run
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
@@ -92,6 +92,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
                 f"{workdir}: finished, but without its {WEIGHTS}; copy that again, or delete the "
                 "folder to train anew"
             )
+        _check_same_data(config, workdir)
         _LOG.info(f"{workdir}: finished before; to train anew, delete it")
         return read_json(workdir / "result.json") if is_main_process() else {}
     mesh = _make_mesh(config)
@@ -103,6 +104,15 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     barrier()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if is_main_process() else {}
+
+
+def _check_same_data(config: ConfigDict, workdir: Path) -> None:
+    try:
+        digests = data_digests(load_corpus(config, check_values=False))
+    except InputError as error:
+        _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error})")
+    else:
+        check_data(workdir, digests)
 
 
 def _train_and_evaluate(

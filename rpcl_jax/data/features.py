@@ -6,6 +6,7 @@ utterance id of every row, one per line) and `table.json` (`{"extractor": …, "
 modality, one `id<tab>reason` per line.
 """
 
+import hashlib
 import json
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,6 +88,14 @@ class FeatureTable:
         # The smallest normal float32: subnormals may be flushed to zero.
         varies = deviation > np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
+
+    def digest(self) -> str:
+        """Returns a digest of the ids, of those absent, and of every row; it reads them all."""
+        ids = sorted(self.row_of_id)
+        digest = hashlib.sha256(json.dumps([ids, sorted(self.absent)]).encode())
+        for rows in _in_parts(np.array([self.row_of_id[i] for i in ids], int), self.dimension):
+            digest.update(np.ascontiguousarray(self.values[rows]).data)
+        return digest.hexdigest()
 
     def check_covers(self, dialogues: Iterable[Dialogue], split: str) -> None:
         """Raises InputError if an utterance of `split` has no row and is not listed as absent."""

@@ -270,7 +270,19 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
                 "give one of them"
             )
         of_objective[run.config.seed] = run
+        first = next(iter(experiment.values()))
+        _check_same_data(run, next(iter(first.values())))
     return [Experiment(by_objective) for by_objective in experiments.values()]
+
+
+def _check_same_data(run: Run, other: Run) -> None:
+    """Raises InputError if two runs of one config were trained on different data."""
+    data, others = (read_description(each.folder).get("data", {}) for each in (run, other))
+    if changed := [name for name in data if others.get(name, data[name]) != data[name]]:
+        raise InputError(
+            f"{run.folder}: trained on other data than {other.folder} ({', '.join(changed)}); give "
+            "runs of the same data"
+        )
 
 
 def _common_config(config: ConfigDict) -> str:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,16 @@ from tqdm import tqdm
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.split_numbers import outcome
 from rpcl_jax.files import python_path, read_json, shipped, write_csv
+from rpcl_jax.readers.corpus import load_corpus
 from rpcl_jax.run.base_config import OBJECTIVES, flatten
 from rpcl_jax.run.config import load_config_file
-from rpcl_jax.run.workdir import check_owner, locked_run, run_name
+from rpcl_jax.run.workdir import (
+    check_data,
+    check_owner,
+    data_digests,
+    locked_run,
+    run_name,
+)
 from rpcl_jax.training.logger import epoch_line, read_epochs
 
 _LOG = logging.getLogger(__name__)
@@ -75,7 +82,19 @@ def write_results(grid: Grid) -> int:
     the cell's folder, and everything in its `result.json`. If no cell of this config is finished,
     an existing table is kept, because it belongs to another config.
     """
-    rows = []
+    finished = _finished_cells(grid)
+    rows = [{"run": cell.name} | flatten(result) for cell, result in finished]
+    order = list(OBJECTIVES)
+    rows.sort(key=lambda row: (row["modalities"], order.index(row["objective"]), row["seed"]))
+    table = grid.out / "results.csv"
+    if rows or not table.exists():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(table, [columns, *([row.get(column) for column in columns] for row in rows)])
+    return len(rows)
+
+
+def _finished_cells(grid: Grid) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Yields the finished cells in the folder of a grid, and their `result.json`."""
     for path in sorted(grid.out.glob("*/result.json")):
         result = read_json(path)
         try:
@@ -84,14 +103,24 @@ def write_results(grid: Grid) -> int:
         except InputError:  # of another grid
             continue
         if path.parent.name == cell.name:
-            rows.append({"run": cell.name} | flatten(result))
-    order = list(OBJECTIVES)
-    rows.sort(key=lambda row: (row["modalities"], order.index(row["objective"]), row["seed"]))
-    table = grid.out / "results.csv"
-    if rows or not table.exists():
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        write_csv(table, [columns, *([row.get(column) for column in columns] for row in rows)])
-    return len(rows)
+            yield cell, result
+
+
+def _check_data(grid: Grid) -> None:
+    """Raises InputError where the data of a finished cell are not those of now, if there are any.
+
+    So a table of results never has cells of different data.
+    """
+    digests: dict[str, dict[str, str]] = {}  # by modalities, in which alone cells' data differ
+    for cell, _ in _finished_cells(grid):
+        if cell.config.modalities not in digests:
+            try:
+                corpus = load_corpus(cell.config, check_values=False)
+            except InputError as error:
+                _LOG.warning(f"{grid.out}: whether its data have changed is unknown ({error})")
+                return
+            digests[cell.config.modalities] = data_digests(corpus)
+        check_data(grid.out / cell.name, digests[cell.config.modalities])
 
 
 # Starts Python with these arguments, writes its output to a file, and returns a `subprocess.Popen`
@@ -208,6 +237,7 @@ def run_grid(
     `cpu_cells` on its CPU.
     """
     with locked_run(grid.out) as lock:
+        _check_data(grid)
         failed, waiting = [], []
         for cell in cells:
             if (grid.out / cell.name / "result.json").is_file():

@@ -9,7 +9,9 @@ lock                 held by the process that trains here
 """
 
 import dataclasses
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import locked
 from rpcl_jax.models.ecpe import PairExtractor
+from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
 from rpcl_jax.run import text_encoder
 from rpcl_jax.run.base_config import flatten
@@ -103,6 +106,7 @@ def begin_run(
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_elsewhere": text_encoder.encoder_elsewhere(encoder, config),
         "word_pieces": encoder.word_pieces._asdict(),
+        "data": data_digests(corpus),
         "folder": str(Path.cwd()),  # from which relative paths in the config start
         "run": to_json(config),
     }
@@ -117,6 +121,7 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
     before = read_description(workdir)
     for name, table in corpus.tables.items():
         table.check_same_extractor(before["feature_tables"][name])
+    check_data(workdir, described["data"])
     digests = [(d["encoder_elsewhere"] or {}).get("digest") for d in (before, described)]
     for same, what in (
         (digests[0] == digests[1], "the parameters of its text encoder"),
@@ -131,6 +136,24 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
                 f"{workdir}: {what} have changed since it was begun; restore them or choose "
                 "another --workdir"
             )
+
+def data_digests(corpus: Corpus) -> dict[str, str]:
+    """Returns a digest of every split, with its labels, and of every feature table, by name."""
+    digests = {
+        split: hashlib.sha256(json.dumps([*map(dialogue_object, dialogues)]).encode()).hexdigest()
+        for split, dialogues in corpus.splits.items()
+    }
+    return digests | {name: table.digest() for name, table in corpus.tables.items()}
+
+
+def check_data(workdir: Path, now: Mapping[str, str]) -> None:
+    """Raises InputError unless a run was trained with the data of these `data_digests`."""
+    before = read_description(workdir).get("data", {})
+    if changed := [name for name in now if before.get(name, now[name]) != now[name]]:
+        raise InputError(
+            f"{workdir}: its data have changed since it was begun ({', '.join(changed)}); restore "
+            "them, or choose another folder for a run with the data of now"
+        )
 
 
 def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
@@ -153,10 +176,11 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
     """Returns the batches of a run's own splits; its folder is not an exported one.
 
     The modalities in `without`, "audio" or "vision", are taken away from every utterance. Raises
-    InputError if its data are no longer there, or not the same kind.
+    InputError if its data are no longer there, or not the same.
     """
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())
+    check_data(run.folder, data_digests(corpus))
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}
