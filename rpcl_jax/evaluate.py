@@ -1,20 +1,36 @@
 """The predictions, and the evaluation of a trained run."""
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rpcl_jax.data.dialogue import BINARY, Dialogue, with_unique_ids
+from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
+from rpcl_jax.evaluation.bootstrap import (
+    draw_weights,
+    resampled_average_precision,
+    resampled_scores,
+)
 from rpcl_jax.evaluation.decode import decode_pairs, predict
+from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
-from rpcl_jax.evaluation.split_numbers import result_numbers
+from rpcl_jax.evaluation.split_numbers import result_numbers, split_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.pretrained import WEIGHTS
+from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.model_folder import load_model
 from rpcl_jax.run.workdir import read_run_config, read_splits
 from rpcl_jax.training.mesh import is_main_process
+
+_LOG = logging.getLogger(__name__)
+_SCORES = ("pair_f1", "pair_precision", "pair_recall")
 
 
 def pair_objects(
@@ -67,3 +83,69 @@ def evaluate_run(workdir: Path) -> dict:
         numbers = finished | numbers
         write_json(path, numbers)
     return numbers
+
+
+def evaluate_on(
+    predictor: Predictor,
+    dialogues: Sequence[Dialogue],
+    tables: Mapping[str, FeatureTable] | None = None,
+) -> dict[str, Any]:
+    """Scores a model on other labelled dialogues, at its own threshold.
+
+    Longer dialogues are scored in windows, as in prediction. An emotion that the model does not
+    know is a category that it never finds, and is logged.
+
+    Args:
+      tables: their features, as for `Predictor`.
+
+    Returns:
+      `split_numbers`, of Causal Emotion Entailment at its best threshold here; "best", the
+      threshold with the best Pair F1 here, with its scores; "intervals", the 95 % intervals of Pair
+      F1 and AUPRC from resampled dialogues; and "unknown_emotions", the number of utterances with
+      each emotion that the model does not know.
+    """
+    used = Counter[str]()
+    dialogues = [with_unique_ids(dialogue, used) for dialogue in dialogues]
+    emotions = predictor.emotions
+    found = Counter(str(u.emotion) for dialogue in dialogues for u in dialogue.utterances)
+    unknown = {} if emotions == BINARY else {e: n for e, n in found.items() if e not in emotions}
+    if unknown:
+        listed = ", ".join(f"{emotion} {count}" for emotion, count in sorted(unknown.items()))
+        _LOG.warning(f"emotions that the model does not know, and so never finds: {listed}")
+    scored = predictor.score(dialogues, tables)
+    classes, threshold = (*emotions, *unknown), predictor.threshold
+    best = evaluate_split(scored, None, classes)
+    weights = draw_weights(len(scored))
+    resampled = {
+        "pair_f1": resampled_scores(scored, threshold, weights)["f1"],
+        "pair_auprc": resampled_average_precision(scored, weights),
+    }
+    return {
+        **split_numbers(scored, threshold, classes, **predictor.diagnostics),
+        "best": {name: best[name] for name in ("threshold", *_SCORES)},
+        "intervals": {n: np.quantile(v, [0.025, 0.975]).tolist() for n, v in resampled.items()},
+        "unknown_emotions": unknown,
+    }
+
+
+def report(numbers: Mapping[str, Any]) -> str:
+    """Returns what `evaluate_on` found, in lines for reading."""
+
+    def line(of: Mapping[str, Any]) -> str:
+        scores = (f"{name.removeprefix('pair_')} {100 * of[name]:.2f}" for name in _SCORES[1:])
+        return f"Pair F1 {100 * of['pair_f1']:.2f} ({', '.join(scores)})"
+
+    f1, auprc = (
+        "[{:.2f}, {:.2f}]".format(*(100 * end for end in numbers["intervals"][name]))
+        for name in ("pair_f1", "pair_auprc")
+    )
+    return (
+        f"{numbers['dialogues']} conversations, {numbers['utterances']} utterances, "
+        f"{numbers['gold_pairs']} pairs; with 95 % intervals\n"
+        f"at the model's threshold, {numbers['threshold']:.3f}: {line(numbers)} {f1}\n"
+        f"at the best one here, {numbers['best']['threshold']:.3f}: {line(numbers['best'])}\n"
+        f"AUPRC {100 * numbers['pair_auprc']:.2f} {auprc}, expected calibration error "
+        f"{100 * numbers['ece']:.2f}\n"
+        f"emotional or not: F1 {100 * numbers['emotion_f1']:.2f}, pairs with their category: "
+        f"weighted F1 {100 * numbers['weighted_f1']:.2f}"
+    )

@@ -1,8 +1,8 @@
 """The command line: `python -m rpcl_jax.main --config=configs/ecf.py` or `rpcl train --config=ecf`.
 
---mode=train (the default) trains and evaluates, --mode=evaluate recomputes a run's numbers,
---mode=predict finds the pairs of unlabelled conversations. `rpcl evaluate` and `rpcl predict` are
-short for the last two.
+--mode=train (the default) trains and evaluates, --mode=evaluate recomputes a run's numbers or, with
+--input, scores it on other labelled conversations, --mode=predict finds the pairs of unlabelled
+ones. `rpcl evaluate` and `rpcl predict` are short for the last two.
 """
 
 import contextlib
@@ -41,22 +41,30 @@ _WORKDIR = flags.DEFINE_string(
     "runs/<config file>/<objective>-<modalities>[-<backbone>]-seed<seed>.",
 )
 _MODEL = flags.DEFINE_string(
-    "model", "", "predict: folder of a run or of an export, or its name on the Hugging Face hub."
+    "model",
+    "",
+    "For --input: folder of a run or of an export, or its name on the Hugging Face hub.",
 )
 _REVISION = flags.DEFINE_string(
-    "revision", None, "predict: branch, tag or commit of --model on the Hugging Face hub."
+    "revision", None, "Branch, tag or commit of --model on the Hugging Face hub."
 )
 _INPUT = flags.DEFINE_string(
-    "input", "", "predict: file or folder of conversations; docs/data.md has the formats."
+    "input",
+    "",
+    "predict, evaluate: file or folder of conversations, see docs/data.md; evaluate with --config: "
+    "the name of one of its splits.",
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", "", "predict: file of the pairs, .json, .jsonl, .csv or .tsv; .gz may follow."
+    "output",
+    "",
+    "predict: file of the pairs, .json, .jsonl, .csv or .tsv; .gz may follow; evaluate: .json of "
+    "the numbers.",
 )
 _HTML = flags.DEFINE_string(
     "html", "", "predict: a page to look at them in a browser, beside --output; plays --clips."
 )
 _FEATURES = flags.DEFINE_string(
-    "features", "", "predict: folder with the feature tables audio/ and vision/ of the input."
+    "features", "", "Folder with the feature tables audio/ and vision/ of --input."
 )
 _CLIPS = flags.DEFINE_string(
     "clips", "", "predict: folder with the clips of the input, from which features are extracted."
@@ -69,7 +77,8 @@ _THRESHOLD = flags.DEFINE_float(
     "threshold", None, "predict: the least confidence of a pair; default: chosen on validation."
 )
 _ENGINE, _ADDRESS = define_engine()
-_OF_PREDICTION = (_INPUT, _COLUMNS, _OUTPUT, _HTML, _FEATURES, _CLIPS, _STRICT, _THRESHOLD)
+_OF_INPUT = (_INPUT, _COLUMNS, _OUTPUT, _FEATURES)
+_OF_PREDICTION = (_HTML, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run on several hosts, the same command on each; see docs/scaling.md."
 )
@@ -90,20 +99,24 @@ def _check_flags() -> None:
         from rpcl_jax.run.config import check_config
 
         check_config(_CONFIG.value)
-    elif not _WORKDIR.value and not (_MODEL.value and _MODE.value == "predict"):
-        or_model = ", or --model" if _MODE.value == "predict" else ""
-        raise flags.Error(f"--mode={_MODE.value} requires --workdir, the folder of a run{or_model}")
-    elif _CONFIG.value is not None:
+    elif not _WORKDIR.value and not _MODEL.value:
+        raise flags.Error(
+            f"--mode={_MODE.value} requires --workdir, the folder of a run, or --model"
+        )
+    elif _CONFIG.value is not None and not (_MODE.value == "evaluate" and _INPUT.value):
         raise flags.Error(f"--config: --mode={_MODE.value} takes that of the run; leave it out")
-    if _MODEL.value and (_WORKDIR.value or _MODE.value != "predict"):
-        raise flags.Error("--model is for --mode=predict, in place of --workdir; give one of them")
+    if _MODEL.value and (_WORKDIR.value or not _INPUT.value):
+        raise flags.Error("--model is for --input, in place of --workdir; give one of them")
     if _REVISION.value and not _MODEL.value:
         raise flags.Error("--revision is of a --model on the Hugging Face hub; give that too")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
-    for flag in _OF_PREDICTION if _MODE.value != "predict" else ():
+    others = (_OF_PREDICTION, _OF_INPUT)[: {"predict": 0, "evaluate": 1, "train": 2}[_MODE.value]]
+    for flag in (flag for flags_of in others for flag in flags_of):
         if flag.present:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
+    if _MODE.value == "evaluate":
+        _check_evaluation()
     if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
     check_page(_HTML)
@@ -117,7 +130,9 @@ def _check_flags() -> None:
                     f"--{flag.name}: leave it out; --engine=ray starts its own processes, predicts "
                     "from text alone, and writes no page (`rpcl report` makes one of its output)"
                 )
-    elif _OUTPUT.value and not re.search(r"(?i)\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value):
+    elif _MODE.value == "predict" and not re.search(
+        r"(?i)\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value
+    ):
         raise flags.Error(
             f"--output: {_OUTPUT.value} must end in .json, .jsonl, .csv or .tsv (.gz may "
             "follow); --html writes a page"
@@ -140,6 +155,18 @@ def _check_flags() -> None:
         raise flags.Error("--features and --clips exclude each other; give one of them")
 
 
+def _check_evaluation() -> None:
+    for flag in _OF_INPUT:
+        if flag.present and not _INPUT.value:
+            raise flags.Error(
+                f"--{flag.name}: --mode=evaluate takes it with --input; give that too"
+            )
+    if _COLUMNS.present and _CONFIG.value is not None:
+        raise flags.Error("--columns: is for a file; --config names the format of its splits")
+    if _OUTPUT.value and not _OUTPUT.value.lower().endswith(".json"):
+        raise flags.Error(f"--output: {_OUTPUT.value} must end in .json, of the numbers")
+
+
 def _run() -> None:
     others = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     with joined(*others, flags.FLAGS.debug) if _DISTRIBUTED.value else contextlib.nullcontext():
@@ -157,6 +184,9 @@ def _do() -> None:
 
     if _MODE.value == "predict":
         _predict(_MODEL.value or Path(_WORKDIR.value))
+        return
+    if _INPUT.value:
+        _evaluate_on_input(_MODEL.value or Path(_WORKDIR.value))
         return
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
@@ -184,8 +214,33 @@ def _what_counts() -> list:
     """Returns the flags, and the size of the input, which must be the same in all processes."""
     source = Path(_INPUT.value)
     size = source.stat().st_size if _INPUT.value and source.is_file() else None
-    counting = (_MODE, _WORKDIR, _MODEL, _REVISION, *_OF_PREDICTION)
+    counting = (_MODE, _WORKDIR, _MODEL, _REVISION, *_OF_INPUT, *_OF_PREDICTION)
     return [*(flag.value for flag in counting), size]
+
+
+def _evaluate_on_input(model: str | Path) -> None:
+    from rpcl_jax.data.features import FeatureTable
+    from rpcl_jax.evaluate import evaluate_on, report
+    from rpcl_jax.files import write_json
+    from rpcl_jax.predict import Predictor
+    from rpcl_jax.readers.corpus import load_splits
+    from rpcl_jax.readers.tables import parse_columns
+    from rpcl_jax.readers.transcripts import read_dialogues
+    from rpcl_jax.training.mesh import is_main_process
+
+    if _CONFIG.value is None:
+        columns = parse_columns(_COLUMNS.value)
+        dialogues = read_dialogues(Path(_INPUT.value), columns, labelled=True)
+    else:
+        (dialogues,) = load_splits(_CONFIG.value, [_INPUT.value]).values()
+    features = Path(_FEATURES.value)
+    found = [m for m in ("audio", "vision") if _FEATURES.value and (features / m).is_dir()]
+    tables = {modality: FeatureTable.load(features / modality) for modality in found}
+    numbers = evaluate_on(Predictor(model, revision=_REVISION.value), dialogues, tables)
+    if is_main_process():
+        print(report(numbers))
+        if _OUTPUT.value:
+            write_json(Path(_OUTPUT.value), numbers, indent=1)
 
 
 def _predict(model: str | Path) -> None:

@@ -10,18 +10,20 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.language import PieceCounts, count_pieces, language_doubt
 from rpcl_jax.batching.packing import PackedText
 from rpcl_jax.batching.pipeline import prefetched
 from rpcl_jax.batching.text import longest_utterance
-from rpcl_jax.data.dialogue import Dialogue, with_unique_ids
+from rpcl_jax.data.dialogue import Dialogue, with_unique_ids, without_labels
 from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.decode import emotion_choices, predict
 from rpcl_jax.evaluation.inference import Scores
-from rpcl_jax.evaluation.windows import merged, window_starts
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
+from rpcl_jax.evaluation.windows import Merged, merged, window_starts
 from rpcl_jax.files import atomic_write, make_folder
 from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
@@ -110,6 +112,21 @@ class Predictor:
         return self._run.config.data.max_utterances
 
     @property
+    def emotions(self) -> tuple[str, ...]:
+        """The names of the emotion classes, neutral first."""
+        return self._run.emotions
+
+    @property
+    def threshold(self) -> float:
+        """The least confidence of a pair."""
+        return self._threshold
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """The settings of `rpcl_jax.evaluation.metrics.confidence_diagnostics`."""
+        return self._run.config.diagnostics.to_dict()
+
+    @property
     def max_tokens(self) -> int:
         """Of an utterance, this many word pieces are read, with the two special ones."""
         return self._run.config.text.max_tokens
@@ -194,6 +211,24 @@ class Predictor:
 
         return self._predict((read(place, item) for place, item in found), own, floor)
 
+    def score(
+        self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable] | None = None
+    ) -> list[ScoredDialogue]:
+        """Returns the scores of every candidate, for an evaluation; `tables` as for `__call__`."""
+        own = self._own_tables(tables)
+        for table in own.values():
+            table.check_covers(dialogues, "the input")
+        reads = (_Read(d.id, {}, without_labels(d)) for d in dialogues)
+        scored = []
+        for dialogue, (_, windows) in zip(dialogues, self._score(reads, own), strict=True):
+            found, emotions, causes = self._merged(dialogue, windows, 0.0)
+            confidence = np.zeros((len(causes), len(causes)), np.float32)
+            mask = np.zeros(confidence.shape, bool)  # of what is together in a window
+            for i, j, p in found:
+                confidence[i, j], mask[i, j] = p, True
+            scored.append(ScoredDialogue(dialogue, confidence, mask, emotions, causes))
+        return scored
+
     def _own_tables(self, tables: Mapping[str, FeatureTable] | None) -> dict[str, FeatureTable]:
         """Returns those tables that the run reads, and logs which it misses."""
         tables = tables or {}
@@ -210,10 +245,29 @@ class Predictor:
     def _predict(
         self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable], floor: float | None = None
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
-        width = self.max_utterances
         by: dict[str, Any] = {"model": self._name, "threshold": rounded(self._threshold)}
         if absent := [m for m in self._run.feature_tables if m not in tables]:
             by["absent"] = absent
+        lowest = self._threshold if floor is None else min(self._threshold, floor)
+        for read, windows in self._score(reads, tables):
+            if isinstance(read.dialogue, InputError):
+                yield read.place, read.dialogue
+                continue
+            found, emotions, _ = self._merged(read.dialogue, windows, lowest)
+            sure = [(i, j, p) for i, j, p in found if p >= self._threshold]
+            pairs, confidences = [(i, j) for i, j, _ in sure], [p for _, _, p in sure]
+            prediction = predict(pairs, confidences, emotions, self._run.emotions)
+            item = with_prediction(read.conversation, prediction, by)
+            if floor is not None:
+                item[CANDIDATES] = [[i + 1, j + 1, rounded(p)] for i, j, p in found]
+                item[CHOICES] = emotion_choices(emotions, self._run.emotions)
+            yield read.place, item
+
+    def _score(
+        self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable]
+    ) -> Iterator[tuple[_Read, list[Scores]]]:
+        """Yields what is read with the scores of its windows; none of what cannot be read."""
+        width = self.max_utterances
 
         def prepare(chunk: list[_Read]):
             pieces = [
@@ -242,9 +296,25 @@ class Predictor:
             agree("the conversations of the input", partial(_texts, chunk))
             running.append((chunk, self._run.score_prepared(batches)))
             if len(running) > 1:
-                yield from self._decode(*running.popleft(), floor, by)
+                yield from self._wait(*running.popleft())
         for last in running:
-            yield from self._decode(*last, floor, by)
+            yield from self._wait(*last)
+
+    def _wait(
+        self, chunk: Iterable[_Read], wait: Callable[[], dict[int, Scores]]
+    ) -> Iterator[tuple[_Read, list[Scores]]]:
+        scores = wait()
+        used = 0
+        for read in chunk:
+            count = 0
+            if isinstance(read.dialogue, Dialogue):
+                count = len(window_starts(len(read.dialogue.utterances), self.max_utterances))
+            yield read, [scores[index] for index in range(used, used + count)]
+            used += count
+
+    def _merged(self, dialogue: Dialogue, windows: list[Scores], lowest: float) -> Merged:
+        length, candidates = len(dialogue.utterances), self._run.config.data.candidates
+        return merged(windows, self.max_utterances, length, candidates, lowest)
 
     def doubts(self) -> dict[str, str]:
         """Returns, by kind, why predictions so far may be wrong: language, length."""
@@ -272,35 +342,6 @@ class Predictor:
                 chunk, utterances = [], 0
         if chunk:
             yield chunk
-
-    def _decode(
-        self,
-        chunk: Iterable[_Read],
-        wait: Callable[[], dict[int, Scores]],
-        floor: float | None,
-        by: Mapping[str, Any],
-    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
-        scores = wait()
-        threshold, candidates = self._threshold, self._run.config.data.candidates
-        used = 0
-        for read in chunk:
-            if isinstance(read.dialogue, InputError):
-                yield read.place, read.dialogue
-                continue
-            length = len(read.dialogue.utterances)
-            starts = window_starts(length, self.max_utterances)
-            windows = [scores[index] for index in range(used, used + len(starts))]
-            used += len(starts)
-            lowest = threshold if floor is None else min(threshold, floor)
-            found, emotions = merged(windows, self.max_utterances, length, candidates, lowest)
-            sure = [(i, j, p) for i, j, p in found if p >= threshold]
-            pairs, confidences = [(i, j) for i, j, _ in sure], [p for _, _, p in sure]
-            prediction = predict(pairs, confidences, emotions, self._run.emotions)
-            item = with_prediction(read.conversation, prediction, by)
-            if floor is not None:
-                item[CANDIDATES] = [[i + 1, j + 1, rounded(p)] for i, j, p in found]
-                item[CHOICES] = emotion_choices(emotions, self._run.emotions)
-            yield read.place, item
 
 
 def _texts(chunk: Iterable[_Read]) -> list[Any]:

@@ -153,6 +153,12 @@ def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
     return replace(dialogue, utterances=tuple(utterances))
 
 
+def without_labels(dialogue: Dialogue) -> Dialogue:
+    """Returns a dialogue as a model sees it."""
+    utterances = (replace(utterance, emotion=None) for utterance in dialogue.utterances)
+    return replace(dialogue, utterances=tuple(utterances), pairs=None)
+
+
 def emotion_class(emotion: str, classes: Sequence[str]) -> int:
     """Returns the index of an utterance's emotion in the names of the emotion classes.
 

@@ -1,7 +1,7 @@
 """Windows over conversations that are longer than a model reads at once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -50,17 +50,26 @@ def _depths(places: np.ndarray, start: int, width: int, length: int) -> np.ndarr
     return np.minimum(before, after)
 
 
+class Merged(NamedTuple):
+    """The scores of a conversation, of any length."""
+
+    # (emotion utterance, cause utterance, confidence), 0-based and sorted.
+    pairs: list[tuple[int, int, float]]
+    emotion_probabilities: np.ndarray  # [length, C]
+    cause_confidence: np.ndarray  # [length]
+
+
 def merged(
     windows: Sequence["Scores"], width: int, length: int, candidates: str, lowest: float
-) -> tuple[list[tuple[int, int, float]], np.ndarray]:
+) -> Merged:
     """Returns the scores of a conversation from those of each of `window_starts`, with padding.
 
-    These are (emotion utterance, cause utterance, confidence) of the candidates with a confidence
-    of at least `lowest`, 0-based and sorted, and the probabilities of the emotions, [length, C].
+    Of the candidates, those with a confidence of at least `lowest`.
     """
     starts = window_starts(length, width)
     found: list[tuple[int, int, float]] = []
     probabilities = np.zeros((length, windows[0].emotion_probabilities.shape[-1]), np.float32)
+    causes = np.zeros(length, np.float32)
     for number, (start, scores) in enumerate(zip(starts, windows, strict=True)):
         n = min(width, length - start)
         mask = candidate_mask(np.ones(n, bool), candidates)
@@ -69,9 +78,10 @@ def merged(
             own_pairs, own = owned(starts, width, length, number)
             mask &= own_pairs
         probabilities[start : start + n][own] = scores.emotion_probabilities[:n][own]
+        causes[start : start + n][own] = scores.cause_confidence[:n][own]
         confidence = np.asarray(scores.pair_confidence)[:n, :n]
         found += [
             (start + i, start + j, float(confidence[i, j]))
             for i, j in decode_pairs(confidence, mask, lowest)
         ]
-    return sorted(found), probabilities
+    return Merged(sorted(found), probabilities, causes)

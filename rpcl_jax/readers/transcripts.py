@@ -143,8 +143,13 @@ def parse(
     return semeval.parse_conversation(item, place, None if labelled else False, log, "1")
 
 
-def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> list[Dialogue]:
-    """Reads all conversations without labels, see `conversations_in`; says what it repaired.
+def read_dialogues(
+    path: Path, columns: Mapping[str, str] | None = None, labelled: bool = False
+) -> list[Dialogue]:
+    """Reads all conversations, see `conversations_in`, and logs what was repaired.
+
+    Args:
+      labelled: whether they have labels, which are read; predictions are none.
 
     Raises:
       InputError: a conversation cannot be read, or there is none. It has all that is wrong.
@@ -156,7 +161,14 @@ def read_dialogues(path: Path, columns: Mapping[str, str] | None = None) -> list
         with faults.collected():
             if isinstance(item, InputError):
                 raise item
-            dialogues.append(parse(item, place, Counter()))
+            if labelled and "predicted_by" in item:
+                raise InputError(
+                    f"{place}: its labels are what a model predicted; correct them and remove "
+                    "'predicted_by'"
+                )
+            dialogues.append(parse(item, place, Counter(), labelled))
+            if labelled and dialogues[-1].pairs is None:
+                raise InputError(f"{place}: has no 'pairs'; label it, with [] if there are none")
     faults.check()
     if not dialogues:
         raise InputError(f"{path}: contains no conversation; check that it is the right file")

@@ -137,6 +137,7 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
                 "another --workdir"
             )
 
+
 def data_digests(corpus: Corpus) -> dict[str, str]:
     """Returns a digest of every split, with its labels, and of every feature table, by name."""
     digests = {
