@@ -12,6 +12,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from rpcl_jax.corruption import corrupt_context, gold_utterances
+from rpcl_jax.errors import InputError
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -150,3 +151,9 @@ def test_devices_do_not_change_the_draw(devices):
     np.testing.assert_array_equal(corrupted, wanted)
     np.testing.assert_allclose(total, wanted_total, rtol=1e-5)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+def test_what_is_no_rate_is_refused(rate):
+    with pytest.raises(InputError, match=f"rate: is {rate:g}, expected a number from 0 to 1"):
+        corrupt_context(jax.random.key(0), jnp.ones((1, 2, 3)), jnp.zeros((1, 2)), rate=rate)

@@ -188,6 +188,18 @@ def test_first_and_second_derivatives():
     )
 
 
+def test_one_triple_and_one_candidate_by_hand():
+    pair, cause = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2)
+    pair[0, 1, 0, 1], cause[0, 0, 1] = math.log(3), math.log(3)  # p and q of 3/4, the others of 1/2
+    labels = torch.tensor([[[0, 0], [1, 0]]])
+    loss = cdmr_loss(pair, cause, labels, torch.ones(1, 2, 2).tril(), base_margin=0.5)
+    assert loss.item() == pytest.approx(0.5 * math.exp(0.5 - 0.75) - (0.75 - 0.5), abs=1e-6)
+    one = torch.tensor([[[False, False], [True, False]]])
+    weights = {"corruption_weight": 1, "alignment_weight": 1}
+    loss = ccps_loss(pair, torch.zeros_like(pair), labels, one, **weights)
+    assert loss.item() == pytest.approx(-math.log(0.75) + 2 * (0.75 - 0.5) ** 2, abs=1e-6)
+
+
 @pytest.mark.parametrize("b", [0, 3])
 def test_nothing_to_average(b):
     pair, corrupted, cause, labels, candidates = example(b=b)
