@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any, Literal, NamedTuple
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import seconds, with_ends
+from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
 from rpcl_jax.readers.subtitles import DASH, NO_NAMES, named, recording
-from rpcl_jax.readers.tables import NOT_SAID
 
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
@@ -16,7 +15,7 @@ _WHEN = (
     r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?"
     r"(?P<half>(?:[AP]M|上午|下午|午前|午後|오전|오후)\s?)?"
     rf"(?P<start>{_CLOCK})(?P<noon>\s?(?:[AaPp]\.?\s?[Mm]\.?(?!\w)"
-    r"|(?(date)[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?(?=\s?[-–—\]])|(?!))))?"
+    r"|(?(date)(?:Uhr|[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?)(?=\s?[-–—\]])|(?!))))?"
     rf"(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
 )
 _STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|$|(?=\s*[-–—]))(?:[-–—]\s+)?")
@@ -26,16 +25,23 @@ _AFTER_NAME = re.compile(
 )
 # Names within a line with a time: IRC's, Zoom's, LINE's.
 _NICK = re.compile(r"<[ @+%~&]?([^<>]{1,40})>\s+")
-_TO = re.compile(r"From\s+([^:]{1,60}?)(?:\s+to\s+[^:]{1,80}|\s+):\s*", re.IGNORECASE)
+_TO = re.compile(
+    r"From\s+([^:]{1,60}?)(?:\s+to\s+[^:]{1,80}|\s+):\s*"
+    r"|([^:]{1,60}?)\s+to\s+(?:Everyone|[^:]*\((?:Direct Message|privately)\))\s*:\s*",
+    re.IGNORECASE,
+)
 _TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
 # Of an exported chat, whatever comes before the first colon; names in notices are quoted.
 _SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
+_ACTION = re.compile(r"\w (added|removed|invited|changed|created|pinned|renamed)\b")  # a notice's
 _BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
-_EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\bedit[^<>]*>)$")
+_EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^<>]*>)$")
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
-    r"\u200e.*|<[^<>]*>|null|\S.*\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
+    r"\u200e.*|<[^<>]* [^<>]*>|null"
+    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier)))"
+    r"\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
     r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
     r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?",
@@ -169,18 +175,21 @@ def _parsed(line: _Line) -> _Line:
         within = _NICK.match(rest) or _TO.match(rest) or _TABBED.match(rest)
         if stamp["date"] and not within:
             within = _SENDER.match(rest)
-            if within and within[1].split()[0].lower() in NO_NAMES:  # a level of a log
+            level = within[1].split()[0] if within else ""
+            of_log = level.isupper() and level.lower() in NO_NAMES
+            if within and (of_log or _ACTION.search(within[1])):
                 within = None
             speaker, words = "", rest
         else:
             speaker, words = named(rest)
         if within:
-            speaker, words = within[1].strip(), rest[within.end() :]
+            speaker = (within[within.lastindex or 1]).strip()
+            words = rest[within.end() :]
         nick = bool(_NICK.match(rest))
         return line._replace(speaker=speaker, words=words, stamp=stamp, rest=rest, nick=nick)
     after = _AFTER_NAME.match(line.text)
     if after and not speaker:
-        who, words = after["name"].strip("[] -–—"), line.text[after.end() :]
+        who, words = after["name"].strip("[] -–—|"), line.text[after.end() :]
         alone = not words and not after["open"] and not line.text.endswith((":", "："))
         apart = len(after["gap"]) > 1 or after["name"].startswith("[")
         short = len(who.split()) <= 5 and any(c.isalpha() for c in who)

@@ -20,6 +20,7 @@ _FIELDS = {
     *("video", "video_name", "video_source", "start", "end"),
 }
 UNKNOWN_SPEAKER = "unknown"
+NOT_SAID = "notices, titles, times, sounds and files (nobody said them; left out)"
 _TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,2}):)?(\d{1,9}(?:[.,]\d{1,9})?) ?s?", re.ASCII)
 
 

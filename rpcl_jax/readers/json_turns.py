@@ -11,6 +11,7 @@ from rpcl_jax.readers.tables import known_columns, turn_of
 _GUESSES = {"alternatives", "nbest"}  # at the same words; the first is the best
 # Lists of single words or of parts of a text.
 _WORDS = {"words", "tokens", "items", "wordsegments", "entities", "textentities", "elements"}
+_SINGLE_WORDS = {"words", "tokens", "wordsegments"}
 _CONVERSATIONS = {"dialog", "dialogue", "utterances", "turns", "messages", "conversation"}
 # Lists that may have texts and nothing else: all others need speakers or times.
 _LISTS = {
@@ -32,7 +33,8 @@ def single_turn(item: Any, given: Mapping[str, str] | None = None) -> dict[str, 
     if isinstance(text, (list, Mapping)) or any(_plain(key) in _LISTS for key in lists):
         return None
     alone = not _PLACES & set(columns) and any(map(_has_objects, row.values()))
-    return None if alone else turn_of(row, columns)
+    parts = any(_has_texts(value) for key, value in item.items() if _plain(key) not in _WORDS)
+    return None if alone else turn_of(row, columns) | {"parts": parts}
 
 
 def turns_in(
@@ -48,15 +50,21 @@ def turns_in(
       InputError: it is unsure which fields have the turns.
     """
     columns = dict(given) if given.get("text") else {**_guess(item, where), **given}
+    *above, last = columns["text"].split(".")
+    if _SINGLE_WORDS & {*map(_plain, above)}:
+        raise InputError(
+            f"{where}: {columns['text']!r} has single words; give the transcript with a text for "
+            "each turn, as services write it when they are asked for utterances or speakers"
+        )
     rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
     outer = dict.fromkeys(places[:-1] for places, _ in rows)
-    *above, _ = columns["text"].split(".")
     parts = (columns[field].split(".")[:-1] for field in ("speaker", "start") if field in columns)
     if columns.get("conversation") or len(outer) == 1 or any(part != above for part in parts):
         return [(name if rows[0][0] else None, [row for _, row in rows])]
-    if given.get("text") or not (above and _plain(above[-1]) in _CONVERSATIONS):
+    lists = {*map(_plain, (*above[-1:], last))}
+    if given.get("text") or not lists & _CONVERSATIONS:
         mapped = ",".join(f"{field}={path}" for field, path in columns.items())
         raise InputError(
             f"{where}: {columns['text']!r} is in {len(outer)} lists; if these are several "
@@ -88,14 +96,26 @@ def _guess(item: Any, where: str) -> dict[str, str]:
         )
     rank = {p: len({"speaker", "start", "start_ms", "time"} & set(c)) for p, c in found.items()}
     best = [path for path in found if rank[path] == max(rank.values())]
-    said = {"".join(plain_text(row["text"]) for _, row in _rows(item, found[p])) for p in best}
+    said = {" ".join(plain_text(row["text"]) for _, row in _rows(item, found[p])) for p in best}
     if len({re.sub(r"\W", "", text) for text in said}) > 1:
         ways = " or ".join(f"--columns=text={found[path]['text']}" for path in best)
         raise InputError(
             f"{where}: has several lists of texts; say which has the turns: {ways}; or write each "
             'as {"utterances": […]} in a line of its own'
         )
-    return found[best[0]]
+    chosen = found[best[0]]
+    # Highlights, chapters or topics may have times where the turns have none.
+    counts = {  # without names, dates and the like
+        path: sum(count for text in texts if (count := len(text.split())) > 3)
+        for path, texts in _texts(item)
+    }
+    most = max(counts, key=lambda path: counts[path], default="")
+    if 2 * len(" ".join(said).split()) < counts.get(most, 0):
+        raise InputError(
+            f"{where}: most words are in {most!r}, not in {chosen['text']!r}; say which has the "
+            f"turns: --columns=text={most} or --columns=text={chosen['text']}"
+        )
+    return chosen
 
 
 def _lists(
@@ -138,7 +158,9 @@ def _rows(
 
     def walk(value: Any, depth: int, seen: dict[Path, Any], places: tuple[int, ...]) -> Iterator:
         strings = isinstance(value, list) and all(isinstance(e, str) for e in value)
-        if isinstance(value, list) and (depth < len(path) or (strings and not places)):
+        # Elsewhere, a list of strings is one text in parts.
+        strings_are_turns = strings and (not places or _plain(path[-1]) in _LISTS)
+        if isinstance(value, list) and (depth < len(path) or strings_are_turns):
             if depth and _plain(path[depth - 1]) in _GUESSES:
                 yield from walk(value[0] if value else None, depth, seen, places)
                 return
@@ -182,25 +204,24 @@ def _has_objects(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(element, Mapping) for element in value)
 
 
+def _has_texts(value: Any) -> bool:
+    """Returns whether a value is a list of several objects with texts."""
+    objects = value if isinstance(value, list) and len(value) > 1 else ()
+    return any(
+        isinstance(text, str) and " " in text.strip()
+        for element in objects
+        if isinstance(element, Mapping)
+        for text in element.values()
+    )
+
+
 def _plain(key: str) -> str:
     return re.sub(r"[\s_-]", "", key).lower()
 
 
 def _fields_of(item: Any) -> str:
     """Names the fields with the most texts in lists of an object, and how to map them."""
-    texts: dict[str, set[str]] = {}
-
-    def visit(value: Any, path: Path, inside: bool) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                visit(inner, (*path, str(key)), inside)
-        elif isinstance(value, list):
-            for inner in value[:50]:
-                visit(inner, path, True)
-        elif isinstance(value, str) and inside and path:
-            texts.setdefault(".".join(path)[:60], set()).add(value)
-
-    visit(item, (), False)
+    texts = {path: {*of} for path, of in _texts(item, 50) if "." in path or isinstance(item, list)}
     names = sorted(texts, key=lambda name: -sum(map(len, texts[name])))[:4]
     if not names:
         return 'nothing in it looks like turns; write {"utterances": [{"text": …}, …]}'
@@ -208,3 +229,22 @@ def _fields_of(item: Any) -> str:
         f"say which field has the texts, such as --columns=text={names[0]}; it has "
         f"{', '.join(names)}"
     )
+
+
+def _texts(item: Any, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yields the texts of an object by their paths, at `most` so many elements of each list."""
+    texts: dict[Path, list[str]] = {}
+
+    def visit(value: Any, path: Path) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                visit(inner, (*path, str(key)))
+        elif isinstance(value, list):
+            for inner in value[:most]:
+                visit(inner, path)
+        elif isinstance(value, str) and path:
+            texts.setdefault(path, []).append(value)
+
+    visit(item, ())
+    for path, of in texts.items():
+        yield ".".join(path)[:60], of

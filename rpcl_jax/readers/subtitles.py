@@ -11,7 +11,7 @@ import pysubs2
 
 from rpcl_jax.data.dialogue import clip_name
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import seconds
+from rpcl_jax.readers.json_fields import NOT_SAID, seconds
 
 SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", ".sbv")
 _FORMATS = {".ass": "ass", ".ssa": "ssa", ".smi": "sami", ".sami": "sami"}
@@ -25,18 +25,20 @@ _CUE = re.compile(
 )
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
+_SOUND = re.compile(r"[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case.
-NO_NAMES = {
-    *("note", "notes", "nb", "ps", "p.s", "todo", "update", "edit", "source", "re"),
-    *("https", "http"),
-    *("from", "to", "cc", "bcc", "subject", "date", "sent", "time", "title", "attendees"),
-    *("participants", "present", "location", "duration", "transcript", "def", "class", "return"),
-    *("info", "error", "warn", "warning", "debug", "trace", "fatal"),
-}
+_NO_NAMES = (
+    "note notes nb ps p.s todo update edit source re https http from to cc bcc subject date sent "
+    "time title attendees participants present location duration transcript def class return info "
+    "error warn warning debug trace fatal then later now next meanwhile finally however also so "
+    "but and plus remember reason result example summary conclusion abstract keywords ingredients "
+    "method directions serves step steps address phone email e-mail price important"
+)
+NO_NAMES = {*_NO_NAMES.split()}
 DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
 _COLON = ":\u2060"  # with an invisible mark that keeps times in words from being read as times
 _FLASH = 50  # milliseconds of a caption that only moves up the line before
@@ -54,7 +56,9 @@ def recording(name: str) -> str:
     return clip_name(language[1] if language else name)
 
 
-def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[str, Any]:
+def read_subtitles(
+    text: str, name: str, where: str, suffix: str, repaired: Counter[str]
+) -> dict[str, Any]:
     """Converts subtitles to a conversation in our format.
 
     A cue is an utterance, or several if it has several voices: `<v Ann>`, `[Ann]:` and SubStation's
@@ -65,8 +69,12 @@ def read_subtitles(text: str, name: str, where: str, suffix: str = "") -> dict[s
     Args:
       name: of the file: the id of the conversation, and the recording that the times refer to.
       suffix: of the file, in lower case; where it is none of SUFFIXES, the content decides.
+      repaired: counts the lines of sounds, such as [music] and songs.
     """
     cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
+    spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
+    repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
+    cues = [cue for cue in spoken if cue[2]]
     if not cues:
         raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)

@@ -14,76 +14,43 @@ from statistics import median
 from typing import Any
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.readers.json_fields import is_blank, plain_text, seconds, with_ends
+from rpcl_jax.readers.json_fields import NOT_SAID, is_blank, plain_text, seconds, with_ends
 from rpcl_jax.readers.subtitles import recording
 
 # What a field is called in lower case, without spaces, hyphens, underscores and dots.
 _NAMES = {
-    "text": (
-        *("text", "utterance", "utterancetext", "transcript", "transcription", "sentence"),
-        *(
-            "message",
-            "content",
-            "body",
-            "words",
-            "alternativestranscript",
-            "nbestdisplay",
-            "elements",
-        ),
-    ),
-    "speaker": (
-        *(
-            "speaker",
-            "speakername",
-            "speakerlabel",
-            "speakerid",
-            "speakers",
-            "speakeridx",
-            "user",
-            "sendername",
-        ),
-        *(
-            "sender",
-            "authornickname",
-            "authorname",
-            "author",
-            "username",
-            "participant",
-            "participantrole",
-            "role",
-        ),
-        *("from", "authorusername", "participantid", "agent", "name"),
-    ),
-    "conversation": (
-        *("dialogueid", "dialogid", "conversationid", "dialogue", "conversation", "root"),
-        *("convid", "diaid", "sessionid", "session", "chatid", "threadid"),
-    ),
-    "scene": ("sceneid", "scene"),
-    "number": (
-        *("utteranceid", "turnid", "turn", "utteranceidx", "turnidx", "utteranceindex"),
-        *("turnindex", "utteranceno", "turnno"),
-    ),
-    "id": ("id",),
-    "emotion": ("emotion",),
-    "start": ("starttime", "start", "begin", "timestampsfrom"),
-    "end": ("endtime", "end", "stop", "timestampsto"),
-    "duration": ("duration",),
-    "start_ms": ("startms", "offsetmilliseconds", "offsetsfrom", "beginoffsetmillis"),
-    "end_ms": ("endms", "offsetsto", "endoffsetmillis"),
-    "duration_ms": ("durationms", "durationmilliseconds"),
-    "video": ("video", "videoname"),
-    "season": ("season",),
-    "episode": ("episode",),
-    "reply": ("replyto",),
-    "time": ("timestamp", "timestampms", "ts", "date", "createdat"),
-    "kind": ("subtype", "type"),
-    "source": ("source",),
+    "text": "text utterance utterancetext transcript transcription sentence message content body "
+    "words alternativestranscript nbestdisplay elements",
+    "speaker": "speaker speakername speakerlabel speakerid speakers speakeridx user sendername "
+    "sender authornickname authorname author username participant participantrole role from "
+    "authorusername participantid agent name",
+    "conversation": "dialogueid dialogid conversationid dialogue conversation root convid diaid "
+    "sessionid session chatid threadid",
+    "scene": "sceneid scene",
+    "number": "utteranceid turnid turn utteranceidx turnidx utteranceindex turnindex utteranceno "
+    "turnno",
+    "id": "id",
+    "emotion": "emotion",
+    "start": "starttime start begin timestampsfrom",
+    "end": "endtime end stop timestampsto",
+    "duration": "duration",
+    "start_ms": "startms offsetmilliseconds offsetsfrom beginoffsetmillis",
+    "end_ms": "endms offsetsto endoffsetmillis",
+    "duration_ms": "durationms durationmilliseconds",
+    "video": "video videoname",
+    "season": "season",
+    "episode": "episode",
+    "reply": "replyto",
+    "time": "timestamp timestampms ts date createdat",
+    "kind": "subtype type",
+    "source": "source",
 }
 COLUMN_FIELDS = tuple(field for field in _NAMES if field not in ("source", "kind", "scene"))
 # Messages that a program wrote, not a person: Telegram's, Slack's, Discord's.
 _NOTICE = re.compile(
     r"service|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
 )
+_NO_SPEAKERS = {"system", "developer", "tool", "function"}  # beside an assistant
 _PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
 _KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
@@ -95,8 +62,7 @@ _OF_CONVERSATIONS = re.compile(
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
 _SLOWEST, _QUICKEST = 8.0, 0.1
-NOT_SAID = "notices, titles, times and files (nobody said them; left out)"
-_SENTENCE_END = re.compile(r"[.?!…。？！]\W*\s*\w")  # before another sentence
+_SENTENCE_END = re.compile(r"(?:[.?!…。？！]|\n)\W*\s*\w")  # before another sentence
 
 
 def parse_columns(given: Sequence[str]) -> dict[str, str]:
@@ -121,7 +87,9 @@ def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) 
     plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in reversed(names)}
     for field, known in _NAMES.items():
         found = (
-            given[field] if field in given else next((plain[k] for k in known if k in plain), "")
+            given[field]
+            if field in given
+            else next((plain[k] for k in known.split() if k in plain), "")
         )
         if found:
             columns[field] = found
@@ -251,6 +219,12 @@ def group_turns(
     repaired[NOT_SAID] += len(given_rows) - len(rows)
     if "conversation" not in given and not any("conversation" in row for row in rows):
         _check_one_conversation(rows, where, together)
+    for field, column in given.items():
+        if column and rows and all(row.get(field) is None for row in rows):
+            raise InputError(
+                f"{where}: no {column!r} of --columns in it; in JSON, paths begin at the top, such "
+                "as speaker=results.utterances.speaker"
+            )
     _set_times(rows, where, repaired)
     if rows and not rows[0]["predicted"] and (unread := _unread(rows[:100])):
         listed = ", ".join(column[:30] for column in unread[:8]) + ", …" * (len(unread) > 8)
@@ -287,11 +261,11 @@ def group_turns(
 
 
 def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
-    """Returns whether nobody said this: a notice of a program, a file, or the prompt of a model."""
+    """Returns whether nobody said this: a notice of a program, a file, a model's prompt or tool."""
     kind = row.get("kind")
     notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
     media = kind is not None and is_blank(plain_text(row.get("text")))
-    return notice or media or (model and row.get("speaker") == "system")
+    return notice or media or (model and row.get("speaker") in _NO_SPEAKERS)
 
 
 def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
@@ -338,6 +312,8 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
     blocks.
     """
     values = [str(row["others"].get(column)) for row in rows]
+    if any(isinstance(row["others"].get(column), (list, dict)) for row in rows):
+        return False
     count = len({*values})
     blocks = 1 + sum(a != b for a, b in pairwise(values))
     named = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
@@ -375,7 +351,8 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
     if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
         raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
-    if len(rows) == 1 and is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0]):
+    everything = is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0])
+    if len(rows) == 1 and (everything or rows[0].get("parts")):
         raise InputError(
             f"{place}: one text of {len(texts[0].split())} words is everything; write a row, or an "
             "object with 'text', for each turn"
@@ -403,22 +380,24 @@ def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str
 
 
 def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
-    """Returns whether whole numbers of `start` and `end` are so large that no speech fills them."""
-    timed = [
-        row
-        for row in rows
-        if not any(is_blank(row.get(field)) for field in ("start", "end", "text"))
-    ]
-    pairs = [
-        [str(row[field]).strip().removesuffix(".0") for field in ("start", "end")] for row in timed
-    ]
-    if not pairs or not all(time.isdecimal() for pair in pairs for time in pair):
+    """Returns whether times, mostly whole numbers, are so far apart that no speech fills them."""
+    given = [[row.get(field) for field in ("start", "end", "duration")] for row in rows]
+    spelled = [str(time).strip() for times in given for time in times if not is_blank(time)]
+    whole = sum(time.removesuffix(".0").isdecimal() for time in spelled)
+    if any(":" in time for time in spelled) or 2 * whole <= len(spelled):
         return False
-    paces = sorted(
-        (int(end) - int(start)) / spoken_words(plain_text(row["text"]))
-        for row, (start, end) in zip(timed, pairs, strict=True)
+    starts, ends, lengths = zip(
+        *([seconds(time) for time in times] for times in given), strict=True
     )
-    if median(paces) <= _SLOWEST:
+    later = [end for _, end in with_ends([(start, None) for start in starts])]
+    paces = []
+    for row, start, end, length, following in zip(rows, starts, ends, lengths, later, strict=True):
+        until = end if end is not None else following
+        length = until - start if length is None and None not in (start, until) else length
+        if length is not None:
+            paces.append(length / spoken_words(plain_text(row.get("text"))))
+    paces.sort()
+    if not paces or median(paces) <= _SLOWEST:
         return False
     if median(paces) <= 1000 * _SLOWEST and paces[len(paces) // 10] >= 1000 * _QUICKEST:
         return True

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from rpcl_jax.data.dialogue import CLIP_ENDINGS, Dialogue, unique_id, with_unique_ids
 from rpcl_jax.errors import Faults, InputError
@@ -52,6 +52,7 @@ _SLACK = {
     *("integration_logs.json", "file_conversations.json", "lists.json", "org_users.json"),
 }
 _SECONDS = 10.0, 3.0  # a clip is longer than its words could be: beyond this, and this a word
+_File = TypeVar("_File", bound=PurePath)
 # A place in the input, and what is there.
 Found = tuple[str, dict[str, Any] | InputError]
 
@@ -119,10 +120,11 @@ def files_in(path: Path, repaired: Counter[str] | None = None) -> list[Path]:
             raise InputError(f"{path}: no such file or folder; check the path")
         return [path]
     found = sorted(file for file in folder.glob(pattern) if file.is_file())
-    files = [file for file in found if not file.name.startswith(".")]
     if path.is_dir():
         inside = transcripts_among([file.relative_to(path) for file in found], repaired)
         files = [path / file for file in inside]
+    else:
+        files = _richest([file for file in found if not file.name.startswith(".")], repaired)
     if not files:
         what = f"no file in it ends in {', '.join(_SUFFIXES)}" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {what}; check the path")
@@ -261,15 +263,21 @@ def transcripts_among(
         and not (f.name in _CONVOKIT and f.parent in convokit)
         and not (f.name in _SLACK and f.parent in slack)
     ]
-    richest: dict[str, PurePath] = {}
-    for file in sorted(kept, key=lambda f: _SUFFIXES.index(_suffix(f))):
-        richest.setdefault(_stem(file), file)
-    chosen = [file for file in kept if richest[_stem(file)] == file]
     if repaired is not None:
-        repaired["other forms of transcripts that are read (left out)"] += len(kept) - len(chosen)
         others = Counter(_suffix(f) for f in files if _suffix(f) not in (*_SUFFIXES, *CLIP_ENDINGS))
         listed = ", ".join(suffix or "no suffix" for suffix in sorted(others)[:8])
         repaired[f"files of other types, {listed} (not read)"] += others.total()
+    return _richest(kept, repaired)
+
+
+def _richest(files: list[_File], repaired: Counter[str] | None) -> list[_File]:
+    order = {suffix: k for k, suffix in enumerate(_SUFFIXES)}
+    richest: dict[str, _File] = {}
+    for file in sorted(files, key=lambda f: order.get(_suffix(f), len(order))):
+        richest.setdefault(_stem(file), file)
+    chosen = [file for file in files if richest[_stem(file)] == file]
+    if repaired is not None:
+        repaired["other forms of transcripts that are read (left out)"] += len(files) - len(chosen)
     return chosen
 
 
@@ -325,7 +333,7 @@ def _contents(
     elif known in annotations.SUFFIXES:
         yield str(path), annotations.read_annotations(whole, known, name, str(path))
     elif suffix in subtitles.SUFFIXES or subtitles.is_subtitle(text):
-        yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix)
+        yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix, repaired)
     elif re.match(r"<(!doctype|html|\?xml)", head, re.IGNORECASE):
         raise InputError(f"{path}: is HTML or XML; export it as JSON, a table or text")
     elif ecf.is_ecf_text(whole):

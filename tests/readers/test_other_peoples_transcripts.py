@@ -240,6 +240,36 @@ JSON = {
         {"draft": [{"speaker": "A", "text": ASKED}], "final": [{"speaker": "A", "text": NO}]},
         "several lists of texts; say which has the turns: --columns=text=draft.text or",
     ),
+    "parts of one text": (
+        {"text": WHOLE, "speaker": "A", "parts": [{"said": ASKED}, {"said": "Oh no."}]}, "is everything",
+    ),
+    "paragraphs beside a text": (
+        {"content": WHOLE, "name": "call.mp3", "paragraphs": [{"content": ASKED}, {"content": NO}]},
+        "is everything",
+    ),
+    "lines in a field": ({"transcript": "Ann: Hi\nBen: Oh\n"}, "is everything"),
+    "words and highlights": (
+        {"text": WHOLE, "utterances": None, "words": [{"text": "Did", "start": 0, "end": 90}],
+         "auto_highlights_result": {"results": [{"text": "the job", "timestamps": [], "start": 2}]}},
+        "most words are in 'text', not in 'auto_highlights_result.results.text'",
+    ),
+    "topics beside a transcript": (
+        {"results": {"channels": [{"alternatives": [{"transcript": WHOLE}]}],
+                     "topics": {"segments": [{"text": "Did you", "start_word": 0}]}}},
+        "most words are in 'results.channels.alternatives.transcript'",
+    ),
+    "chapters beside a transcript": (
+        {"transcript": [{"text": ASKED}, {"text": "I did not get it."}],
+         "chapters": [{"title": "x", "start": 0, "text": "They met"}]},
+        "--columns=text=transcript.text or",
+    ),
+    "an assistant and its tools": (
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": ASKED},
+                      {"role": "assistant", "content": "", "tool_calls": [{"id": 1}]},
+                      {"role": "tool", "content": "{}", "tool_call_id": "1"},
+                      {"role": "assistant", "content": NO}]},
+        [("user", ASKED), ("assistant", ""), ("assistant", NO)],
+    ),
     "two sentences": ({"text": "Hi there. Oh no."}, "one text of 4 words is everything"),
     "only a text": ({"text": " ".join([ASKED] * 20)}, "one text of 100 words is everything"),
 }  # fmt: skip
@@ -257,6 +287,46 @@ def test_json(tmp_path, name):
     else:
         assert not errors
         assert conversations == [expected]
+
+
+def test_lists_of_texts_in_several_conversations(tmp_path):
+    several = {
+        "conversations": [{"id": "a", "turns": ["A b", "C d"]}, {"id": "b", "turns": ["E f", "G"]}]
+    }
+    two = [[("unknown", "A b"), ("unknown", "C d")], [("unknown", "E f"), ("unknown", "G")]]
+    assert read(tmp_path / "x.json", several)[:2] == (two, [])
+    mapped = read(
+        tmp_path / "x.json", several, "text=conversations.turns,conversation=conversations.id"
+    )
+    assert mapped[:2] == (two, [])
+
+
+def test_paths_that_are_not_there_are_refused(tmp_path):
+    given = {
+        "results": {
+            "utterances": [{"transcript": ASKED, "who": "Ann"}, {"transcript": NO, "who": "Ben"}]
+        }
+    }
+    for columns, message in (
+        (
+            "text=results.utterances.transcript,speaker=who",
+            "no 'who' of --columns in it; in JSON, paths",
+        ),
+        ("text=results.utterances.said", "no 'results.utterances.said' in it"),
+        (
+            "text=results.words.text",
+            "has single words; give the transcript with a text for each turn",
+        ),
+    ):
+        found, (error,), _ = read(tmp_path / "x.json", given, columns)
+        assert not found
+        assert message in error
+    found, _, _ = read(
+        tmp_path / "x.json",
+        given,
+        "text=results.utterances.transcript,speaker=results.utterances.who",
+    )
+    assert found == [[("Ann", ASKED), ("Ben", NO)]]
 
 
 def test_json_of_several_conversations(tmp_path):
@@ -432,6 +502,10 @@ def test_columns_and_fields_are_mapped(tmp_path):
         ("start\tend\ttext\n0\t60\tYes.\n60\t300\tNo.\n", "seconds or milliseconds"),
         ("start_ms\tend_ms\ttext\n0\t60\tYes.\n60\t300\tNo.\n", [(0, 0.06), (0.06, 0.3)]),
         ("start\tduration\ttext\n1.5\t2\tDid you get it?\n", [(1.5, 3.5)]),
+        ("start\tduration\ttext\n0\t2500\tDid you get it?\n2500\t1500\tNo.\n", [(0, 2.5), (2.5, 4)]),
+        ("start\ttext\n0\tDid you get it?\n2500\tNo, I did not.\n4500\tOh.\n",
+         [(0, 2.5), (2.5, 4.5), (4.5, None)]),
+        ("start\tend\ttext\n0\t2500\tDid you get it?\n2500\t4000.5\tNo.\n", [(0, 2.5), (2.5, 4.0005)]),
         ("begin\tstop\ttext\n00:01.5\t00:02\tDid you get it?\n", [(1.5, 2)]),
         ("start\ttext\n0\tDid you get it?\n2.5\tNo.\n", [(0, 2.5), (2.5, None)]),
     ],
@@ -444,7 +518,7 @@ def test_units_of_times(tmp_path, table, expected):
     else:
         assert [turn[2:] for turns in found for turn in turns] == expected
         milliseconds = counted["files with times in milliseconds"]
-        assert milliseconds == (table.startswith("start\tend") and expected[0] == (0, 2.5))
+        assert milliseconds == ("2500" in table and expected[0] == (0, 2.5))
     long = counted["clips that are longer than their words can be"]
     assert long == ("2500.5" in table)
 
@@ -510,6 +584,10 @@ def test_other_subtitles(tmp_path):
         ("Ann Lee", "Hi"),
         ("Ben", "Listen: oh"),
     ]
+    sounds = cues((0, 1, "[music]"), (1, 2, "Hi\n♪ la la ♪"), (2, 3, "- [door slams]\n- Oh"))
+    (turns,), _, counted = read(tmp_path / "x.srt", sounds)
+    assert [turn[1] for turn in turns] == ["Hi", "Oh"]
+    assert [count for kind, count in counted.items() if "nobody said them" in kind] == [3]
     _, (error,), _ = read(tmp_path / "x.ttml", "<tt")
     assert "its subtitles cannot be read" in error
     (turns,), _, _ = read(tmp_path / "x.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nThey are\n42\n")
@@ -555,6 +633,20 @@ TEXTS = {
         "8/8/19, 13:27 - Ben: Oh \u200e<Diese Nachricht wurde bearbeitet.>\n",
         [("Ann", "I left at 5.30 (late)"), ("Ben", "Oh")],
     ),
+    "WhatsApp, names and files within words": (
+        "8/8/19, 13:25 - Ann: I send contract.pdf (tomorrow)\n8/8/19, 13:26 - Ben: <sigh>\n"
+        "8/8/19, 13:26 - Ben added Cy: Dee\n8/8/19, 13:26 - Ann changed the group name to Foo: Bar\n"
+        "8/8/19, 13:27 - Info: Oh <Media omitted>\n",
+        [("Ann", "I send contract.pdf (tomorrow)"), ("Ben", "<sigh>"), ("Info", "Oh")],
+    ),
+    "WhatsApp, German, with Uhr": ("08.08.2019, 13:25 Uhr - Ann: Hi\n08.08.2019, 13:26 Uhr - Ben: Oh\n", HI),
+    "Zoom, names above": (
+        "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n",
+        [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
+    ),
+    "names, a bar and times above": ("Ann | 00:03\nHi\nBen | 00:05\nOh\n", [("Ann", "Hi", 3, 5), ("Ben", "Oh", 5, None)]),
+    "a line that tells": ("Ann: Hi\nThen: we left\nBen: Oh\n", [("Ann", "Hi Then: we left"), ("Ben", "Oh")]),
+    "a short recipe": ("Ingredients: flour, eggs\nMethod: bake\n", "only 0 of 2 lines"),
     "WhatsApp, several lines": (
         "8/8/19, 13:25 - Ann: Shopping:\nNote: call Ben\nBen: milk\n8/8/19, 13:26 - Ben: Oh\n",
         [("Ann", "Shopping: Note: call Ben Ben: milk"), ("Ben", "Oh")],
@@ -700,7 +792,12 @@ def test_a_folder_of_whisper_is_one_transcript(tmp_path):
     assert [turns[0][1] for turns in conversations] == ["Hast du ihn?", ASKED]
     assert counted["other forms of transcripts that are read (left out)"] == 4
     assert counted["files of other types, .docx (not read)"] == 1
-    for pattern, count in (("out/*.vtt", 1), ("o*/talk.*srt", 2), ("**/*.tsv", 1)):
+    for pattern, count in (
+        ("out/*.vtt", 1),
+        ("o*/talk.*srt", 2),
+        ("**/*.tsv", 1),
+        ("out/talk.[jstv]*", 1),
+    ):
         found, errors, _ = read(tmp_path / pattern)
         assert (len(found), errors) == (count, [])
     with pytest.raises(InputError, match=r"out/\*\.ass: no such file"):
