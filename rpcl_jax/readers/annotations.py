@@ -1,21 +1,31 @@
 """The formats of linguists, CHAT (.cha), ELAN (.eaf) and Praat's TextGrid, which rustling reads."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers.json_fields import NOT_SAID
 from rpcl_jax.readers.subtitles import recording
 
 SUFFIXES = (".cha", ".eaf", ".textgrid")
+_NO_SPEECH = re.compile(
+    r"emotion|gesture|comment|translat|gloss|note|gaze|posture|topic|\b(acts?|ft|ref|head)\b",
+    re.IGNORECASE,
+)
+_PAUSE = re.compile(r"<[^<>]*>|sil|sp|\(\.+\)", re.IGNORECASE)
 _OF_ALIGNERS = re.compile(r"word|phone|token|syllable|\b(MAU|KAN|ORT|TRN)\b", re.IGNORECASE)
 
 
-def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str, Any]:
+def read_annotations(
+    text: str, suffix: str, name: str, where: str, repaired: Counter[str]
+) -> dict[str, Any]:
     """Converts a file with one of SUFFIXES to a conversation in our format, in the order of times.
 
     Of ELAN's tiers, those that depend on another, such as translations, are left out. In CHAT, what
-    is retraced or cannot be understood is left out, as rustling does.
+    is retraced or cannot be understood is left out, as rustling does. `repaired` counts what is in
+    tiers of something else than speech, by their names.
     """
     try:
         import rustling.chat  # noqa: F401
@@ -23,12 +33,14 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
         raise InputError(f'{where}: needs rustling; pip install "rpcl_jax[annotations]"') from error
     read = {".cha": _chat, ".eaf": _elan, ".textgrid": _praat}[suffix]
     try:
-        turns = [turn for turn in read(text) if re.search(r"\w", turn[1])]
+        found = [turn for turn in read(text) if re.search(r"\w", turn[1])]
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of Rust is no Exception
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{where}: cannot be read ({reason}); check it in its program") from error
+    turns = [t for t in found if not (_NO_SPEECH.search(t[0]) or _PAUSE.fullmatch(t[1].strip()))]
+    repaired[NOT_SAID] += len(found) - len(turns)
     tiers: dict[str, list[bool]] = {}
     for speaker, words, *_ in turns:
         tiers.setdefault(speaker, []).append(" " in words)
@@ -37,8 +49,8 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
     aligned = {tier for tier in single if _OF_ALIGNERS.search(tier) or single == {*tiers}}
     turns = [turn for turn in turns if turn[0] not in aligned]
     if not turns:
-        found = "its tiers have single words" if single else "nobody says anything in it"
-        raise InputError(f"{where}: {found}; give a tier of utterances for each speaker")
+        what = "its tiers have single words" if single else "nobody says anything in it"
+        raise InputError(f"{where}: {what}; give a tier of utterances for each speaker")
     if all(start is not None for _, _, start, _ in turns):
         turns.sort(key=lambda turn: turn[2] or 0.0)
     utterances: list[dict[str, Any]] = []
@@ -53,6 +65,8 @@ def read_annotations(text: str, suffix: str, name: str, where: str) -> dict[str,
 def _chat(text: str) -> Iterator[tuple[str, str, float | None, float | None]]:
     from rustling.chat import CHAT
 
+    # Where its dependent tiers do not fit, an utterance would be dropped; none is read here.
+    text = re.sub(r"^%.*\n(?:\t.*\n)*", "", text, flags=re.MULTILINE)
     chat = CHAT.from_strs([text], strict=False)
     names = {person.code: person.name or person.code for person in chat.participants()}
     for utterance in chat.utterances():

@@ -34,6 +34,8 @@ _TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
 # Of an exported chat, whatever comes before the first colon; names in notices are quoted.
 _SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
 _ACTION = re.compile(r"\w (added|removed|invited|changed|created|pinned|renamed)\b")  # a notice's
+_LABEL = re.compile(rf"({'|'.join(map(re.escape, NO_NAMES))}):\s", re.IGNORECASE)
+_DATE = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
 _BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 _EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^<>]*>)$")
@@ -44,7 +46,11 @@ _MEDIA = re.compile(
     r"\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
     r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
-    r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?",
+    r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?"
+    r"|(diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
+    r"|mensagem apagada|esta mensagem foi apagada|ce message a été supprimé"
+    r"|questo messaggio è stato eliminato)\.?|(reacted|replying) to \".*\"( with .*)?"
+    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file)\]",
     re.IGNORECASE | re.DOTALL,
 )
 _NOTICE = re.compile(
@@ -53,6 +59,14 @@ _NOTICE = re.compile(
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*",
     re.IGNORECASE,
 )
+# "[00:00:12]", "#00:00:12-3#": a time within or after words.
+_MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
+_HEADING = re.compile(
+    r"[\W_]*(session|call|interview|conversation|dialog(ue)?|scene|meeting|part|day) ?#?\d+[\W_]*",
+    re.IGNORECASE,
+)
+# Sounds and scenes in brackets, "(APPLAUSE)", and the line of a day in a chat.
+_STAGE = re.compile(r"\[[^\[\]:]*\]|\([A-Z ,.'’-]+\)|\d{4}([./-])\d\d?\1\d\d?\W.{0,12}")
 _ASIDE = r"\s*\([^()]*\)$"
 _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 
@@ -75,7 +89,7 @@ class _Line(NamedTuple):
 
 
 def read_plain(
-    text: str, name: str, where: str, repaired: Counter[str]
+    text: str, name: str, where: str, repaired: Counter[str], together: bool = False
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the conversations of a text with their places.
 
@@ -84,16 +98,18 @@ def read_plain(
     brackets, is a span, or is on every line. Any other line continues the turn before it; where
     lines begin with a date, as in an exported chat, so does every line without one. What nobody
     said, such as notices, media, and a title, is left out. An empty line before a name begins
-    another conversation, unless most of these would be single turns. A turn with a time has a clip
-    until its end, or else until the next later time.
+    another conversation, unless most of these would be single turns; so does a heading such as
+    "Session 2". A turn with a time has a clip until its end, or else until the next later time.
 
     Args:
       name: of the file: the id of the first conversation, and the recording that the times refer
         to; the second conversation is `name`-2.
       repaired: counts the lines that continue a turn and those that nobody said.
+      together: whether it is one conversation, whatever empty lines there are.
 
     Raises:
-      InputError: fewer than a quarter of the lines begin a turn, or the names are none.
+      InputError: fewer than a quarter of the lines begin a turn, the names are none, or it is
+        unsure where conversations end.
     """
     if "__eou__" in text:  # DailyDialog's
         for k, whole in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
@@ -101,13 +117,18 @@ def read_plain(
             item = {"id": f"{name}-{k}", "utterances": [{"text": words} for words in texts]}
             yield f"{where}:{k}", item
         return
+    if re.search(r"^Q\. ", text, re.MULTILINE) and re.search(r"^A\. ", text, re.MULTILINE):
+        text = re.sub(r"^([QA])\. ", r"\1: ", text, flags=re.MULTILINE)  # of a court
     lines = list(_lines(text))
     begins, sure = _beginnings(lines)
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
     continuing = left_out = 0
     any_named = any(line.speaker for line in lines)
+    headed = gap = False
     for line, turn in zip(lines, begins, strict=True):
-        if turn is None or turn is False:
+        if isinstance(turn, str) and not sure and _HEADING.fullmatch(turn):
+            headed, turn = True, False
+        if turn is None or turn is False or (isinstance(turn, str) and _STAGE.fullmatch(turn)):
             left_out += 1
         elif isinstance(turn, str):
             turns = conversations[-1][1]
@@ -115,17 +136,22 @@ def read_plain(
             continuing += not sure
         else:
             parts = not sure and line.after_gap and (line.speaker or not any_named)
-            if not conversations or parts:
+            gap |= bool(conversations and parts and not headed)
+            if not conversations or headed or (parts and not together):
+                headed = False
                 conversations.append((line.number, []))
             conversations[-1][1].append(turn)
     begun = sum(len(turns) for _, turns in conversations)
     count = sum(turn is not False for turn in begins)
-    if not begun or (not sure and 4 * begun < count):
+    labels = sum(not line.speaker and bool(_LABEL.match(line.text)) for line in lines)  # of a form
+    if not begun or (not sure and (4 * begun < count or labels >= begun)):
         raise InputError(
             f"{where}: only {begun} of {count} lines begin with 'Name: ' or a time; write one "
             "turn a line this way, or give another format (docs/data.md)"
         )
     speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
+    if dates := [speaker for speaker in speakers if _DATE.search(speaker)]:
+        raise InputError(f"{where}: are {dates[0]!r} and the like speakers? give another format")
     lower = 2 * sum(speaker[:1].islower() for speaker in speakers) > begun
     longest = max((turns for _, turns in conversations), key=len)
     once = len(longest) == len({turn["speaker"] for turn in longest})
@@ -136,7 +162,14 @@ def read_plain(
             f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
             "write a table with the columns speaker and text"
         )
+    if not sure and len({*speakers}) == 1 != begun and 2 * continuing >= begun:
+        raise InputError(
+            f"{where}: {speakers[0]!r} is the only name, and {continuing} lines have none; give "
+            "names to the others who say these"
+        )
     for _, turns in conversations:
+        for turn in turns:
+            turn["text"] = _MARK.sub("", turn["text"]).strip()
         said = [turn for turn in turns if not _MEDIA.fullmatch(turn["text"])]
         left_out += len(turns) - len(said)
         turns[:] = [{**turn, "text": _EDITED.sub("", turn["text"])} for turn in said]
@@ -148,6 +181,16 @@ def read_plain(
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
         conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
+    elif (
+        gap
+        and not together
+        and len({frozenset(t["speaker"] for t in turns) for _, turns in conversations}) == 1
+    ):
+        raise InputError(
+            f"{where}: empty lines part it into {len(conversations)} stretches of the same "
+            "speakers; if it is one conversation, add --columns=conversation= , else give each a "
+            "heading such as 'Conversation 2' or a file of its own"
+        )
     said = [turn for _, turns in conversations for turn in turns]
     for turn, (start, end) in zip(said, with_ends([t.pop("time") for t in said]), strict=True):
         if start is not None:
@@ -259,7 +302,8 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     begins: list[_Begins] = []
     begun = False
     for line in lines:
-        known = line.stamp or not mostly_timed or counts[line.speaker] > 1 or line.speaker in timed
+        known = line.stamp or not mostly_timed or counts[line.speaker] > 1
+        known = known or line.speaker in timed or _is_name(line.speaker)
         fits = line.nick if nicks else line.stamp if dated else known
         turn: _Begins = line.text if begun else None  # before the first turn, a title
         if _NOTICE.fullmatch(line.text) or (line.stamp and not line.speaker and not line.rest):

@@ -6,11 +6,14 @@ from typing import Any
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import is_blank, plain_text
+from rpcl_jax.readers.subtitles import named
 from rpcl_jax.readers.tables import known_columns, turn_of
 
 _GUESSES = {"alternatives", "nbest"}  # at the same words; the first is the best
 # Lists of single words or of parts of a text.
 _WORDS = {"words", "tokens", "items", "wordsegments", "entities", "textentities", "elements"}
+_BESIDE = {"speaker", "start", "end", "duration", "start_ms", "end_ms", "duration_ms", "time"}
+_PLACE = ("", "")  # of an element in the list around it, and how many there are
 _SINGLE_WORDS = {"words", "tokens", "wordsegments"}
 _CONVERSATIONS = {"dialog", "dialogue", "utterances", "turns", "messages", "conversation"}
 # Lists that may have texts and nothing else: all others need speakers or times.
@@ -19,6 +22,7 @@ _LISTS = {
     *("transcription", "transcript", "phrases"),
 }
 _PLACES = {"speaker", "start", "start_ms", "time", "conversation", "number", "reply"}
+_LETTERS = re.compile(r"[^\W\d_]{2,}")
 Path = tuple[str, ...]
 
 
@@ -51,6 +55,12 @@ def turns_in(
     """
     columns = dict(given) if given.get("text") else {**_guess(item, where), **given}
     *above, last = columns["text"].split(".")
+    if given.get("text"):  # what is beside it may be known by its name
+        beside = dict.fromkeys(name for _, row in _rows(item, columns) for name in row["others"])
+        head = ".".join((*above, ""))
+        own = known_columns(name.removeprefix(head) for name in beside if name.startswith(head))
+        own = {field: f"{head}{column}" for field, column in own.items() if field in _BESIDE}
+        columns = {**own, **columns}
     if _SINGLE_WORDS & {*map(_plain, above)}:
         raise InputError(
             f"{where}: {columns['text']!r} has single words; give the transcript with a text for "
@@ -59,6 +69,10 @@ def turns_in(
     rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
+    if "speaker" not in columns:  # perhaps each text begins with it
+        names = [named(plain_text(row["text"])) for _, row in rows]
+        for (_, row), (speaker, words) in zip(rows, names, strict=True) if all(dict(names)) else ():
+            row["speaker"], row["text"] = speaker, words
     outer = dict.fromkeys(places[:-1] for places, _ in rows)
     parts = (columns[field].split(".")[:-1] for field in ("speaker", "start") if field in columns)
     if columns.get("conversation") or len(outer) == 1 or any(part != above for part in parts):
@@ -85,6 +99,8 @@ def _guess(item: Any, where: str) -> dict[str, str]:
             own = known_columns(_flat(element))
             if "start" in own and "speaker" in own:
                 absolute.setdefault("speaker", ".".join((*above, own["speaker"])))
+        if not columns and (speakers := _beside(item, path)):
+            absolute["speaker"] = speakers
         found.setdefault(path, {"text": ".".join(path), **absolute})
     if not found:
         empty = item.items() if isinstance(item, Mapping) else ()
@@ -118,6 +134,21 @@ def _guess(item: Any, where: str) -> dict[str, str]:
     return chosen
 
 
+def _beside(item: Any, path: Path) -> str | None:
+    """Returns the path of a list of speakers that is beside a list of texts, and as long."""
+    around = _at({(): item}, ".".join(path[:-1])) if path[:-1] else item
+    around = around[0] if isinstance(around, list) and around else around
+    lists = around if isinstance(around, Mapping) else {}
+    texts: Any = lists.get(path[-1], ())
+    alike = (
+        key
+        for key, value in lists.items()
+        if isinstance(value, list) and len(value) == len(texts) and value is not texts
+    )
+    own = known_columns(alike).get("speaker")
+    return ".".join((*path[:-1], own)) if own else None
+
+
 def _lists(
     value: Any, path: Path = (), around: tuple[tuple[Path, Any], ...] = ()
 ) -> Iterator[tuple[Path, dict[str, str], tuple[tuple[Path, Any], ...]]]:
@@ -138,9 +169,12 @@ def _lists(
         return
     flat = [_flat(element) for element in value]
     columns = known_columns(dict.fromkeys(key for row in flat for key in row))
-    texts = [row.get(columns.get("text", ""), 0) for row in flat]
-    if all(isinstance(text, (str, list, type(None))) for text in texts) and (
-        known or {"speaker", "start", "start_ms", "time"} & set(columns)
+    texts = [row.get(columns.get("text", "")) for row in flat]
+    most = sum(text is not None for text in texts) * 2 >= len(texts)  # others may be photos
+    if (
+        most
+        and all(isinstance(text, (str, list, type(None))) for text in texts)
+        and (known or {"speaker", "start", "start_ms", "time"} & set(columns))
     ):
         yield path, columns, around
         return
@@ -165,7 +199,7 @@ def _rows(
                 yield from walk(value[0] if value else None, depth, seen, places)
                 return
             for k, element in enumerate(value):
-                yield from walk(element, depth, seen, (*places, k))
+                yield from walk(element, depth, {**seen, _PLACE: (k, len(value))}, (*places, k))
             return
         seen = {**seen, path[:depth]: value}
         if depth == len(path):
@@ -186,6 +220,9 @@ def _at(seen: Mapping[Path, Any], column: str) -> Any:
     for part in parts[length:]:
         value = value[0] if isinstance(value, list) and value else value
         value = value.get(part) if isinstance(value, Mapping) else None
+    place, count = seen.get(_PLACE, (0, 0))
+    if isinstance(value, list) and len(value) == count and length < len(parts):
+        return value[place] if isinstance(value[place], str) else value  # beside the texts
     return value
 
 
@@ -222,7 +259,11 @@ def _plain(key: str) -> str:
 def _fields_of(item: Any) -> str:
     """Names the fields with the most texts in lists of an object, and how to map them."""
     texts = {path: {*of} for path, of in _texts(item, 50) if "." in path or isinstance(item, list)}
-    names = sorted(texts, key=lambda name: -sum(map(len, texts[name])))[:4]
+    words = {name: sum(len(_LETTERS.findall(text)) for text in of) for name, of in texts.items()}
+    several = {name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)}
+    names = sorted(several or texts, key=lambda name: -words[name])[:4]
+    if not several and len(texts) > 1 and max(map(len, texts.values())) > 11:
+        return "it has single words and no texts; give the transcript with a text for each turn"
     if not names:
         return 'nothing in it looks like turns; write {"utterances": [{"text": …}, …]}'
     return (

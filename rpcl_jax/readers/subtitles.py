@@ -5,6 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pysubs2
@@ -28,7 +29,11 @@ _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appea
 _SOUND = re.compile(r"[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
-_NAME = re.compile(r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)\s*(?:：\s*|:(?:\s+|$))")
+_NAME = re.compile(
+    r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)(?:\s*[\[(][^\[\]():\d]{1,30}[\])])?\s*(?:：\s*|:(?:\s+|$))"
+)
+# "ANN LEE, CNN HOST:", "Dr. Maria Elena Garcia Lopez:"
+_TITLED = re.compile(r"(?=((?:[^\W\d_a-z][\w.'’-]*,?\s?){2,8}):\s)([^:,]+)[^:]*:\s+")
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case.
 _NO_NAMES = (
@@ -36,7 +41,9 @@ _NO_NAMES = (
     "time title attendees participants present location duration transcript def class return info "
     "error warn warning debug trace fatal then later now next meanwhile finally however also so "
     "but and plus remember reason result example summary conclusion abstract keywords ingredients "
-    "method directions serves step steps address phone email e-mail price important"
+    "method directions serves step steps address phone email e-mail price important by name age "
+    "city job pros cons action decision comment version author license contact verse chorus "
+    "bridge outro intro chapter first second third "
 )
 NO_NAMES = {*_NO_NAMES.split()}
 DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
@@ -75,6 +82,9 @@ def read_subtitles(
     spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
     cues = [cue for cue in spoken if cue[2]]
+    single = sum(len(" ".join(lines).split()) < 2 for *_, lines in cues)
+    if len(cues) > 11 and single > 0.95 * len(cues):
+        raise InputError(f"{where}: its cues are single words; write a cue for each sentence")
     if not cues:
         raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
@@ -126,6 +136,14 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             f"{where}: its subtitles cannot be read ({reason}); save them as .srt"
         ) from error
     events = [event for event in subtitles if not event.is_comment and not event.is_drawing]
+    starts = [event.start for event in events]
+    anew = [k for k, (a, b) in enumerate(pairwise(starts), 1) if b < a]
+    runs = [end - start for start, end in pairwise((0, *anew, len(starts)))]
+    if kind != "ass" and len(runs) > 1 and min(runs) > 1:
+        raise InputError(
+            f"{where}: its times begin anew at cue {anew[0] + 1}; write each recording, or each "
+            "language, to a file of its own"
+        )
     cues = []
     for event in sorted(events, key=lambda event: event.start):
         words = event.plaintext.replace(_COLON, ":")
@@ -196,4 +214,7 @@ def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     known = name and name[1].split()[0].lower() not in NO_NAMES
     if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
         return name[1], line[name.end() :]
+    titled = None if known is False else _TITLED.match(line)
+    if titled and is_name(titled[2].strip()):
+        return titled[2].strip(), line[titled.end() :]
     return "", line

@@ -15,7 +15,7 @@ from typing import Any
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, is_blank, plain_text, seconds, with_ends
-from rpcl_jax.readers.subtitles import recording
+from rpcl_jax.readers.subtitles import named, recording
 
 # What a field is called in lower case, without spaces, hyphens, underscores and dots.
 _NAMES = {
@@ -41,7 +41,7 @@ _NAMES = {
     "season": "season",
     "episode": "episode",
     "reply": "replyto",
-    "time": "timestamp timestampms ts date createdat",
+    "time": "timestamp timestampms ts date createdat created createdutc datetime sentat",
     "kind": "subtype type",
     "source": "source",
 }
@@ -51,12 +51,17 @@ _NOTICE = re.compile(
     r"service|(channel|group)_(?!mention)\w+|\w*(Join|Leave|Pinned\w*|Recipient\w+)|Call"
 )
 _NO_SPEAKERS = {"system", "developer", "tool", "function"}  # beside an assistant
+_UNORDERED = "conversations whose dates are not read (in the order of the file)"
 _PREDICTED = "causes"  # a column of the tables that predictions are written to
 _DELIMITERS = ",;\t|"
 _KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
 _OF_CONVERSATIONS = re.compile(
     r"conv|dialog|session|chat|thread|scene|call|meeting|interview|episode|channel|room|gro?u?p|"
-    r"case|story|video|file|record|ticket|docu?",
+    r"case|story|video|file|record|ticket|docu?|wav|audio|dyad|topic|tree|parent",
+    re.IGNORECASE,
+)
+_OF_TURNS = re.compile(
+    r"sentiment|emotion|label|act|intent|valence|arousal|polarity|score|lang|gender|role",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
@@ -93,6 +98,8 @@ def known_columns(names: Iterable[Any], given: Mapping[str, str] | None = None) 
         )
         if found:
             columns[field] = found
+    if columns.get("conversation") == columns.get("text") and "conversation" not in given:
+        columns.pop("conversation", None)
     scene = columns.pop("scene", "")
     if scene and "conversation" not in columns and "conversation" not in given:
         parts = (columns.get("season"), columns.get("episode"), scene)
@@ -141,7 +148,7 @@ def read_table(
             what = f"{missing[0]!r} of --columns" if missing else "'text' or 'Utterance'"
             raise InputError(
                 f"{where}: its first line names no column {what}, but {', '.join(names)[:200]}; "
-                "say which has the texts: --columns=text=NAME,speaker=NAME"
+                "say which has the texts, --columns=text=NAME,speaker=NAME, or add a line of names"
             )
         try:
             rows = _rows(text, delimiter, csv.QUOTE_MINIMAL)
@@ -155,8 +162,41 @@ def read_table(
         ) from error
     if not rows:
         raise InputError(f"{where}: has no row below its first line; check the file")
+    columns.pop("kind", None)  # in a table, it may be anything
+    if "speaker" not in (given or {}):
+        _choose_speaker(rows, names, columns, where)
     for row in rows:
+        texts = [str(cell) for cell in row.values() if isinstance(cell, str)]
+        inner = [line for cell in texts for line in cell.split("\n")[1:]]
+        if sum(line.count(delimiter) >= len(names) - 1 for line in inner) > (delimiter != "\t"):
+            raise InputError(
+                f"{where}: a cell has several rows in it, {inner[0][:40]!r}; a quotation mark is "
+                "open or too many, so write those within texts twice"
+            )
         yield turn_of(row, columns)
+
+
+def _choose_speaker(
+    rows: Sequence[Mapping[Any, Any]], names: Iterable[str], columns: dict[str, str], where: str
+) -> None:
+    """Sets the column of speakers to that which tells most of them apart.
+
+    Raises InputError if two tell different ones apart.
+    """
+    plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in names}
+    known = [plain[name] for name in _NAMES["speaker"].split() if name in plain]
+    values = {name: [str(row.get(name)) for row in rows] for name in known}
+    known = [name for name in known if len({*values[name]}) > 1]
+    if not known:
+        return
+    best = max(known, key=lambda name: len({*values[name]}))
+    for name in known:
+        if len({*zip(values[best], values[name], strict=True)}) > len({*values[best]}):
+            raise InputError(
+                f"{where}: is the speaker in {best!r} or in {name!r}? add --columns=speaker={best}"
+            )
+    same = [name for name in known if len({*values[name]}) == len({*values[best]})]
+    columns["speaker"] = same[0]
 
 
 def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
@@ -216,7 +256,12 @@ def group_turns(
     given_rows = list(turns)
     model = any(row.get("speaker") == "assistant" for row in given_rows)  # and perhaps its prompt
     rows = [row for row in given_rows if not _is_notice(row, model)]
+    if "conversation" not in given and any("thread_ts" in row["others"] for row in rows):
+        for row in rows:  # Slack's; what is in no thread is the conversation of the channel
+            row["conversation"] = row["others"].pop("thread_ts", None) or name
     repaired[NOT_SAID] += len(given_rows) - len(rows)
+    if not rows:
+        raise InputError(f"{where}: nobody says anything in it; check which column has the texts")
     if "conversation" not in given and not any("conversation" in row for row in rows):
         _check_one_conversation(rows, where, together)
     for field, column in given.items():
@@ -225,7 +270,7 @@ def group_turns(
                 f"{where}: no {column!r} of --columns in it; in JSON, paths begin at the top, such "
                 "as speaker=results.utterances.speaker"
             )
-    _set_times(rows, where, repaired)
+    _set_times(rows, where, given, repaired)
     if rows and not rows[0]["predicted"] and (unread := _unread(rows[:100])):
         listed = ", ".join(column[:30] for column in unread[:8]) + ", …" * (len(unread) > 8)
         repaired[f"files with columns that are not read, {listed}"] += 1
@@ -245,7 +290,7 @@ def group_turns(
         except InputError as error:
             yield place, error
             continue
-        utterances = [_utterance(row, conversation, name) for row in _ordered(group)]
+        utterances = [_utterance(row, conversation, name) for row in _ordered(group, repaired)]
         ids = [utterance["id"] for utterance in utterances if "id" in utterance]
         if len(set(ids)) < len(ids):
             for utterance in utterances:
@@ -265,7 +310,9 @@ def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
     kind = row.get("kind")
     notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
     media = kind is not None and is_blank(plain_text(row.get("text")))
-    return notice or media or (model and row.get("speaker") in _NO_SPEAKERS)
+    told = (plain_text(row.get("text")), row.get("speaker"), row.get("conversation"))
+    nothing = all(map(is_blank, told))
+    return notice or media or nothing or (model and row.get("speaker") in _NO_SPEAKERS)
 
 
 def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
@@ -276,6 +323,15 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
                 f"{where}: does {column!r} tell the conversations apart? then add "
                 f"--columns=conversation={column}, and if all is one, --columns=conversation="
             )
+    ids = [row.get("id") or row.get("number") for row in rows]
+    stems = [re.sub(r"[\W_]*[A-Za-z]{0,3}\d+$", "", i) if isinstance(i, str) else "" for i in ids]
+    blocks_of = 1 + sum(a != b for a, b in pairwise(stems))
+    if 1 < blocks_of == len({*stems}) <= len(rows) / 2 and "" not in stems:
+        raise InputError(
+            f"{where}: ids such as {ids[0]!r} and {ids[-1]!r} seem to tell several conversations; "
+            "name a column that does, --columns=conversation=NAME, or, if all is one, "
+            "--columns=conversation="
+        )
     known = {field for row in rows for field in row if row[field] is not None}
     known &= {"speaker", "number", "start", "start_ms", "reply"}
     if not (known or together) and any(_unread(rows) or {"emotion", "id"} & set(rows[0])):
@@ -316,11 +372,14 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
         return False
     count = len({*values})
     blocks = 1 + sum(a != b for a, b in pairwise(values))
-    named = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
+    named_so = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
     speakers = {str(row.get("speaker")) for row in rows}
     pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
     of_speaker = pairs == count > 1 < len(speakers) or (pairs == len(speakers) and blocks > count)
-    return bool(named) and 1 < count < len(rows) and not of_speaker
+    # Whatever it is called, its values come in blocks of several turns of several speakers.
+    several = blocks == count <= len(rows) / 2 and pairs >= 2 * count
+    several = several and not _OF_TURNS.search(column)
+    return (bool(named_so) or several) and 1 < count < len(rows) and not of_speaker
 
 
 def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -347,6 +406,19 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             "numbers something else, --columns=number="
         )
     texts = [plain_text(row.get("text")) for row in rows]
+    turns = sum(sum(bool(named(line)[0]) for line in text.split("\n")) > 1 for text in texts)
+    if 2 * turns >= len(texts):
+        raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
+    if len(texts) > 2 and len({*texts}) == 1 and len(texts[0].split()) > 3:
+        raise InputError(
+            f"{place}: every turn has the same text; name the column of turns, --columns=text=NAME"
+        )
+    emotions = [str(row.get("emotion") or "") for row in rows]
+    if any(e.startswith(" ") for e in emotions) and not all(e.startswith(" ") for e in emotions):
+        raise InputError(
+            f"{place}: a cell begins with a space, so a comma in a text may have parted it; put "
+            "texts with commas in quotation marks"
+        )
     if sum(text.lstrip().startswith(("['", '["')) for text in texts) > len(texts) / 2:
         raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
     if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
@@ -359,12 +431,14 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         )
 
 
-def _set_times(rows: Sequence[dict[str, Any]], where: str, repaired: Counter[str]) -> None:
+def _set_times(
+    rows: Sequence[dict[str, Any]], where: str, given: Mapping[str, str], repaired: Counter[str]
+) -> None:
     """Makes `start` and `end` seconds, as far as they are times."""
     for row in rows:
         if isinstance(row.get("time"), list) and len(row["time"]) == 2:  # Transformers' chunks
             row["start"], row["end"] = row.pop("time")
-    thousandth = _are_milliseconds(rows, where)
+    thousandth = "start" not in given and _are_milliseconds(rows, where)
     repaired["files with times in milliseconds"] += thousandth
     for row in rows:
         for field in ("start", "end", "duration"):
@@ -402,8 +476,8 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
     if median(paces) <= 1000 * _SLOWEST and paces[len(paces) // 10] >= 1000 * _QUICKEST:
         return True
     raise InputError(
-        f"{where}: its times may be seconds or milliseconds; write seconds as 2.5 or 00:00:02.5, "
-        "or name milliseconds: --columns=start_ms=NAME,end_ms=NAME"
+        f"{where}: its times may be seconds or milliseconds; say which: "
+        "--columns=start=NAME,end=NAME or --columns=start_ms=NAME,end_ms=NAME"
     )
 
 
@@ -458,10 +532,14 @@ def _time(value: Any, parts: int) -> Any:
     return value if time is None else time / parts  # the reader of our form counts it as unusable
 
 
-def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[str, Any]]:
     """Returns the turns of a conversation in the order in which they were said, as far as known."""
-    times = [_number(row.get("time")) for row in rows]
+    # Times of day may go on after midnight or noon, so they tell no order.
+    times = [
+        None if seconds(t := row.get("time")) and ":" in str(t) else _number(t) for row in rows
+    ]
     if None in times:
+        repaired[_UNORDERED] += not all(is_blank(row.get("time")) for row in rows)
         times = [0.0] * len(rows)
     if any("reply" in row or "time" in row for row in rows):
         places = {str(row.get("id")): k for k, row in enumerate(rows)}

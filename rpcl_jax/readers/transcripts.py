@@ -51,6 +51,7 @@ _SLACK = {
     *("users.json", "channels.json", "groups.json", "dms.json", "mpims.json", "canvases.json"),
     *("integration_logs.json", "file_conversations.json", "lists.json", "org_users.json"),
 }
+_NO_TRANSCRIPT = re.compile(r"(?i)(read[-_ ]?me|licen[sc]e|requirements|changelog)(\..*)?")
 _SECONDS = 10.0, 3.0  # a clip is longer than its words could be: beyond this, and this a word
 _File = TypeVar("_File", bound=PurePath)
 # A place in the input, and what is there.
@@ -260,6 +261,7 @@ def transcripts_among(
         f
         for f in files
         if _suffix(f) in _SUFFIXES
+        and not _NO_TRANSCRIPT.fullmatch(f.name)
         and not (f.name in _CONVOKIT and f.parent in convokit)
         and not (f.name in _SLACK and f.parent in slack)
     ]
@@ -315,7 +317,10 @@ def _contents(
     if not start:
         raise InputError(f"{path}: {_EMPTY}")
     if b"\0" in start and not start.startswith(_UTF16):
-        raise InputError(f"{path}: is no text; export it as one of {', '.join(_SUFFIXES)}")
+        raise InputError(
+            f"{path}: is no text; export it as one of {', '.join(_SUFFIXES)}, or, if it is text in "
+            "UTF-16, save it as UTF-8"
+        )
     encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
     text, suffix = start.decode(encoding, "ignore").lstrip(), _suffix(path)
     if suffix in _JSON or _STARTS_JSON.match(text):
@@ -331,7 +336,7 @@ def _contents(
         table = read_table(whole.lstrip("\n"), str(path), columns)
         yield from group_turns(table, name, str(path), repaired, columns)
     elif known in annotations.SUFFIXES:
-        yield str(path), annotations.read_annotations(whole, known, name, str(path))
+        yield str(path), annotations.read_annotations(whole, known, name, str(path), repaired)
     elif suffix in subtitles.SUFFIXES or subtitles.is_subtitle(text):
         yield str(path), subtitles.read_subtitles(whole.lstrip(), name, str(path), suffix, repaired)
     elif re.match(r"<(!doctype|html|\?xml)", head, re.IGNORECASE):
@@ -339,7 +344,8 @@ def _contents(
     elif ecf.is_ecf_text(whole):
         yield from _labelled(ecf.parse_ecf_text(whole.rstrip().split("\n"), path), path)
     else:
-        yield from read_plain(whole, name, str(path), repaired)
+        together = columns.get("conversation") == ""
+        yield from read_plain(whole, name, str(path), repaired, together)
 
 
 def _labelled(dialogues: Iterable[Dialogue], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

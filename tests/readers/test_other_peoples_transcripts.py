@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+from shared import import_or_skip
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.tables import parse_columns
@@ -247,7 +248,7 @@ JSON = {
         {"content": WHOLE, "name": "call.mp3", "paragraphs": [{"content": ASKED}, {"content": NO}]},
         "is everything",
     ),
-    "lines in a field": ({"transcript": "Ann: Hi\nBen: Oh\n"}, "is everything"),
+    "lines in a field": ({"transcript": "Ann: Hi\nBen: Oh\n"}, "have several turns each"),
     "words and highlights": (
         {"text": WHOLE, "utterances": None, "words": [{"text": "Did", "start": 0, "end": 90}],
          "auto_highlights_result": {"results": [{"text": "the job", "timestamps": [], "start": 2}]}},
@@ -707,7 +708,7 @@ TEXTS = {
     "DailyDialog": ("Hi . __eou__ Oh . __eou__\n", [("unknown", "Hi ."), ("unknown", "Oh .")]),
     "a list": ("* Ann: Hi\n* Ben: Oh\n", HI),
     "a log": ("2024-01-01 10:00:01 INFO server: up\n2024-01-01 10:00:02 ERROR db: down\n", "only 0 of"),
-    "YAML": ("name: Ann\nage: 4\n", "each name (name, age) is there once"),
+    "YAML": ("name: Ann\nage: 4\n", "only 0 of 2 lines"),
     "headlines": ("BREAKING NEWS\nIt exploded.\n\nWEATHER\nRain.\n", "only 0 of 4 lines"),
     "a sentence in prose": ("It was late.\nHe looked up: nothing.\n", "(He looked up) is there once"),
     "names, times, words": (
@@ -736,7 +737,7 @@ TEXTS = {
         "[0:01] A: a\n[0:02] B: b\n[0:03] C: c\n[0:04] D: d\n",
         [("A", "a", 1, 2), ("B", "b", 2, 3), ("C", "c", 3, 4), ("D", "d", 4, None)],
     ),
-    "a recipe": ("Ingredients: flour\nMethod: bake\nServes: 4\nRating: good\n", "is there once"),
+    "a recipe": ("Ingredients: flour\nMethod: bake\nServes: 4\nRating: good\n", "only 1 of 4 lines"),
     "a title": ("Interview of May 3\nDate: May 3\n\nAnn: Hi\nBen: Oh\n", HI),
     "times within words": (
         "Ann: We met\nWe left at 10:30\nBen: Oh\n", [("Ann", "We met We left at 10:30"), ("Ben", "Oh")],
@@ -744,7 +745,7 @@ TEXTS = {
     "words after times": (
         "0:05 So Ann said\nthat she lost it.\n0:09 And Ben\nwas sad.\n", "only 0 of 4 lines",
     ),
-    "a form": ("Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "each name (Name, Age, City) is there once"),
+    "a form": ("Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "only 2 of 6 lines"),
     "an e-mail": ("From: Ann\nTo: Ben\nSubject: it\nDate: May 3\n\nI lost it.\n", "only 0 of 5 lines"),
     "HTML": ("<!DOCTYPE html>\n<style>\na: b;\nc: d;\n</style>", "is HTML or XML; export it as JSON"),
     "prose": ("It was late.\nShe said: no\nThen they left.\nAll was well.\nAll.\n", "only 1 of 5"),
@@ -894,3 +895,163 @@ def test_annotations_without_their_library(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rustling.chat", None)
     _, (error,), _ = read(tmp_path / "x.cha", CHAT)
     assert "needs rustling; pip install" in error
+
+
+# By file, what its conversations are, or what the refusal says.
+OF_USERS = {
+    "cells of turns.csv": (
+        'participant,transcript\nP1,"I: How did it start?\nP: It was cold."\nP2,"I: And you?\nP: No idea."\n',
+        "several turns each",
+    ),
+    "of summaries.csv": ('id,dialogue\n1,"Amanda: I baked\nJerry: Sure"\n2,"Olivia: Who\nBo: Me"\n', "names no column"),
+    "CNN.txt": (
+        "ANDERSON COOPER, CNN HOST: Good evening.\nANN LEE, CNN CORRESPONDENT: It is bad.\nCOOPER: How bad?\nLEE: Very.\nCOOPER: Oh.\n",
+        [[("ANDERSON COOPER", "Good evening."), ("ANN LEE", "It is bad."), ("COOPER", "How bad?"), ("LEE", "Very."),
+          ("COOPER", "Oh.")]],
+    ),
+    "long names.txt": (
+        "Dr. Maria Elena Garcia Lopez: How?\nMr. Smith: fine\nDr. Maria Elena Garcia Lopez: Good\n",
+        [[("Dr. Maria Elena Garcia Lopez", "How?"), ("Mr. Smith", "fine"), ("Dr. Maria Elena Garcia Lopez", "Good")]],
+    ),
+    "asides.txt": (
+        "Ann [sadly]: I lost it\nBen (laughing): Oh no\nAnn: yes\n",
+        [[("Ann", "I lost it"), ("Ben", "Oh no"), ("Ann", "yes")]],
+    ),
+    "types of calls.csv": (
+        "id,type,speaker,text\n1,service,Ann,My flight was cancelled\n2,service,Ben,I am sorry\n",
+        [[("Ann", "My flight was cancelled"), ("Ben", "I am sorry")]],
+    ),
+    "two recordings.vtt": (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nAnn: Hi\n\n00:03.000 --> 00:04.000\nBen: Hey\n\n"
+        "00:01.000 --> 00:02.000\nCy: Great\n\n00:03.000 --> 00:04.000\nDee: Yes\n",
+        "its times begin anew at cue 3",
+    ),
+    "after noon.csv": (
+        "user,timestamp,text\nAnn,9:59,Did you get it?\nBen,10:00,No\nAnn,1:05,Why?\n",
+        [[("Ann", "Did you get it?"), ("Ben", "No"), ("Ann", "Why?")]],
+    ),
+    "an assistant.csv": (
+        "conversation_id,user,role,content\n1,u77,user,I feel bad\n1,u77,assistant,Why?\n",
+        [[("user", "I feel bad"), ("assistant", "Why?")]],
+    ),
+    "roles and names.csv": (
+        "role,name,text\nAnalyst,Ann,Is it bad?\nCEO,Ben,No.\nAnalyst,Cy,Are you sure?\nCEO,Ben,Yes.\n",
+        [[("Ann", "Is it bad?"), ("Ben", "No."), ("Cy", "Are you sure?"), ("Ben", "Yes.")]],
+    ),
+    "roles of users.csv": (
+        "user,role,text\nu1,user,Hi\nu1,assistant,Hello\nu2,user,Bye\nu2,assistant,Ok\n", "is the speaker in",
+    ),
+    "IEMOCAP.csv": (
+        "utterance_id,speaker,text\nSes01F_impro01_F000,F,Excuse me.\nSes01F_impro01_M000,M,Yes?\n"
+        "Ses01F_impro02_F000,F,Hello.\nSes01F_impro02_M000,M,Hi.\n", "seem to tell several conversations",
+    ),
+    "recordings.csv": ("wav,speaker,text\na,F,Hi.\na,M,Yes?\nb,F,Hello.\nb,M,Oh.\n", "does 'wav' tell"),
+    "patients.csv": ("patient,speaker,text\na,T,Hi.\na,P,Yes?\nb,T,Hello.\nb,P,Oh.\n", "does 'patient' tell"),
+    "SODA.json": (
+        {"dialogue": ["Hi Ben", "Hello Ann", "Bye"], "speakers": ["Ann", "Ben", "Ann"]},
+        [[("Ann", "Hi Ben"), ("Ben", "Hello Ann"), ("Ann", "Bye")]],
+    ),
+    "names in texts.json": (
+        [{"dialog": ["Ann: Hi there", "Ben: Hello you"]}], [[("Ann", "Hi there"), ("Ben", "Hello you")]],
+    ),
+    "one name.txt": ("Interviewer: How?\nI was cold.\nInterviewer: And then?\nI left.\n", "is the only name"),
+    "a court.txt": (
+        "THE COURT: Good morning.\nQ. State your name.\nA. Ann Lee.\n",
+        [[("THE COURT", "Good morning."), ("Q", "State your name."), ("A", "Ann Lee.")]],
+    ),
+    "empty lines.txt": ("Q: How?\nA: It was cold.\n\nQ: And then?\nA: I left.\n\nQ: Why?\nA: So.\n", "--columns=conversation="),
+    "headings.txt": (
+        "Session 1\nAnn: I lost it\nBen: Oh no\n=== Session 2 ===\nAnn: Great day\nBen: Yes\n",
+        [[("Ann", "I lost it"), ("Ben", "Oh no")], [("Ann", "Great day"), ("Ben", "Yes")]],
+    ),
+    "iMessage.txt": (
+        "Aug 08, 2023  1:25:01 PM\nAnn\nDid you get it?\n\nAug 08, 2023  1:26:01 PM\nMe\nYes\n", "and the like speakers?",
+    ),
+    "Descript.txt": (
+        "Ann: [00:00:00] Did you?\n\nBen: Yes.\n\nAnn: [00:00:10] Great.\n",
+        [[("Ann", "Did you?", 0, 10), ("Ben", "Yes."), ("Ann", "Great.", 10, None)]],
+    ),
+    "marks.txt": (
+        "I: How did it start? #00:00:12-3#\nP: It was cold. [00:00:20]\n(APPLAUSE)\nI: Oh\n",
+        [[("I", "How did it start?"), ("P", "It was cold."), ("I", "Oh")]],
+    ),
+    "an open quotation mark.tsv": (
+        'speaker\ttext\nAnn\t"Hello\nBen\tOh no\nAnn\tWhy\nBen\tBecause of"\n', "a cell has several rows in it",
+    ),
+    "a comma.csv": ("speaker,text,emotion\nAnn,Well, I lost it\nBen,Oh no,joy\n", "a comma in a text"),
+    "single words.srt": (cues(*((k, k + 1, f"word{k}") for k in range(12))), "single words"),
+    "a form.txt": ("Name: Ann\nAge: 30\nComment: I felt sad.\nName: Ben\nAge: 40\nComment: ok\n", "only 0 of 6 lines"),
+    "the whole talk.csv": (
+        "speaker,transcript,sentence\nA,All of the talk,All of\nB,All of the talk,the talk\nA,All of the talk,x\n",
+        "every turn has the same text",
+    ),
+    "Messenger.json": (
+        {"messages": [{"sender_name": "Ben", "content": "No", "timestamp_ms": 2},
+                      {"sender_name": "Ann", "photos": [{"uri": "x"}], "timestamp_ms": 3},
+                      {"sender_name": "Ann", "content": "Did you?", "timestamp_ms": 1}]},
+        [[("Ann", "Did you?"), ("Ben", "No")]],
+    ),
+    "threads.json": (
+        [{"type": "message", "user": "U1", "text": "I lost it", "ts": "1.0", "thread_ts": "1.0"},
+         {"type": "message", "user": "U2", "text": "Oh no", "ts": "2.0", "thread_ts": "1.0"},
+         {"type": "message", "user": "U3", "text": "Lunch?", "ts": "3.0"}],
+        [[("U1", "I lost it"), ("U2", "Oh no")], [("U3", "Lunch?")]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_USERS)
+def test_files_of_users(tmp_path, name):
+    content, expected = OF_USERS[name]
+    found, errors, _ = read(tmp_path / name, content)
+    if isinstance(expected, str):
+        assert not found
+        assert expected in errors[0]
+        assert "\n" not in errors[0]
+    else:
+        assert (found, errors) == (expected, [])
+
+
+def test_the_ways_in_that_refusals_name(tmp_path):
+    stretches = OF_USERS["empty lines.txt"][0]
+    ((*turns,),), errors, _ = read(tmp_path / "x.txt", stretches, "conversation=")
+    assert (len(turns), errors) == (6, [])
+    whole = {
+        "segments": [
+            {"start": 0, "end": 30, "text": "Thank you."},
+            {"start": 30, "end": 60, "text": "Bye."},
+        ]
+    }
+    _, (error,), _ = read(tmp_path / "x.json", whole)
+    assert "--columns=start=NAME,end=NAME or" in error
+    named = "text=segments.text,start=segments.start,end=segments.end"
+    assert read(tmp_path / "x.json", whole, named)[0] == [
+        [("unknown", "Thank you.", 0, 30), ("unknown", "Bye.", 30, 60)]
+    ]
+    # What is beside the texts is known by its name.
+    shared = {
+        "conversations": [
+            {"from": "human", "value": "I lost it"},
+            {"from": "gpt", "value": "Oh no"},
+        ]
+    }
+    found = read(tmp_path / "x.json", shared, "text=conversations.value")[0]
+    assert found == [[("human", "I lost it"), ("gpt", "Oh no")]]
+
+
+def test_in_chat_nothing_is_lost_and_tiers_of_no_speech_are_counted(tmp_path):
+    import_or_skip("rustling")
+    chat = (
+        "@UTF8\n@Begin\n@Languages:\teng\n@Participants:\tCHI Target_Child, MOT Mother\n"
+        "@ID:\teng|x|CHI|2;0.||||Target_Child|||\n@ID:\teng|x|MOT|||||Mother|||\n*MOT:\twhat is it ?\n"
+        "%mor:\tpro|what cop|be pro|it ?\n*CHI:\ta dog .\n%mor:\tdet|a n|dog\n*MOT:\tyes .\n@End\n"
+    )
+    ((*turns,),), errors, _ = read(tmp_path / "x.cha", chat)
+    assert not errors
+    assert len(turns) == 3
+    tiers = textgrid(
+        Ann=[(0, 1, "I lost it"), (1, 2, "<sil>")], **{"Ann gesture": [(0, 1, "points at it")]}
+    )
+    (turns,), _, counted = read(tmp_path / "x.TextGrid", tiers)
+    assert [turn[1] for turn in turns] == ["I lost it"]
+    assert [count for kind, count in counted.items() if "nobody said them" in kind] == [2]
