@@ -36,9 +36,12 @@ def test_words_are_counted_without_numbers_and_punctuation():
     [
         (PieceCounts(100, 120, 0), None),
         (PieceCounts(100, 160, 0), "cuts a word into 1.6 pieces, and does not know 0% of them"),
-        (PieceCounts(29, 160, 80), None),  # too few words
-        (PieceCounts(100, 100, 7), "1.0 pieces, and does not know 7% of them"),
-        (PieceCounts(100, 100, 6), None),  # 1 % in training
+        (PieceCounts(3, 16, 8), None),  # too few words
+        (PieceCounts(4, 7, 0), "1.8 pieces"),  # of few words, more: 1.7 times
+        (PieceCounts(12, 18, 0), None),
+        (PieceCounts(12, 19, 0), "1.6 pieces"),
+        (PieceCounts(100, 100, 8), "1.0 pieces, and does not know 8% of them"),
+        (PieceCounts(100, 100, 7), None),  # 1 % in training
     ],
 )
 def test_when_there_is_doubt(found, doubt):
