@@ -11,7 +11,8 @@ from rpcl_jax.readers.subtitles import recording
 
 SUFFIXES = (".cha", ".eaf", ".textgrid")
 _NO_SPEECH = re.compile(
-    r"emotion|gesture|comment|translat|gloss|note|gaze|posture|topic|\b(acts?|ft|ref|head)\b",
+    r"(?<![A-Za-z])(emotions?|gestures?|comments?|translations?|gloss|glosses|notes?|gaze|postures?"
+    r"|topics?|ft|ref)(?![A-Za-z])",
     re.IGNORECASE,
 )
 _PAUSE = re.compile(r"<[^<>]*>|sil|sp|\(\.+\)", re.IGNORECASE)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
-from rpcl_jax.readers.subtitles import DASH, NO_NAMES, named, recording
+from rpcl_jax.readers.subtitles import DASH, LABELS, NO_NAMES, named, recording
 
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
@@ -34,17 +34,19 @@ _TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
 # Of an exported chat, whatever comes before the first colon; names in notices are quoted.
 _SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
 _ACTION = re.compile(r"\w (added|removed|invited|changed|created|pinned|renamed)\b")  # a notice's
-_LABEL = re.compile(rf"({'|'.join(map(re.escape, NO_NAMES))}):\s", re.IGNORECASE)
+_LABEL = re.compile(rf"({'|'.join(map(re.escape, sorted(LABELS)))}):\s", re.IGNORECASE)
 _DATE = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
+_BRACKET = re.compile(r"\s*[\[(][^\[\]():\d]{1,30}[\])]$")
 _BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 _EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^<>]*>)$")
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
-    r"\u200e.*|<[^<>]* [^<>]*>|null"
-    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier)))"
+    r"\u200e.*|[<‹][^<>‹›]*(?-i:[ \u0080-\uffff])[^<>‹›]*[>›]|null"
+    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier|arquivo|allegato|bestand)))"
     r"\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
     r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
+    r"|(bild|video|audio|sticker|gif|dokument) weggelassen"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
     r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?"
     r"|(diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
@@ -62,7 +64,8 @@ _NOTICE = re.compile(
 # "[00:00:12]", "#00:00:12-3#": a time within or after words.
 _MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
 _HEADING = re.compile(
-    r"[\W_]*(session|call|interview|conversation|dialog(ue)?|scene|meeting|part|day) ?#?\d+[\W_]*",
+    r"[\W_]*(?:session|call|interview|conversation|dialog(?:ue)?|scene|meeting|part|day|episode"
+    r"|participant) ?#?(\d{1,3})[\W_]*",
     re.IGNORECASE,
 )
 # Sounds and scenes in brackets, "(APPLAUSE)", and the line of a day in a chat.
@@ -121,12 +124,19 @@ def read_plain(
         text = re.sub(r"^([QA])\. ", r"\1: ", text, flags=re.MULTILINE)  # of a court
     lines = list(_lines(text))
     begins, sure = _beginnings(lines)
+    head = next((k for k, line in enumerate(lines) if k and line.after_gap), 0)
+    counts = Counter(line.speaker for line in lines)
+    once = all(counts[line.speaker] == 1 for line in lines[:head] if line.speaker)
+    if not sure and once and any(_LABEL.match(line.text) for line in lines[:head]):
+        begins[:head] = [None] * head  # who takes part, and when
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
     continuing = left_out = 0
     any_named = any(line.speaker for line in lines)
+    numbers = [int(m[1]) for line in lines if (m := _HEADING.fullmatch(line.text))]
+    headings = len(numbers) > 1 and numbers == sorted({*numbers})
     headed = gap = False
     for line, turn in zip(lines, begins, strict=True):
-        if isinstance(turn, str) and not sure and _HEADING.fullmatch(turn):
+        if headings and not sure and _HEADING.fullmatch(line.text):
             headed, turn = True, False
         if turn is None or turn is False or (isinstance(turn, str) and _STAGE.fullmatch(turn)):
             left_out += 1
@@ -143,12 +153,15 @@ def read_plain(
             conversations[-1][1].append(turn)
     begun = sum(len(turns) for _, turns in conversations)
     count = sum(turn is not False for turn in begins)
-    labels = sum(not line.speaker and bool(_LABEL.match(line.text)) for line in lines)  # of a form
+    first = next((k for k, turn in enumerate(begins) if isinstance(turn, dict)), 0)
+    first = first if lines and lines[first].after_gap else 0  # below a head
+    labels = sum(bool(_LABEL.match(line.text)) for line in lines[first:])  # of a form
     if not begun or (not sure and (4 * begun < count or labels >= begun)):
         raise InputError(
             f"{where}: only {begun} of {count} lines begin with 'Name: ' or a time; write one "
             "turn a line this way, or give another format (docs/data.md)"
         )
+    _without_asides(conversations)
     speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
     if dates := [speaker for speaker in speakers if _DATE.search(speaker)]:
         raise InputError(f"{where}: are {dates[0]!r} and the like speakers? give another format")
@@ -181,11 +194,7 @@ def read_plain(
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
         conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
-    elif (
-        gap
-        and not together
-        and len({frozenset(t["speaker"] for t in turns) for _, turns in conversations}) == 1
-    ):
+    elif gap and not together and all(map(_share_speakers, conversations, conversations[1:])):
         raise InputError(
             f"{where}: empty lines part it into {len(conversations)} stretches of the same "
             "speakers; if it is one conversation, add --columns=conversation= , else give each a "
@@ -198,6 +207,21 @@ def read_plain(
     for k, (number, turns) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
         yield f"{where}:{number}", {"id": own, "utterances": turns}
+
+
+def _share_speakers(one: tuple[int, list], other: tuple[int, list]) -> bool:
+    speakers = ({turn["speaker"] for turn in turns} for _, turns in (one, other))
+    return bool(set.intersection(*speakers))
+
+
+def _without_asides(conversations: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
+    """Takes the asides off names, "Ann (sadly)", unless only these tell people apart."""
+    turns = [turn for _, of in conversations for turn in of]
+    plain = {turn["speaker"]: _BRACKET.sub("", turn["speaker"]) for turn in turns}
+    for turn in turns:
+        own = plain[turn["speaker"]]
+        if own in plain or "[" in turn["speaker"]:
+            turn["speaker"] = own
 
 
 def _lines(text: str) -> Iterator[_Line]:
@@ -303,7 +327,7 @@ def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
     begun = False
     for line in lines:
         known = line.stamp or not mostly_timed or counts[line.speaker] > 1
-        known = known or line.speaker in timed or _is_name(line.speaker)
+        known = known or line.speaker in timed or (line.after_gap and _is_name(line.speaker))
         fits = line.nick if nicks else line.stamp if dated else known
         turn: _Begins = line.text if begun else None  # before the first turn, a title
         if _NOTICE.fullmatch(line.text) or (line.stamp and not line.speaker and not line.rest):

@@ -66,12 +66,20 @@ def turns_in(
             f"{where}: {columns['text']!r} has single words; give the transcript with a text for "
             "each turn, as services write it when they are asked for utterances or speakers"
         )
+    for path in given.values() if isinstance(item, Mapping) else ():
+        if path and "+" not in path and path.split(".")[0] not in item:
+            raise InputError(
+                f"{where}: no {path!r} of --columns in it; paths begin at the top, such as "
+                "speaker=results.utterances.speaker"
+            )
     rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
     if "speaker" not in columns:  # perhaps each text begins with it
         names = [named(plain_text(row["text"])) for _, row in rows]
-        for (_, row), (speaker, words) in zip(rows, names, strict=True) if all(dict(names)) else ():
+        sure = all(name and words and name[0].isupper() and name.istitle() for name, words in names)
+        sure &= not any("\n" in plain_text(row["text"]) for _, row in rows)
+        for (_, row), (speaker, words) in zip(rows, names, strict=True) if sure else ():
             row["speaker"], row["text"] = speaker, words
     outer = dict.fromkeys(places[:-1] for places, _ in rows)
     parts = (columns[field].split(".")[:-1] for field in ("speaker", "start") if field in columns)
@@ -121,12 +129,14 @@ def _guess(item: Any, where: str) -> dict[str, str]:
         )
     chosen = found[best[0]]
     # Highlights, chapters or topics may have times where the turns have none.
-    counts = {  # without names, dates and the like
-        path: sum(count for text in texts if (count := len(text.split())) > 3)
+    counts = {
+        path: sum(len(text.split()) for text in texts)
         for path, texts in _texts(item)
+        if known_columns([path.rpartition(".")[2]]).get("text")
     }
     most = max(counts, key=lambda path: counts[path], default="")
-    if 2 * len(" ".join(said).split()) < counts.get(most, 0):
+    unsure = "speaker" not in chosen and most != chosen["text"]
+    if unsure and 2 * len(" ".join(said).split()) < counts.get(most, 0):
         raise InputError(
             f"{where}: most words are in {most!r}, not in {chosen['text']!r}; say which has the "
             f"turns: --columns=text={most} or --columns=text={chosen['text']}"
@@ -279,7 +289,8 @@ def _texts(item: Any, most: int | None = None) -> Iterator[tuple[str, list[str]]
     def visit(value: Any, path: Path) -> None:
         if isinstance(value, Mapping):
             for key, inner in value.items():
-                visit(inner, (*path, str(key)))
+                best = isinstance(inner, list) and _plain(str(key)) in _GUESSES
+                visit(inner[:1] if best else inner, (*path, str(key)))
         elif isinstance(value, list):
             for inner in value[:most]:
                 visit(inner, path)

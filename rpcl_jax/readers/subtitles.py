@@ -26,26 +26,29 @@ _CUE = re.compile(
 )
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
-_SOUND = re.compile(r"[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
+SOUND = re.compile(r"[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(
-    r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?)(?:\s*[\[(][^\[\]():\d]{1,30}[\])])?\s*(?:：\s*|:(?:\s+|$))"
+    r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?(?:\s*\[[^\[\]():\d]{1,30}\])?)\s*(?:：\s*|:(?:\s+|$))"
 )
-# "ANN LEE, CNN HOST:", "Dr. Maria Elena Garcia Lopez:"
-_TITLED = re.compile(r"(?=((?:[^\W\d_a-z][\w.'’-]*,?\s?){2,8}):\s)([^:,]+)[^:]*:\s+")
+_TITLES = {"dr.", "mr.", "mrs.", "ms.", "prof.", "professor", "judge", "senator", "sir", "lady"}
+# A single word, in a script with spaces, that ends no sentence.
+_SINGLE = re.compile(r"\s*[A-Za-z\xc0-\u024f'’-]+,?\s*")
 _MOST_WORDS = 4  # of a name
-# What ends in a colon and names nobody, in lower case.
-_NO_NAMES = (
+# What ends in a colon and names nobody, in lower case: as its first word, and as all of it.
+_FIRST = (
     "note notes nb ps p.s todo update edit source re https http from to cc bcc subject date sent "
     "time title attendees participants present location duration transcript def class return info "
-    "error warn warning debug trace fatal then later now next meanwhile finally however also so "
-    "but and plus remember reason result example summary conclusion abstract keywords ingredients "
-    "method directions serves step steps address phone email e-mail price important by name age "
-    "city job pros cons action decision comment version author license contact verse chorus "
-    "bridge outro intro chapter first second third "
+    "error warn warning debug trace fatal"
 )
-NO_NAMES = {*_NO_NAMES.split()}
+_WHOLE = (
+    "then later now next meanwhile finally however also so but and plus remember reason result "
+    "example summary conclusion abstract keywords ingredients method directions serves step steps "
+    "address phone email e-mail by name age city job pros cons action decision comment version "
+    "license contact verse bridge outro intro first second third"
+)
+NO_NAMES, LABELS = {*_FIRST.split()}, {*_FIRST.split(), *_WHOLE.split()}
 DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
 _COLON = ":\u2060"  # with an invisible mark that keeps times in words from being read as times
 _FLASH = 50  # milliseconds of a caption that only moves up the line before
@@ -79,10 +82,10 @@ def read_subtitles(
       repaired: counts the lines of sounds, such as [music] and songs.
     """
     cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
-    spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
+    spoken = [(a, b, [x for x in lines if not SOUND.fullmatch(x)]) for a, b, lines in cues]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
     cues = [cue for cue in spoken if cue[2]]
-    single = sum(len(" ".join(lines).split()) < 2 for *_, lines in cues)
+    single = sum(bool(_SINGLE.fullmatch(" ".join(lines))) for *_, lines in cues)
     if len(cues) > 11 and single > 0.95 * len(cues):
         raise InputError(f"{where}: its cues are single words; write a cue for each sentence")
     if not cues:
@@ -137,7 +140,10 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
         ) from error
     events = [event for event in subtitles if not event.is_comment and not event.is_drawing]
     starts = [event.start for event in events]
-    anew = [k for k, (a, b) in enumerate(pairwise(starts), 1) if b < a]
+    near = starts[0] + 1000 if starts else 0  # milliseconds
+    anew = [
+        k for k, (a, b) in enumerate(pairwise(starts), 1) if b < a and not near < b > a - 60_000
+    ]
     runs = [end - start for start, end in pairwise((0, *anew, len(starts)))]
     if kind != "ass" and len(runs) > 1 and min(runs) > 1:
         raise InputError(
@@ -206,15 +212,33 @@ def _voices(lines: Iterable[str], is_name: Callable[[str], bool]) -> list[tuple[
     return [(name, " ".join(words).strip()) for name, words in voices] or [("", "")]
 
 
+def is_label(name: str) -> bool:
+    """Returns whether what is before a colon names nobody."""
+    first, whole = name.split()[0].lower(), name.lower()
+    return first in NO_NAMES or (whole in LABELS and not name.isupper())
+
+
 def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     """Returns the name before the words of a line, or "", and the words."""
     label, name = _LABEL.match(line), _NAME.match(line)
     if label and label[1].strip():
         return label[1].strip(), line[label.end() :]
-    known = name and name[1].split()[0].lower() not in NO_NAMES
+    known = name and not is_label(name[1])
     if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
         return name[1], line[name.end() :]
-    titled = None if known is False else _TITLED.match(line)
-    if titled and is_name(titled[2].strip()):
-        return titled[2].strip(), line[titled.end() :]
+    titled = "" if known is False else _titled(line)
+    if titled and is_name(titled):
+        return titled, line.partition(": ")[2].strip()
     return "", line
+
+
+def _titled(line: str) -> str:
+    """Returns the name of "ANN LEE, CNN HOST: …" or "Dr. Maria Elena Garcia Lopez: …", or ""."""
+    head, colon, _ = line.partition(": ")
+    head = re.sub(r"\s*\([^()]*\)$", "", head)
+    words = head.split()
+    if not colon or not 2 <= len(words) <= 8 or not all(word[0].isupper() for word in words):
+        return ""
+    if head.isupper() and "," in head:
+        return head.partition(",")[0]
+    return head if words[0].lower() in _TITLES and "," not in head else ""

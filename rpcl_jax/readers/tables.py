@@ -57,13 +57,15 @@ _DELIMITERS = ",;\t|"
 _KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
 _OF_CONVERSATIONS = re.compile(
     r"conv|dialog|session|chat|thread|scene|call|meeting|interview|episode|channel|room|gro?u?p|"
-    r"case|story|video|file|record|ticket|docu?|wav|audio|dyad|topic|tree|parent",
+    r"case|story|video|file|record|ticket|docu?|wav|dyad|patient|client|couple|user|tree|parent",
     re.IGNORECASE,
 )
 _OF_TURNS = re.compile(
-    r"sentiment|emotion|label|act|intent|valence|arousal|polarity|score|lang|gender|role",
+    r"sentiment|emotion|label|(^|_)acts?$|intent|valence|arousal|polarity|score|lang|gender|role"
+    r"|topic|phase|strategy|status|duration",
     re.IGNORECASE,
 )
+_NOISE = re.compile(r"\s*\[[A-Z_ ]+\]\s*")  # [BLANK_AUDIO]
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
 _SLOWEST, _QUICKEST = 8.0, 0.1
@@ -162,13 +164,20 @@ def read_table(
         ) from error
     if not rows:
         raise InputError(f"{where}: has no row below its first line; check the file")
-    columns.pop("kind", None)  # in a table, it may be anything
+    if columns.get("kind", "").lower() == "type":  # in a table, it may be anything
+        columns.pop("kind")
     if "speaker" not in (given or {}):
-        _choose_speaker(rows, names, columns, where)
+        _choose_speaker(rows, names, columns)
+    first = {row.get(names[0]) for row in rows}
     for row in rows:
-        texts = [str(cell) for cell in row.values() if isinstance(cell, str)]
-        inner = [line for cell in texts for line in cell.split("\n")[1:]]
-        if sum(line.count(delimiter) >= len(names) - 1 for line in inner) > (delimiter != "\t"):
+        inner = [
+            line
+            for cell in row.values()
+            if isinstance(cell, str)
+            for line in cell.split("\n")[1:]
+            if line.count(delimiter) == len(names) - 1 and line.split(delimiter)[0] in first
+        ]
+        if inner:
             raise InputError(
                 f"{where}: a cell has several rows in it, {inner[0][:40]!r}; a quotation mark is "
                 "open or too many, so write those within texts twice"
@@ -177,26 +186,29 @@ def read_table(
 
 
 def _choose_speaker(
-    rows: Sequence[Mapping[Any, Any]], names: Iterable[str], columns: dict[str, str], where: str
+    rows: Sequence[Mapping[Any, Any]], names: Iterable[str], columns: dict[str, str]
 ) -> None:
-    """Sets the column of speakers to that which tells most of them apart.
-
-    Raises InputError if two tell different ones apart.
-    """
+    """Sets the column of speakers to one that varies within conversations, of several."""
     plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in names}
     known = [plain[name] for name in _NAMES["speaker"].split() if name in plain]
+    told = [row.get(columns.get("conversation", "")) for row in rows]
     values = {name: [str(row.get(name)) for row in rows] for name in known}
-    known = [name for name in known if len({*values[name]}) > 1]
-    if not known:
-        return
-    best = max(known, key=lambda name: len({*values[name]}))
-    for name in known:
-        if len({*zip(values[best], values[name], strict=True)}) > len({*values[best]}):
-            raise InputError(
-                f"{where}: is the speaker in {best!r} or in {name!r}? add --columns=speaker={best}"
-            )
-    same = [name for name in known if len({*values[name]}) == len({*values[best]})]
-    columns["speaker"] = same[0]
+
+    def count(name: str) -> int:
+        return len({*values[name]})
+
+    varying = [
+        name for name in known if len({*zip(told, values[name], strict=True)}) > len({*told})
+    ]
+    role = plain.get("role", "")
+    refined = plain.get("name", "")  # "Analyst", by role, may be two people
+    if "assistant" in values.get(role, ()):
+        columns["speaker"] = role
+    elif varying:
+        columns["speaker"] = varying[0]
+        both = {*zip(values.get(role, ()), values.get(refined, ()), strict=False)}
+        if varying[0] == role and refined and len(both) == count(refined) < len(rows):
+            columns["speaker"] = refined
 
 
 def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
@@ -264,12 +276,6 @@ def group_turns(
         raise InputError(f"{where}: nobody says anything in it; check which column has the texts")
     if "conversation" not in given and not any("conversation" in row for row in rows):
         _check_one_conversation(rows, where, together)
-    for field, column in given.items():
-        if column and rows and all(row.get(field) is None for row in rows):
-            raise InputError(
-                f"{where}: no {column!r} of --columns in it; in JSON, paths begin at the top, such "
-                "as speaker=results.utterances.speaker"
-            )
     _set_times(rows, where, given, repaired)
     if rows and not rows[0]["predicted"] and (unread := _unread(rows[:100])):
         listed = ", ".join(column[:30] for column in unread[:8]) + ", …" * (len(unread) > 8)
@@ -311,7 +317,7 @@ def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
     notice = isinstance(kind, str) and bool(_NOTICE.fullmatch(kind))
     media = kind is not None and is_blank(plain_text(row.get("text")))
     told = (plain_text(row.get("text")), row.get("speaker"), row.get("conversation"))
-    nothing = all(map(is_blank, told))
+    nothing = all(map(is_blank, told)) or bool(_NOISE.fullmatch(told[0]) and is_blank(told[1]))
     return notice or media or nothing or (model and row.get("speaker") in _NO_SPEAKERS)
 
 
@@ -326,7 +332,7 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
     ids = [row.get("id") or row.get("number") for row in rows]
     stems = [re.sub(r"[\W_]*[A-Za-z]{0,3}\d+$", "", i) if isinstance(i, str) else "" for i in ids]
     blocks_of = 1 + sum(a != b for a, b in pairwise(stems))
-    if 1 < blocks_of == len({*stems}) <= len(rows) / 2 and "" not in stems:
+    if 1 < blocks_of == len({*stems}) < len(rows) and min(map(len, stems)) > 3:
         raise InputError(
             f"{where}: ids such as {ids[0]!r} and {ids[-1]!r} seem to tell several conversations; "
             "name a column that does, --columns=conversation=NAME, or, if all is one, "
@@ -376,10 +382,8 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
     speakers = {str(row.get("speaker")) for row in rows}
     pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
     of_speaker = pairs == count > 1 < len(speakers) or (pairs == len(speakers) and blocks > count)
-    # Whatever it is called, its values come in blocks of several turns of several speakers.
-    several = blocks == count <= len(rows) / 2 and pairs >= 2 * count
-    several = several and not _OF_TURNS.search(column)
-    return (bool(named_so) or several) and 1 < count < len(rows) and not of_speaker
+    likely = bool(named_so) and not _OF_TURNS.search(column)
+    return likely and 1 < count < len(rows) and not of_speaker
 
 
 def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -406,15 +410,18 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             "numbers something else, --columns=number="
         )
     texts = [plain_text(row.get("text")) for row in rows]
-    turns = sum(sum(bool(named(line)[0]) for line in text.split("\n")) > 1 for text in texts)
-    if 2 * turns >= len(texts):
+    several = sum(
+        len(lines) > 1 and all(map(_is_turn, lines[:2]))
+        for lines in map(str.split, texts, "\n" * len(texts))
+    )
+    if 2 * several >= len(texts):
         raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
-    if len(texts) > 2 and len({*texts}) == 1 and len(texts[0].split()) > 3:
+    if len(texts) > 1 and len({*texts}) == 1 and len(texts[0].split()) > 3:
         raise InputError(
             f"{place}: every turn has the same text; name the column of turns, --columns=text=NAME"
         )
     emotions = [str(row.get("emotion") or "") for row in rows]
-    if any(e.startswith(" ") for e in emotions) and not all(e.startswith(" ") for e in emotions):
+    if any(e.startswith(" ") and " " in e.strip() for e in emotions):
         raise InputError(
             f"{place}: a cell begins with a space, so a comma in a text may have parted it; put "
             "texts with commas in quotation marks"
@@ -471,9 +478,14 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
         if length is not None:
             paces.append(length / spoken_words(plain_text(row.get("text"))))
     paces.sort()
+    alone = all(is_blank(time) for times in given for time in times[1:])
     if not paces or median(paces) <= _SLOWEST:
         return False
-    if median(paces) <= 1000 * _SLOWEST and paces[len(paces) // 10] >= 1000 * _QUICKEST:
+    if (
+        not alone
+        and median(paces) <= 1000 * _SLOWEST
+        and paces[len(paces) // 10] >= 1000 * _QUICKEST
+    ):
         return True
     raise InputError(
         f"{where}: its times may be seconds or milliseconds; say which: "
@@ -566,6 +578,11 @@ def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[st
     if None in numbers:
         return rows
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
+
+
+def _is_turn(line: str) -> bool:
+    speaker, words = named(line)
+    return bool(speaker and words.strip())
 
 
 def _number(value: Any) -> float | None:

@@ -51,7 +51,7 @@ _SLACK = {
     *("users.json", "channels.json", "groups.json", "dms.json", "mpims.json", "canvases.json"),
     *("integration_logs.json", "file_conversations.json", "lists.json", "org_users.json"),
 }
-_NO_TRANSCRIPT = re.compile(r"(?i)(read[-_ ]?me|licen[sc]e|requirements|changelog)(\..*)?")
+_NO_TRANSCRIPT = re.compile(r"(?i)(read[-_ ]?me|licen[sc]e|requirements|changelog)(\.txt)?")
 _SECONDS = 10.0, 3.0  # a clip is longer than its words could be: beyond this, and this a word
 _File = TypeVar("_File", bound=PurePath)
 # A place in the input, and what is there.
@@ -363,6 +363,7 @@ def _json_conversations(
 ) -> Iterator[tuple[str, Any]]:
     """Yields what a JSON file contains; single turns are collected to conversations."""
     turns, mapped = [], bool(columns.get("text"))
+    there: set[str] = set()
     for number, (place, item) in enumerate(_json(file, path, repaired), 1):
         if isinstance(item, InputError) or (not mapped and _is_native(item)):
             yield place, item
@@ -380,6 +381,7 @@ def _json_conversations(
             own = name if number == 1 else f"{name}-{number}"
             try:
                 for inner, rows in turns_in(item, columns, own, place):
+                    there |= {f for row in rows for f in columns if row.get(f) is not None}
                     if inner is None:
                         turns += rows
                         continue
@@ -387,7 +389,17 @@ def _json_conversations(
                     yield from ((place, found) for _, found in grouped)
             except InputError as error:
                 yield place, error
-    if turns:
+    there |= {f for row in turns for f in columns if row.get(f) is not None}
+    absent = [path for field, path in columns.items() if path and field not in there]
+    if there and absent:
+        yield (
+            str(path),
+            InputError(
+                f"{path}: no {absent[0]!r} of --columns in it; paths begin at the top, such as "
+                "speaker=results.utterances.speaker"
+            ),
+        )
+    elif turns:
         yield from group_turns(turns, name, str(path), repaired, columns)
 
 

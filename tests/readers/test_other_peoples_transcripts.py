@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 -- a file in a line is read more easily
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -311,7 +312,7 @@ def test_paths_that_are_not_there_are_refused(tmp_path):
     for columns, message in (
         (
             "text=results.utterances.transcript,speaker=who",
-            "no 'who' of --columns in it; in JSON, paths",
+            "no 'who' of --columns in it; paths begin",
         ),
         ("text=results.utterances.said", "no 'results.utterances.said' in it"),
         (
@@ -504,8 +505,7 @@ def test_columns_and_fields_are_mapped(tmp_path):
         ("start_ms\tend_ms\ttext\n0\t60\tYes.\n60\t300\tNo.\n", [(0, 0.06), (0.06, 0.3)]),
         ("start\tduration\ttext\n1.5\t2\tDid you get it?\n", [(1.5, 3.5)]),
         ("start\tduration\ttext\n0\t2500\tDid you get it?\n2500\t1500\tNo.\n", [(0, 2.5), (2.5, 4)]),
-        ("start\ttext\n0\tDid you get it?\n2500\tNo, I did not.\n4500\tOh.\n",
-         [(0, 2.5), (2.5, 4.5), (4.5, None)]),
+        ("start\ttext\n0\tDid you get it?\n2500\tNo, I did not.\n4500\tOh.\n", "seconds or milliseconds"),
         ("start\tend\ttext\n0\t2500\tDid you get it?\n2500\t4000.5\tNo.\n", [(0, 2.5), (2.5, 4.0005)]),
         ("begin\tstop\ttext\n00:01.5\t00:02\tDid you get it?\n", [(1.5, 2)]),
         ("start\ttext\n0\tDid you get it?\n2.5\tNo.\n", [(0, 2.5), (2.5, None)]),
@@ -904,6 +904,67 @@ OF_USERS = {
         "several turns each",
     ),
     "of summaries.csv": ('id,dialogue\n1,"Amanda: I baked\nJerry: Sure"\n2,"Olivia: Who\nBo: Me"\n', "names no column"),
+    "times from and to.csv": (
+        "speaker,from,to,text\nAnn,0.0,2.5,Did you get it?\nBen,2.5,4.0,No I did not\n",
+        [[("Ann", "Did you get it?"), ("Ben", "No I did not")]],
+    ),
+    "names of agents.csv": (
+        "conversation_id,speaker,text,agent\n1,agent,Hello,Ann\n1,customer,Hi,Ann\n2,agent,Yo,Ben\n2,customer,Ok,Ben\n",
+        [[("agent", "Hello"), ("customer", "Hi")], [("agent", "Yo"), ("customer", "Ok")]],
+    ),
+    "annotated.csv": (
+        "turn,speaker,text,topic,dialogue_act,phase\n0,Ann,I lost it,a,inform,1\n1,Ben,Oh,a,inform,1\n"
+        "2,Ann,Yes?,b,question,2\n3,Ben,Hm,b,inform,2\n",
+        [[("Ann", "I lost it"), ("Ben", "Oh"), ("Ann", "Yes?"), ("Ben", "Hm")]],
+    ),
+    "lists in a turn.csv": (
+        'speaker,text\nAnn,"Well,\nI went home, and then\nI slept, finally."\nBen,"My list:\nMilk: two\nBread: one"\nAnn,Yes\n',
+        [[("Ann", "Well,\nI went home, and then\nI slept, finally."), ("Ben", "My list:\nMilk: two\nBread: one"), ("Ann", "Yes")]],
+    ),
+    "an answer in lines.json": (
+        {"messages": [{"role": "user", "content": "Give me a plan."},
+                      {"role": "assistant", "content": "Sure!\nBreakfast: eggs\nLunch: soup"}]},
+        [[("user", "Give me a plan."), ("assistant", "Sure!\nBreakfast: eggs\nLunch: soup")]],
+    ),
+    "a long prompt beside.json": (
+        {"system_prompt": "You are kind and answer all of the questions.",
+         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+        [[("user", "Hi"), ("assistant", "Hello")]],
+    ),
+    "guesses.json": (
+        {"results": [{"alternatives": [{"transcript": f"{text} {k}"} for k in range(4)]} for text in (ASKED, NO)]},
+        [[("unknown", f"{ASKED} 0"), ("unknown", f"{NO} 0")]],
+    ),
+    "speakers in brackets.txt": (
+        "Speaker (A): I lost it\nSpeaker (B): Oh no\nSpeaker (A): yes\n",
+        [[("Speaker (A)", "I lost it"), ("Speaker (B)", "Oh no"), ("Speaker (A)", "yes")]],
+    ),
+    "capitals.srt": (
+        cues((0, 2, "I WENT HOME AND I SAW: NOTHING."), (2, 4, "THE MAN I KNEW SAID: STOP.")),
+        [[("unknown", "I WENT HOME AND I SAW: NOTHING.", 0, 2), ("unknown", "THE MAN I KNEW SAID: STOP.", 2, 4)]],
+    ),
+    "Chinese.srt": (
+        cues(*((k, k + 1, "今天我丢了工作") for k in range(12))),
+        [[("unknown", "今天我丢了工作", k, k + 1) for k in range(12)]],
+    ),
+    "overlapping.srt": (
+        cues((1, 3, "a b"), (3, 5, "c d"), (9, 10, "e f"), (8, 11, "g h"), (12, 13, "i j")),
+        [[("unknown", text, *times) for text, *times in (("a b", 1, 3), ("c d", 3, 5), ("g h", 8, 11), ("e f", 9, 10),
+                                                         ("i j", 12, 13))]],
+    ),
+    "Shakespeare.txt": (
+        "First Citizen:\nHear me speak.\nAll:\nSpeak, speak.\nFirst Citizen:\nYou are resolved?\nAll:\nResolved.\n",
+        [[("First Citizen", "Hear me speak."), ("All", "Speak, speak."), ("First Citizen", "You are resolved?"),
+          ("All", "Resolved.")]],
+    ),
+    "a head.txt": (
+        "Interviewer: Ben Jones\nDate: 8 August\nLocation: Berlin\n\nBJ: How?\nAS: It was cold.\nBJ: And?\nAS: I left.\n",
+        [[("BJ", "How?"), ("AS", "It was cold."), ("BJ", "And?"), ("AS", "I left.")]],
+    ),
+    "911.txt": (
+        "Ann: He does not breathe.\nCall 911!\nBen: I do.\nAnn: Hurry.\n",
+        [[("Ann", "He does not breathe. Call 911!"), ("Ben", "I do."), ("Ann", "Hurry.")]],
+    ),
     "CNN.txt": (
         "ANDERSON COOPER, CNN HOST: Good evening.\nANN LEE, CNN CORRESPONDENT: It is bad.\nCOOPER: How bad?\nLEE: Very.\nCOOPER: Oh.\n",
         [[("ANDERSON COOPER", "Good evening."), ("ANN LEE", "It is bad."), ("COOPER", "How bad?"), ("LEE", "Very."),
@@ -914,7 +975,7 @@ OF_USERS = {
         [[("Dr. Maria Elena Garcia Lopez", "How?"), ("Mr. Smith", "fine"), ("Dr. Maria Elena Garcia Lopez", "Good")]],
     ),
     "asides.txt": (
-        "Ann [sadly]: I lost it\nBen (laughing): Oh no\nAnn: yes\n",
+        "Ann [sadly]: I lost it\nBen [laughing]: Oh no\nAnn: yes\n",
         [[("Ann", "I lost it"), ("Ben", "Oh no"), ("Ann", "yes")]],
     ),
     "types of calls.csv": (
@@ -939,7 +1000,7 @@ OF_USERS = {
         [[("Ann", "Is it bad?"), ("Ben", "No."), ("Cy", "Are you sure?"), ("Ben", "Yes.")]],
     ),
     "roles of users.csv": (
-        "user,role,text\nu1,user,Hi\nu1,assistant,Hello\nu2,user,Bye\nu2,assistant,Ok\n", "is the speaker in",
+        "user,role,text\nu1,user,Hi\nu1,assistant,Hello\nu2,user,Bye\nu2,assistant,Ok\n", "does 'user' tell",
     ),
     "IEMOCAP.csv": (
         "utterance_id,speaker,text\nSes01F_impro01_F000,F,Excuse me.\nSes01F_impro01_M000,M,Yes?\n"
@@ -979,7 +1040,7 @@ OF_USERS = {
         'speaker\ttext\nAnn\t"Hello\nBen\tOh no\nAnn\tWhy\nBen\tBecause of"\n', "a cell has several rows in it",
     ),
     "a comma.csv": ("speaker,text,emotion\nAnn,Well, I lost it\nBen,Oh no,joy\n", "a comma in a text"),
-    "single words.srt": (cues(*((k, k + 1, f"word{k}") for k in range(12))), "single words"),
+    "single words.srt": (cues(*((k, k + 1, "wordsofatext"[k]) for k in range(12))), "single words"),
     "a form.txt": ("Name: Ann\nAge: 30\nComment: I felt sad.\nName: Ben\nAge: 40\nComment: ok\n", "only 0 of 6 lines"),
     "the whole talk.csv": (
         "speaker,transcript,sentence\nA,All of the talk,All of\nB,All of the talk,the talk\nA,All of the talk,x\n",
@@ -1010,6 +1071,13 @@ def test_files_of_users(tmp_path, name):
         assert "\n" not in errors[0]
     else:
         assert (found, errors) == (expected, [])
+
+
+def test_long_lines_without_names_are_read_at_once(tmp_path):
+    text = "speaker,text\nAnn,N" + "O" * 60 + "\nBen," + "我" * 60 + "\nAnn," + "Aa " * 60 + "\n"
+    started = time.perf_counter()
+    assert len(read(tmp_path / "x.csv", text)[0][0]) == 3
+    assert time.perf_counter() - started < 1
 
 
 def test_the_ways_in_that_refusals_name(tmp_path):
