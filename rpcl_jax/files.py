@@ -5,7 +5,9 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_LOG = logging.getLogger(__name__)
 _DAMAGED = "was it edited or cut short? Restore it or start anew"
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _METRICS = [
@@ -48,7 +51,14 @@ def python_path() -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, unless they exist; InputError if one is a file."""
+    """Makes a folder and those above it, unless they exist.
+
+    Raises InputError if one is a file, or if it is the address of something else than a file.
+    """
+    if address := re.match(r"[A-Za-z][\w+.-]+:(?=/)", str(path)):
+        raise InputError(
+            f"{path}: {address[0]}// is no folder of this machine; write to one, and copy it there"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -206,7 +216,7 @@ def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
     not.
 
     Raises:
-      InputError: `busy`, as another process holds the lock, or the file system has no locks.
+      InputError: `busy`, as another process holds the lock.
     """
     make_folder(path.parent)
     with path.open("a+") as file:  # NFS grants a shared lock to readers only
@@ -218,7 +228,9 @@ def locked(path: Path, busy: str, shared: bool = False) -> Iterator[int]:
         except BlockingIOError as error:
             raise InputError(busy) from error
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot be locked ({error.strerror}); use a file system that has locks"
-            ) from error
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise InputError(f"{path}: cannot be locked ({error.strerror})") from error
+            _LOG.warning(
+                f"{path}: this file system has no locks, so let no other process write here"
+            )
         yield file.fileno()

@@ -169,7 +169,12 @@ def _check_evaluation() -> None:
 
 def _run() -> None:
     others = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    with joined(*others, flags.FLAGS.debug) if _DISTRIBUTED.value else contextlib.nullcontext():
+    trains = _MODE.value == "train"
+    with (
+        joined(*others, flags.FLAGS.debug, trains)
+        if _DISTRIBUTED.value
+        else contextlib.nullcontext()
+    ):
         _do()
 
 

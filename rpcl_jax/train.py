@@ -2,15 +2,19 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import logging
 import platform
+import signal
+import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -60,11 +64,14 @@ class Progress:
     """What the loop needs to continue after an epoch; saved with every checkpoint."""
 
     epoch: int = 0  # epochs done
+    step: int = 0  # steps done of the epoch after these
     best_epoch: int = 0
     best_pair_f1: float = -1.0  # on validation
     threshold: float = 0.0  # of the best epoch
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
+    # What the log says of the last epoch; it is written after the checkpoint.
+    logged: dict[str, float] = field(default_factory=dict)
 
     def is_over(self, config: ConfigDict) -> bool:
         """Returns whether all epochs are done, or `patience` epochs brought nothing better."""
@@ -83,6 +90,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     """
     started = time.perf_counter()
     check_config(config)
+    _check_numerics()
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
     agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
@@ -97,6 +105,13 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         return read_json(workdir / "result.json") if is_main_process() else {}
     mesh = _make_mesh(config)
     corpus = load_corpus(config, check_values=is_main_process())
+    for split in ("train", "dev"):
+        if not any(dialogue.pairs for dialogue in corpus.splits[split]):
+            raise InputError(
+                f"{split}: has no gold pair, so nothing can be "
+                f"{'learned' if split == 'train' else 'chosen by its Pair F1'}; `rpcl convert "
+                "--cut` cuts other splits"
+            )
     encoder = load_text_encoder(config, corpus.splits["train"])
     agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
     with locked_run(workdir) if is_main_process() else contextlib.nullcontext():
@@ -104,6 +119,21 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     barrier()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if is_main_process() else {}
+
+
+def _check_numerics() -> None:
+    """Raises InputError where JAX is set to compute other numbers than by default."""
+    for setting, usual in (
+        ("jax_enable_x64", False),
+        ("jax_threefry_partitionable", True),
+        ("jax_default_prng_impl", "threefry2x32"),
+        ("jax_default_matmul_precision", None),
+    ):
+        if (value := getattr(jax.config, setting)) != usual:
+            raise InputError(
+                f"{setting} is {value!r}, with which the same seed gives other numbers; set it to "
+                f"{usual!r}"
+            )
 
 
 def _check_same_data(config: ConfigDict, workdir: Path) -> None:
@@ -124,8 +154,8 @@ def _train_and_evaluate(
     started: float,
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
-    agree("the checkpoints in the folder of the run", checkpoints.last)  # or it is not shared
-    begin_run(workdir, config, encoder, corpus, begun=checkpoints.last() is not None)
+    agree("the checkpoints in the folder of the run", checkpoints.numbers)  # or it is not shared
+    begin_run(workdir, config, encoder, corpus, begun=bool(checkpoints.numbers()))
     batches = corpus_batches(encoder, corpus, config, mesh)
     train, steps = batches["train"], len(batches["train"])
 
@@ -137,12 +167,13 @@ def _train_and_evaluate(
     shapes = {name: leaf.shape for name, leaf in by_name(params).items()}
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
     del params
-    if progress.best_epoch == progress.epoch > 0:
+    if progress.best_epoch == progress.epoch > 0 and not progress.step:
         _save_best(workdir, state, progress)  # which may have been killed after the checkpoint
     elif progress.epoch:
-        _read_best(workdir, shapes, progress)  # fail early
+        _read_best(workdir, shapes, progress, later=True)  # fail early
     started -= progress.seconds
     root_key = replicate_key(run_key, mesh)
+    _LOG.info(f"training on {_name(mesh)}")
     jitted = make_train_step(
         model, objective_of(config), optimizer, mesh, config.data.modality_dropout
     )
@@ -150,25 +181,45 @@ def _train_and_evaluate(
     score = Compiled(make_score(model, mesh), "the scoring function")
 
     logger = (RunLogger if is_main_process() else SilentLogger)(
-        workdir, config.epochs, progress.epoch, train, lambda: train_step.seconds + score.seconds
+        workdir,
+        config.epochs,
+        progress.epoch,
+        progress.step,
+        train,
+        lambda: train_step.seconds + score.seconds,
     )
-    with contextlib.closing(logger):
+
+    def save(state: TrainState) -> None:
+        progress.seconds = time.perf_counter() - started
+        # One number more in an epoch than it has steps, for the one at its end.
+        number = progress.epoch * (steps + 1) + progress.step
+        checkpoints.save(number, state, asdict(progress))
+
+    with contextlib.closing(logger), _Interruptions(config.checkpoint_minutes) as interruptions:
+        logger.epoch(progress.logged)
         while not progress.is_over(config):
             epoch = progress.epoch + 1
-            for step, (_, batch) in enumerate(train.epoch(config.seed, epoch), 1):
+            rest = itertools.islice(train.epoch(config.seed, epoch), progress.step, None)
+            for step, (_, batch) in enumerate(rest, progress.step + 1):
                 state, terms = train_step(state, root_key, put_batch(batch, mesh), frozen)
                 logger.step(progress.epoch * steps + step, terms)
+                if interruptions.due(progress.epoch * steps + step):
+                    progress.step = step
+                    logger.flush()
+                    save(state)
+                    interruptions.saved(f"step {step} of {steps} of epoch {epoch}")
             dev = score_split(score, combine(state.params, frozen), batches["dev"], mesh)
             numbers = evaluate_split(dev, None, corpus.emotions)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
                 progress.threshold = numbers["threshold"]
-            progress.epoch, progress.seconds = epoch, time.perf_counter() - started
-            logger.epoch(epoch, numbers)
-            # Before the model: a run that is killed between the two makes it from the checkpoint.
-            checkpoints.save(epoch, state, asdict(progress))
+            progress.epoch, progress.step = epoch, 0
+            progress.logged = logger.measure(epoch, numbers)
+            # First: what a kill leaves out after it, the model and the log, is made up for from it.
+            save(state)
             if progress.best_epoch == epoch:
                 _save_best(workdir, state, progress)
+            logger.epoch(progress.logged)
 
     del state
     barrier()  # the first process writes the model
@@ -230,11 +281,21 @@ def _resume(
     checkpoints: Checkpoints, state: TrainState, config: ConfigDict, mesh: Mesh
 ) -> tuple[TrainState, Progress]:
     """Returns state and progress of the last checkpoint; without one, `state` and no progress."""
-    last = checkpoints.last()
-    if last is None:
+    found = checkpoints.numbers()
+    if not found:
         return state, Progress(devices=mesh.size)
-    _LOG.info(f"continuing after epoch {last} of {config.epochs}")
-    progress = Progress(**checkpoints.progress(last))
+    for number in found:
+        try:
+            progress = Progress(**checkpoints.progress(number))
+            state = checkpoints.restore(number, state)
+            break
+        except InputError as error:
+            if number == found[-1]:
+                raise
+            _LOG.warning(f"{error}; going on from the checkpoint before it")
+            checkpoints.delete(number)
+    step = f", step {progress.step}" if progress.step else ""
+    _LOG.info(f"continuing after epoch {progress.epoch} of {config.epochs}{step}")
     if progress.devices != mesh.size:
         _LOG.warning(
             f"the number of devices changed from {progress.devices} to {mesh.size}: from here on, "
@@ -242,7 +303,52 @@ def _resume(
             "not interrupted"
         )
     progress.devices = mesh.size
-    return checkpoints.restore(last, state), progress
+    return state, progress
+
+
+class _Interruptions:
+    """When to save a checkpoint within an epoch: every so many minutes, and after a SIGTERM.
+
+    While it is entered, a SIGTERM does not end the process at once.
+    """
+
+    def __init__(self, minutes: float):
+        self._seconds, self._saved = 60 * minutes, time.perf_counter()
+        self._terminated = False
+        # The others of a distributed run must stop after the same step; JAX's service, which
+        # catches the signal in all of them, tells which.
+        self._distributed = jax.distributed.is_initialized()
+        self._catches = (
+            not self._distributed and threading.current_thread() is threading.main_thread()
+        )
+
+    def __enter__(self) -> Self:
+        if self._catches:
+            self._before = signal.signal(signal.SIGTERM, self._terminate)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._catches:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _terminate(self, *_: object) -> None:
+        self._terminated = True
+
+    def due(self, step: int) -> bool:
+        """Returns whether to save after this step, counted over all epochs; `saved` must follow."""
+        due = bool(self._seconds) and time.perf_counter() - self._saved >= self._seconds
+        if self._distributed:
+            self._terminated |= multihost_utils.reached_preemption_sync_point(step)
+            # Not each time: the first process tells the others, for which the devices wait.
+            due = bool(self._seconds and step % 10 == 0 and from_main_process(np.array(due)))
+        return due or self._terminated
+
+    def saved(self, where: str) -> None:
+        """Ends the process after a SIGTERM, with the status that shells report for one."""
+        self._saved = time.perf_counter()
+        if self._terminated:
+            _LOG.warning(f"ended by SIGTERM after {where}; the same command continues there")
+            raise SystemExit(128 + signal.SIGTERM)
 
 
 def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
@@ -255,10 +361,15 @@ def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
 
 
 def _read_best(
-    workdir: Path, shapes: dict[str, tuple[int, ...]], progress: Progress
+    workdir: Path, shapes: dict[str, tuple[int, ...]], progress: Progress, later: bool = False
 ) -> dict[str, Any]:
+    """Returns the parameters of the best epoch, or with `later` of one that will be trained anew.
+
+    The latter after a checkpoint that could not be read.
+    """
     params, facts = read_parameters(workdir / WEIGHTS, shapes)
-    if facts.get("epoch") != progress.best_epoch:
+    epoch = facts.get("epoch")
+    if epoch != progress.best_epoch and not (later and epoch and epoch > progress.epoch):
         raise InputError(
             f"{workdir / WEIGHTS}: not of the run's best epoch, {progress.best_epoch}; was the "
             "folder copied in part? Copy it again or train the run again"
@@ -275,9 +386,13 @@ def _facts(config: ConfigDict, progress: Progress, mesh: Mesh) -> dict[str, Any]
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "seconds": progress.seconds,
-        "device": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "device": _name(mesh),
         "versions": _versions(),
     }
+
+
+def _name(mesh: Mesh) -> str:
+    return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
 
 
 def _versions() -> dict[str, str]:

@@ -71,7 +71,11 @@ def finished(tmp_path_factory):
         assert "test Pair F1" in done.stdout
         assert done.stderr.count("validation Pair F1") == 3, "plain lines, one per epoch"
         # No library's notes among them.
-        assert {line.split()[0] for line in done.stderr.splitlines()} <= {"epoch", "compiling"}
+        assert {line.split()[0] for line in done.stderr.splitlines()} <= {
+            "training",
+            "epoch",
+            "compiling",
+        }
 
     return made_once(tmp_path_factory, "finished", train) / "run"
 

@@ -127,8 +127,7 @@ def assert_pointer_is_named(path: Path, read: Callable[..., object], *arguments:
 
 def saved_parameters(workdir: Path) -> dict[str, np.ndarray]:
     """Returns every array of the last checkpoint's state by name, such as "params/fusion/…"."""
-    last = Checkpoints(workdir).last()
-    assert last is not None
+    (last,) = Checkpoints(workdir).numbers()
     with ocp.StandardCheckpointer() as reader:
         saved = reader.restore((workdir / "checkpoints" / str(last) / "state").absolute())
     leaves = jax.tree_util.tree_leaves_with_path(saved)

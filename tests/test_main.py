@@ -55,7 +55,7 @@ def test_a_run_leaves_what_is_promised(finished):
     assert sum("train/loss" in line for line in lines) == 6, "two steps, three epochs"
     assert json.loads((finished / "config.json").read_text())["folder"] == str(ROOT)
     kept = {p.name for p in (finished / "checkpoints").iterdir() if p.name.isdigit()}
-    assert kept == {"3"}
+    assert kept == {"9"}, "after three epochs of two steps, and one number for each epoch's end"
     with safe_open(finished / "model.safetensors", framework="numpy") as opened:
         facts = json.loads(opened.metadata()["rpcl_jax"])
     assert (facts["epoch"], facts["threshold"]) == (result["best_epoch"], result["threshold"])

@@ -118,12 +118,12 @@ def test_a_killed_run_continues_to_the_same_bits(finished, tmp_path):
     checkpoints = workdir / "checkpoints"
 
     def half_written():
-        return (checkpoints / "1").is_dir() and any(
-            "2.orbax-checkpoint-tmp" in path.name for path in checkpoints.iterdir()
+        return (checkpoints / "3").is_dir() and any(
+            "6.orbax-checkpoint-tmp" in path.name for path in checkpoints.iterdir()
         )
 
     kill_when(half_written, workdir)
-    assert not (checkpoints / "2").exists()
+    assert not (checkpoints / "6").exists()
     assert_continues_to_the_same_bits(workdir, finished)
 
 
@@ -144,13 +144,13 @@ def test_ctrl_c_says_how_to_continue(finished, tmp_path):
     for line in process.stderr:
         if line.startswith("epoch 1/"):
             break
-    while not (tmp_path / "checkpoints/1").is_dir():
+    while not (tmp_path / "checkpoints/3").is_dir():
         time.sleep(0.0005)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     *epochs, last = errors.splitlines()
-    assert all(line.startswith("epoch ") for line in epochs)
+    assert all(line.startswith(("training on ", "epoch ")) for line in epochs)
     assert last == "rpcl_jax: interrupted; run the same command again to continue"
     assert_continues_to_the_same_bits(tmp_path, finished)
 
@@ -220,7 +220,8 @@ def train_with(monkeypatch, scores, workdir):
 
 
 def kept_epochs(workdir):
-    return {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+    numbers = (int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    return {number / 3 for number in numbers}  # of two steps, and one number for the epoch's end
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,7 @@ def test_the_best_epoch_survives_an_interruption(monkeypatch, interrupted, tmp_p
     workdir, before = interrupted
     assert kept_epochs(workdir) == {2}
     workdir = shutil.copytree(workdir, tmp_path / "run")
-    seconds = Checkpoints(workdir).progress(2)["seconds"]
+    seconds = Checkpoints(workdir).progress(6)["seconds"]
     started = time.perf_counter()
     result = train_with(monkeypatch, FakeScores([0.3, 0.4]), workdir)
     elapsed = time.perf_counter() - started

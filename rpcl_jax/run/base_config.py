@@ -38,6 +38,8 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.epochs = 30
     c.patience = 5  # epochs without a better validation Pair F1 before stopping; 0: never stop
     c.batch_size = 32  # dialogues in a step, over all devices
+    # Minutes after which a checkpoint is saved within an epoch too; 0: at the end of epochs.
+    c.checkpoint_minutes = 0.0
     c.devices = 0  # how many devices train; 0: all that are visible
 
     c.data = ConfigDict()

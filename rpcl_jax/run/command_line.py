@@ -26,7 +26,19 @@ from rpcl_jax.files import shipped
 from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.compilation import use_compilation_cache
 
+_LOG = logging.getLogger(__name__)
 _MOST_FAULTS = 100  # lines of faults; a file of another kind is wrong everywhere
+# Settings that decide the numbers, or with which this package does not run, and JAX's defaults.
+_JAX_DEFAULTS = {
+    "JAX_ENABLE_X64": ("0", "false"),
+    "JAX_THREEFRY_PARTITIONABLE": ("1", "true"),
+    "JAX_DEFAULT_PRNG_IMPL": ("threefry2x32",),
+    "JAX_DEFAULT_MATMUL_PRECISION": ("default",),
+    "JAX_NUMPY_RANK_PROMOTION": ("allow",),
+    "JAX_NUMPY_DTYPE_PROMOTION": ("standard",),
+    "JAX_TRANSFER_GUARD": ("allow",),
+    "JAX_DISABLE_JIT": ("0", "false"),
+}
 _INTERRUPTED = 130  # the exit status of a program that SIGINT stopped, as shells report it
 _interrupts: list[int] = []  # the SIGINTs that arrived
 
@@ -192,6 +204,10 @@ def prepare(compilation_cache: bool) -> None:
     Call it before JAX is imported.
     """
     log_to_stderr()
+    for name, usual in _JAX_DEFAULTS.items():
+        given = os.environ.pop(name, "")
+        if given and given.lower() not in usual:
+            _LOG.warning(f"{name}={given} is ignored, so that numbers are the same everywhere")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # XLA
     # Orbax logs every save through absl, and every failure, which it also raises.
     absl_logging.set_verbosity(absl_logging.FATAL)

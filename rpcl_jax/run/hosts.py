@@ -75,13 +75,14 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def joined(
-    coordinator: str | None, processes: int | None, process: int | None, debug: bool
+    coordinator: str | None, processes: int | None, process: int | None, debug: bool, trains: bool
 ) -> Iterator[None]:
     """Connects this process with the others of a run while the block lasts.
 
     An error ends this process at once, and the others within a minute: JAX would wait for them at
     the end, and they for this one in their next step. Without a coordinator, the `host:port` of
-    process 0, Slurm, Open MPI, Kubernetes or Cloud TPU say how many processes there are.
+    process 0, Slurm, Open MPI, Kubernetes or Cloud TPU say how many processes there are. What
+    `trains` ends after a SIGTERM by itself.
     """
     import jax
 
@@ -89,7 +90,7 @@ def joined(
         faulthandler.disable()  # absl enables it, and `supervise` says that a process was aborted
     try:
         with one_line("rpcl_jax", unless=debug):
-            _join(coordinator, processes, process)
+            _join(coordinator, processes, process, trains)
             yield
     except BaseException as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) and _LOST_PEER.search(str(error))
@@ -102,7 +103,9 @@ def joined(
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 
-def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+def _join(
+    coordinator: str | None, processes: int | None, process: int | None, trains: bool
+) -> None:
     if process == 0 and coordinator:
         _check_port(int(coordinator.rpartition(":")[2]))
     import jax
@@ -110,8 +113,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
 
     from rpcl_jax.training import mesh
 
-    # The service would catch SIGTERM, and the process would not end.
-    jax.config.update("jax_enable_preemption_service", False)
+    # The service catches SIGTERM, and what does not ask it would not end.
+    jax.config.update("jax_enable_preemption_service", trains)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -127,6 +130,9 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         ) from error
     except RuntimeError as error:
         raise InputError(f"{_LOST} ({str(error).partition(chr(10))[0]})") from error
+    kind = jax.local_devices()[0].device_kind
+    place = f"process {jax.process_index()} of {jax.process_count()}"
+    logging.getLogger("rpcl_jax").info(f"{place}: {jax.local_device_count()} x {kind}")
     if jax.process_index():  # all would comment on what all read
         logging.getLogger("rpcl_jax").setLevel(logging.CRITICAL)
     # On CPUs, the first exchange between a group of devices must begin in all processes within 30

@@ -1,7 +1,7 @@
 """The folder of a run: whose it is, that one process trains in it, and its splits.
 
 config.json, model.safetensors, tokenizer.json, …    its best epoch; see `rpcl_jax.run.model_folder`
-checkpoints/         the last epoch, from which training continues
+checkpoints/         the last checkpoint, from which training continues
 metrics.jsonl        the log; TensorBoard's events are beside it
 predictions/         {dev,test}.json the pairs, {dev,test}.npz every confidence
 result.json          present once the run is finished
@@ -47,7 +47,7 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
         old, new = flatten(to_json(read_run_config(workdir))), flatten(to_json(config))
         differences = [
             f"{field}: {old[field]!r} there, {new[field]!r} asked for"
-            for field in sorted(new.keys() - {"devices"})  # a run may continue on others
+            for field in sorted(new.keys() - {"devices", "checkpoint_minutes"})  # may change
             if old[field] != new[field]
         ]
         if differences:

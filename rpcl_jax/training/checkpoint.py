@@ -1,4 +1,4 @@
-"""The checkpoint of a run's last epoch, which survives a kill at any time."""
+"""The last checkpoint of a run, which survives a kill at any time."""
 
 import contextlib
 import sys
@@ -48,7 +48,7 @@ def _one_failure() -> Iterator[None]:
 
 
 class Checkpoints:
-    """The folder `workdir/checkpoints`, with the checkpoint of the last epoch.
+    """The folder `workdir/checkpoints`, with the last checkpoint.
 
     Orbax writes to a temporary folder and renames it, so every visible checkpoint is complete.
     Saving is synchronous, because the training step donates the state that a background copy would
@@ -69,33 +69,37 @@ class Checkpoints:
                 ),
             )
 
-    def last(self) -> int | None:
-        """Returns the epoch of the newest checkpoint, or None if there is none."""
-        return self._manager.latest_step()
+    def numbers(self) -> list[int]:
+        """Returns the numbers of the checkpoints, the newest first; more than one after a kill."""
+        return sorted(self._manager.all_steps(), reverse=True)
 
-    def save(self, epoch: int, state: Any, progress: dict) -> None:
-        """Writes the checkpoint of an epoch, counted from 1, then deletes the one before.
+    def delete(self, number: int) -> None:
+        """Deletes a checkpoint, if it cannot be read."""
+        self._manager.delete(number)
+
+    def save(self, number: int, state: Any, progress: dict) -> None:
+        """Writes a checkpoint, with a number higher than before, then deletes the one before.
 
         `progress` is JSON-serialisable data that the training loop needs to resume.
         """
         with file_errors(self._folder), _one_failure():
             self._manager.save(
-                epoch,
+                number,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
                 ),
                 force=True,
             )
 
-    def progress(self, epoch: int) -> dict:
+    def progress(self, number: int) -> dict:
         """Returns the `progress` that was passed to `save`."""
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         with _reading(self._folder):
-            return self._manager.restore(epoch, args=args)["progress"]
+            return self._manager.restore(number, args=args)["progress"]
 
-    def restore(self, epoch: int, like: Any) -> Any:
-        """Returns an epoch's state with the structure, shapes and shardings of `like`."""
+    def restore(self, number: int, like: Any) -> Any:
+        """Returns a checkpoint's state with the structure, shapes and shardings of `like`."""
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         with _reading(self._folder):
-            return self._manager.restore(epoch, args=args)["state"]
+            return self._manager.restore(number, args=args)["state"]

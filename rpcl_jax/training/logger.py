@@ -43,19 +43,25 @@ class RunLogger:
         workdir: Path,
         epochs: int,
         epoch: int,
+        step: int,
         train: Batches,
         compile_seconds: Callable[[], float],
     ):
-        """Continues after `epoch` and deletes what an interrupted run logged after it.
+        """Continues after `step` steps beyond `epoch`, and deletes what was logged after these.
 
         `compile_seconds` returns the time spent on compilation so far, which rate and time left
         leave out.
         """
-        step = epoch * len(train)
+        begun = epoch * len(train)
+        step += begun
         path = workdir / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
+        lines = [line for line in lines if _step_of(line) <= step]
         with atomic_write(path) as file:
-            file.writelines(line + b"\n" for line in lines if _step_of(line) <= step)
+            file.writelines(line + b"\n" for line in lines)
+        logged = [json.loads(line) for line in lines]
+        self._losses = [e["train/loss"] for e in logged if "train/loss" in e and e["step"] > begun]
+        self._last_epoch = max((e["epoch"] for e in logged if "epoch" in e), default=0)
         self._file = path.open("a", buffering=1, encoding="utf-8")
         # SummaryWriter would hang on a full disk: its thread dies and its queue then blocks.
         self._events = EventsWriter(str(workdir / "events"))
@@ -65,7 +71,6 @@ class RunLogger:
         self._steps, self._dialogues = len(train), len(train.examples)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._shown: dict[str, str] = {}
-        self._losses: list[float] = []  # of the steps of this epoch
         self._terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
         self._bar = tqdm(
             total=epochs * len(train),
@@ -95,8 +100,12 @@ class RunLogger:
             self._losses.append(values["loss"])
             self._show(loss=f"{values['loss']:.3f}")
 
-    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Writes an epoch's validation metrics; logs a line if stderr is not a terminal."""
+    def flush(self) -> None:
+        """Writes what is known of the steps so far."""
+        self._write_pending()
+
+    def measure(self, epoch: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Returns what the log says of an epoch that has just ended, with validation metrics."""
         self._write_pending()
         now = self._clock()
         seconds, self._since = now - self._since, now
@@ -104,10 +113,20 @@ class RunLogger:
         self._losses = []
         values = {f"dev/{name}": value for name, value in metrics.items()}
         values |= {"epoch": epoch, "mean_loss": loss, "seconds": seconds}
-        values |= {"dialogues_per_second": rate}
-        self._write(epoch * self._steps, values)
+        return values | {"dialogues_per_second": rate}
+
+    def epoch(self, values: Mapping[str, float]) -> None:
+        """Writes what `measure` returned, unless it is there before a kill.
+
+        If stderr is not a terminal, logs it as a line.
+        """
+        if not values or values["epoch"] <= self._last_epoch:
+            return
+        self._last_epoch = int(values["epoch"])
+        self._write(self._last_epoch * self._steps, values)
         self._events.flush()
-        self._show(F1=f"{100 * metrics['pair_f1']:.2f}", dialogues=f"{rate:.1f}/s")
+        rate = f"{values['dialogues_per_second']:.1f}/s"
+        self._show(F1=f"{100 * values['dev/pair_f1']:.2f}", dialogues=rate)
         if not self._terminal:
             _LOG.info(epoch_line(values, self._epochs))
 
@@ -121,8 +140,8 @@ class RunLogger:
         self._shown |= values
         self._bar.set_postfix(self._shown, refresh=False)
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step} | values) + "\n")
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
             self._events.write_event(event)
@@ -137,7 +156,11 @@ class SilentLogger:
     def step(self, *_: Any) -> None:
         """Does nothing."""
 
-    epoch = close = step
+    epoch = flush = close = step
+
+    def measure(self, *_: Any) -> dict[str, float]:
+        """Returns nothing."""
+        return {}
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:

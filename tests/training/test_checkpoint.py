@@ -51,14 +51,14 @@ def check_whole(checkpoints, epoch):
 
 
 def test_the_last_is_kept(tmp_path):
-    assert Checkpoints(tmp_path).last() is None
+    assert Checkpoints(tmp_path).numbers() == []
     checkpoints = Checkpoints(tmp_path)
     for epoch in (1, 2, 3, 4):
         if epoch == 3:
             checkpoints = Checkpoints(tmp_path)  # as of a run that continues
-            assert checkpoints.last() == 2
+            assert checkpoints.numbers() == [2]
         save(checkpoints, epoch)
-        assert checkpoints.last() == epoch
+        assert checkpoints.numbers() == [epoch]
         assert kept(tmp_path) == [epoch]
     check_whole(Checkpoints(tmp_path), 4)
 
