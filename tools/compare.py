@@ -1,8 +1,9 @@
 """Compares two settings, seed by seed, on the same test dialogues.
 
 rpcl compare runs/one_grid:rpcl runs/other_grid:rpcl
+rpcl compare runs/ecf_frozen/base-t-seed42 runs/ecf_frozen/rpcl-t-seed42
 
-Each setting is a grid (or a run) and one of its objectives. For every metric, prints how much the
+Each setting is a grid and one of its objectives, or a run. For every metric, prints how much the
 second is above the first, in points, with the 95 % interval of the paired bootstrap
 (rpcl_jax/evaluation/bootstrap.py) and the p-value of the paired t test over seeds, which has no
 correction for other comparisons (rpcl_jax/evaluation/significance.py).

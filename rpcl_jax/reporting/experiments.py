@@ -317,10 +317,15 @@ def _run_folders(path: Path) -> list[Path]:
 
 
 def read_setting(argument: str) -> tuple[Experiment, str]:
-    """Returns the experiment and the objective that `GRID:OBJECTIVE` names."""
+    """Returns the experiment and the objective that `GRID:OBJECTIVE`, or a run, names."""
+    if (Path(argument) / "config.json").is_file():
+        (experiment,) = read_experiments([Path(argument)])
+        return experiment, next(iter(experiment.runs))
     folder, _, objective = argument.rpartition(":")
     if not folder:
-        raise InputError(f"{argument}: must be GRID:OBJECTIVE, for example runs/grid:rpcl")
+        raise InputError(
+            f"{argument}: must be GRID:OBJECTIVE, for example runs/grid:rpcl, or a run's folder"
+        )
     experiments = read_experiments([Path(folder)])
     if len(experiments) > 1:
         titles = "; ".join(experiment.title for experiment in experiments)

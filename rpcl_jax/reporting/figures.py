@@ -1,7 +1,7 @@
 """The paper's Figures 2 and 3 for our runs, and two of our own, as PNG and SVG.
 
 Whiskers of differences are 95 % intervals of the paired bootstrap; whiskers of bars are standard
-deviations over seeds. A difference whose interval contains 0 is drawn hollow.
+deviations over seeds. A difference of one seed, or whose interval contains 0, is drawn hollow.
 """
 
 import logging
@@ -156,7 +156,7 @@ def _draw_interval(
     label: str | None = None,
     across: bool = False,
 ) -> None:
-    """Draws a difference in points with its interval; hollow if that contains 0."""
+    """Draws a difference in points with its interval; hollow if of one seed or if 0 is in it."""
     value = 100 * sign * delta.difference
     ends = sorted(100 * sign * end for end in (delta.low, delta.high))
     # A percentile interval may exclude the difference itself; error bars must not be negative.
@@ -167,7 +167,7 @@ def _draw_interval(
         yerr=None if across else error,
         fmt="o",
         color=colour,
-        mfc="white" if delta.contains_zero else colour,
+        mfc="white" if delta.contains_zero or delta.seeds == 1 else colour,
         capsize=3,
         label=label,
     )

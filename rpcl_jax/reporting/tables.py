@@ -74,13 +74,14 @@ class Table(NamedTuple):
 def format_value(value: Value) -> tuple[str, bool]:
     """Returns the text of a cell, with metrics in points, and whether it is bold.
 
-    A difference, gain or loss, is bold if its interval, uncorrected, excludes 0.
+    A difference, gain or loss, of several seeds is bold if its interval, uncorrected, excludes 0.
     """
     match value:
         case None:
             return "", False
         case Interval():
-            return " ".join(interval_text(value)).strip(), not value.contains_zero
+            certain = value.seeds > 1 and not value.contains_zero
+            return " ".join(interval_text(value)).strip(), certain
         case np.ndarray():
             text = f"{100 * value.mean():.2f}"
             return (f"{text} ± {100 * value.std(ddof=1):.2f}" if len(value) > 1 else text), False

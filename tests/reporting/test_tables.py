@@ -202,7 +202,8 @@ def test_cells():
     assert text(0.0123, 0.002, 0.021, 3) == ("+1.23 [+0.20, +2.10]", True)
     assert text(0.01, -0.001, 0.02, 3) == ("+1.00 [−0.10, +2.00] contains 0", False)
     assert text(-0.01, -0.02, -0.001, 2) == ("−1.00 [−2.00, −0.10]", True), "a loss"
-    assert text(0.01, 0.001, 0.02, 1) == ("+1.00 [+0.10, +2.00] one seed", True)
+    assert text(0.01, 0.001, 0.02, 2) == ("+1.00 [+0.10, +2.00]", True)
+    assert text(0.01, 0.001, 0.02, 1) == ("+1.00 [+0.10, +2.00] one seed", False), "never bold"
     assert text(0.01, 0.0, 0.02, 1) == ("+1.00 [+0.00, +2.00] contains 0, one seed", False)
     assert format_value(np.array([0.5, 0.52])) == ("51.00 ± 1.41", False)
     assert format_value(np.array([0.5])) == ("50.00", False)

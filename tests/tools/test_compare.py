@@ -50,3 +50,11 @@ def test_settings_are_compared_over_their_common_seeds(tmp_path):
     config.data.sizes.test = 8
     fourth = write_grid(tmp_path / "fourth", {"rpcl": 3.0}, seeds=(9,), config=config)
     assert "no seed in common" in run(f"{one}:rpcl", f"{fourth}:rpcl", status=1).stderr
+
+
+def test_two_runs_are_compared_as_they_stand(tmp_path):
+    grid = write_grid(tmp_path / "grid", {"base": 1.0, "rpcl": 2.0}, seeds=(1,))
+    runs = run(grid / "base-tav-seed1", grid / "rpcl-tav-seed1").stdout.splitlines()[3:]
+    named = run(f"{grid}:base", f"{grid}:rpcl").stdout.splitlines()[3:]
+    assert [line.split()[:6] for line in runs] == [line.split()[:6] for line in named]
+    assert all("one seed" in line for line in runs)
