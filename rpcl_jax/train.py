@@ -138,7 +138,7 @@ def _check_numerics() -> None:
 
 def _check_same_data(config: ConfigDict, workdir: Path) -> None:
     try:
-        digests = data_digests(load_corpus(config, check_values=False))
+        digests = data_digests(load_corpus(config, check_values=False), is_main_process())
     except InputError as error:
         _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error})")
     else:

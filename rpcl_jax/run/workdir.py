@@ -106,7 +106,7 @@ def begin_run(
         "encoder": dataclasses.asdict(encoder.config),
         "encoder_elsewhere": text_encoder.encoder_elsewhere(encoder, config),
         "word_pieces": encoder.word_pieces._asdict(),
-        "data": data_digests(corpus),
+        "data": data_digests(corpus, is_main_process()),
         "folder": str(Path.cwd()),  # from which relative paths in the config start
         "run": to_json(config),
     }
@@ -138,13 +138,17 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
             )
 
 
-def data_digests(corpus: Corpus) -> dict[str, str]:
-    """Returns a digest of every split, with its labels, and of every feature table, by name."""
+def data_digests(corpus: Corpus, of_tables: bool = True) -> dict[str, str]:
+    """Returns a digest of every split, with its labels, and of every feature table, by name.
+
+    Without those of tables, which are read whole, in all processes of a run but the first.
+    """
     digests = {
         split: hashlib.sha256(json.dumps([*map(dialogue_object, dialogues)]).encode()).hexdigest()
         for split, dialogues in corpus.splits.items()
     }
-    return digests | {name: table.digest() for name, table in corpus.tables.items()}
+    tables = corpus.tables if of_tables else {}
+    return digests | {name: table.digest() for name, table in tables.items()}
 
 
 def check_data(workdir: Path, now: Mapping[str, str]) -> None:
@@ -181,7 +185,7 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
     """
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())
-    check_data(run.folder, data_digests(corpus))
+    check_data(run.folder, data_digests(corpus, is_main_process()))
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}
