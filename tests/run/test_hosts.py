@@ -79,7 +79,7 @@ def runs(tmp_path_factory):
     assert errors.count("epoch 3/3") == 1
     # The first process alone reports.
     assert "Pair F1" not in other_out
-    assert other_errors == ""
+    assert other_errors == "process 1 of 2: 2 x cpu\n"
     return folder
 
 
@@ -166,6 +166,23 @@ def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_
     )
 
 
+def test_sigterm_to_one_process_saves_in_both_and_the_same_command_goes_on(runs, tmp_path):
+    metrics = tmp_path / "run/metrics.jsonl"
+    with two_processes(*FLAGS, f"--workdir={tmp_path / 'run'}") as processes:
+        while not (metrics.exists() and "train/loss" in metrics.read_text()):
+            assert processes[0].poll() is None
+            time.sleep(0.02)
+        processes[1].send_signal(signal.SIGTERM)
+        _, errors = processes[0].communicate(timeout=60)
+        assert processes[1].wait(timeout=60) == processes[0].returncode == 128 + signal.SIGTERM
+    assert "ended by SIGTERM after step" in errors.splitlines()[-1]
+    (_, errors), _ = both(*FLAGS, f"--workdir={tmp_path / 'run'}")
+    assert "continuing after epoch" in errors
+    np.testing.assert_array_equal(
+        scores(tmp_path / "run")["pair_confidence"], scores(runs / "two")["pair_confidence"]
+    )
+
+
 @pytest.mark.parametrize(
     "differ",
     [("--config.seed=1", "--config.seed=2"), ("--config.data.seed=1", "--config.data.seed=2")],
@@ -173,8 +190,9 @@ def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(runs, tmp_
 def test_processes_that_disagree_write_nothing(differ, tmp_path):
     flags = [*FLAGS, f"--workdir={tmp_path / 'run'}"]
     printed = both(*flags, differ=[[flag] for flag in differ], status=1)
-    for _, errors in printed:
-        assert len(errors.splitlines()) == 1, errors
+    for number, (_, errors) in enumerate(printed):
+        place, errors = errors.splitlines()
+        assert place == f"process {number} of 2: 2 x cpu"
         # Where one process is gone before the other has printed, that one says so.
         assert "the processes disagree" in errors or "another process" in errors
     assert any("the processes disagree about" in errors for _, errors in printed)
@@ -193,10 +211,10 @@ def test_a_table_with_nan_ends_all_processes(tmp_path):
     data = {"format": "conversations", "root": tmp_path, "audio": tmp_path / "audio"}
     flags = [*FLAGS, "--config.modalities=ta", *(f"--config.data.{k}={v}" for k, v in data.items())]
     (_, first), (_, second) = both(*flags, f"--workdir={tmp_path / 'run'}", status=1)
-    note, line = first.splitlines()
+    _, note, line = first.splitlines()
     assert "elation" in note  # by the first alone
     assert "NaN" in line
-    (line,) = second.splitlines()
+    _, line = second.splitlines()
     assert "another process" in line
     assert not (tmp_path / "run").exists()
 
