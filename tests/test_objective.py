@@ -30,7 +30,7 @@ from rpcl_jax.run.config import build_model, objective_of
 from rpcl_jax.run.text_encoder import load_text_encoder
 
 # The table of docs/method.md, "Objectives": ranking, margin, negatives, corruption, corrupted CE,
-# alignment.
+# alignment; then, by field, the weights of terms that are not the paper's.
 TABLE = {
     "base": (False, None, None, None, False, False),
     "rpcl": (True, "adaptive", "top-k", "protected", True, True),
@@ -90,7 +90,7 @@ def random_arrays(lengths=(5, 4, 5, 1, 0)):
 
 
 def reference_terms(x, objective, key, weight=1.0):
-    """The terms of an objective for `FakeModel`, by tests/reference.py."""
+    """The terms of an objective and their sum for `FakeModel`, by tests/reference.py."""
     labels = x["labels"].astype(bool)
     protected = (labels.any(1) | labels.any(2)) & objective.protect_gold
     corrupted = corrupt_context(key, x["h"], protected, rate=objective.corruption_rate)
@@ -101,13 +101,14 @@ def reference_terms(x, objective, key, weight=1.0):
     triples = reference_triples(
         x, objective.top_k, objective.base_margin, objective.adaptive_margin
     )
-    return {
+    weights = objective.corruption_weight, objective.alignment_weight
+    terms = {
         "supervised": reference_supervised(x),
         "ranking": reference_cdmr(x, triples),
-        "stability": reference_ccps(
-            x, x["pair"], objective.corruption_weight, objective.alignment_weight
-        ),
+        "stability": reference_ccps(x, x["pair"], *weights),
     }
+    loss = terms["supervised"] + objective.row_weight * terms["ranking"] + terms["stability"]
+    return terms | {"loss": loss}
 
 
 def test_every_objective_is_in_the_table():
@@ -118,13 +119,14 @@ def test_every_objective_is_in_the_table():
 def test_an_objective_is_its_row_of_the_table():
     x, batch = random_arrays()
     key, found = jax.random.key(5), {}
-    for name, (ranking, margin, negatives, corruption, corrupted_ce, alignment) in TABLE.items():
+    for name, row in TABLE.items():
+        ranking, margin, negatives, corruption, corrupted_ce, alignment, *others = row
         objective = objective_of(tiny_config(name))
         # With fewer than 8 candidates in a row, the 8 hardest are all of them.
         assert objective.top_k == (None if negatives == "all" else 8)
         objective = objective._replace(top_k=objective.top_k and 1)
         loss, _ = objective_loss(objective, FakeModel(), jnp.float32(1), batch, None, key)
-        row = Objective(
+        expected = Objective(
             row_weight=0.3 * ranking,
             base_margin=0.05,
             adaptive_margin=margin != "fixed",
@@ -133,10 +135,9 @@ def test_an_objective_is_its_row_of_the_table():
             protect_gold=corruption != "unprotected",
             corruption_weight=0.75 * corrupted_ce,
             alignment_weight=0.2 * alignment,
+            **dict(*others),
         )
-        expected = reference_terms(x, row, key)
-        total = expected["supervised"] + row.row_weight * expected["ranking"]
-        total += expected["stability"] if corruption else 0.0
+        total = reference_terms(x, expected, key)["loss"]
         np.testing.assert_allclose(loss, total, rtol=1e-5, err_msg=name)
         found[name] = total
     assert min(np.diff(sorted(found.values()))) > 1e-4, "or two objectives could be mixed up"
@@ -176,7 +177,6 @@ def test_every_number_reaches_its_term(protect):
     key = jax.random.key(6)
     loss, terms = objective_loss(objective, FakeModel(), jnp.float32(0.8), batch, None, key)
     expected = reference_terms(x, objective, key, weight=0.8)
-    expected["loss"] = expected["supervised"] + 0.7 * expected["ranking"] + expected["stability"]
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)

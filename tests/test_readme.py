@@ -1,6 +1,7 @@
 """The README's code runs, and its commands name what exists."""
 
 import re
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -92,12 +93,24 @@ def test_the_losses_in_a_trainer_in_pytorch():
     assert not torch.equal(loss(everything), loss(everything)), "other dropout in the next step"
 
 
+TEXTS = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
+
+
 def test_its_commands_name_what_exists():
     files = set(re.findall(r"(?:configs|rpcl_jax|tools|docs|results)/\w+\.\w+", README))
     assert len(files) >= 8
     for name in files:
         assert (ROOT / name).is_file(), name
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
-    commands = set(re.findall(r"(?:^|`)rpcl (\w+) ", "\n".join([README, *texts]), re.MULTILINE))
+    commands = set(re.findall(r"(?:^|`)rpcl (\w+) ", "\n".join(TEXTS), re.MULTILINE))
     assert len(commands) >= 10
     assert commands <= {*MODES, *TOOLS}
+
+
+def test_what_its_commands_write_is_ignored_by_git():
+    written = set(re.findall(r"--(?:out|output|html)=([a-z][\w./]+)(?=[\s`])", "\n".join(TEXTS)))
+    assert {"report.html", "pairs.json", "tables"} <= written
+    done = subprocess.run(
+        ["git", "check-ignore", "--stdin"],
+        cwd=ROOT, input="\n".join(f"{name}/x" for name in written), capture_output=True, text=True,
+    )  # fmt: skip
+    assert {line.removesuffix("/x") for line in done.stdout.splitlines()} == written

@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import re
-import subprocess
 
 import numpy as np
 import pytest
@@ -87,8 +86,3 @@ def test_a_difference_of_means(summary):
     assert len(seeds) == 10
     found = summary.difference("test.pair_f1_at_half", "rpcl", "base", "reccon")
     assert found == expected.replace("-", "−")
-
-
-def test_the_patch_of_what_was_tried_applies():
-    patch = RESULTS / "tried.patch"
-    subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, check=True)

@@ -128,8 +128,18 @@ def _join(
             "--distributed: no cluster of Slurm, Open MPI, Kubernetes or Cloud TPU was found "
             f"({error}); on every host, add --coordinator=HOST:PORT --processes=N --process=I"
         ) from error
-    except RuntimeError as error:
-        raise InputError(f"{_LOST} ({str(error).partition(chr(10))[0]})") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        joining = isinstance(error, jax.errors.JaxRuntimeError)
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not joining:
+            raise InputError(
+                f"--distributed: Kubernetes does not tell this pod's place in the run ({reason}); "
+                "it takes a Job, a Service and a Role as in k8s/training.yaml, and that the "
+                f"pod of process 0 starts within {_JOIN_SECONDS} seconds"
+            ) from error
+        if isinstance(error, RuntimeError):
+            raise InputError(f"{_LOST} ({reason})") from error
+        raise
     kind = jax.local_devices()[0].device_kind
     place = f"process {jax.process_index()} of {jax.process_count()}"
     logging.getLogger("rpcl_jax").info(f"{place}: {jax.local_device_count()} x {kind}")

@@ -17,6 +17,8 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.files import atomic_write, parse_object
 
 _LOG = logging.getLogger(__name__)
+# Called in the first process with every line of metrics.jsonl: its step, and its numbers by name.
+hooks: list[Callable[[int, Mapping[str, float]], object]] = []
 
 # tensorboardX would import PyTorch, which takes seconds, for a type hint.
 _HIDDEN = "torch" not in sys.modules
@@ -145,6 +147,8 @@ class RunLogger:
         for name, value in values.items():
             event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
             self._events.write_event(event)
+        for hook in hooks:
+            hook(step, values)
 
 
 class SilentLogger:
