@@ -40,7 +40,7 @@ from rpcl_jax.reporting.predictions import (
     write_results,
 )
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import load_model, read_description
+from rpcl_jax.run.model_folder import check_finished, load_model, read_description
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import is_main_process
 
@@ -82,10 +82,7 @@ class Predictor:
         ):
             raise InputError(f"threshold: is {threshold!r}; give a number from 0 to 1")
         folder = resolve_pretrained(model, revision)
-        if (folder / "checkpoints").is_dir() and not (folder / "result.json").exists():
-            raise InputError(
-                f"{folder}: the run is not finished; run its training command again to finish it"
-            )
+        check_finished(folder)
         self._run = load_model(folder)
         self._threshold = self._run.threshold if threshold is None else threshold
         on_hub = "" if isinstance(model, Path) else hub_name(model)

@@ -33,13 +33,14 @@ from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import by_name, read_parameters, save_parameters
+from rpcl_jax.run.model_folder import TrainedRun, by_name, read_parameters, save_parameters
 from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
     corpus_batches,
     describe_data,
     load_text_encoder,
 )
+from rpcl_jax.run.warm_start import check_start, load_start, read_words, start_parameters
 from rpcl_jax.run.workdir import begin_run, check_data, check_owner, data_digests, locked_run
 from rpcl_jax.training.checkpoint import Checkpoints
 from rpcl_jax.training.logger import RunLogger, SilentLogger
@@ -93,7 +94,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     _check_numerics()
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
-    agree("the config or the folder of the run", lambda: [to_json(config), finished, _versions()])
+    begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+    seen = [finished, begun]
+    agree("the config or the folder of the run", lambda: [to_json(config), seen, _versions()])
     if finished:
         if not (workdir / WEIGHTS).exists():
             raise InputError(
@@ -104,6 +107,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         _LOG.info(f"{workdir}: finished before; to train anew, delete it")
         return read_json(workdir / "result.json") if is_main_process() else {}
     mesh = _make_mesh(config)
+    start = load_start(config, mesh) if config.init and not begun else None
     corpus = load_corpus(config, check_values=is_main_process())
     for split in ("train", "dev"):
         if not any(dialogue.pairs for dialogue in corpus.splits[split]):
@@ -112,10 +116,13 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
                 f"{'learned' if split == 'train' else 'chosen by its Pair F1'}; `rpcl convert "
                 "--cut` cuts other splits"
             )
-    encoder = load_text_encoder(config, corpus.splits["train"])
+    words = read_words(start.folder if start else workdir) if config.init else None
+    encoder = load_text_encoder(config, corpus.splits["train"], words)
+    if start:
+        check_start(start, encoder, corpus, config)
     agree("the data, the features or the encoder", lambda: describe_data(corpus, encoder, config))
     with locked_run(workdir) if is_main_process() else contextlib.nullcontext():
-        _train_and_evaluate(config, workdir, mesh, corpus, encoder, started)
+        _train_and_evaluate(config, workdir, mesh, corpus, encoder, start, started)
     barrier()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
     return read_json(workdir / "result.json") if is_main_process() else {}
@@ -151,6 +158,7 @@ def _train_and_evaluate(
     mesh: Mesh,
     corpus: Corpus,
     encoder: LoadedEncoder,
+    start: TrainedRun | None,
     started: float,
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
@@ -162,7 +170,7 @@ def _train_and_evaluate(
     model = build_model(config, encoder.config, corpus.emotions)
     optimizer = make_optimizer(config.optimizer, config.epochs * steps)
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params, frozen = _draw_parameters(model, init_key, train, encoder, corpus)
+    params, frozen = _draw_parameters(model, init_key, train, encoder, corpus, start)
     frozen = replicate(frozen, mesh)
     shapes = {name: leaf.shape for name, leaf in by_name(params).items()}
     state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
@@ -255,18 +263,26 @@ def _make_mesh(config: ConfigDict) -> Mesh:
 
 
 def _draw_parameters(
-    model: PairExtractor, key: jax.Array, train: Batches, encoder: LoadedEncoder, corpus: Corpus
+    model: PairExtractor,
+    key: jax.Array,
+    train: Batches,
+    encoder: LoadedEncoder,
+    corpus: Corpus,
+    start: TrainedRun | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the initial parameters: random, pretrained, and the features' normalisation.
 
-    First those that are trained, and then those of an encoder that has adapters. Those of `encoder`
-    are moved, which leaves it empty.
+    Those of `start`, the model to go on from, replace them. First come those that are trained, and
+    then those of an encoder that has adapters. Those of `encoder` and `start` are moved, which
+    leaves them empty.
     """
     _, batch = train.make(np.arange(1))
     params = dict(Compiled(jax.jit(model.init), "the initialisation")(key, batch)["params"])
     if encoder.params is not None and ENCODER in params:
         params[ENCODER] = combine(params[ENCODER], encoder.params)
         encoder.params.clear()  # or they would be in memory twice
+    if start:
+        return separate_frozen(start_parameters(start, params, corpus.emotions))
     for modality, table in corpus.tables.items():
         # Computed once; the other processes use only the rows of their batches.
         normalisation = np.zeros((2, table.dimension), np.float32)

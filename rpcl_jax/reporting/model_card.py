@@ -58,6 +58,7 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
         name=name,
         quoted=shlex.quote(name),
         objective=config.objective,
+        start=f", beginning with {public_name(config.init)}" if config.init else "",
         paper=_PAPER,
         modalities=" and ".join(["text", *features]),
         features="".join(f" {_described(m, features[m])}" for m in features)
@@ -107,7 +108,7 @@ def _metadata(run: Run, name: str) -> ModelCardData:
     return ModelCardData(
         library_name="rpcl_jax",
         tags=["emotion-cause-pair-extraction", "emotion", "dialogue", "jax", "arxiv:2606.18893"],
-        base_model=hub_name(pretrained) or None,
+        base_model=hub_name(run.config.init) or hub_name(pretrained) or None,
         metrics=["f1"],
         model_name=name,
         eval_results=results,

@@ -35,6 +35,8 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.seed = 42  # the paper's: 42, 345, 456
     c.objective = objective  # the name of a run; what it means is in `rpcl` below
     c.modalities = "tav"  # text, audio, vision: "t", "ta", "tv" or "tav"
+    # Folder or hub name of a finished model whose parameters training begins with; empty: anew.
+    c.init = ""
     c.epochs = 30
     c.patience = 5  # epochs without a better validation Pair F1 before stopping; 0: never stop
     c.batch_size = 32  # dialogues in a step, over all devices

@@ -67,6 +67,7 @@ def _without_paths(config: ConfigDict) -> ConfigDict:
     config, default = config.copy_and_resolve_references(), base_config()
     for field in ("root", "audio", "vision"):
         config.data[field] = default.data[field]
+    config.init = public_name(config.init)
     config.text.cache = default.text.cache
     config.text.pretrained = public_name(config.text.pretrained)
     return config

@@ -62,7 +62,15 @@ _FIELDS = {
     **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
 }
 # Fields of a config that say where things are, which may change.
-_PLACES = ("data.root", "data.audio", "data.vision", "text.cache", "text.pretrained", "devices")
+_PLACES = (
+    "init",
+    "data.root",
+    "data.audio",
+    "data.vision",
+    "text.cache",
+    "text.pretrained",
+    "devices",
+)
 _AGAIN = "get the folder again, or train or export the run again"
 
 
@@ -82,6 +90,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: written by a newer version of rpcl_jax; update it")
     require_fields(described, _FIELDS, str(path))
     return described
+
+
+def check_finished(folder: Path) -> None:
+    """Raises InputError if a model folder is that of a run that is not finished."""
+    if (folder / "checkpoints").is_dir() and not (folder / "result.json").exists():
+        raise InputError(
+            f"{folder}: the run is not finished; run its training command again to finish it"
+        )
 
 
 def by_name(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,11 +64,13 @@ class LoadedEncoder(NamedTuple):
     word_pieces: PieceCounts = PieceCounts(0, 0, 0)  # of the training text
 
 
-def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEncoder:
+def load_text_encoder(
+    config: ConfigDict, train: Sequence[Dialogue], words: WordPieces | None = None
+) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
-    Logs which heads of a pretrained encoder are not read, and if its tokenizer does not know much
-    of `train`, unless that is empty.
+    `words`, if given, are taken instead of those. Logs which heads of a pretrained encoder are not
+    read, and if the tokenizer does not know much of `train`, unless that is empty.
     """
     if config.text.pretrained:
         folder = resolve_pretrained(config.text.pretrained)
@@ -77,16 +79,17 @@ def load_text_encoder(config: ConfigDict, train: Sequence[Dialogue]) -> LoadedEn
         if train and heads:
             _LOG.info(f"{config.text.pretrained}: its heads are not read: {', '.join(heads)}")
     else:
-        tokenizer = word_tokenizer(train)
+        tokenizer = words or word_tokenizer(train)
         encoder = TextEncoderConfig(
             vocab_size=tokenizer.size, max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
     counts = count_pieces((u.text for d in train for u in d.utterances), tokenizer)
-    if config.text.pretrained and counts.unknown > _MOST_UNKNOWN * counts.pieces:
+    source = config.text.pretrained or config.init
+    if source and counts.unknown > _MOST_UNKNOWN * counts.pieces:
         unknown, examples = unknown_pieces(train, tokenizer, config.text.speaker_names)
         _LOG.warning(
-            f"{config.text.pretrained}: its tokenizer does not know {unknown:.0%} of the word "
+            f"{source}: its tokenizer does not know {unknown:.0%} of the word "
             f"pieces of the training text, such as {', '.join(map(repr, examples))}; is it for "
             "another language?"
         )
