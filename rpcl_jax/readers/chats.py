@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
 from rpcl_jax.readers.subtitles import DASH, LABELS, NO_NAMES, named, recording
+from rpcl_jax.readers.tables import SLOWEST, spoken_words
 
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
@@ -52,7 +53,8 @@ _MEDIA = re.compile(
     r"|(diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
     r"|mensagem apagada|esta mensagem foi apagada|ce message a été supprimé"
     r"|questo messaggio è stato eliminato)\.?|(reacted|replying) to \".*\"( with .*)?"
-    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file)\]",
+    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file)\]"
+    r"|\[blank_audio\]",
     re.IGNORECASE | re.DOTALL,
 )
 _NOTICE = re.compile(
@@ -204,6 +206,16 @@ def read_plain(
     for turn, (start, end) in zip(said, with_ends([t.pop("time") for t in said]), strict=True):
         if start is not None:
             turn["clip"] = {"video": recording(name), "start": start, "end": end}
+    gaps = sorted(
+        (turn["clip"]["end"] - turn["clip"]["start"]) / spoken_words(turn["text"])
+        for turn in said
+        if not turn["speaker"] and turn.get("clip", {}).get("end")
+    )
+    if len(gaps) > 2 and gaps[len(gaps) // 2] > SLOWEST:
+        raise InputError(
+            f"{where}: its lines are further apart than their words take; are they chapters or an "
+            "agenda? give the transcript"
+        )
     for k, (number, turns) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
         yield f"{where}:{number}", {"id": own, "utterances": turns}
@@ -280,9 +292,16 @@ def _is_name(text: str) -> bool:
     )
 
 
-def _beginnings(lines: Sequence[_Line]) -> tuple[list[_Begins], bool]:
+def _beginnings(lines: list[_Line]) -> tuple[list[_Begins], bool]:
     """Returns what each line begins, and whether the form of the file makes it sure."""
     stamped = [line for line in lines if line.stamp]
+    brackets = sum(line.text[0] in "[(" for line in stamped)
+    if 2 * brackets > len(stamped) > brackets:  # other times are words: "10:30 tomorrow"
+        lines[:] = [
+            line if line.text[0] in "[(" or line.speaker else line._replace(stamp=None)
+            for line in lines
+        ]
+        stamped = [line for line in lines if line.stamp]
     named_lines = [line for line in lines if line.speaker]
     timed = {line.speaker for line in stamped if line.speaker}
     nicks = any(line.nick for line in stamped)

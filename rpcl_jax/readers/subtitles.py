@@ -26,7 +26,8 @@ _CUE = re.compile(
 )
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
-SOUND = re.compile(r"[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
+_LANGUAGES = re.compile(r"<(?:div|p)\b[^>]*\b(?:xml:lang|class)=['\"]?([\w-]+)", re.IGNORECASE)
+SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(
@@ -118,6 +119,12 @@ def _format_of(text: str, suffix: str) -> str:
 
 def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
     """Returns start and end in milliseconds, and the lines, of every cue."""
+    languages = {*_LANGUAGES.findall(text)} if kind in ("ttml", "sami") else set()
+    if len(languages) > 1:
+        raise InputError(
+            f"{where}: has several languages or styles ({', '.join(sorted(languages)[:4])}); write "
+            "the one that is spoken to a file of its own"
+        )
     vtt = text.startswith("WEBVTT")
     if kind == "srt":
         if vtt:  # an empty line ends a cue: a note follows, or the name of the next

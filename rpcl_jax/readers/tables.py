@@ -65,10 +65,20 @@ _OF_TURNS = re.compile(
     r"|topic|phase|strategy|status|duration",
     re.IGNORECASE,
 )
+_DATES = [
+    "%a %b %d %H:%M:%S %z %Y",  # Twitter's
+    "%Y-%m-%d %H:%M:%S",
+    *(
+        f"{date} {clock}"
+        for date in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y")
+        for clock in ("%H:%M", "%H:%M:%S", "%I:%M %p")
+    ),
+]
+_WITHIN = re.compile(r"(?:^|\s)([A-Z]\w{1,20}):\s")  # names of turns
 _NOISE = re.compile(r"\s*\[[A-Z_ ]+\]\s*")  # [BLANK_AUDIO]
 _WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
-_SLOWEST, _QUICKEST = 8.0, 0.1
+SLOWEST, _QUICKEST = 8.0, 0.1
 _SENTENCE_END = re.compile(r"(?:[.?!…。？！]|\n)\W*\s*\w")  # before another sentence
 
 
@@ -329,6 +339,13 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
                 f"{where}: does {column!r} tell the conversations apart? then add "
                 f"--columns=conversation={column}, and if all is one, --columns=conversation="
             )
+    speakers = [str(row.get("speaker")) for row in rows]
+    told = any({"number", "start", "start_ms", "reply"} & set(row) for row in rows)
+    if not (together or told) and len(rows) > 3 and len({*speakers}) == len(rows):
+        raise InputError(
+            f"{where}: nobody speaks twice, so these may be texts of any kind; if all is one "
+            "conversation, add --columns=conversation="
+        )
     ids = [row.get("id") or row.get("number") for row in rows]
     stems = [re.sub(r"[\W_]*[A-Za-z]{0,3}\d+$", "", i) if isinstance(i, str) else "" for i in ids]
     blocks_of = 1 + sum(a != b for a, b in pairwise(stems))
@@ -416,6 +433,9 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
     )
     if 2 * several >= len(texts):
         raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
+    within = [{*_WITHIN.findall(text)} for text in texts]
+    if len(rows) > 1 and all(len(names) > 1 for names in within) and set.intersection(*within):
+        raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
     if len(texts) > 1 and len({*texts}) == 1 and len(texts[0].split()) > 3:
         raise InputError(
             f"{place}: every turn has the same text; name the column of turns, --columns=text=NAME"
@@ -479,11 +499,11 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
             paces.append(length / spoken_words(plain_text(row.get("text"))))
     paces.sort()
     alone = all(is_blank(time) for times in given for time in times[1:])
-    if not paces or median(paces) <= _SLOWEST:
+    if not paces or median(paces) <= SLOWEST:
         return False
     if (
         not alone
-        and median(paces) <= 1000 * _SLOWEST
+        and median(paces) <= 1000 * SLOWEST
         and paces[len(paces) // 10] >= 1000 * _QUICKEST
     ):
         return True
@@ -546,11 +566,8 @@ def _time(value: Any, parts: int) -> Any:
 
 def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[str, Any]]:
     """Returns the turns of a conversation in the order in which they were said, as far as known."""
-    # Times of day may go on after midnight or noon, so they tell no order.
-    times = [
-        None if seconds(t := row.get("time")) and ":" in str(t) else _number(t) for row in rows
-    ]
-    if None in times:
+    times = _moments([row.get("time") for row in rows])
+    if times is None:
         repaired[_UNORDERED] += not all(is_blank(row.get("time")) for row in rows)
         times = [0.0] * len(rows)
     if any("reply" in row or "time" in row for row in rows):
@@ -583,6 +600,26 @@ def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[st
 def _is_turn(line: str) -> bool:
     speaker, words = named(line)
     return bool(speaker and words.strip())
+
+
+def _moments(times: Sequence[Any]) -> list[float] | None:
+    """Returns moments as numbers, or None if they are unknown or tell no order.
+
+    Times of day tell none, because they may go on after midnight or noon, nor do dates such as
+    2/1/2023 that are in another order with the month first than with the day first.
+    """
+    texts = [str(time).strip().removesuffix(" UTC") for time in times]
+    clocks = any(":" in text and seconds(text) is not None for text in texts)
+    numbers = [None if clocks else _number(time) for time in times]
+    if None not in numbers:
+        return [number for number in numbers if number is not None]
+    found = []
+    for spelled in _DATES:
+        with contextlib.suppress(ValueError):
+            moments = [datetime.strptime(text, spelled).timestamp() for text in texts]
+            order = sorted(range(len(moments)), key=lambda k: moments[k])
+            found.append((order, moments))
+    return found[0][1] if found and all(order == found[0][0] for order, _ in found) else None
 
 
 def _number(value: Any) -> float | None:

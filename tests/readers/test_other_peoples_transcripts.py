@@ -961,6 +961,32 @@ OF_USERS = {
         "Interviewer: Ben Jones\nDate: 8 August\nLocation: Berlin\n\nBJ: How?\nAS: It was cold.\nBJ: And?\nAS: I left.\n",
         [[("BJ", "How?"), ("AS", "It was cold."), ("BJ", "And?"), ("AS", "I left.")]],
     ),
+    "a time within.txt": (
+        "[00:01] Ann: Meet at\n10:30 tomorrow\n[00:05] Ben: ok\n[00:09] Ann: fine\n",
+        [[("Ann", "Meet at 10:30 tomorrow", 1, 5), ("Ben", "ok", 5, 9), ("Ann", "fine", 9, None)]],
+    ),
+    "newest first.csv": (
+        "user,date,text\nBen,2/1/2023 10:05,No\nAnn,1/1/2023 10:00,Did you?\n", [[("Ann", "Did you?"), ("Ben", "No")]],
+    ),
+    "newest first.json": (
+        [{"user": "Ben", "text": "No", "created_at": "Tue Aug 08 10:05:00 +0000 2023"},
+         {"user": "Ann", "text": "Did you?", "created_at": "Tue Aug 08 10:00:00 +0000 2023"}],
+        [[("Ann", "Did you?"), ("Ben", "No")]],
+    ),
+    "reviews of people.csv": (
+        "name,text,date\nann,Good phone,2023-01-01\nben,Bad phone,2023-01-02\ncy,ok,2023-01-03\ndee,no,2023-01-04\n",
+        "nobody speaks twice",
+    ),
+    "chapters.txt": ("00:00 Intro\n01:25 The first job\n05:10 Getting fired\n12:45 Outro\n", "chapters or an agenda"),
+    "pictures.vtt": ("WEBVTT\n\n00:00.000 --> 00:05.000\nsprite.jpg#xywh=0,0,160,90\n", "has no cue"),
+    "two languages.ttml": (
+        '<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body><div xml:lang="en"><p begin="1s" end="2s">No.</p>'
+        '</div><div xml:lang="de"><p begin="1s" end="2s">Nein.</p></div></body></tt>', "several languages",
+    ),
+    "calls in cells.csv": (
+        'call_id,agent,transcript\n1,Ann,"Agent: Hi Customer: my phone broke"\n2,Ben,"Agent: Yo Customer: thanks"\n',
+        "several turns each",
+    ),
     "911.txt": (
         "Ann: He does not breathe.\nCall 911!\nBen: I do.\nAnn: Hurry.\n",
         [[("Ann", "He does not breathe. Call 911!"), ("Ben", "I do."), ("Ann", "Hurry.")]],
