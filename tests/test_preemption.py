@@ -105,6 +105,7 @@ def killed_after(monkeypatch, saves, config, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("saves", [1, STEPS, STEPS + 1, 2 * STEPS + 1])
 def test_a_checkpoint_after_each_step_changes_nothing(monkeypatch, whole, saves, tmp_path):
     # The last of an epoch's steps, its end, before the model and the log, and a step of the second.
@@ -118,6 +119,7 @@ def test_a_checkpoint_after_each_step_changes_nothing(monkeypatch, whole, saves,
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_last_checkpoint_that_is_cut_short_is_left_for_the_one_before(
     monkeypatch, whole, tmp_path, caplog
 ):
