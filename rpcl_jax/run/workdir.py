@@ -11,6 +11,7 @@ lock                 held by the process that trains here
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,6 +32,8 @@ from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.model_folder import LAYOUT, LIBRARY, TrainedRun, read_description, save_model
 from rpcl_jax.run.text_encoder import LoadedEncoder, corpus_batches, describe_data
 from rpcl_jax.training.mesh import is_main_process
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_name(config: ConfigDict) -> str:
@@ -151,10 +154,15 @@ def data_digests(corpus: Corpus, of_tables: bool = True) -> dict[str, str]:
     return digests | {name: table.digest() for name, table in tables.items()}
 
 
+def changed_data(workdir: Path, now: Mapping[str, str]) -> list[str]:
+    """Returns the names of what a run was trained with and what is not the same now."""
+    before = read_description(workdir).get("data", {})
+    return [name for name in now if before.get(name, now[name]) != now[name]]
+
+
 def check_data(workdir: Path, now: Mapping[str, str]) -> None:
     """Raises InputError unless a run was trained with the data of these `data_digests`."""
-    before = read_description(workdir).get("data", {})
-    if changed := [name for name in now if before.get(name, now[name]) != now[name]]:
+    if changed := changed_data(workdir, now):
         raise InputError(
             f"{workdir}: its data have changed since it was begun ({', '.join(changed)}); restore "
             "them, or choose another folder for a run with the data of now"
@@ -185,7 +193,10 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
     """
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())
-    check_data(run.folder, data_digests(corpus, is_main_process()))
+    digests = data_digests(corpus, is_main_process())
+    if changed_data(run.folder, {"train": digests.pop("train")}):
+        _LOG.warning(f"{run.folder}: its training split has changed since it was begun")
+    check_data(run.folder, digests)
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}
