@@ -99,15 +99,16 @@ def test_transcripts_become_our_format(tmp_path):
     bad, repaired, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
     assert repaired.startswith(
-        "repaired: empty utterances: 1; lines without a name (of the turn before): 2; "
+        "repaired: lines without a name (of the turn before): 2; notices, titles, times, sounds and "
+        "files (nobody said them; left out): 1; numbers as speaker: 1"
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
     assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo", "No"]
     clip = {"video": "b", "start": 1.0, "end": 2.5}
     assert b["utterances"] == [{"id": "diabutt1", "speaker": "Bo", "text": "Yes", "clip": clip}]
-    assert [u["speaker"] for u in c["utterances"]] == ["Ann", "unknown"]
-    assert [u.get("emotion") for u in c["utterances"]] == ["surprise", None]
+    assert [u["speaker"] for u in c["utterances"]] == ["Ann"]
+    assert [u.get("emotion") for u in c["utterances"]] == ["surprise"]
     assert (e["utterances"][0]["emotion"], e["pairs"]) == ("joy", [[1, 1]])
     # What was converted can be read without labels, and with them where there are some.
     config = demo.get_config()
