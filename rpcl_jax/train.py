@@ -163,6 +163,8 @@ def _train_and_evaluate(
 ) -> None:
     checkpoints = Checkpoints(workdir)  # makes a folder, so only when the input has been accepted
     agree("the checkpoints in the folder of the run", checkpoints.numbers)  # or it is not shared
+    if config.init and start is None and not checkpoints.numbers():
+        raise InputError(f"{workdir}: its checkpoints are not whole; delete the folder")
     begin_run(workdir, config, encoder, corpus, begun=bool(checkpoints.numbers()))
     batches = corpus_batches(encoder, corpus, config, mesh)
     train, steps = batches["train"], len(batches["train"])

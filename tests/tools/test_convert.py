@@ -117,7 +117,7 @@ def test_transcripts_become_our_format(tmp_path):
     unlabelled = load_splits(config, ["test"], labelled=False)["test"]
     assert [d.id for d in unlabelled] == ["a", "b", "c", "5"]
     assert {d.pairs for d in unlabelled} == {None}
-    with pytest.raises(InputError, match="its 'text' is blank"):
+    with pytest.raises(InputError, match="conversation a has no 'pairs'"):
         load_splits(config, ["test"])
     (tmp_path / "test.jsonl").write_text('{"utterances": 5}\n{\n')
     with pytest.raises(InputError, match=r"test\.jsonl:1 .*\n.*test\.jsonl: line 2, column 2"):
