@@ -99,8 +99,8 @@ def test_transcripts_become_our_format(tmp_path):
     bad, repaired, last = done.stderr.splitlines()
     assert bad.startswith(f"cannot be read: {source / 'd.json'}: line 1, column 2 is not JSON")
     assert repaired.startswith(
-        "repaired: lines without a name (of the turn before): 2; notices, titles, times, sounds and "
-        "files (nobody said them; left out): 1; numbers as speaker: 1"
+        "repaired: lines without a name (of the turn before): 2; notices, titles, times, sounds "
+        "and files (nobody said them; left out): 1; numbers as speaker: 1"
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
