@@ -111,8 +111,8 @@ def _check_flags() -> None:
         raise flags.Error("--revision is of a --model on the Hugging Face hub; give that too")
     if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
         raise flags.Error("--mode=predict requires --input and --output")
-    others = (_OF_PREDICTION, _OF_INPUT)[: {"predict": 0, "evaluate": 1, "train": 2}[_MODE.value]]
-    for flag in (flag for flags_of in others for flag in flags_of):
+    misplaced = {"predict": (), "evaluate": _OF_PREDICTION, "train": (*_OF_PREDICTION, *_OF_INPUT)}
+    for flag in misplaced[_MODE.value]:
         if flag.present:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
     if _MODE.value == "evaluate":
@@ -224,10 +224,9 @@ def _what_counts() -> list:
 
 
 def _evaluate_on_input(model: str | Path) -> None:
-    from rpcl_jax.data.features import FeatureTable
     from rpcl_jax.evaluate import evaluate_on, report
     from rpcl_jax.files import write_json
-    from rpcl_jax.predict import Predictor
+    from rpcl_jax.predict import Predictor, load_tables
     from rpcl_jax.readers.corpus import load_splits
     from rpcl_jax.readers.tables import parse_columns
     from rpcl_jax.readers.transcripts import read_dialogues
@@ -238,11 +237,12 @@ def _evaluate_on_input(model: str | Path) -> None:
         dialogues = read_dialogues(Path(_INPUT.value), columns, labelled=True)
     else:
         (dialogues,) = load_splits(_CONFIG.value, [_INPUT.value]).values()
-    features = Path(_FEATURES.value)
-    found = [m for m in ("audio", "vision") if _FEATURES.value and (features / m).is_dir()]
-    tables = {modality: FeatureTable.load(features / modality) for modality in found}
-    numbers = evaluate_on(Predictor(model, revision=_REVISION.value), dialogues, tables)
-    if is_main_process():
+    predictor = Predictor(model, revision=_REVISION.value)
+    first, tables = is_main_process(), {}
+    if _FEATURES.value:
+        tables = load_tables(Path(_FEATURES.value), predictor.reads, first)
+    numbers = evaluate_on(predictor, dialogues, tables)
+    if first:
         print(report(numbers))
         if _OUTPUT.value:
             write_json(Path(_OUTPUT.value), numbers, indent=1)

@@ -114,6 +114,11 @@ class Predictor:
         return self._run.emotions
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The modalities beside text that the model reads, "audio" and "vision"."""
+        return tuple(self._run.feature_tables)
+
+    @property
     def threshold(self) -> float:
         """The least confidence of a pair."""
         return self._threshold
@@ -350,6 +355,14 @@ def _texts(chunk: Iterable[_Read]) -> list[Any]:
     ]
 
 
+def load_tables(
+    features: Path, reads: Iterable[str], check_values: bool
+) -> dict[str, FeatureTable]:
+    """Loads those tables of a folder that a model reads; InputError if there are none of them."""
+    given = [modality for modality in reads if (features / modality).is_dir()] or reads
+    return {m: FeatureTable.load(features / m, check_values) for m in given}
+
+
 def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
     """Logs that a run predicts without these modalities, which it reads."""
     if modalities:
@@ -424,8 +437,7 @@ def predict_file(
             found = list(found)
             tables = _extract(found, reads, clips, Path(extracted))
         elif features:
-            given = [modality for modality in reads if (features / modality).is_dir()] or reads
-            tables = {m: FeatureTable.load(features / m, first) for m in given}
+            tables = load_tables(features, reads, first)
         predictor = Predictor(model, threshold, revision)
         # From clips of nothing, no table is made that the predictor could miss.
         nothing = clips and reads and not tables

@@ -42,7 +42,7 @@ from rpcl_jax.run.text_encoder import (
 )
 from rpcl_jax.run.warm_start import check_start, load_start, read_words, start_parameters
 from rpcl_jax.run.workdir import begin_run, check_data, check_owner, data_digests, locked_run
-from rpcl_jax.training.checkpoint import Checkpoints
+from rpcl_jax.training.checkpoint import Checkpoints, has_checkpoint
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
     barrier,
@@ -94,7 +94,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     _check_numerics()
     check_owner(workdir, config)
     finished = (workdir / "result.json").exists()
-    begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+    begun = has_checkpoint(workdir)
     seen = [finished, begun]
     agree("the config or the folder of the run", lambda: [to_json(config), seen, _versions()])
     if finished:
@@ -109,13 +109,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
     mesh = _make_mesh(config)
     start = load_start(config, mesh) if config.init and not begun else None
     corpus = load_corpus(config, check_values=is_main_process())
-    for split in ("train", "dev"):
-        if not any(dialogue.pairs for dialogue in corpus.splits[split]):
-            raise InputError(
-                f"{split}: has no gold pair, so nothing can be "
-                f"{'learned' if split == 'train' else 'chosen by its Pair F1'}; `rpcl convert "
-                "--cut` cuts other splits"
-            )
+    _check_gold_pairs(corpus)
     words = read_words(start.folder if start else workdir) if config.init else None
     encoder = load_text_encoder(config, corpus.splits["train"], words)
     if start:
@@ -140,6 +134,15 @@ def _check_numerics() -> None:
             raise InputError(
                 f"{setting} is {value!r}, with which the same seed gives other numbers; set it to "
                 f"{usual!r}"
+            )
+
+
+def _check_gold_pairs(corpus: Corpus) -> None:
+    for split, use in (("train", "learned"), ("dev", "chosen by its Pair F1")):
+        if not any(dialogue.pairs for dialogue in corpus.splits[split]):
+            raise InputError(
+                f"{split}: has no gold pair, so nothing can be {use}; `rpcl convert --cut` cuts "
+                "other splits"
             )
 
 
@@ -381,9 +384,10 @@ def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
 def _read_best(
     workdir: Path, shapes: dict[str, tuple[int, ...]], progress: Progress, later: bool = False
 ) -> dict[str, Any]:
-    """Returns the parameters of the best epoch, or with `later` of one that will be trained anew.
+    """Returns the parameters of the best epoch.
 
-    The latter after a checkpoint that could not be read.
+    With `later`, they may be of an epoch that is still to come: where a checkpoint could not be
+    read, that epoch is trained again.
     """
     params, facts = read_parameters(workdir / WEIGHTS, shapes)
     epoch = facts.get("epoch")

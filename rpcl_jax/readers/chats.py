@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
-from rpcl_jax.readers.subtitles import DASH, LABELS, NO_NAMES, named, recording
+from rpcl_jax.readers.subtitles import ASIDE, DASH, LABELS, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import SLOWEST, spoken_words
 
 # A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
@@ -72,7 +72,6 @@ _HEADING = re.compile(
 )
 # Sounds and scenes in brackets, "(APPLAUSE)", and the line of a day in a chat.
 _STAGE = re.compile(r"\[[^\[\]:]*\]|\([A-Z ,.'’-]+\)|\d{4}([./-])\d\d?\1\d\d?\W.{0,12}")
-_ASIDE = r"\s*\([^()]*\)$"
 _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 
 
@@ -206,9 +205,17 @@ def read_plain(
     for turn, (start, end) in zip(said, with_ends([t.pop("time") for t in said]), strict=True):
         if start is not None:
             turn["clip"] = {"video": recording(name), "start": start, "end": end}
+    _check_gaps(said, where)
+    for k, (number, turns) in enumerate(conversations, 1):
+        own = name if k == 1 else f"{name}-{k}"
+        yield f"{where}:{number}", {"id": own, "utterances": turns}
+
+
+def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
+    """Raises InputError where turns without a speaker are too far apart to be all that is said."""
     gaps = sorted(
         (turn["clip"]["end"] - turn["clip"]["start"]) / spoken_words(turn["text"])
-        for turn in said
+        for turn in turns
         if not turn["speaker"] and turn.get("clip", {}).get("end")
     )
     if len(gaps) > 2 and gaps[len(gaps) // 2] > SLOWEST:
@@ -216,9 +223,6 @@ def read_plain(
             f"{where}: its lines are further apart than their words take; are they chapters or an "
             "agenda? give the transcript"
         )
-    for k, (number, turns) in enumerate(conversations, 1):
-        own = name if k == 1 else f"{name}-{k}"
-        yield f"{where}:{number}", {"id": own, "utterances": turns}
 
 
 def _share_speakers(one: tuple[int, list], other: tuple[int, list]) -> bool:
@@ -262,7 +266,7 @@ def _parsed(line: _Line) -> _Line:
         else:
             speaker, words = named(rest)
         if within:
-            speaker = (within[within.lastindex or 1]).strip()
+            speaker = within[within.lastindex or 1].strip()
             words = rest[within.end() :]
         nick = bool(_NICK.match(rest))
         return line._replace(speaker=speaker, words=words, stamp=stamp, rest=rest, nick=nick)
@@ -338,7 +342,7 @@ def _beginnings(lines: list[_Line]) -> tuple[list[_Begins], bool]:
         and not stamped
         and len(named_lines) < len(capitals)
     ):
-        names = {k: re.sub(_ASIDE, "", text) for k, text in capitals.items()}
+        names = {k: re.sub(ASIDE, "", text) for k, text in capitals.items()}
         return _above(lines, names, until_gap=True), True
     counts = Counter(line.speaker for line in named_lines)
     mostly_timed = 2 * sum(bool(line.stamp) for line in named_lines) > len(named_lines)
@@ -389,7 +393,7 @@ def _above(
         if k in speakers:
             begins.append(_turn(line, speakers[k], ""))
         elif speaking and not (k in skipped or _NOTICE.fullmatch(line.text)):
-            aside = until_gap and re.fullmatch(_ASIDE, line.text)
+            aside = until_gap and re.fullmatch(ASIDE, line.text)
             begins.append(None if aside else line.text)
         else:
             begins.append(None)
@@ -398,7 +402,7 @@ def _above(
 
 def _is_head(line: _Line, below: _Line | None = None) -> bool:
     """Returns whether a line is a name in capitals above words, as in a screenplay."""
-    name = re.sub(_ASIDE, "", line.text)
+    name = re.sub(ASIDE, "", line.text)
     return (
         _is_name(name)
         and name.isupper()

@@ -68,10 +68,7 @@ def turns_in(
         )
     for path in given.values() if isinstance(item, Mapping) else ():
         if path and "+" not in path and path.split(".")[0] not in item:
-            raise InputError(
-                f"{where}: no {path!r} of --columns in it; paths begin at the top, such as "
-                "speaker=results.utterances.speaker"
-            )
+            raise no_such_path(where, path)
     rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
@@ -96,6 +93,14 @@ def turns_in(
         (f"{name}-{k}", [row for places, row in rows if places[:-1] == at])
         for k, at in enumerate(outer, 1)
     ]
+
+
+def no_such_path(where: str, path: str) -> InputError:
+    """Returns the error that says that a path of --columns leads nowhere."""
+    return InputError(
+        f"{where}: no {path!r} of --columns in it; paths begin at the top, such as "
+        "speaker=results.utterances.speaker"
+    )
 
 
 def _guess(item: Any, where: str) -> dict[str, str]:

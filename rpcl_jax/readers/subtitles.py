@@ -27,12 +27,13 @@ _CUE = re.compile(
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
 _LANGUAGES = re.compile(r"<(?:div|p)\b[^>]*\b(?:xml:lang|class)=['\"]?([\w-]+)", re.IGNORECASE)
-SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
+_SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(
     r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?(?:\s*\[[^\[\]():\d]{1,30}\])?)\s*(?:：\s*|:(?:\s+|$))"
 )
+ASIDE = r"\s*\([^()]*\)$"  # after a name
 _TITLES = {"dr.", "mr.", "mrs.", "ms.", "prof.", "professor", "judge", "senator", "sir", "lady"}
 # A single word, in a script with spaces, that ends no sentence.
 _SINGLE = re.compile(r"\s*[A-Za-z\xc0-\u024f'’-]+,?\s*")
@@ -83,7 +84,7 @@ def read_subtitles(
       repaired: counts the lines of sounds, such as [music] and songs.
     """
     cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
-    spoken = [(a, b, [x for x in lines if not SOUND.fullmatch(x)]) for a, b, lines in cues]
+    spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
     cues = [cue for cue in spoken if cue[2]]
     single = sum(bool(_SINGLE.fullmatch(" ".join(lines))) for *_, lines in cues)
@@ -219,7 +220,7 @@ def _voices(lines: Iterable[str], is_name: Callable[[str], bool]) -> list[tuple[
     return [(name, " ".join(words).strip()) for name, words in voices] or [("", "")]
 
 
-def is_label(name: str) -> bool:
+def _is_label(name: str) -> bool:
     """Returns whether what is before a colon names nobody."""
     first, whole = name.split()[0].lower(), name.lower()
     return first in NO_NAMES or (whole in LABELS and not name.isupper())
@@ -230,10 +231,11 @@ def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
     label, name = _LABEL.match(line), _NAME.match(line)
     if label and label[1].strip():
         return label[1].strip(), line[label.end() :]
-    known = name and not is_label(name[1])
-    if name and known and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
+    if name and _is_label(name[1]):
+        return "", line
+    if name and len(name[1].split()) <= _MOST_WORDS and is_name(name[1]):
         return name[1], line[name.end() :]
-    titled = "" if known is False else _titled(line)
+    titled = _titled(line)
     if titled and is_name(titled):
         return titled, line.partition(": ")[2].strip()
     return "", line
@@ -242,7 +244,7 @@ def named(line: str, is_name: Callable[[str], bool] = bool) -> tuple[str, str]:
 def _titled(line: str) -> str:
     """Returns the name of "ANN LEE, CNN HOST: …" or "Dr. Maria Elena Garcia Lopez: …", or ""."""
     head, colon, _ = line.partition(": ")
-    head = re.sub(r"\s*\([^()]*\)$", "", head)
+    head = re.sub(ASIDE, "", head)
     words = head.split()
     if not colon or not 2 <= len(words) <= 8 or not all(word[0].isupper() for word in words):
         return ""

@@ -427,14 +427,11 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             "numbers something else, --columns=number="
         )
     texts = [plain_text(row.get("text")) for row in rows]
-    several = sum(
-        len(lines) > 1 and all(map(_is_turn, lines[:2]))
-        for lines in map(str.split, texts, "\n" * len(texts))
-    )
-    if 2 * several >= len(texts):
-        raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
+    beginnings = [text.split("\n")[:2] for text in texts]
+    turns = sum(len(lines) == 2 and all(map(_is_turn, lines)) for lines in beginnings)
     within = [{*_WITHIN.findall(text)} for text in texts]
-    if len(rows) > 1 and all(len(names) > 1 for names in within) and set.intersection(*within):
+    inline = len(rows) > 1 and all(len(names) > 1 for names in within)
+    if 2 * turns >= len(texts) or (inline and set.intersection(*within)):
         raise InputError(f"{place}: its texts have several turns each; write a row for each turn")
     if len(texts) > 1 and len({*texts}) == 1 and len(texts[0].split()) > 3:
         raise InputError(

@@ -27,7 +27,7 @@ from rpcl_jax.readers.benchmark_files import ReadLog
 from rpcl_jax.readers.chats import read_plain
 from rpcl_jax.readers.conversations import dialogue_object, write_conversations
 from rpcl_jax.readers.json_fields import parse_json
-from rpcl_jax.readers.json_turns import single_turn, turns_in
+from rpcl_jax.readers.json_turns import no_such_path, single_turn, turns_in
 from rpcl_jax.readers.tables import group_turns, is_table, read_table, spoken_words
 
 _LOG = logging.getLogger(__name__)
@@ -392,13 +392,7 @@ def _json_conversations(
     there |= {f for row in turns for f in columns if row.get(f) is not None}
     absent = [path for field, path in columns.items() if path and field not in there]
     if there and absent:
-        yield (
-            str(path),
-            InputError(
-                f"{path}: no {absent[0]!r} of --columns in it; paths begin at the top, such as "
-                "speaker=results.utterances.speaker"
-            ),
-        )
+        yield str(path), no_such_path(str(path), absent[0])
     elif turns:
         yield from group_turns(turns, name, str(path), repaired, columns)
 

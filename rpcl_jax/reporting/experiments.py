@@ -25,7 +25,7 @@ from rpcl_jax.files import parse_object, read_json
 from rpcl_jax.readers.corpus import load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.model_folder import read_description
-from rpcl_jax.run.workdir import read_run_config, with_data
+from rpcl_jax.run.workdir import changed_data, read_run_config, with_data
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -277,8 +277,8 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
 
 def _check_same_data(run: Run, other: Run) -> None:
     """Raises InputError if two runs of one config were trained on different data."""
-    data, others = (read_description(each.folder).get("data", {}) for each in (run, other))
-    if changed := [name for name in data if others.get(name, data[name]) != data[name]]:
+    data = read_description(run.folder).get("data", {})
+    if changed := changed_data(other.folder, data):
         raise InputError(
             f"{run.folder}: trained on other data than {other.folder} ({', '.join(changed)}); give "
             "runs of the same data"

@@ -144,7 +144,7 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
 def data_digests(corpus: Corpus, of_tables: bool = True) -> dict[str, str]:
     """Returns a digest of every split, with its labels, and of every feature table, by name.
 
-    Without those of tables, which are read whole, in all processes of a run but the first.
+    Tables are read whole for it. Of several processes, only the first needs their digests.
     """
     digests = {
         split: hashlib.sha256(json.dumps([*map(dialogue_object, dialogues)]).encode()).hexdigest()
@@ -155,7 +155,7 @@ def data_digests(corpus: Corpus, of_tables: bool = True) -> dict[str, str]:
 
 
 def changed_data(workdir: Path, now: Mapping[str, str]) -> list[str]:
-    """Returns the names of what a run was trained with and what is not the same now."""
+    """Returns the names of the splits and tables that differ from those a run was trained with."""
     before = read_description(workdir).get("data", {})
     return [name for name in now if before.get(name, now[name]) != now[name]]
 

@@ -47,6 +47,11 @@ def _one_failure() -> Iterator[None]:
     sys.unraisablehook = shown  # not after a failure, which the threads outlive
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Returns whether a run has a checkpoint, without making the folder as `Checkpoints` does."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
 class Checkpoints:
     """The folder `workdir/checkpoints`, with the last checkpoint.
 
