@@ -23,6 +23,7 @@ from rpcl_jax.evaluation.split_numbers import result_numbers, split_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.predict import Predictor
+from rpcl_jax.readers.corpus import corpus_names
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.model_folder import load_model
@@ -77,7 +78,8 @@ def evaluate_run(workdir: Path) -> dict:
     run = load_model(workdir)
     splits = read_splits(run)
     dev, test = run.score(splits["dev"]), run.score(splits["test"])
-    numbers = result_numbers(dev, test, run.emotions, **run.config.diagnostics)
+    names = corpus_names(run.config)
+    numbers = result_numbers(dev, test, run.emotions, names, **run.config.diagnostics)
     if is_main_process() and finished is not None:
         write_predictions(workdir, dev, test, numbers["threshold"], run.emotions)
         numbers = finished | numbers

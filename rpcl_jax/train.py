@@ -239,7 +239,7 @@ def _train_and_evaluate(
     best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)
     dev, test = (score_split(score, best, batches[split], mesh) for split in ("dev", "test"))
     if is_main_process():
-        result = result_numbers(dev, test, corpus.emotions, **config.diagnostics)
+        result = result_numbers(dev, test, corpus.emotions, corpus.names, **config.diagnostics)
         write_predictions(workdir, dev, test, result["threshold"], corpus.emotions)
         progress.seconds = time.perf_counter() - started
         write_json(workdir / "result.json", result | _facts(config, progress, mesh))

@@ -153,6 +153,17 @@ def with_unique_ids(dialogue: Dialogue, used: Counter[str]) -> Dialogue:
     return replace(dialogue, utterances=tuple(utterances))
 
 
+def of_corpus(dialogue: Dialogue, name: str) -> Dialogue:
+    """Returns `dialogue` with the name of its corpus, one of several, before its ids."""
+    utterances = (replace(u, id=f"{name}:{u.id}") for u in dialogue.utterances)
+    return replace(dialogue, id=f"{name}:{dialogue.id}", utterances=tuple(utterances))
+
+
+def is_of(dialogue: Dialogue, name: str) -> bool:
+    """Returns whether `of_corpus` has put this name before a dialogue's id."""
+    return dialogue.id.startswith(f"{name}:")
+
+
 def without_labels(dialogue: Dialogue) -> Dialogue:
     """Returns a dialogue as a model sees it."""
     utterances = (replace(utterance, emotion=None) for utterance in dialogue.utterances)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rpcl_jax.data.dialogue import is_of
 from rpcl_jax.evaluation.entailment import entailment
 from rpcl_jax.evaluation.metrics import confidence_diagnostics, evaluate_split, reliability
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
@@ -12,13 +13,28 @@ def result_numbers(
     dev: list[ScoredDialogue],
     test: list[ScoredDialogue],
     emotions: Sequence[str],
+    corpora: Sequence[str] = (),
     **diagnostics: Any,
 ) -> dict[str, Any]:
-    """Returns the threshold and the `split_numbers` of both; thresholds are chosen on `dev`."""
+    """Returns the threshold and the `split_numbers` of both; thresholds are chosen on `dev`.
+
+    Of several `corpora`, "corpora" has those of each by name, at the thresholds of all.
+    """
     of_dev = split_numbers(dev, None, emotions, **diagnostics)
-    threshold, cee_threshold = of_dev["threshold"], of_dev["cee_threshold"]
-    of_test = split_numbers(test, threshold, emotions, cee_threshold, **diagnostics)
-    return {"threshold": threshold, "dev": of_dev, "test": of_test}
+    thresholds = of_dev["threshold"], emotions, of_dev["cee_threshold"]
+    of_test = split_numbers(test, *thresholds, **diagnostics)
+    numbers: dict[str, Any] = {"threshold": of_dev["threshold"], "dev": of_dev, "test": of_test}
+    if corpora:
+        numbers["corpora"] = {
+            name: {
+                split: split_numbers(
+                    [s for s in scored if is_of(s.dialogue, name)], *thresholds, **diagnostics
+                )
+                for split, scored in (("dev", dev), ("test", test))
+            }
+            for name in corpora
+        }
+    return numbers
 
 
 def split_numbers(
@@ -44,11 +60,17 @@ def split_numbers(
 
 
 def outcome(result: Mapping[str, Any]) -> str:
-    """Returns the scores of a run in one line."""
-    test, dev = result["test"], result["dev"]
+    """Returns the scores of a run in one line, and then those of each of several corpora."""
+    lines = [f"{_scores(result)}  threshold {result['threshold']:.3f}"]
+    lines += [f"{name}: {_scores(of)}" for name, of in result.get("corpora", {}).items()]
+    return "\n".join(lines)
+
+
+def _scores(numbers: Mapping[str, Any]) -> str:
+    test, dev = numbers["test"], numbers["dev"]
     return (
         f"test Pair F1 {100 * test['pair_f1']:.2f}  "
         f"(precision {100 * test['pair_precision']:.2f}, recall {100 * test['pair_recall']:.2f})  "
         f"AUPRC {100 * test['pair_auprc']:.2f}  |  "
-        f"validation Pair F1 {100 * dev['pair_f1']:.2f}  threshold {result['threshold']:.3f}"
+        f"validation Pair F1 {100 * dev['pair_f1']:.2f}"
     )

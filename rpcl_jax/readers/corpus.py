@@ -10,7 +10,15 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from rpcl_jax.data import synthetic
-from rpcl_jax.data.dialogue import BINARY, EMOTIONAL, EMOTIONS, NEUTRAL, Dialogue, is_emotion_name
+from rpcl_jax.data.dialogue import (
+    BINARY,
+    EMOTIONAL,
+    EMOTIONS,
+    NEUTRAL,
+    Dialogue,
+    is_emotion_name,
+    of_corpus,
+)
 from rpcl_jax.data.features import MODALITIES, FeatureTable
 from rpcl_jax.errors import Faults, InputError
 from rpcl_jax.readers import conversations, ecf, mec4, mecad, reccon
@@ -33,12 +41,57 @@ SYNTHETIC = "synthetic"  # generated in memory
 FORMATS = (*READERS, SYNTHETIC)
 
 
+class Source(NamedTuple):
+    """One corpus of a config: its name, the reader of its format and its folder."""
+
+    name: str
+    format: str
+    root: Path
+
+
+def sources(config: ConfigDict) -> list[Source]:
+    """Returns the corpora that `config.data` names.
+
+    `config.data.root` may be several folders with commas between them. `format` and `name` then
+    have as many parts; or one format is that of all, and without names, the folders have theirs.
+    """
+    roots = config.data.root.split(",")
+    formats, names = config.data.format.split(","), config.data.name.split(",")
+    if len(formats) not in (1, len(roots)) or (config.data.format != SYNTHETIC in formats):
+        raise InputError(
+            f"config.data.format: {config.data.format!r} is not one format for all of the "
+            f"{len(roots)} folders of config.data.root, or one for each"
+        )
+    if len(names) != len(roots):
+        names = [Path(root).name for root in roots]
+    if len(roots) > 1 and (len(set(names)) < len(names) or any(":" in n or not n for n in names)):
+        raise InputError(
+            f"config.data.name: {','.join(names)!r} does not tell the corpora apart; give "
+            f"{len(roots)} different names with commas between them, without colons"
+        )
+    formats *= len(roots) // len(formats)
+    return [Source(n, f, Path(r)) for n, f, r in zip(names, formats, roots, strict=True)]
+
+
+def corpus_names(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the corpora of a config that has several; () of one.
+
+    The ids of their dialogues and utterances begin with the name and a colon.
+    """
+    found = sources(config)
+    return tuple(source.name for source in found) if len(found) > 1 else ()
+
+
 class Corpus(NamedTuple):
-    """Dialogues by split, feature tables by modality, and names of the emotion classes."""
+    """Dialogues by split, feature tables by modality, and names of the emotion classes.
+
+    `names` are those of the corpora, if the dialogues are of several.
+    """
 
     splits: dict[str, list[Dialogue]]
     tables: dict[str, FeatureTable]
     emotions: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 def load_corpus(
@@ -65,7 +118,7 @@ def load_corpus(
             raise InputError(f"{table.path}: no utterance has {modality}; train without it")
         for split, dialogues in splits.items():
             table.check_covers(dialogues, split)
-    return Corpus(splits, tables, classes)
+    return Corpus(splits, tables, classes, corpus_names(config))
 
 
 def load_splits(
@@ -84,20 +137,24 @@ def load_splits(
     if config.data.format == SYNTHETIC:
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
-    root = Path(config.data.root)
-    read_split = READERS[config.data.format]
-    splits = {}
+    splits: dict[str, list[Dialogue]] = {name: [] for name in names}
     faults = Faults()
-    for split in names:
-        try:
-            if not labelled and config.data.format == "conversations":
-                splits[split] = read_dialogues(root / f"{split}.jsonl")
+    found = sources(config)
+    for source in found:
+        for split in names:
+            try:
+                if not labelled and source.format == "conversations":
+                    dialogues = read_dialogues(source.root / f"{split}.jsonl")
+                else:
+                    dialogues = READERS[source.format](source.root, split)
+            except InputError as error:
+                faults.messages += error.args
+                if isinstance(error, SplitMissing) and split == names[0]:
+                    break  # it is another folder, and the others are missing too
             else:
-                splits[split] = read_split(root, split)
-        except InputError as error:
-            faults.messages += error.args
-            if isinstance(error, SplitMissing) and split == names[0]:
-                break  # it is another folder, and the others are missing too
+                if len(found) > 1:
+                    dialogues = [of_corpus(dialogue, source.name) for dialogue in dialogues]
+                splits[split] += dialogues
     faults.check()
     return splits
 

@@ -22,7 +22,7 @@ from rpcl_jax.evaluation.bootstrap import (
 from rpcl_jax.evaluation.metrics import FIXED_THRESHOLD
 from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
 from rpcl_jax.files import parse_object, read_json
-from rpcl_jax.readers.corpus import load_splits, with_classes
+from rpcl_jax.readers.corpus import corpus_names, load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.model_folder import read_description
 from rpcl_jax.run.workdir import changed_data, read_run_config, with_data
@@ -36,8 +36,9 @@ METRICS = (
 
 
 def benchmark_name(config: ConfigDict) -> str:
-    """Returns the name of a config's benchmark, capitalised as in the literature."""
-    return BENCHMARKS.get(config.data.name, config.data.name)
+    """Returns the name of a config's benchmark, or benchmarks, capitalised as in the literature."""
+    names = corpus_names(config) or [config.data.name]
+    return " + ".join(BENCHMARKS.get(name, name) for name in names)
 
 
 class Run(NamedTuple):

@@ -45,8 +45,9 @@ def base_config(objective: str = "rpcl") -> ConfigDict:
     c.devices = 0  # how many devices train; 0: all that are visible
 
     c.data = ConfigDict()
+    # Several corpora are trained on together, as text, where these three have commas between them.
     c.data.name = ""  # the benchmark's name, for tables and reports
-    c.data.format = ""  # a name in rpcl_jax/readers/corpus.py
+    c.data.format = ""  # a name in rpcl_jax/readers/corpus.py, one for each or for all
     c.data.root = ""  # folder of the benchmark
     c.data.audio = ""  # folder of a feature table, or one of ECF's official .npy files
     c.data.vision = ""  # the same

@@ -16,13 +16,12 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.models.ecpe import BACKBONES, PairExtractor
 from rpcl_jax.models.text_encoder import TextEncoderConfig
 from rpcl_jax.objective import Objective
-from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions
+from rpcl_jax.readers.corpus import FORMATS, SPLITS, SYNTHETIC, named_emotions, sources
 from rpcl_jax.run.base_config import OBJECTIVES, base_config, flatten
 
 _CHOICES = {
     "objective": tuple(OBJECTIVES),
     "modalities": ("t", "ta", "tv", "tav"),
-    "data.format": FORMATS,
     "data.unknown_emotion": ("refuse", "neutral", "skip"),
     "data.candidates": ("past", "all"),
     "text.context": ("utterance", "dialogue"),
@@ -98,12 +97,19 @@ def check_fields(config: ConfigDict) -> None:
         raise InputError(f"config.{field} {problem}; rpcl_jax/run/base_config.py has all fields")
     for field, value in fields.items():
         _check_field(field, value, known[field])
+    for name in config.data.format.split(","):
+        _check_choice("data.format", name, FORMATS)
     named_emotions(config)
 
 
 def _check_data(c: ConfigDict) -> None:
     if not c.data.root:
         raise InputError("config.data.root: is empty; it must name the folder of the benchmark")
+    if len(sources(c)) > 1 and c.modalities != "t":
+        raise InputError(
+            f"config.data.root: several corpora, {c.data.root}, are trained on as text only; add "
+            "--config.modalities=t"
+        )
     for modality in (MODALITIES[letter] for letter in "av" if letter in c.modalities):
         if not c.data[modality]:
             raise InputError(
@@ -135,10 +141,8 @@ def _check_field(field: str, value: Any, default: Any) -> None:
     kinds = (int, float) if isinstance(default, float) else (type(default),)
     if type(value) not in kinds:
         raise InputError(f"config.{field}: {value!r} is not of type {kinds[-1].__name__}")
-    if field in _CHOICES and value not in _CHOICES[field]:
-        raise InputError(
-            f"config.{field}: {value!r} is unknown; it may be {', '.join(_CHOICES[field])}"
-        )
+    if field in _CHOICES:
+        _check_choice(field, value, _CHOICES[field])
     if isinstance(value, bool | str):
         return
     if field in _LIMITS:
@@ -152,6 +156,11 @@ def _check_field(field: str, value: Any, default: Any) -> None:
         allowed, wanted = 0 <= value < math.inf, "at least 0 and finite"
     if not allowed:
         raise InputError(f"config.{field}: is {value}; it must be {wanted}")
+
+
+def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"config.{field}: {value!r} is unknown; it may be {', '.join(choices)}")
 
 
 def load_config_file(path: str | Path, objective: str) -> ConfigDict:

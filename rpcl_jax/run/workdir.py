@@ -20,11 +20,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.pipeline import Batches
+from rpcl_jax.data.dialogue import is_of
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import locked
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.conversations import dialogue_object
-from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus
+from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, sources
 from rpcl_jax.run import text_encoder
 from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.config import parse_config, to_json
@@ -144,11 +145,19 @@ def _check_unchanged(workdir: Path, described: dict[str, Any], corpus: Corpus) -
 def data_digests(corpus: Corpus, of_tables: bool = True) -> dict[str, str]:
     """Returns a digest of every split, with its labels, and of every feature table, by name.
 
-    Tables are read whole for it. Of several processes, only the first needs their digests.
+    Of several corpora, every one has splits of its own, such as "test of reccon". Tables are read
+    whole for it. Of several processes, only the first needs their digests.
     """
+    parts = dict(corpus.splits)
+    if corpus.names:
+        parts = {
+            f"{split} of {name}": [d for d in dialogues if is_of(d, name)]
+            for split, dialogues in corpus.splits.items()
+            for name in corpus.names
+        }
     digests = {
-        split: hashlib.sha256(json.dumps([*map(dialogue_object, dialogues)]).encode()).hexdigest()
-        for split, dialogues in corpus.splits.items()
+        part: hashlib.sha256(json.dumps([*map(dialogue_object, dialogues)]).encode()).hexdigest()
+        for part, dialogues in parts.items()
     }
     tables = corpus.tables if of_tables else {}
     return digests | {name: table.digest() for name, table in tables.items()}
@@ -174,14 +183,19 @@ def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
     start = Path(_read_run(workdir)["folder"])
     found = config.copy_and_resolve_references()
     for field in ("root", "audio", "vision"):
-        path = config.data[field]
-        if path and not Path(path).exists() and (start / path).exists():
-            found.data[field] = str(start / path)
-    if config.data.format != SYNTHETIC and not Path(found.data.root).exists():
-        raise InputError(
-            f"{workdir}: its conversations are not found in {config.data.root}; put them back "
-            "there, or start the command in the folder where the run was trained"
+        paths = config.data[field].split(",") if field == "root" else [config.data[field]]
+        found.data[field] = ",".join(
+            str(start / path)
+            if path and not Path(path).exists() and (start / path).exists()
+            else path
+            for path in paths
         )
+    for source in sources(found) if config.data.format != SYNTHETIC else ():
+        if not source.root.exists():
+            raise InputError(
+                f"{workdir}: its conversations are not found in {source.root}; put them back "
+                "there, or start the command in the folder where the run was trained"
+            )
     return found
 
 
@@ -194,7 +208,8 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())
     digests = data_digests(corpus, is_main_process())
-    if changed_data(run.folder, {"train": digests.pop("train")}):
+    trained_on = {part: digests.pop(part) for part in [*digests] if part.split()[0] == "train"}
+    if changed_data(run.folder, trained_on):
         _LOG.warning(f"{run.folder}: its training split has changed since it was begun")
     check_data(run.folder, digests)
     agree("the data", lambda: describe_data(corpus, run.encoder, config))

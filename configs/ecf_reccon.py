@@ -1,0 +1,26 @@
+"""ECF and RECCON together, text alone, over all-MiniLM-L6-v2 with adapters: the model that comes
+with the package.
+
+    python -m rpcl_jax.main --config=configs/ecf_reccon.py:base
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ecf_minilm
+
+
+def get_config(objective: str = "base") -> ConfigDict:
+    """Returns the config."""
+    c = ecf_minilm.get_config(objective)
+    c.data.name = "ecf,reccon"
+    c.data.format = "ecf,reccon"
+    c.data.root = "data/ECF,data/RECCON"
+    c.data.emotions = "neutral,anger,disgust,fear,joy,sadness,surprise"
+    c.data.unknown_emotion = "neutral"  # RECCON has two that are "excited"
+    c.data.audio = ""  # text alone
+    c.data.vision = ""
+    c.text.lora_rank = 8
+    c.model.width = 200
+    c.model.pair_width = 100
+    c.optimizer.encoder_learning_rate = 1e-3
+    return c
