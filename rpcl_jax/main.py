@@ -43,7 +43,11 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     "",
-    "For --input: folder of a run or of an export, or its name on the Hugging Face hub.",
+    "For --input: folder of a run or of an export, or its name on the Hugging Face hub; predict: "
+    "default: the model that comes with the package.",
+)
+_ENCODER = flags.DEFINE_string(
+    "encoder", None, "Folder or hub name of the text encoder, for a model without its parameters."
 )
 _REVISION = flags.DEFINE_string(
     "revision", None, "Branch, tag or commit of --model on the Hugging Face hub."
@@ -57,8 +61,17 @@ _INPUT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output",
     "",
-    "predict: file of the pairs, .json, .jsonl, .csv or .tsv; .gz may follow; evaluate: .json of "
-    "the numbers.",
+    "predict: file of the conversations with their pairs, .json, .jsonl, .csv or .tsv; .gz may "
+    "follow; evaluate: .json of the numbers.",
+)
+_PAIRS = flags.DEFINE_string(
+    "pairs", "", "predict: table with a row for each pair, .csv, .tsv or .xlsx."
+)
+_SPEAKERS = flags.DEFINE_string(
+    "speakers", "", "predict: table with a row for each speaker, .csv, .tsv or .xlsx."
+)
+_OWN_CAUSES = flags.DEFINE_bool(
+    "own_causes", True, "predict: keep pairs of an utterance with itself."
 )
 _HTML = flags.DEFINE_string(
     "html", "", "predict: a page to look at them in a browser, beside --output; plays --clips."
@@ -78,7 +91,9 @@ _THRESHOLD = flags.DEFINE_float(
 )
 _ENGINE, _ADDRESS = define_engine()
 _OF_INPUT = (_INPUT, _COLUMNS, _OUTPUT, _FEATURES)
-_OF_PREDICTION = (_HTML, _CLIPS, _STRICT, _THRESHOLD)
+_FILES = (_FEATURES, _CLIPS, _HTML, _PAIRS, _SPEAKERS)
+_TABLES = (_PAIRS, _SPEAKERS)
+_OF_PREDICTION = (_HTML, *_TABLES, _OWN_CAUSES, _CLIPS, _STRICT, _THRESHOLD)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run on several hosts, the same command on each; see docs/scaling.md."
 )
@@ -93,24 +108,30 @@ _PROCESS = flags.DEFINE_integer(
 )
 
 
-def _check_flags() -> None:
+def _check_flags(given: str = "") -> None:
+    if given:
+        if _MODE.value == "train":
+            raise flags.Error(f"{given} given; training takes only flags, which begin with --")
+        if _INPUT.present:
+            raise flags.Error(f"{given} given and --input={_INPUT.value}; give one of them")
+        flags.FLAGS["input"].parse(given)
     if _MODE.value == "train":
         require_config(_CONFIG)
         from rpcl_jax.run.config import check_config
 
         check_config(_CONFIG.value)
-    elif not _WORKDIR.value and not _MODEL.value:
-        raise flags.Error(
-            f"--mode={_MODE.value} requires --workdir, the folder of a run, or --model"
-        )
+    elif _MODE.value == "evaluate" and not _WORKDIR.value and not _MODEL.value:
+        raise flags.Error("--mode=evaluate requires --workdir, the folder of a run, or --model")
     elif _CONFIG.value is not None and not (_MODE.value == "evaluate" and _INPUT.value):
         raise flags.Error(f"--config: --mode={_MODE.value} takes that of the run; leave it out")
     if _MODEL.value and (_WORKDIR.value or not _INPUT.value):
         raise flags.Error("--model is for --input, in place of --workdir; give one of them")
+    if _ENCODER.value and not _INPUT.value:
+        raise flags.Error("--encoder: is for --input; give that too")
     if _REVISION.value and not _MODEL.value:
         raise flags.Error("--revision is of a --model on the Hugging Face hub; give that too")
-    if _MODE.value == "predict" and not (_INPUT.value and _OUTPUT.value):
-        raise flags.Error("--mode=predict requires --input and --output")
+    if _MODE.value == "predict" and not _INPUT.value:
+        raise flags.Error("--mode=predict requires --input, a file or folder of conversations")
     misplaced = {"predict": (), "evaluate": _OF_PREDICTION, "train": (*_OF_PREDICTION, *_OF_INPUT)}
     for flag in misplaced[_MODE.value]:
         if flag.present:
@@ -124,14 +145,20 @@ def _check_flags() -> None:
     if _ENGINE.value == "ray":
         if _MODE.value != "predict":
             raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")
-        for flag in (_DISTRIBUTED, _FEATURES, _CLIPS, _HTML):
+        if not _OUTPUT.value:
+            raise flags.Error("--engine=ray requires --output, a folder")
+        for flag in (_DISTRIBUTED, _FEATURES, _CLIPS, _HTML, *_TABLES, _ENCODER):
             if flag.value:
                 raise flags.Error(
                     f"--{flag.name}: leave it out; --engine=ray starts its own processes, predicts "
                     "from text alone, and writes no page (`rpcl report` makes one of its output)"
                 )
-    elif _MODE.value == "predict" and not re.search(
-        r"(?i)\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value
+        if not _OWN_CAUSES.value:
+            raise flags.Error("--noown_causes: leave it out; --engine=ray writes all pairs")
+    elif (
+        _MODE.value == "predict"
+        and _OUTPUT.value
+        and not re.search(r"(?i)\.(jsonl?|csv|tsv)(\.gz)?$", _OUTPUT.value)
     ):
         raise flags.Error(
             f"--output: {_OUTPUT.value} must end in .json, .jsonl, .csv or .tsv (.gz may "
@@ -151,6 +178,9 @@ def _check_flags() -> None:
         raise flags.Error(
             f"--process: is {process}; {processes} processes are numbered from 0 to {processes - 1}"
         )
+    for flag in _TABLES:
+        if flag.value and not re.search(r"(?i)\.(csv|tsv|xlsx)$", flag.value):
+            raise flags.Error(f"--{flag.name}: {flag.value} must end in .csv, .tsv or .xlsx")
     if _FEATURES.value and _CLIPS.value:
         raise flags.Error("--features and --clips exclude each other; give one of them")
 
@@ -167,7 +197,7 @@ def _check_evaluation() -> None:
         raise flags.Error(f"--output: {_OUTPUT.value} must end in .json, of the numbers")
 
 
-def _run() -> None:
+def _run(_: str = "") -> None:
     others = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     trains = _MODE.value == "train"
     with (
@@ -188,10 +218,10 @@ def _do() -> None:
         agree("the flags of the command", _what_counts)
 
     if _MODE.value == "predict":
-        _predict(_MODEL.value or Path(_WORKDIR.value))
+        _predict(_model())
         return
     if _INPUT.value:
-        _evaluate_on_input(_MODEL.value or Path(_WORKDIR.value))
+        _evaluate_on_input(_model())
         return
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value)
@@ -215,15 +245,19 @@ def _do() -> None:
         print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
 
 
+def _model() -> str | Path | None:
+    return _MODEL.value or (Path(_WORKDIR.value) if _WORKDIR.value else None)
+
+
 def _what_counts() -> list:
     """Returns the flags, and the size of the input, which must be the same in all processes."""
     source = Path(_INPUT.value)
     size = source.stat().st_size if _INPUT.value and source.is_file() else None
-    counting = (_MODE, _WORKDIR, _MODEL, _REVISION, *_OF_INPUT, *_OF_PREDICTION)
+    counting = (_MODE, _WORKDIR, _MODEL, _REVISION, _ENCODER, *_OF_INPUT, *_OF_PREDICTION)
     return [*(flag.value for flag in counting), size]
 
 
-def _evaluate_on_input(model: str | Path) -> None:
+def _evaluate_on_input(model: str | Path | None) -> None:
     from rpcl_jax.evaluate import evaluate_on, report
     from rpcl_jax.files import write_json
     from rpcl_jax.predict import Predictor, load_tables
@@ -237,7 +271,7 @@ def _evaluate_on_input(model: str | Path) -> None:
         dialogues = read_dialogues(Path(_INPUT.value), columns, labelled=True)
     else:
         (dialogues,) = load_splits(_CONFIG.value, [_INPUT.value]).values()
-    predictor = Predictor(model, revision=_REVISION.value)
+    predictor = Predictor(model, revision=_REVISION.value, encoder=_ENCODER.value)
     first, tables = is_main_process(), {}
     if _FEATURES.value:
         tables = load_tables(Path(_FEATURES.value), predictor.reads, first)
@@ -248,8 +282,9 @@ def _evaluate_on_input(model: str | Path) -> None:
             write_json(Path(_OUTPUT.value), numbers, indent=1)
 
 
-def _predict(model: str | Path) -> None:
+def _predict(model: str | Path | None) -> None:
     from rpcl_jax.readers.tables import parse_columns
+    from rpcl_jax.run.model_folder import PACKAGED
 
     source, target = _INPUT.value, _OUTPUT.value
     options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
@@ -261,21 +296,25 @@ def _predict(model: str | Path) -> None:
         except ImportError as error:  # Arrow, which Ray Data needs
             raise InputError(f'--engine=ray: {error}; pip install "rpcl_jax[cluster]"') from error
 
-        done = predict_corpus(model, source, target, _ADDRESS.value, **options)
+        done = predict_corpus(model or PACKAGED, source, target, _ADDRESS.value, **options)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import is_main_process
 
-        for flag in (_FEATURES, _CLIPS, _HTML):
-            options[flag.name] = Path(flag.value) if flag.value else None
-        done = predict_file(model, Path(source), Path(target), **options)
+        options |= {flag.name: flag.value for flag in (_ENCODER, _OWN_CAUSES)}
+        options |= {flag.name: Path(flag.value) if flag.value else None for flag in _FILES}
+        done = predict_file(model, Path(source), Path(target) if target else None, **options)
         if not is_main_process():
             return
     seconds = time.perf_counter() - started
+    written = ", ".join(flag.value for flag in (_OUTPUT, _HTML, *_TABLES) if flag.value)
     print(
-        f"{target}: {done.pairs} pairs in {done.conversations} conversations, {done.utterances} "
-        f"utterances in {seconds:.0f} s, {done.utterances / seconds:.0f} utterances/s"
+        f"{written or source}: {done.pairs} pairs in {done.conversations} conversations, "
+        f"{done.utterances} utterances in {seconds:.0f} s, "
+        f"{done.utterances / seconds:.0f} utterances/s"
     )
+    if not written:
+        print("--html=FILE.html draws them, --pairs=FILE.csv and --speakers=FILE.csv are tables")
     if done.rejected:
         listed = f"listed in {target}/rejected.jsonl" if _ENGINE.value == "ray" else "listed above"
         raise InputError(f"{source}: {done.rejected} conversations cannot be read, {listed}")
@@ -285,4 +324,4 @@ if __name__ == "__main__":
     restart_keeping_memory()
     if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
         supervise(debug="--debug" in sys.argv)
-    run_command("rpcl_jax", _run, _check_flags)
+    run_command("rpcl_jax", _run, _check_flags, takes="[INPUT]")

@@ -1,5 +1,6 @@
 """Predicts the emotion-cause pairs of unlabelled conversations, with confidences."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -29,7 +30,13 @@ from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
-from rpcl_jax.reporting.pairs_page import FLOOR, also_shown
+from rpcl_jax.reporting.pair_tables import (
+    pair_table,
+    printed,
+    speaker_table,
+    without_own_causes,
+)
+from rpcl_jax.reporting.pairs_page import FLOOR, page_file
 from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
@@ -40,7 +47,7 @@ from rpcl_jax.reporting.predictions import (
     write_results,
 )
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import check_finished, load_model, read_description
+from rpcl_jax.run.model_folder import PACKAGED, check_finished, load_model, read_description
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import is_main_process
 
@@ -60,30 +67,38 @@ class _Read(NamedTuple):
 class Predictor:
     """A trained model, ready for new conversations.
 
-    predictor = Predictor("runs/ecf_minilm/rpcl-t-seed42")
+    predictor = Predictor()
     conversations = [{"utterances": [{"text": "I lost it."}, {"text": "Oh no, I am so sorry!"}]}]
     for conversation in predictor(conversations):
         print(conversation["pairs"], conversation["pair_confidences"])
     """
 
     def __init__(
-        self, model: str | Path, threshold: float | None = None, revision: str | None = None
+        self,
+        model: str | Path | None = None,
+        threshold: float | None = None,
+        revision: str | None = None,
+        encoder: str | Path | None = None,
     ):
         """Loads a model.
 
         Args:
           model: folder of a finished run, or of one that `rpcl export` has written, or the name
-            of such a folder on the Hugging Face hub.
+            of such a folder on the Hugging Face hub. None is the model that comes with the package;
+            its text encoder is downloaded once.
           threshold: the least confidence of a pair; None for the one chosen on validation.
           revision: branch, tag or commit on the hub; None is its main branch.
+          encoder: folder or hub name of the text encoder, where the model lacks its parameters;
+            None is where the model says.
         """
         if threshold is not None and not (
             isinstance(threshold, Real) and not isinstance(threshold, bool) and 0 <= threshold <= 1
         ):
             raise InputError(f"threshold: is {threshold!r}; give a number from 0 to 1")
+        model = PACKAGED if model is None else model
         folder = resolve_pretrained(model, revision)
         check_finished(folder)
-        self._run = load_model(folder)
+        self._run = load_model(folder, encoder=encoder)
         self._threshold = self._run.threshold if threshold is None else threshold
         on_hub = "" if isinstance(model, Path) else hub_name(model)
         self._name = on_hub or "/".join(Path(os.path.abspath(folder)).parts[-2:])
@@ -258,11 +273,12 @@ class Predictor:
             found, emotions, _ = self._merged(read.dialogue, windows, lowest)
             sure = [(i, j, p) for i, j, p in found if p >= self._threshold]
             pairs, confidences = [(i, j) for i, j, _ in sure], [p for _, _, p in sure]
-            prediction = predict(pairs, confidences, emotions, self._run.emotions)
+            names, least = self._run.emotions, self._run.emotion_threshold
+            prediction = predict(pairs, confidences, emotions, names, least)
             item = with_prediction(read.conversation, prediction, by)
             if floor is not None:
                 item[CANDIDATES] = [[i + 1, j + 1, rounded(p)] for i, j, p in found]
-                item[CHOICES] = emotion_choices(emotions, self._run.emotions)
+                item[CHOICES] = emotion_choices(emotions, names, least)
             yield read.place, item
 
     def _score(
@@ -377,25 +393,30 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
 
 
 def predict_file(
-    model: str | Path,
+    model: str | Path | None,
     source: Path,
-    target: Path,
+    target: Path | None = None,
     *,
     revision: str | None = None,
     threshold: float | None = None,
+    encoder: str | Path | None = None,
     features: Path | None = None,
     clips: Path | None = None,
     strict: bool = False,
     html: Path | None = None,
+    pairs: Path | None = None,
+    speakers: Path | None = None,
+    own_causes: bool = True,
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
 
-    Of JSON lines, memory does not grow with their number. Conversations that cannot be read are
-    logged, and so is what was repaired in others.
+    Without a target or any other output, the pairs are printed. Of JSON lines, memory does not grow
+    with their number. Conversations that cannot be read are logged, and so is what was repaired in
+    others.
 
     Args:
-      model, revision, threshold: see `Predictor`.
+      model, revision, threshold, encoder: see `Predictor`.
       source: see `rpcl_jax.readers.transcripts.conversations_in`.
       target: see `write_results`.
       features: folder with the tables `audio` and `vision` of these conversations, or None; one
@@ -404,12 +425,15 @@ def predict_file(
         and which the page plays, or None.
       strict: predict nothing unless every conversation can be read.
       html: file of a page that shows them, with their `clips`, or None.
+      pairs, speakers: files of `rpcl_jax.reporting.pair_tables`, or None.
+      own_causes: whether pairs of an utterance with itself are kept.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
-    for output in filter(None, (target, html)):
+    outputs = [output for output in (target, html, pairs, speakers) if output]
+    for number, output in enumerate(outputs):
         _check_output(output, source)
-    if html and html.resolve() == target.resolve():
-        raise InputError(f"{html}: is the other output too; give the page a name of its own")
+        if output.resolve() in [other.resolve() for other in outputs[:number]]:
+            raise InputError(f"{output}: is another output too; give each a name of its own")
     first = is_main_process()  # of several that predict together, it alone writes
     if strict:
         everything = conversations_in(source, Counter(), columns=columns)
@@ -427,7 +451,7 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, repaired, watch, columns)
-    folder = resolve_pretrained(model, revision)
+    folder = PACKAGED if model is None else resolve_pretrained(model, revision)
     reads = read_description(folder)["feature_tables"]
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as extracted:
@@ -438,18 +462,31 @@ def predict_file(
             tables = _extract(found, reads, clips, Path(extracted))
         elif features:
             tables = load_tables(features, reads, first)
-        predictor = Predictor(model, threshold, revision)
+        predictor = Predictor(model, threshold, revision, encoder)
         # From clips of nothing, no table is made that the predictor could miss.
         nothing = clips and reads and not tables
         results = found if nothing else predictor.stream(found, tables, FLOOR if html else None)
-        with (
-            atomic_write(target) if first else open(os.devnull, "wb") as file,
-            also_shown(results, html if first else None, source.name, clips) as results,
-            progress_bar(size, "B") as advance,
-        ):
-            width = predictor.max_utterances
+        with contextlib.ExitStack() as stack:
+            adds = []
+            if html and first:
+                adds.append(stack.enter_context(page_file(html, source.name, clips)))
+            if pairs and first:
+                adds.append(stack.enter_context(pair_table(pairs)))
+            if speakers and first:
+                adds.append(stack.enter_context(speaker_table(speakers, predictor.emotions)))
+            if not outputs and first:
+                adds.append(stack.enter_context(printed()))
+            file: BinaryIO = stack.enter_context(open(os.devnull, "wb"))
+            if target and first:
+                file = stack.enter_context(atomic_write(target))
+            advance = stack.enter_context(progress_bar(size, "B"))
             done = write_results(
-                results, file, target.name, width, _complain, lambda n: advance(n, bytes_read)
+                _passed_on(results, adds, own_causes),
+                file,
+                target.name if target else "",
+                predictor.max_utterances,
+                _complain,
+                lambda n: advance(n, bytes_read),
             )
             if done.rejected and not done.conversations:
                 raise InputError(f"{source}: no conversation in it can be read; nothing is written")
@@ -457,6 +494,22 @@ def predict_file(
     for doubt in predictor.doubts().values():
         _LOG.warning(doubt)
     return done
+
+
+def _passed_on(
+    results: Iterable[tuple[str, Any]],
+    adds: Sequence[Callable[[Mapping[str, Any]], None]],
+    own_causes: bool,
+) -> Iterator[tuple[str, Any]]:
+    """Yields what `Predictor.stream` does, without the page's part, when `adds` have taken it."""
+    for place, item in results:
+        if not isinstance(item, InputError):
+            if not own_causes:
+                item = without_own_causes(item)
+            for add in adds:
+                add(item)
+            item = {key: value for key, value in item.items() if key not in (CANDIDATES, CHOICES)}
+        yield place, item
 
 
 def _extract(

@@ -22,7 +22,7 @@ from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.inference import make_score, score_split
-from rpcl_jax.evaluation.metrics import evaluate_split
+from rpcl_jax.evaluation.metrics import best_emotion_threshold, evaluate_split
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
@@ -69,6 +69,7 @@ class Progress:
     best_epoch: int = 0
     best_pair_f1: float = -1.0  # on validation
     threshold: float = 0.0  # of the best epoch
+    emotion_threshold: float = 0.0  # the same of naming emotions
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
     # What the log says of the last epoch; it is written after the checkpoint.
@@ -226,6 +227,9 @@ def _train_and_evaluate(
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
                 progress.threshold = numbers["threshold"]
+                progress.emotion_threshold = best_emotion_threshold(
+                    dev, numbers["threshold"], corpus.emotions
+                )
             progress.epoch, progress.step = epoch, 0
             progress.logged = logger.measure(epoch, numbers)
             # First: what a kill leaves out after it, the model and the log, is made up for from it.
@@ -377,8 +381,13 @@ def _save_best(workdir: Path, state: TrainState, progress: Progress) -> None:
         return
     for left in workdir.glob(f"{WEIGHTS}.*.tmp"):  # by a process that was killed here
         left.unlink()
-    facts = {"epoch": progress.best_epoch, "threshold": progress.threshold}
-    save_parameters(workdir, state.params, **facts)
+    save_parameters(
+        workdir,
+        state.params,
+        epoch=progress.best_epoch,
+        threshold=progress.threshold,
+        emotion_threshold=progress.emotion_threshold,
+    )
 
 
 def _read_best(

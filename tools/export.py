@@ -35,4 +35,4 @@ def _export(run: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command("export", _export, lambda: require(_OUT), takes="RUN")
+    run_command("export", _export, lambda *_: require(_OUT), takes="RUN")

@@ -29,4 +29,4 @@ def _make_figures(*results: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command("figures", _make_figures, lambda: require(_OUT), takes="RESULTS…")
+    run_command("figures", _make_figures, lambda *_: require(_OUT), takes="RESULTS…")

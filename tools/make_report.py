@@ -24,7 +24,7 @@ _OUT = flags.DEFINE_string("out", "", "The HTML file.")
 _CLIPS = flags.DEFINE_string("clips", "", "Folder of the clips of a file of predictions.")
 
 
-def _check_flags() -> None:
+def _check_flags(*_: str) -> None:
     require(_OUT)
     check_page(_OUT)
 

@@ -29,4 +29,4 @@ def _make_tables(*results: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command("tables", _make_tables, lambda: require(_OUT), takes="RESULTS…")
+    run_command("tables", _make_tables, lambda *_: require(_OUT), takes="RESULTS…")

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rpcl_jax.data.dialogue import EMOTIONAL
+
 
 class Prediction(NamedTuple):
     """What is predicted of a conversation of n utterances."""
@@ -39,20 +41,24 @@ def expressed_classes(emotion_probabilities: np.ndarray) -> np.ndarray:
 
 
 def emotion_choices(
-    emotion_probabilities: np.ndarray, classes: Sequence[str]
+    emotion_probabilities: np.ndarray, classes: Sequence[str], least: float = 0.0
 ) -> list[list[tuple[str, float]]]:
     """Returns what the emotion of every utterance can be, with its probability.
 
     First its most probable class, which it has in no pair, then its most probable non-neutral
-    class, which it has as the emotion utterance of a pair.
+    class, which it has as the emotion utterance of a pair. If that is less probable than `least`,
+    it is `EMOTIONAL`, with the probability of not being neutral.
     """
     probabilities = np.asarray(emotion_probabilities)
     likeliest = probabilities.argmax(axis=-1)
     expressed = expressed_classes(probabilities)
-    return [
-        [(classes[c], float(row[c])) for c in chosen]
-        for row, *chosen in zip(probabilities, likeliest, expressed, strict=True)
-    ]
+    choices = []
+    for row, likely, c in zip(probabilities, likeliest, expressed, strict=True):
+        named = (classes[c], float(row[c]))
+        if row[c] < least:
+            named = (EMOTIONAL, float(1 - row[0]))
+        choices.append([(classes[likely], float(row[likely])), named])
+    return choices
 
 
 def predict(
@@ -60,14 +66,16 @@ def predict(
     confidences: Sequence[float],
     emotion_probabilities: np.ndarray,
     classes: Sequence[str],
+    least: float = 0.0,
 ) -> Prediction:
     """Returns predicted pairs with the emotion of every utterance.
 
     An utterance's emotion is its most probable class. In a predicted pair it is that of the pair,
-    which is not neutral, so that pairs and utterances never contradict each other.
+    which is not neutral, so that pairs and utterances never contradict each other; `least` is for
+    `emotion_choices`.
     """
     paired = {i for i, _ in pairs}
-    choices = emotion_choices(emotion_probabilities, classes)
+    choices = emotion_choices(emotion_probabilities, classes, least)
     chosen = [choice[i in paired] for i, choice in enumerate(choices)]
     return Prediction(
         list(pairs), list(confidences), [name for name, _ in chosen], [p for _, p in chosen]

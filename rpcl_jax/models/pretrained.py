@@ -77,6 +77,14 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
         ) from error
 
 
+def cached_revision(name: str) -> str:
+    """Returns the commit of a model of the Hugging Face hub that was last downloaded."""
+    import huggingface_hub  # slow to import
+
+    found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else "main"
+
+
 def load_tokenizer(folder: str | Path, vocab_size: int) -> WordPieces:
     """Loads the tokenizer in a local folder.
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -199,32 +199,13 @@ def _address(clip: TimeSpan, page: Path) -> str:
 
 
 @contextlib.contextmanager
-def also_shown(
-    results: Iterable[tuple[str, Any]], page: Path | None, title: str, clips: Path | None
-) -> Iterator[Iterator[tuple[str, Any]]]:
-    """Writes the page of predictions that also go elsewhere; it is there when the block ends well.
-
-    `results` are from `Predictor.stream`, with candidates and choices. They are yielded without
-    these, and what is taken from them is on the page.
-    """
-    with contextlib.ExitStack() as stack:
-        add = None
-        if page:
-            finder = clips_beside(clips, page) if clips else None
-            file = stack.enter_context(atomic_write(page))
-            add = stack.enter_context(pairs_page(file, title, finder))
-
-        def passed_on() -> Iterator[tuple[str, Any]]:
-            for place, item in results:
-                if isinstance(item, InputError):
-                    yield place, item
-                    continue
-                if add:
-                    add(item)
-                shown = (CANDIDATES, CHOICES)
-                yield place, {key: value for key, value in item.items() if key not in shown}
-
-        yield passed_on()
+def page_file(
+    page: Path, title: str, clips: Path | None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Writes `pairs_page` to a file, which is there when the block ends well."""
+    finder = clips_beside(clips, page) if clips else None
+    with atomic_write(page) as file, pairs_page(file, title, finder) as add:
+        yield add
 
 
 def write_page(source: Path, page: Path, clips: Path | None = None) -> None:

@@ -46,7 +46,7 @@ _interrupts: list[int] = []  # the SIGINTs that arrived
 def run_command(
     name: str,
     job: Callable[..., None],
-    check_flags: Callable[[], None] = lambda: None,
+    check_flags: Callable[..., None] = lambda *_: None,
     *,
     takes: str = "",
     distributed: str = "",
@@ -59,7 +59,8 @@ def run_command(
     Args:
       name: of the command; its messages begin with it.
       job: what the command does, called with the arguments that are not flags.
-      check_flags: raises flags.Error or InputError if the flags or the config are wrong.
+      check_flags: raises flags.Error or InputError if the flags or the config are wrong; called
+        with the same arguments.
       takes: those arguments, such as "RUN [RUN]", or "RUN…" for one or more.
       distributed: how a command that has no flag --distributed uses several machines.
     """
@@ -87,7 +88,7 @@ def run_command(
             rest = flags.FLAGS(argv)
             _check_number(rest[1:], takes)
             prepare(flags.FLAGS.compilation_cache)
-            check_flags()
+            check_flags(*rest[1:])
             return rest
         except SystemExit as ended:
             sys.exit(0 if ended.code == 1 else ended.code)  # absl ends --help with 1

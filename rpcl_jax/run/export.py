@@ -49,7 +49,11 @@ def export_run(folder: Path, out: Path, card: str, with_encoder: bool = True) ->
             for modality, table in run.feature_tables.items()
         }
         described.pop("folder", None)
-        described |= {"threshold": run.threshold, "run": to_json(_without_paths(run.config))}
+        described |= {
+            "threshold": run.threshold,
+            "emotion_threshold": run.emotion_threshold,
+            "run": to_json(_without_paths(run.config)),
+        }
         save_model(new, described, run.encoder.tokenizer, params)
         write_text(new / "README.md", card)
 

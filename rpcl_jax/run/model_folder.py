@@ -41,6 +41,7 @@ from rpcl_jax.files import atomic_write, check_not_pointer, read_json, require_f
 from rpcl_jax.models.adapters import combine
 from rpcl_jax.models.pretrained import (
     WEIGHTS,
+    hub_name,
     load_pretrained,
     load_tokenizer,
     resolve_pretrained,
@@ -54,6 +55,7 @@ from rpcl_jax.run.text_encoder import LoadedEncoder, check_positions, encoder_di
 from rpcl_jax.training.mesh import all_gather, local_device_indices, make_mesh, put_batch, replicate
 
 LIBRARY = "rpcl_jax"
+PACKAGED = Path(__file__).parents[1] / "pretrained"  # the model that comes with the package
 LAYOUT = 1  # increment it when older versions of this package cannot read the folder
 _SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
 _FIELDS = {
@@ -185,6 +187,7 @@ class TrainedRun:
     encoder: LoadedEncoder  # with parameters if it is frozen
     params: dict[str, Any]  # of the best epoch, on the devices of `mesh`
     threshold: float  # the least confidence of a pair, chosen on validation
+    emotion_threshold: float  # the least probability of an emotion that is named, chosen there
     mesh: Mesh
 
     def __post_init__(self) -> None:
@@ -250,13 +253,17 @@ class TrainedRun:
 
 
 def load_model(
-    model: str | Path, devices: int | None = None, revision: str | None = None
+    model: str | Path,
+    devices: int | None = None,
+    revision: str | None = None,
+    encoder: str | Path | None = None,
 ) -> TrainedRun:
     """Loads a trained model, by folder or name on the hub, onto a number of devices, or all.
 
     A folder is of a run, which may still be training: then its best epoch so far is loaded; or
-    `rpcl export` wrote it. Raises InputError if a file is missing or damaged, or if the parameters
-    or the encoder elsewhere do not fit `config.json`.
+    `rpcl export` wrote it. `encoder` is where its text encoder is, if that is elsewhere and not
+    where `config.json` says. Raises InputError if a file is missing or damaged, or if the
+    parameters or the encoder do not fit `config.json`.
     """
     folder = resolve_pretrained(model, revision)
     path, described = folder / "config.json", read_description(folder)
@@ -273,9 +280,9 @@ def load_model(
         tokenizer = load_tokenizer(folder, sizes.vocab_size)
         counts = described.get("word_pieces") or {}  # older folders have none
         pieces = PieceCounts(*(int(counts.get(field, 0)) for field in PieceCounts._fields))
-        encoder = LoadedEncoder(sizes, None, tokenizer, pieces)
+        loaded = LoadedEncoder(sizes, None, tokenizer, pieces)
         check_positions(sizes, config, str(path))
-        shapes = _shapes(config, emotions, features, encoder, mesh)
+        shapes = _shapes(config, emotions, features, loaded, mesh)
     except InputError:
         raise
     except (AttributeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -284,7 +291,7 @@ def load_model(
             f"{path}: describes no model of this version of rpcl_jax ({reason}); {_AGAIN}, or "
             "update rpcl_jax if a newer version wrote it"
         ) from error
-    elsewhere = _load_elsewhere(described, config, encoder, path)
+    elsewhere = _load_elsewhere(described, config, loaded, path, encoder)
     for name in by_name(elsewhere):
         shapes.pop(name, None)
     params, facts = read_parameters(folder / WEIGHTS, shapes)
@@ -292,12 +299,14 @@ def load_model(
     config_digest = _config_digest(described)
     if facts.get("config", config_digest) != config_digest:  # older folders do not have it
         raise InputError(f"{folder / WEIGHTS}: of another model than {path}; {_AGAIN}")
-    threshold = _threshold(described.get("threshold", facts.get("threshold")), path)
+    facts = {"emotion_threshold": 0.0} | facts | described  # older folders name every emotion
+    threshold = _threshold(facts, "threshold", path)
+    least = _threshold(facts, "emotion_threshold", path)
     params = combine(params, elsewhere)
     if is_frozen(config):
-        encoder = encoder._replace(params=params.pop(ENCODER))
+        loaded = loaded._replace(params=params.pop(ENCODER))
     params = replicate(params, mesh)
-    return TrainedRun(folder, config, emotions, features, encoder, params, threshold, mesh)
+    return TrainedRun(folder, config, emotions, features, loaded, params, threshold, least, mesh)
 
 
 def _shapes(
@@ -320,20 +329,29 @@ def _shapes(
 
 
 def _load_elsewhere(
-    described: Mapping[str, Any], config: ConfigDict, encoder: LoadedEncoder, path: Path
+    described: Mapping[str, Any],
+    config: ConfigDict,
+    encoder: LoadedEncoder,
+    path: Path,
+    given: str | Path | None,
 ) -> dict[str, Any]:
     """Returns the parameters of the encoder that `config.json` names; {} if it names none."""
     named = described.get("encoder_elsewhere")
     if not named:
+        if given is not None:
+            raise InputError(f"{path.parent}: has a text encoder of its own; leave --encoder out")
         return {}
     if not isinstance(named, dict) or {type(named.get(k)) for k in ("name", "digest")} != {str}:
         raise InputError(f"{path}: encoder_elsewhere is not a name and a digest; {_AGAIN}")
-    correct = f"give the folder or hub name of its text encoder at encoder_elsewhere.name in {path}"
-    # Where a run was moved together with its encoder, the relative path still leads there.
-    names = [name for name in (named["name"], config.text.pretrained) if name]
-    name = next((name for name in names if Path(name).expanduser().is_dir()), named["name"])
+    correct = "give the folder or hub name of its text encoder as --encoder"
+    name, revision = given, None
+    if name is None:
+        # Where a run was moved together with its encoder, the relative path still leads there.
+        names = [name for name in (named["name"], config.text.pretrained) if name]
+        name = next((name for name in names if Path(name).expanduser().is_dir()), named["name"])
+        revision = named.get("revision") if hub_name(name) else None
     try:
-        sizes, params, _ = load_pretrained(name)
+        sizes, params, _ = load_pretrained(resolve_pretrained(name, revision))
     except InputError as error:
         raise InputError(f"{error}; {correct}") from error
     if encoder_digest(LoadedEncoder(sizes, params, encoder.tokenizer)) != named["digest"]:
@@ -343,11 +361,11 @@ def _load_elsewhere(
     return {ENCODER: params}
 
 
-def _threshold(written: Any, path: Path) -> float:
+def _threshold(facts: Mapping[str, Any], name: str, path: Path) -> float:
     try:
-        threshold = float(written)
-    except (TypeError, ValueError):
+        threshold = float(facts[name])
+    except (KeyError, TypeError, ValueError):
         threshold = math.nan
     if not 0 <= threshold <= PREDICT_NOTHING:
-        raise InputError(f"{path}: threshold is {written}; {_AGAIN}")
+        raise InputError(f"{path}: {name} is {facts.get(name)}; {_AGAIN}")
     return threshold

@@ -32,7 +32,13 @@ from rpcl_jax.data.features import FeatureTable
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import atomic_write
 from rpcl_jax.models.packed import encode_utterances
-from rpcl_jax.models.pretrained import load_pretrained, load_tokenizer, resolve_pretrained
+from rpcl_jax.models.pretrained import (
+    cached_revision,
+    hub_name,
+    load_pretrained,
+    load_tokenizer,
+    resolve_pretrained,
+)
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.compilation import Compiled
@@ -272,15 +278,18 @@ def is_frozen(config: ConfigDict) -> bool:
 def encoder_elsewhere(encoder: LoadedEncoder, config: ConfigDict) -> dict[str, str] | None:
     """Identifies an encoder whose own parameters are not trained: it is frozen or has adapters.
 
-    Its "name" is a folder that is found from any other or a name on the hub. None stands for an
-    encoder that is trained, so that its parameters are the run's own.
+    Its "name" is a folder that is found from any other, or a name on the hub with the commit as
+    "revision". None stands for an encoder that is trained, so that its parameters are the run's
+    own.
     """
     if not (is_frozen(config) or config.text.lora_rank):
         return None
     name = config.text.pretrained
-    folder = Path(name).expanduser()
-    name = str(folder.resolve()) if folder.is_dir() else name
-    return {"name": name, "digest": encoder_digest(encoder)}
+    if hub_name(name):
+        named = {"name": name, "revision": cached_revision(name)}
+    else:
+        named = {"name": str(Path(name).expanduser().resolve())}
+    return named | {"digest": encoder_digest(encoder)}
 
 
 def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: ConfigDict) -> str:
