@@ -20,14 +20,14 @@ from rpcl_jax.evaluation.decode import decode_pairs, predict
 from rpcl_jax.evaluation.metrics import evaluate_split
 from rpcl_jax.evaluation.scores_file import ScoredDialogue, save_scores
 from rpcl_jax.evaluation.split_numbers import result_numbers, split_numbers
-from rpcl_jax.files import read_json, write_json
+from rpcl_jax.files import write_json
 from rpcl_jax.models.pretrained import WEIGHTS
 from rpcl_jax.predict import Predictor
 from rpcl_jax.readers.corpus import corpus_names
 from rpcl_jax.readers.semeval import conversation_object
 from rpcl_jax.reporting.predictions import with_prediction
 from rpcl_jax.run.model_folder import load_model
-from rpcl_jax.run.workdir import read_run_config, read_splits
+from rpcl_jax.run.workdir import read_result, read_run_config, read_splits
 from rpcl_jax.training.mesh import is_main_process
 
 _LOG = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def evaluate_run(workdir: Path) -> dict:
     Raises:
       InputError: there is no trained run, or its data are missing.
     """
-    read_run_config(workdir)  # fail early, as on an exported folder
+    config = read_run_config(workdir)  # fail early, as on an exported folder
     if not (workdir / WEIGHTS).exists():
         raise InputError(f"{workdir}: no {WEIGHTS} yet; train the run first")
     path = workdir / "result.json"
-    finished = read_json(path) if path.exists() else None
+    finished = read_result(workdir, config) if path.exists() else None
     run = load_model(workdir)
     splits = read_splits(run)
     dev, test = run.score(splits["dev"]), run.score(splits["test"])

@@ -24,7 +24,7 @@ from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.inference import make_score, score_split
 from rpcl_jax.evaluation.metrics import best_emotion_threshold, evaluate_split
 from rpcl_jax.evaluation.split_numbers import result_numbers
-from rpcl_jax.files import read_json, write_json
+from rpcl_jax.files import write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
 from rpcl_jax.models.ecpe import BACKBONE, PairExtractor
 from rpcl_jax.models.pretrained import WEIGHTS
@@ -33,7 +33,13 @@ from rpcl_jax.readers.corpus import Corpus, load_corpus
 from rpcl_jax.run.compilation import Compiled
 from rpcl_jax.run.config import build_model, check_config, objective_of, to_json
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import TrainedRun, by_name, read_parameters, save_parameters
+from rpcl_jax.run.model_folder import (
+    TrainedRun,
+    by_name,
+    config_digest,
+    read_parameters,
+    save_parameters,
+)
 from rpcl_jax.run.text_encoder import (
     LoadedEncoder,
     corpus_batches,
@@ -41,7 +47,14 @@ from rpcl_jax.run.text_encoder import (
     load_text_encoder,
 )
 from rpcl_jax.run.warm_start import check_start, load_start, read_words, start_parameters
-from rpcl_jax.run.workdir import begin_run, check_data, check_owner, data_digests, locked_run
+from rpcl_jax.run.workdir import (
+    begin_run,
+    check_data,
+    check_owner,
+    data_digests,
+    locked_run,
+    read_result,
+)
 from rpcl_jax.training.checkpoint import Checkpoints, has_checkpoint
 from rpcl_jax.training.logger import RunLogger, SilentLogger
 from rpcl_jax.training.mesh import (
@@ -72,6 +85,7 @@ class Progress:
     emotion_threshold: float = 0.0  # the same of naming emotions
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
+    config: str = ""  # digest of the config and the emotions
     # What the log says of the last epoch; it is written after the checkpoint.
     logged: dict[str, float] = field(default_factory=dict)
 
@@ -106,7 +120,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
             )
         _check_same_data(config, workdir)
         _LOG.info(f"{workdir}: finished before; to train anew, delete it")
-        return read_json(workdir / "result.json") if is_main_process() else {}
+        return read_result(workdir, config) if is_main_process() else {}
     mesh = _make_mesh(config)
     start = load_start(config, mesh) if config.init and not begun else None
     corpus = load_corpus(config, check_values=is_main_process())
@@ -120,7 +134,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict:
         _train_and_evaluate(config, workdir, mesh, corpus, encoder, start, started)
     barrier()  # the first process writes
     # A network file system may still hide the file from processes that looked for it before.
-    return read_json(workdir / "result.json") if is_main_process() else {}
+    return read_result(workdir, config) if is_main_process() else {}
 
 
 def _check_numerics() -> None:
@@ -179,7 +193,9 @@ def _train_and_evaluate(
     params, frozen = _draw_parameters(model, init_key, train, encoder, corpus, start)
     frozen = replicate(frozen, mesh)
     shapes = {name: leaf.shape for name, leaf in by_name(params).items()}
-    state, progress = _resume(checkpoints, initial_state(params, optimizer, mesh), config, mesh)
+    digest = config_digest(to_json(config), corpus.emotions)
+    state = initial_state(params, optimizer, mesh)
+    state, progress = _resume(checkpoints, state, config, digest, mesh)
     del params
     if progress.best_epoch == progress.epoch > 0 and not progress.step:
         _save_best(workdir, state, progress)  # which may have been killed after the checkpoint
@@ -303,12 +319,12 @@ def _draw_parameters(
 
 
 def _resume(
-    checkpoints: Checkpoints, state: TrainState, config: ConfigDict, mesh: Mesh
+    checkpoints: Checkpoints, state: TrainState, config: ConfigDict, digest: str, mesh: Mesh
 ) -> tuple[TrainState, Progress]:
     """Returns state and progress of the last checkpoint; without one, `state` and no progress."""
     found = checkpoints.numbers()
     if not found:
-        return state, Progress(devices=mesh.size)
+        return state, Progress(devices=mesh.size, config=digest)
     for number in found:
         try:
             progress = Progress(**checkpoints.progress(number))
@@ -319,6 +335,11 @@ def _resume(
                 raise
             _LOG.warning(f"{error}; going on from the checkpoint before it")
             checkpoints.delete(number)
+    if progress.config != digest:
+        raise InputError(
+            f"{checkpoints.folder}: of a run with another config or other emotions; restore the "
+            "folder, or delete the whole run to train anew"
+        )
     step = f", step {progress.step}" if progress.step else ""
     _LOG.info(f"continuing after epoch {progress.epoch} of {config.epochs}{step}")
     if progress.devices != mesh.size:

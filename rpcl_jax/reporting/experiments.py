@@ -19,13 +19,20 @@ from rpcl_jax.evaluation.bootstrap import (
     resampled_diagnostics,
     resampled_scores,
 )
-from rpcl_jax.evaluation.metrics import FIXED_THRESHOLD
+from rpcl_jax.evaluation.metrics import FIXED_THRESHOLD, pair_counts, precision_recall_f1
 from rpcl_jax.evaluation.scores_file import ScoredDialogue, load_scores
-from rpcl_jax.files import parse_object, read_json
-from rpcl_jax.readers.corpus import corpus_names, load_splits, with_classes
+from rpcl_jax.files import parse_object
+from rpcl_jax.readers.corpus import Corpus, corpus_names, load_splits, with_classes
 from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.model_folder import read_description
-from rpcl_jax.run.workdir import changed_data, read_run_config, with_data
+from rpcl_jax.run.workdir import (
+    changed_data,
+    check_data,
+    data_digests,
+    read_result,
+    read_run_config,
+    with_data,
+)
 
 BENCHMARKS = {"ecf": "ECF", "mecad": "MECAD", "mec4": "MEC4", "reccon": "RECCON"}
 METRICS = (
@@ -54,13 +61,28 @@ class Run(NamedTuple):
         return tuple(read_description(self.folder)["emotions"])
 
     def splits(self) -> dict[str, list[Dialogue]]:
-        """Reads the run's dialogues."""
+        """Reads the run's dialogues; raises InputError if they are no longer those of training."""
         config = with_data(self.folder, self.config)
-        return with_classes(load_splits(config), self.emotions, config)
+        splits = with_classes(load_splits(config), self.emotions, config)
+        corpus = Corpus(splits, {}, self.emotions, corpus_names(config))
+        check_data(self.folder, data_digests(corpus))
+        return splits
 
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
-        """Reads every confidence of a split; raises InputError, see `load_scores`."""
-        return load_scores(self.folder / "predictions" / f"{split}.npz", dialogues)
+        """Reads every confidence of a split; raises InputError, see `load_scores`.
+
+        They must have the Pair F1 that `result.json` has.
+        """
+        path = self.folder / "predictions" / f"{split}.npz"
+        scored = load_scores(path, dialogues)
+        counts = np.sum([pair_counts(s, self.result["threshold"]) for s in scored], axis=0)
+        f1, written = precision_recall_f1(*counts)["f1"], self.result[split]["pair_f1"]
+        if abs(f1 - written) > 1e-9:
+            raise InputError(
+                f"{path}: has a Pair F1 of {100 * f1:.2f}, and result.json {100 * written:.2f}; "
+                f"compute both again with --mode=evaluate --workdir={self.folder}"
+            )
+        return scored
 
 
 class Experiment:
@@ -230,7 +252,7 @@ def read_run(folder: Path) -> Run:
     config = read_run_config(folder)
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
-    result = read_json(folder / "result.json")
+    result = read_result(folder, config)
     if not set(METRICS) <= result["test"].keys():
         raise InputError(
             f"{folder}: evaluated by an older version, which lacks some metrics; add them with "

@@ -63,8 +63,9 @@ _FIELDS = {
     **{f"encoder.{size}": int for size in (*_SIZES, "max_positions")},
     **{"run": dict, "run.objective": str, "run.data": dict, "run.rpcl": dict},
 }
-# Fields of a config that say where things are, which may change.
-_PLACES = (
+# Fields of a config that may change while a run is trained: most say where things are.
+_MAY_CHANGE = (
+    "checkpoint_minutes",
     "init",
     "data.root",
     "data.audio",
@@ -127,16 +128,19 @@ def save_parameters(folder: Path, params: Mapping[str, Any], **facts: object) ->
     The facts are one entry of JSON, because safetensors writes several in any order.
     """
     tensors = by_name(jax.device_get(params))
-    facts = facts | {"config": _config_digest(read_description(folder))}
+    described = read_description(folder)
+    facts = facts | {"config": config_digest(described["run"], described["emotions"])}
     with atomic_write(folder / WEIGHTS) as file:
         file.write(save(tensors, metadata={LIBRARY: json.dumps(facts)}))
 
 
-def _config_digest(described: Mapping[str, Any]) -> str:
-    """Tells models apart whose parameters have the same names and shapes."""
-    run = flatten(described["run"])
-    fields = {field: value for field, value in run.items() if field not in _PLACES}
-    spelled = json.dumps([fields, described["emotions"]], sort_keys=True)
+def config_digest(run: Mapping[str, Any], emotions: Sequence[str]) -> str:
+    """Tells models apart whose parameters have the same names and shapes.
+
+    `run` is a config as `to_json` returns it.
+    """
+    fields = {field: value for field, value in flatten(run).items() if field not in _MAY_CHANGE}
+    spelled = json.dumps([fields, list(emotions)], sort_keys=True)
     return hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
 
@@ -296,8 +300,8 @@ def load_model(
         shapes.pop(name, None)
     params, facts = read_parameters(folder / WEIGHTS, shapes)
     agree("the model", lambda: [described, facts])
-    config_digest = _config_digest(described)
-    if facts.get("config", config_digest) != config_digest:  # older folders do not have it
+    digest = config_digest(described["run"], emotions)
+    if facts.get("config", digest) != digest:  # older folders do not have it
         raise InputError(f"{folder / WEIGHTS}: of another model than {path}; {_AGAIN}")
     facts = {"emotion_threshold": 0.0} | facts | described  # older folders name every emotion
     threshold = _threshold(facts, "threshold", path)

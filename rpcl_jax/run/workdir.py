@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.pipeline import Batches
 from rpcl_jax.data.dialogue import is_of
 from rpcl_jax.errors import InputError
-from rpcl_jax.files import locked
+from rpcl_jax.files import locked, read_json
 from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.corpus import SYNTHETIC, Corpus, load_corpus, sources
@@ -88,6 +88,18 @@ def _read_run(folder: Path) -> dict[str, Any]:
             "(--mode=predict) and has no data; give the folder of a run"
         )
     return described
+
+
+def read_result(workdir: Path, config: ConfigDict) -> dict[str, Any]:
+    """Returns the `result.json` of a finished run; raises InputError if it is of another run."""
+    result = read_json(workdir / "result.json")
+    for field in ("objective", "modalities", "seed"):
+        if result[field] != config[field]:
+            raise InputError(
+                f"{workdir / 'result.json'}: of a run with {field} {result[field]}, and the "
+                f"folder's has {config[field]}; restore it, or delete the folder to train anew"
+            )
+    return result
 
 
 def begin_run(

@@ -61,10 +61,10 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path):
-        self._folder = (workdir / "checkpoints").absolute()
-        with _reading(self._folder):
+        self.folder = (workdir / "checkpoints").absolute()
+        with _reading(self.folder):
             self._manager = ocp.CheckpointManager(
-                self._folder,
+                self.folder,
                 item_handlers={
                     "state": ocp.StandardCheckpointHandler(),
                     "progress": ocp.JsonCheckpointHandler(),
@@ -87,7 +87,7 @@ class Checkpoints:
 
         `progress` is JSON-serialisable data that the training loop needs to resume.
         """
-        with file_errors(self._folder), _one_failure():
+        with file_errors(self.folder), _one_failure():
             self._manager.save(
                 number,
                 args=ocp.args.Composite(
@@ -99,12 +99,12 @@ class Checkpoints:
     def progress(self, number: int) -> dict:
         """Returns the `progress` that was passed to `save`."""
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        with _reading(self._folder):
+        with _reading(self.folder):
             return self._manager.restore(number, args=args)["progress"]
 
     def restore(self, number: int, like: Any) -> Any:
         """Returns a checkpoint's state with the structure, shapes and shardings of `like`."""
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        with _reading(self._folder):
+        with _reading(self.folder):
             return self._manager.restore(number, args=args)["state"]

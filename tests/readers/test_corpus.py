@@ -144,11 +144,11 @@ def test_the_classes_of_a_corpus(tmp_path):
     c.modalities, c.data.format, c.data.root = "t", "conversations", str(tmp_path)
     for split, dialogues in SPLITS.items():
         write_conversations(tmp_path / f"{split}.jsonl", dialogues)
-    splits, tables, emotions = load_corpus(c)
+    splits, tables, emotions, _ = load_corpus(c)
     assert (emotions, tables) == (("neutral", "joy"), {})
     assert splits["dev"] == SPLITS["dev"][2:]
     # A run that was trained with more classes keeps them, whatever its data have become.
-    splits, _, emotions = load_corpus(c, ("neutral", "awe", "joy"))
+    splits, _, emotions, _ = load_corpus(c, ("neutral", "awe", "joy"))
     assert emotions == ("neutral", "awe", "joy")
     assert [d.id for d in splits["dev"]] == ["2", "4"]
 
