@@ -15,7 +15,9 @@ from rpcl_jax.data.synthetic import generate_corpus
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import evaluate_run
 from rpcl_jax.readers.conversations import write_conversations
-from rpcl_jax.reporting.experiments import read_experiments
+from rpcl_jax.reporting.experiments import Experiment, read_experiments, read_run
+from rpcl_jax.reporting.model_card import model_card
+from rpcl_jax.reporting.report import report_data
 from rpcl_jax.run.grid import Grid, run_grid
 from rpcl_jax.train import train_and_evaluate
 
@@ -91,6 +93,63 @@ def test_changed_data_are_refused_and_named(finished, split, change, tmp_path, c
     (run / "result.json").write_bytes(result)
     file.unlink()  # then nobody knows
     assert train_and_evaluate(config, run) == json.loads(result)
+
+
+@pytest.mark.slow
+def test_what_is_made_of_a_run_refuses_other_data_and_other_predictions(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    file, run = folder / "data/test.jsonl", folder / "grid/base-t-seed42"
+    description = json.loads((run / "config.json").read_text())
+    description["run"]["data"]["root"] = str(folder / "data")
+    (run / "config.json").write_text(json.dumps(description))
+    uses = (
+        lambda: report_data([read_run(run)]),
+        lambda: model_card(run, "name"),
+        lambda: Experiment({"base": {42: read_run(run)}}).resampled,
+    )
+    for use in uses:
+        use()
+    before = file.read_text()
+    file.write_text("\n".join(relabel(before.splitlines())))
+    for use in uses:
+        with pytest.raises(InputError, match=r"since it was begun \(test\)"):
+            use()
+    file.write_text(before)
+
+    scores = run / "predictions/test.npz"
+    arrays = dict(np.load(scores))
+    arrays["pair_confidence"] = 1 - arrays["pair_confidence"]
+    np.savez(scores, **arrays)
+    for use in uses:
+        with pytest.raises(InputError, match=r"test\.npz: has a Pair F1 of .* --mode=evaluate"):
+            use()
+    evaluate_run(run)
+    for use in uses:
+        use()
+
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"seed": 7}))
+    message = r"result\.json: of a run with seed 7, and the folder's has 42"
+    with pytest.raises(InputError, match=message):
+        read_run(run)
+    with pytest.raises(InputError, match=message):
+        evaluate_run(run)
+    with pytest.raises(InputError, match=message):
+        train_and_evaluate(config_of(folder / "data"), run)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path):
+    config = config_of(finished / "data")
+    config.epochs = 2
+    for seed in (42, 7):
+        config.seed = seed
+        train_and_evaluate(config, tmp_path / str(seed))
+    shutil.rmtree(tmp_path / "7/checkpoints")
+    shutil.copytree(tmp_path / "42/checkpoints", tmp_path / "7/checkpoints")
+    (tmp_path / "7/result.json").unlink()
+    with pytest.raises(InputError, match=r"checkpoints: of a run with another config or other"):
+        train_and_evaluate(config, tmp_path / "7")
 
 
 def test_the_digest_of_a_table_is_of_its_ids_and_rows():

@@ -106,6 +106,12 @@ run_command("tool", job)
     assert (done.stdout, done.stderr) == ("one line\n", "")
 
 
+def test_a_closed_output_is_no_fault():
+    code = "import sys; sys.stdout = None; import rpcl_jax.run.command_line as c\n"
+    code += "with c.one_line('x'): print('y')"
+    assert run_python("-c", code).stderr == ""
+
+
 def test_other_errors_are_ours():
     for error in (ValueError("bug"), OSError(errno.EINVAL, "Invalid argument")):
         with pytest.raises(type(error)), one_line("me"):
