@@ -9,6 +9,7 @@ import pytest
 from shared import import_or_skip
 
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers import chats
 from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import conversations_in, parse
 
@@ -641,6 +642,44 @@ TEXTS = {
         [("Ann", "I send contract.pdf (tomorrow)"), ("Ben", "<sigh>"), ("Info", "Oh")],
     ),
     "WhatsApp, German, with Uhr": ("08.08.2019, 13:25 Uhr - Ann: Hi\n08.08.2019, 13:26 Uhr - Ben: Oh\n", HI),
+    "WhatsApp, French": (
+        "08/08/2023 à 13:25 - Ann : Hi\n08/08/2023 à 13:26 - Ben : <Médias omis>\n08/08/2023 à 13:27 - Ben : Oh\n", HI,
+    ),
+    "WhatsApp, Finnish": ("8.8.2023 klo 13.25 - Ann: Hi\n8.8.2023 klo 13.26 - Ben: Oh\n", HI),
+    "WhatsApp, Korean": ("2023. 8. 8. 오후 1:25, Ann: Hi\n2023. 8. 8. 오후 1:26, Ben: Oh\n", HI),
+    "WhatsApp on iOS, several lines": (
+        "[8/8/23, 1:25:01 PM] Ann: Milk: 2\nBen: 1\n[8/8/23, 1:26:01 PM] Cy left\n[8/8/23, 1:27:01 PM] Ben: Oh\n",
+        [("Ann", "Milk: 2 Ben: 1"), ("Ben", "Oh")],
+    ),
+    "KakaoTalk": ("--- 2023년 8월 8일 ---\n[Ann] [오후 1:25] Hi\n[Ben] [오후 1:26] Oh\n", HI),
+    "iMessage": (
+        "Aug 08, 2023  1:25:01 PM (Read by you after 3 seconds)\nAnn\nHi\n\nAug 08, 2023  1:26:01 PM\nBen\nOh\n", HI,
+    ),
+    "faster-whisper": (
+        "[0.00s -> 2.50s] Hi: you\n[2.50s -> 4.00s] Oh\n", [("unknown", "Hi: you", 0, 2.5), ("unknown", "Oh", 2.5, 4)],
+    ),
+    "Teams, newer": ("Ann Smith\n0 minutes 3 seconds\nHi\nBen\n1 minute 9 seconds\nOh\n", [("Ann Smith", "Hi"), ("Ben", "Oh")]),
+    "Fathom": (
+        "Call - August 08\n\n0:00 - Ann Smith (Acme)\n  Hi\n\n0:05 - Ben\n  ASK: Oh\n",
+        [("Ann Smith (Acme)", "Hi", 0, 5), ("Ben", "ASK: Oh", 5, None)],
+    ),
+    "Discord, a whole export": (
+        "=====\nGuild: g\n=====\n\n[08-Aug-23 10:00 AM] ann#1\nHi\n\n{Reactions}\n👍 (2)\n\n[08-Aug-23 10:01 AM] ben (pinned)\n"
+        "Oh\n\n[08-Aug-23 10:02 AM] ben\nNo\n\n=====\nExported 3 message(s)\n=====\n", [("ann#1", "Hi"), ("ben", "Oh"), ("ben", "No")],
+    ),
+    "a head without labels": (
+        "Interviewer: Ben Jones\nInterviewee: Ann Smith\n\nBJ: How?\nAS: Cold.\nBJ: And?\nAS: Oh.\n",
+        [("BJ", "How?"), ("AS", "Cold."), ("BJ", "And?"), ("AS", "Oh.")],
+    ),
+    "WeChat": ("安娜 2023-08-08 13:25:01\nHi\n\nBen 2023-08-08 13:26:01\nOh\n", [("安娜", "Hi"), ("Ben", "Oh")]),
+    "Whisper": (
+        "[00:00.000 --> 00:02.000]  Hi\n[00:02.000 --> 00:03.500]  Ann: Oh\n", [("unknown", "Hi", 0, 2), ("Ann", "Oh", 2, 3.5)],
+    ),
+    "times beside words": ("0:05 Hi\n0:07 Oh\n", [("unknown", "Hi", 5, 7), ("unknown", "Oh", 7, None)]),
+    "sounds between times": (
+        "0:00\n[Music]\n0:05\nhi\n0:09\n(APPLAUSE)\n", [("unknown", "hi", 5, 9)],
+    ),
+    "what may be two forms": ("0:00\nAnn: Hi\nBen: Oh\n0:05\nand we left\n", "may be 'time / words (YouTube)' or 'Name: words'"),
     "Zoom, names above": (
         "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n",
         [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
@@ -770,6 +809,17 @@ def test_plain_text(tmp_path, name):
     else:
         assert not errors
         assert conversations == [expected]
+
+
+def test_every_form_is_that_of_an_example(tmp_path, monkeypatch):
+    def readings():
+        return [read(tmp_path / "chat.txt", text)[:2] for text, _ in TEXTS.values()]
+
+    everything = readings()
+    forms = chats._FORMS
+    for name in forms:
+        monkeypatch.setattr(chats, "_FORMS", {key: forms[key] for key in forms if key != name})
+        assert readings() != everything, name
 
 
 def test_what_nobody_said_is_counted(tmp_path):
@@ -1050,9 +1100,6 @@ OF_USERS = {
     "headings.txt": (
         "Session 1\nAnn: I lost it\nBen: Oh no\n=== Session 2 ===\nAnn: Great day\nBen: Yes\n",
         [[("Ann", "I lost it"), ("Ben", "Oh no")], [("Ann", "Great day"), ("Ben", "Yes")]],
-    ),
-    "iMessage.txt": (
-        "Aug 08, 2023  1:25:01 PM\nAnn\nDid you get it?\n\nAug 08, 2023  1:26:01 PM\nMe\nYes\n", "and the like speakers?",
     ),
     "Descript.txt": (
         "Ann: [00:00:00] Did you?\n\nBen: Yes.\n\nAnn: [00:00:10] Great.\n",
