@@ -378,15 +378,15 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
 
 def predict_file(
     model: str | Path,
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     *,
     revision: str | None = None,
     threshold: float | None = None,
-    features: Path | None = None,
-    clips: Path | None = None,
+    features: str | Path | None = None,
+    clips: str | Path | None = None,
     strict: bool = False,
-    html: Path | None = None,
+    html: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts the conversations of a file or a folder into the file `target`.
@@ -406,6 +406,9 @@ def predict_file(
       html: file of a page that shows them, with their `clips`, or None.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    given = (features, clips, html)
+    features, clips, html = (Path(path).expanduser() if path else None for path in given)
     for output in filter(None, (target, html)):
         _check_output(output, source)
     if html and html.resolve() == target.resolve():

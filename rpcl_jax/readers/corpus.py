@@ -84,7 +84,7 @@ def load_splits(
     if config.data.format == SYNTHETIC:
         generated = _generate(config)[0]
         return {name: generated[name] for name in names}
-    root = Path(config.data.root)
+    root = Path(config.data.root).expanduser()
     read_split = READERS[config.data.format]
     splits = {}
     faults = Faults()
@@ -109,10 +109,10 @@ def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTa
             f"config.data.{modality}: no feature table is named; make one with "
             "`rpcl extract`, or train on text alone with --config.modalities=t"
         )
-    if path.endswith(".npy"):
-        mapping = Path(path).with_name("video_id_mapping.npy")
-        return read_official(Path(path), mapping, check_values)
-    return FeatureTable.load(Path(path), check_values)
+    file = Path(path).expanduser()
+    if file.suffix == ".npy":
+        return read_official(file, file.with_name("video_id_mapping.npy"), check_values)
+    return FeatureTable.load(file, check_values)
 
 
 def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:

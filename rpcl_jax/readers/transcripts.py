@@ -59,7 +59,7 @@ Found = tuple[str, dict[str, Any] | InputError]
 
 
 def conversations_in(
-    path: Path,
+    path: str | Path,
     repaired: Counter[str],
     watch: Callable[[int], object] = int,
     columns: Mapping[str, str] | None = None,
@@ -86,6 +86,7 @@ def conversations_in(
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
     """
+    path = Path(path).expanduser()
     folder, pattern = _split_pattern(path)
     several = pattern is not None
     for file in files_in(path, repaired):

@@ -175,9 +175,9 @@ def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
     found = config.copy_and_resolve_references()
     for field in ("root", "audio", "vision"):
         path = config.data[field]
-        if path and not Path(path).exists() and (start / path).exists():
+        if path and not Path(path).expanduser().exists() and (start / path).exists():
             found.data[field] = str(start / path)
-    if config.data.format != SYNTHETIC and not Path(found.data.root).exists():
+    if config.data.format != SYNTHETIC and not Path(found.data.root).expanduser().exists():
         raise InputError(
             f"{workdir}: its conversations are not found in {config.data.root}; put them back "
             "there, or start the command in the folder where the run was trained"
