@@ -55,12 +55,16 @@ def turns_in(
     """
     columns = dict(given) if given.get("text") else {**_guess(item, where), **given}
     *above, last = columns["text"].split(".")
+    rows = list(_rows(item, columns))
     if given.get("text"):  # what is beside it may be known by its name
-        beside = dict.fromkeys(name for _, row in _rows(item, columns) for name in row["others"])
         head = ".".join((*above, ""))
+        beside = dict.fromkeys(name for _, row in rows for name in row["others"])
         own = known_columns(name.removeprefix(head) for name in beside if name.startswith(head))
-        own = {field: f"{head}{column}" for field, column in own.items() if field in _BESIDE}
-        columns = {**own, **columns}
+        for field, column in own.items():
+            if field in _BESIDE and field not in columns:
+                columns[field] = f"{head}{column}"
+                for _, row in rows:
+                    row[field] = row["others"].pop(columns[field], None)
     if _SINGLE_WORDS & {*map(_plain, above)}:
         raise InputError(
             f"{where}: {columns['text']!r} has single words; give the transcript with a text for "
@@ -69,7 +73,6 @@ def turns_in(
     for path in given.values() if isinstance(item, Mapping) else ():
         if path and "+" not in path and path.split(".")[0] not in item:
             raise no_such_path(where, path)
-    rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
     if "speaker" not in columns:  # perhaps each text begins with it

@@ -15,7 +15,7 @@ from typing import Any
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, is_blank, plain_text, seconds, with_ends
-from rpcl_jax.readers.subtitles import named, recording
+from rpcl_jax.readers.subtitles import are_single_words, named, recording
 
 # What a field is called in lower case, without spaces, hyphens, underscores and dots.
 _NAMES = {
@@ -76,7 +76,6 @@ _DATES = [
 ]
 _WITHIN = re.compile(r"(?:^|\s)([A-Z]\w{1,20}):\s")  # names of turns
 _NOISE = re.compile(r"\s*\[[A-Z_ ]+\]\s*")  # [BLANK_AUDIO]
-_WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
 SLOWEST, _QUICKEST = 8.0, 0.1
 _SENTENCE_END = re.compile(r"(?:[.?!…。？！]|\n)\W*\s*\w")  # before another sentence
@@ -428,7 +427,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         )
     texts = [plain_text(row.get("text")) for row in rows]
     beginnings = [text.split("\n")[:2] for text in texts]
-    turns = sum(len(lines) == 2 and all(map(_is_turn, lines)) for lines in beginnings)
+    turns = sum(len(lines) == 2 and all(all(named(x)) for x in lines) for lines in beginnings)
     within = [{*_WITHIN.findall(text)} for text in texts]
     inline = len(rows) > 1 and all(len(names) > 1 for names in within)
     if 2 * turns >= len(texts) or (inline and set.intersection(*within)):
@@ -445,7 +444,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         )
     if sum(text.lstrip().startswith(("['", '["')) for text in texts) > len(texts) / 2:
         raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
-    if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
+    if are_single_words(texts):
         raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
     everything = is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0])
     if len(rows) == 1 and (everything or rows[0].get("parts")):
@@ -592,11 +591,6 @@ def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[st
     if None in numbers:
         return rows
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
-
-
-def _is_turn(line: str) -> bool:
-    speaker, words = named(line)
-    return bool(speaker and words.strip())
 
 
 def _moments(times: Sequence[Any]) -> list[float] | None:

@@ -1113,6 +1113,16 @@ OF_USERS = {
         'speaker\ttext\nAnn\t"Hello\nBen\tOh no\nAnn\tWhy\nBen\tBecause of"\n', "a cell has several rows in it",
     ),
     "a comma.csv": ("speaker,text,emotion\nAnn,Well, I lost it\nBen,Oh no,joy\n", "a comma in a text"),
+    "two languages.srt": (
+        cues((1, 2, "Did you get it?\n你得到它了吗？"), (2, 4, "No.\n没有。")), "its cues are in two languages",
+    ),
+    "two scripts.srt": (
+        cues((1, 2, "你看 BBC 吗？"), (2, 4, "- BBC?\n- 对。"), (4, 5, "我不看。")),
+        [[("unknown", "你看 BBC 吗？", 1, 2), ("unknown", "BBC?", 2, 4), ("unknown", "对。", 2, 4), ("unknown", "我不看。", 4, 5)]],
+    ),
+    "exclamations.srt": (
+        cues(*((k, k + 1, "Stop!") for k in range(12))), [[("unknown", "Stop!", k, k + 1) for k in range(12)]],
+    ),
     "single words.srt": (cues(*((k, k + 1, "wordsofatext"[k]) for k in range(12))), "single words"),
     "a form.txt": ("Name: Ann\nAge: 30\nComment: I felt sad.\nName: Ben\nAge: 40\nComment: ok\n", "only 0 of 6 lines"),
     "the whole talk.csv": (
