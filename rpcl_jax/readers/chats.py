@@ -8,7 +8,7 @@ words to them), and need pandas.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
@@ -175,7 +175,7 @@ _NOT_SAID = _compiled(
     r"(?i:.{1,60} (joined|left) the (meeting|chat|call|conversation|group|channel)\.?"
     r"|.{1,60} (started|stopped) (transcription|recording)\.?|Meeting ended after .*"
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
-    r"|=+|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
+    r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
     r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?"
 )
 _TIMED = _compiled(r"[\[(]?{when}(?!\w)[\])]?:?")
@@ -189,8 +189,7 @@ class _Turn(NamedTuple):
     place: int
     speaker: str
     fields: dict[str, str]
-    said: list[str]  # its lines: what is beside its head, and those below
-    left_out: int  # lines below that nobody said
+    said: list[str]  # of each of its lines, what is said there
     headed: bool  # whether it is below a heading
 
 
@@ -215,10 +214,10 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
         lines = [*filter(None, takewhile(bool, below) if until_gap else below)]
         own = [*takewhile(lambda line: not (headings and _HEADING.fullmatch(line)), lines)]
         said = [beside, *(line for line in own if not _NOT_SAID.fullmatch(line))]
-        left_out = sum(map(bool, below)) - len(said) + 1
         notice = not speaker and (form.nameless == "notice" or _NOT_SAID.fullmatch(beside))
-        silent = notice or (left_out and not any(said))
-        turns.append(_Turn(place, speaker, fields, [] if silent else said, left_out, headed))
+        silent = notice or (lines and not any(said))
+        head = [""] * sum(map(bool, text[place:words].split("\n")[1:]))
+        turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
         headed = len(own) < len(lines)
         others += lines
     fits = _fits(form, turns, others, sum(map(bool, text.split("\n"))))
@@ -254,9 +253,9 @@ def _fits(form: _Form, turns: Sequence[_Turn], others: Sequence[str], count: int
     if form.whole or not form.head.endswith("$"):
         return not form.whole or len(turns) == count
     timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
-    if any(map(timed, others)) or any(t.said == [""] and not t.left_out for t in turns):
+    if any(map(timed, others)) or any(turn.said and not any(turn.said) for turn in turns):
         return False  # words are below each head, and below no other time
-    first = [line for turn in turns for line in turn.said[1:2]]
+    first = [next(filter(None, turn.said)) for turn in turns if turn.said]
     if form.nameless == "turn":
         return bool(turns) and not others[0] and not all(named(line)[0] for line in first)
     if form.speaker is _in_capitals and len(names) == len(turns):
@@ -302,7 +301,7 @@ def read_plain(
     if headings := len(numbers) > 1 and numbers == sorted({*numbers}):
         lines = [line.rstrip(":") if _HEADING.fullmatch(line) else line for line in lines]
     text = "\n".join(_BOLD.sub(r"\2\3\4", line) for line in lines)
-    text = _ATTACHED.sub(lambda attached: "=\n" * attached[0].count("\n"), text)  # left out
+    text = _ATTACHED.sub(lambda attached: "===\n" * attached[0].count("\n"), text)  # left out
     readings = {form: _read_as(form, text, headings) for form in _FORMS.values()}
     form, (score, found) = max(readings.items(), key=lambda reading: reading[1][0])
     told = [(turn.speaker, turn.said) for turn in found]
@@ -310,7 +309,9 @@ def read_plain(
         if its == score > 0 and told != [(turn.speaker, turn.said) for turn in others]:
             both = " or ".join(repr(key) for key in _FORMS if _FORMS[key] in (form, other))
             raise InputError(f"{where}: may be {both}; write each turn as a line 'Name: words'")
-    spans = with_ends([_span(turn.fields) for turn in found])
+    # Of a day, a time is none of a recording.
+    times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
+    spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
     begun = [(turn, span) for turn, span in zip(found, spans, strict=True) if turn.said]
     first = found[0].place if found else len(text)
     body = text[first:] if _is_parted(text, first) else text
@@ -322,13 +323,11 @@ def read_plain(
             "turn a line this way, or give another format (docs/data.md)"
         )
     head = 0 if form.sure else _head([turn for turn, _ in begun], text)
-    left_out = sum(map(bool, text[:first].split("\n"))) + head
-    left_out += sum(turn.left_out + (not turn.said) for turn in found)
-    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun)
+    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun[head:])
     # Asides such as "(sadly)" are no part of a name, unless only these tell people apart.
     plain = {turn.speaker: _BRACKET.sub("", turn.speaker) for turn, _ in begun}
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
-    gap, number, place = False, 1, 0
+    gap, number, place, used = False, 1, 0, 0
     for turn, (start, end) in begun[head:]:
         words = _MARK.sub("", " ".join(filter(None, turn.said))).strip()
         parted = not (form.sure or headings) and _is_parted(text, turn.place)
@@ -339,8 +338,8 @@ def read_plain(
             place = turn.place
             conversations.append((number, []))
         if _MEDIA.fullmatch(words):
-            left_out += 1
             continue
+        used += len(turn.said)
         speaker = plain[turn.speaker]
         speaker = speaker if speaker in plain or "[" in turn.speaker else turn.speaker
         item: dict[str, Any] = {"speaker": speaker, "text": _EDITED.sub("", words)}
@@ -350,8 +349,6 @@ def read_plain(
     conversations = [(number, of) for number, of in conversations if of]
     if not conversations:
         raise InputError(f"{where}: nobody says anything in it, these are media and notices")
-    repaired["lines without a name (of the turn before)"] += continuing
-    repaired[NOT_SAID] += left_out
     said = [item for _, of in conversations for item in of]
     if not form.sure:
         longest = max((of for _, of in conversations), key=len)
@@ -367,33 +364,25 @@ def read_plain(
             "speakers; if it is one conversation, add --columns=conversation= , else give each a "
             "heading such as 'Conversation 2' or a file of its own"
         )
+    repaired["lines without a name (of the turn before)"] += continuing
+    repaired[NOT_SAID] += sum(map(bool, text.split("\n"))) - used
     for k, (number, of) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
         yield f"{where}:{number}", {"id": own, "utterances": of}
-
-
-def _span(fields: Mapping[str, str]) -> tuple[float | None, float | None]:
-    """Returns start and end in a recording, none if these are times of a day."""
-    if fields.keys() & {"date", "half"}:
-        return None, None
-    return seconds(fields.get("start")), seconds(fields.get("end"))
 
 
 def _head(turns: Sequence[_Turn], text: str) -> int:
     """Returns how many of the first turns only say who takes part, "Interviewer: Ben Jones"."""
     counts = Counter(turn.speaker for turn in turns)
     once = [*takewhile(lambda turn: counts[turn.speaker] == 1, turns)]
-    gap = text.find("\n\n", turns[0].place) if turns else 0
-    block = [turn for turn in turns if turn.place < gap]
-    if len(block) <= len(once) and any(map(_LABEL.match, text[: max(gap, 0)].split("\n"))):
-        return len(block)
+    gap = max(text.find("\n\n", turns[0].place), 0)
+    block = sum(turn.place < gap for turn in turns)
+    if block <= len(once) and any(map(_LABEL.match, text[:gap].split("\n"))):
+        return block
     people = {turn.speaker for turn in turns[len(once) :]}
-    heads = 0
-    for k, turn in enumerate(once, 1):
-        own = turn.said[0].split()
-        if _alone(turn.said[0]) and people & {*own, "".join(word[0] for word in own)}:
-            heads = k
-    return heads
+    words = [turn.said[0].split() if _alone(turn.said[0]) else [] for turn in once]
+    names = ({*own, "".join(word[0] for word in own)} for own in words)  # "BJ" is Ben Jones
+    return max((k for k, own in enumerate(names, 1) if own & people), default=0)
 
 
 def _check_names(
@@ -423,11 +412,9 @@ def _check_names(
 
 def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
     """Raises InputError where turns without a speaker are too far apart to be all that is said."""
-    gaps = sorted(
-        (turn["clip"]["end"] - turn["clip"]["start"]) / spoken_words(turn["text"])
-        for turn in turns
-        if not turn["speaker"] and turn.get("clip", {}).get("end")
-    )
+    clips = [(t["clip"], t["text"]) for t in turns if not t["speaker"] and "clip" in t]
+    ended = [(clip["end"] - clip["start"], text) for clip, text in clips if clip["end"]]
+    gaps = sorted(length / spoken_words(text) for length, text in ended)
     if len(gaps) > 2 and gaps[len(gaps) // 2] > SLOWEST:
         raise InputError(
             f"{where}: its lines are further apart than their words take; are they chapters or an "

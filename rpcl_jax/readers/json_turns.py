@@ -278,7 +278,7 @@ def _fields_of(item: Any) -> str:
     """Names the fields with the most texts in lists of an object, and how to map them."""
     texts = {path: {*of} for path, of in _texts(item, 50) if "." in path or isinstance(item, list)}
     words = {name: sum(len(_LETTERS.findall(text)) for text in of) for name, of in texts.items()}
-    several = {name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)}
+    several = [name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)]
     names = sorted(several or texts, key=lambda name: -words[name])[:4]
     if not several and len(texts) > 1 and max(map(len, texts.values())) > 11:
         return "it has single words and no texts; give the transcript with a text for each turn"

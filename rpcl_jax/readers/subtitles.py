@@ -102,8 +102,7 @@ def read_subtitles(
     latin = [[{c < "\u0250" for c in line if c.isalpha()} for line in cue[2]] for cue in cues]
     if 3 * sum({True} in lines and {False} in lines for lines in latin) > 2 * len(cues):
         raise InputError(
-            f"{where}: its cues are in two languages; write the one that is spoken to a file of its "
-            "own"
+            f"{where}: its cues are in two languages; write the spoken one to a file of its own"
         )
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
     firsts = [named(lines[0])[0] for _, _, lines in cues if lines]

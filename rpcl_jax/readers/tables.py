@@ -200,24 +200,20 @@ def _choose_speaker(
     """Sets the column of speakers to one that varies within conversations, of several."""
     plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in names}
     known = [plain[name] for name in _NAMES["speaker"].split() if name in plain]
-    told = [row.get(columns.get("conversation", "")) for row in rows]
-    values = {name: [str(row.get(name)) for row in rows] for name in known}
+    role, name = plain.get("role"), plain.get("name")
+    told = columns.get("conversation", "")
 
-    def count(name: str) -> int:
-        return len({*values[name]})
+    def count(*of: str) -> int:
+        return len({tuple(str(row.get(column)) for column in of) for row in rows})
 
-    varying = [
-        name for name in known if len({*zip(told, values[name], strict=True)}) > len({*told})
-    ]
-    role = plain.get("role", "")
-    refined = plain.get("name", "")  # "Analyst", by role, may be two people
-    if "assistant" in values.get(role, ()):
+    varying = [column for column in known if count(told, column) > count(told)]
+    if role and any(row.get(role) == "assistant" for row in rows):
         columns["speaker"] = role
     elif varying:
         columns["speaker"] = varying[0]
-        both = {*zip(values.get(role, ()), values.get(refined, ()), strict=False)}
-        if varying[0] == role and refined and len(both) == count(refined) < len(rows):
-            columns["speaker"] = refined
+        # "Analyst", by role, may be two people.
+        if varying[0] == role and name and count(role, name) == count(name) < len(rows):
+            columns["speaker"] = name
 
 
 def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
@@ -347,8 +343,7 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
         )
     ids = [row.get("id") or row.get("number") for row in rows]
     stems = [re.sub(r"[\W_]*[A-Za-z]{0,3}\d+$", "", i) if isinstance(i, str) else "" for i in ids]
-    blocks_of = 1 + sum(a != b for a, b in pairwise(stems))
-    if 1 < blocks_of == len({*stems}) < len(rows) and min(map(len, stems)) > 3:
+    if 1 < _blocks(stems) == len({*stems}) < len(rows) and min(map(len, stems)) > 3:
         raise InputError(
             f"{where}: ids such as {ids[0]!r} and {ids[-1]!r} seem to tell several conversations; "
             "name a column that does, --columns=conversation=NAME, or, if all is one, "
@@ -378,6 +373,10 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
     rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
 
 
+def _blocks(values: Sequence[str]) -> int:
+    return 1 + sum(one != other for one, other in pairwise(values))
+
+
 def _unread(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Returns the names of the columns that are not read."""
     return list(dict.fromkeys(str(name) for row in rows for name in row["others"]))
@@ -393,7 +392,7 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
     if any(isinstance(row["others"].get(column), (list, dict)) for row in rows):
         return False
     count = len({*values})
-    blocks = 1 + sum(a != b for a, b in pairwise(values))
+    blocks = _blocks(values)
     named_so = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
     speakers = {str(row.get("speaker")) for row in rows}
     pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
@@ -483,17 +482,13 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
     whole = sum(time.removesuffix(".0").isdecimal() for time in spelled)
     if any(":" in time for time in spelled) or 2 * whole <= len(spelled):
         return False
-    starts, ends, lengths = zip(
-        *([seconds(time) for time in times] for times in given), strict=True
+    times = [[seconds(time) for time in of] for of in given]
+    spans = with_ends([(start, end) for start, end, _ in times])
+    paces = sorted(
+        (end - start if length is None else length) / spoken_words(plain_text(row.get("text")))
+        for row, (start, end), (*_, length) in zip(rows, spans, times, strict=True)
+        if length is not None or None not in (start, end)
     )
-    later = [end for _, end in with_ends([(start, None) for start in starts])]
-    paces = []
-    for row, start, end, length, following in zip(rows, starts, ends, lengths, later, strict=True):
-        until = end if end is not None else following
-        length = until - start if length is None and None not in (start, until) else length
-        if length is not None:
-            paces.append(length / spoken_words(plain_text(row.get("text"))))
-    paces.sort()
     alone = all(is_blank(time) for times in given for time in times[1:])
     if not paces or median(paces) <= SLOWEST:
         return False
