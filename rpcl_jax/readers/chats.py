@@ -28,17 +28,15 @@ _EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
     r"\u200e.*|[<‹][^<>‹›]*(?-i:[ \u0080-\uffff])[^<>‹›]*[>›]|null"
-    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier|arquivo|allegato|bestand)))"
-    r"\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
-    r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
+    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier|arquivo|allegato|bestand)))\.(jpe?g|png"
+    r"|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(bild|video|audio|sticker|gif|dokument) weggelassen"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
-    r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?"
-    r"|(diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
+    r"|(this message was deleted|you deleted this message|missed (voice|video) call"
+    r"|diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
     r"|mensagem apagada|esta mensagem foi apagada|ce message a été supprimé"
     r"|questo messaggio è stato eliminato)\.?|(reacted|replying) to \".*\"( with .*)?"
-    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file)\]"
-    r"|\[blank_audio\]",
+    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio)\]",
     re.IGNORECASE | re.DOTALL,
 )
 _HEADING = re.compile(
@@ -125,34 +123,25 @@ class _Form(NamedTuple):
 
 
 _FORMS = {
-    "WhatsApp on Android": _Form(
-        r"{moment}(?: ?[-–—]|,) +(?:{name}{says})?", _sender, nameless="notice"
-    ),
-    "WhatsApp on iOS, Signal": _Form(
-        r"\[{moment}\] *(?:{name}{says})?", _sender, nameless="notice"
-    ),
-    "chats of Teams and Discord": _Form(r"\[{moment}\] *{name}$", _apart, nameless="notice"),
+    "WhatsApp on Android": _Form(r"{moment}(?: ?[-–—]|,) +(?:{name}{says})?", _sender, "notice"),
+    "WhatsApp on iOS, Signal": _Form(r"\[{moment}\] *(?:{name}{says})?", _sender, "notice"),
+    "chats of Teams and Discord": _Form(r"\[{moment}\] *{name}$", _apart, "notice"),
     "chat of Zoom": _Form(
         r"{when} +(?i:(?P<mark>From) +{name}(?: +to +[^\n:]+)?|{name} +(?P<mark>to) +"
         r"(?:Everyone|[^\n:]*\((?:Direct Message|privately)\))){says}"
     ),
-    "LINE, WeeChat": _Form(r"{when}\t+{name}\t+", _apart, nameless="notice"),
+    "LINE, WeeChat": _Form(r"{when}\t+{name}\t+", _apart, "notice"),
     "IRC": _Form(r"{stamp}(?:<[@+%~&]? ?{name}> +)?", nameless="notice"),
     "KakaoTalk": _Form(r"\[{name}\] \[{time}\] *"),
     "iMessage": _Form(r"(?P<date>[A-Z][a-z]{2} \d\d, \d{4} +[\d:]+ [AP]M)(?: \(.*)?\n{name}$"),
-    "name, gap, time / words (Otter, Teams, Zoom)": _Form(
-        r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$", _apart
-    ),
-    "name, time / words (Rev, Riverside, WeChat)": _Form(
-        r"{name} +(?:[-–—] *)?[\[(]?{when}[\])]?:?$", _alone
-    ),
-    "time, name / words (Trint)": _Form(r"[\[(]?{when}[\])]? *(?:[-–—] *)?{name}$", _alone),
-    "name / time / words": _Form(r"{name}\n+[\[(]?{time}[\])]?$", _alone),
-    "name / minutes and seconds / words (Teams)": _Form(
-        r"{name}\n+(?P<mark>(?:\d+ \w+ ){0,2}\d+ seconds?)$", _alone
-    ),
-    "time / words (YouTube)": _Form(r"[\[(]?{time}[\])]?:?$", nameless="turn"),
-    "NAME / words (a screenplay)": _Form(
+    # Names and times above the words. Otter, Teams and Zoom put a gap between the two.
+    "name, gap, time /": _Form(r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$", _apart),
+    "name, time /": _Form(r"{name} +(?:[-–—] *)?[\[(]?{when}[\])]?:?$", _alone),  # Rev, WeChat
+    "time, name /": _Form(r"[\[(]?{when}[\])]? *(?:[-–—] *)?{name}$", _alone),  # Trint, Fathom
+    "name / time /": _Form(r"{name}\n+[\[(]?{time}[\])]?$", _alone),
+    "name / 2 seconds /": _Form(r"{name}\n+(?P<mark>(?:\d+ \w+ ){0,2}\d+ seconds?)$", _alone),
+    "time /": _Form(r"[\[(]?{time}[\])]?:?$", nameless="turn"),  # YouTube
+    "NAME / of a screenplay": _Form(
         r"{name}(?: *\([^()\n]*\))?(?:\n\([^()\n]*\))?(?=\n.)$", _in_capitals
     ),
     "Name: words": _Form(
@@ -165,9 +154,7 @@ _FORMS = {
         r"(?:{name}{says})?",
         *(_before_colon, "turn", False),
     ),
-    "faster-whisper": _Form(
-        r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", nameless="turn", sure=False
-    ),
+    "[seconds] words": _Form(r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", str, "turn", False),
     "time words": _Form(r"{time}:? +(?:{name}{says})?", _before_colon, "turn", False, whole=True),
 }
 # Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.

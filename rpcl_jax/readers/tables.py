@@ -306,14 +306,8 @@ def group_turns(
         if len(set(ids)) < len(ids):
             for utterance in utterances:
                 utterance.pop("id", None)
-        yield (
-            place,
-            {
-                **({"source": source} if source else {}),
-                "id": conversation,
-                "utterances": utterances,
-            },
-        )
+        of = {"source": source} if source else {}
+        yield place, {**of, "id": conversation, "utterances": utterances}
 
 
 def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
@@ -524,11 +518,7 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
         item["emotion"] = emotion.strip()
-    video, season, episode = (
-        row.get("video"),
-        _number(row.get("season")),
-        _number(row.get("episode")),
-    )
+    video, season, episode = row.get("video"), *map(_number, map(row.get, ("season", "episode")))
     named = isinstance(video, str) and bool(video.strip())
     if named or row["start"] is not None or row["end"] is not None:
         film = None not in (season, episode) and f"S{season:02.0f}E{episode:02.0f}"

@@ -679,7 +679,7 @@ TEXTS = {
     "sounds between times": (
         "0:00\n[Music]\n0:05\nhi\n0:09\n(APPLAUSE)\n", [("unknown", "hi", 5, 9)],
     ),
-    "what may be two forms": ("0:00\nAnn: Hi\nBen: Oh\n0:05\nand we left\n", "may be 'time / words (YouTube)' or 'Name: words'"),
+    "what may be two forms": ("0:00\nAnn: Hi\nBen: Oh\n0:05\nand we left\n", "may be 'time /' or 'Name: words'"),
     "Zoom, names above": (
         "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n",
         [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
