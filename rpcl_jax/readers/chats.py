@@ -123,15 +123,19 @@ class _Form(NamedTuple):
 
 
 _FORMS = {
-    "WhatsApp on Android": _Form(r"{moment}(?: ?[-–—]|,) +(?:{name}{says})?", _sender, "notice"),
-    "WhatsApp on iOS, Signal": _Form(r"\[{moment}\] *(?:{name}{says})?", _sender, "notice"),
+    "WhatsApp on Android": _Form(
+        r"{moment}(?P<mark> ?[-–—]|,) +(?:{name}{says})?", _sender, "notice"
+    ),
+    "WhatsApp on iOS, Signal": _Form(
+        r"(?P<mark>\[){moment}\] *(?:{name}{says})?", _sender, "notice"
+    ),
     "chats of Teams and Discord": _Form(r"\[{moment}\] *{name}$", _apart, "notice"),
     "chat of Zoom": _Form(
         r"{when} +(?i:(?P<mark>From) +{name}(?: +to +[^\n:]+)?|{name} +(?P<mark>to) +"
         r"(?:Everyone|[^\n:]*\((?:Direct Message|privately)\))){says}"
     ),
-    "LINE, WeeChat": _Form(r"{when}\t+{name}\t+", _apart, "notice"),
-    "IRC": _Form(r"{stamp}(?:<[@+%~&]? ?{name}> +)?", nameless="notice"),
+    "LINE, WeeChat": _Form(r"{when}(?P<mark>\t+){name}\t+", _apart, "notice"),
+    "IRC": _Form(r"{stamp}(?:(?P<mark><)[@+%~&]? ?{name}> +)?", nameless="notice"),
     "KakaoTalk": _Form(r"\[{name}\] \[{time}\] *"),
     "iMessage": _Form(r"(?P<date>[A-Z][a-z]{2} \d\d, \d{4} +[\d:]+ [AP]M)(?: \(.*)?\n{name}$"),
     # Names and times above the words. Otter, Teams and Zoom put a gap between the two.
@@ -155,7 +159,9 @@ _FORMS = {
         *(_before_colon, "turn", False),
     ),
     "[seconds] words": _Form(r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", str, "turn", False),
-    "time words": _Form(r"{time}:? +(?:{name}{says})?", _before_colon, "turn", False, whole=True),
+    "time words": _Form(
+        r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False, whole=True
+    ),
 }
 # Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.
 _NOT_SAID = _compiled(
@@ -195,20 +201,22 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
         heads = _alike(heads, text)
     until_gap, headed = form.speaker is _in_capitals, False
     turns: list[_Turn] = []
-    others = text[: heads[0][0]].split("\n") if heads else []  # lines that are not heads
+    # Lines that are not heads, first those of the title.
+    others = text[: heads[0][0]].strip("\n").split("\n") if heads else []
     for (place, words, speaker, fields), (end, *_) in pairwise([*heads, (len(text), 0, "", {})]):
         beside, *below = text[words:end].split("\n")
         lines = [*filter(None, takewhile(bool, below) if until_gap else below)]
         own = [*takewhile(lambda line: not (headings and _HEADING.fullmatch(line)), lines)]
         said = [beside, *(line for line in own if not _NOT_SAID.fullmatch(line))]
         notice = not speaker and (form.nameless == "notice" or _NOT_SAID.fullmatch(beside))
-        silent = notice or (lines and not any(said))
+        silent = notice or (not any(said) and (lines or not speaker))
         head = [""] * sum(map(bool, text[place:words].split("\n")[1:]))
         turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
         headed = len(own) < len(lines)
         others += lines
     fits = _fits(form, turns, others, sum(map(bool, text.split("\n"))))
-    counts = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in turns)
+    counted = [turn for turn in turns if turn.said or form.nameless == "notice"]
+    counts = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
     return sum(count**2 for count in counts) if fits else 0, turns
 
 
@@ -236,13 +244,18 @@ def _fits(form: _Form, turns: Sequence[_Turn], others: Sequence[str], count: int
     """Returns whether a text of `count` lines can have a form, where `others` begin nothing."""
     names = {turn.speaker for turn in turns}
     if form.nameless == "notice":
-        return any(names)
+        times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
+        return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
     if form.whole or not form.head.endswith("$"):
         return not form.whole or len(turns) == count
-    timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
-    if any(map(timed, others)) or any(turn.said and not any(turn.said) for turn in turns):
-        return False  # words are below each head, and below no other time
-    first = [next(filter(None, turn.said)) for turn in turns if turn.said]
+    if form.speaker is _alone and not form.head.startswith("{name} "):
+        timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
+        if any(map(timed, others)):
+            return False  # a name is beside, or above, each time
+    empty = sum(turn.said != [] and not any(turn.said) for turn in turns[:-1] or turns)
+    if 4 * empty >= len(turns):
+        return False  # words are below the heads
+    first = [line for turn in turns for line in [*filter(None, turn.said)][:1]]
     if form.nameless == "turn":
         return bool(turns) and not others[0] and not all(named(line)[0] for line in first)
     if form.speaker is _in_capitals and len(names) == len(turns):
@@ -300,7 +313,9 @@ def read_plain(
     times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
     spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
     begun = [(turn, span) for turn, span in zip(found, spans, strict=True) if turn.said]
-    first = found[0].place if found else len(text)
+    head = 0 if form.sure or not begun else _head([turn for turn, _ in begun], text)
+    del begun[:head]
+    first = begun[0][0].place if begun else len(text)
     body = text[first:] if _is_parted(text, first) else text
     labels = sum(bool(_LABEL.match(line)) for line in body.split("\n"))  # of a form
     count = sum(bool(x) and not _NOT_SAID.fullmatch(x) for x in lines)
@@ -309,13 +324,12 @@ def read_plain(
             f"{where}: only {len(begun)} of {count} lines begin with 'Name: ' or a time; write one "
             "turn a line this way, or give another format (docs/data.md)"
         )
-    head = 0 if form.sure else _head([turn for turn, _ in begun], text)
-    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun[head:])
+    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun)
     # Asides such as "(sadly)" are no part of a name, unless only these tell people apart.
     plain = {turn.speaker: _BRACKET.sub("", turn.speaker) for turn, _ in begun}
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
     gap, number, place, used = False, 1, 0, 0
-    for turn, (start, end) in begun[head:]:
+    for turn, (start, end) in begun:
         words = _MARK.sub("", " ".join(filter(None, turn.said))).strip()
         parted = not (form.sure or headings) and _is_parted(text, turn.place)
         parted &= bool(turn.speaker) or not any(plain)
@@ -339,7 +353,7 @@ def read_plain(
     said = [item for _, of in conversations for item in of]
     if not form.sure:
         longest = max((of for _, of in conversations), key=len)
-        _check_names(said, longest, continuing, where, alone=sum(map(bool, lines)) == 1)
+        _check_names(said, longest, continuing, where, alone=count == 1)
     _check_gaps(said, where)
     people = [{item["speaker"] for item in of} for _, of in conversations]
     # Where empty lines separate turns, one of them is easily forgotten.

@@ -675,6 +675,15 @@ TEXTS = {
     "Whisper": (
         "[00:00.000 --> 00:02.000]  Hi\n[00:02.000 --> 00:03.500]  Ann: Oh\n", [("unknown", "Hi", 0, 2), ("Ann", "Oh", 2, 3.5)],
     ),
+    "Whisper, laughs": (
+        "[0:01] Hi\n[0:02] <laughs> oh\n[0:03] no\n[0:04] why\n[0:05] so\n",
+        [("unknown", text, k, k + 1 if k < 5 else None) for k, text in enumerate(("Hi", "<laughs> oh", "no", "why", "so"), 1)],
+    ),
+    "WhatsApp, more notices": (
+        '8/8/19, 13:21 - Cy created group "Trip: 2020"\n8/8/19, 13:25 - Ann: Hi\n8/8/19, 13:25 - Cy left\n'
+        "8/8/19, 13:25 - Dee left\n8/8/19, 13:26 - Ben: Oh\n", HI,
+    ),
+    "Otter, cut": ("Ann  0:00\nHi\n10:30\n\nBen  0:05\n", [("Ann", "Hi", 0, 5), ("Ben", "", 5, None)]),
     "times beside words": ("0:05 Hi\n0:07 Oh\n", [("unknown", "Hi", 5, 7), ("unknown", "Oh", 7, None)]),
     "sounds between times": (
         "0:00\n[Music]\n0:05\nhi\n0:09\n(APPLAUSE)\n", [("unknown", "hi", 5, 9)],
