@@ -6,6 +6,7 @@ whatstk and chat-miner misread half of the exports of WhatsApp there (media, not
 words to them), and need pandas.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +48,8 @@ _HEADING = re.compile(
 # "[00:00:12]", "#00:00:12-3#": a time within or after words.
 _MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
 
-# What heads of turns are made of; a group that is there twice is in only one place of a line.
+# What patterns are made of, from the compound to the simple; a space is spaces or tabs. A group may
+# be in several alternatives of a pattern.
 _PARTS = {
     "{stamp}": r"[\[(]?{when}(?:[\])]:? *|:? +|(?= *[-–—]))(?:[-–—] +)?",
     "{when}": "(?:{moment}|{time})",
@@ -66,6 +68,7 @@ _PARTS = {
 }
 
 
+@functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     for part, of in _PARTS.items():
         pattern = pattern.replace(part, of)
@@ -201,8 +204,8 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
         heads = _alike(heads, text)
     until_gap, headed = form.speaker is _in_capitals, False
     turns: list[_Turn] = []
-    # Lines that are not heads, first those of the title.
-    others = text[: heads[0][0]].strip("\n").split("\n") if heads else []
+    title = [*filter(None, text[: heads[0][0] if heads else 0].split("\n"))]
+    others = [*title]  # lines that are not heads
     for (place, words, speaker, fields), (end, *_) in pairwise([*heads, (len(text), 0, "", {})]):
         beside, *below = text[words:end].split("\n")
         lines = [*filter(None, takewhile(bool, below) if until_gap else below)]
@@ -214,7 +217,8 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
         turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
         headed = len(own) < len(lines)
         others += lines
-    fits = _fits(form, turns, others, sum(map(bool, text.split("\n"))))
+    whole = not form.whole or len(turns) == sum(map(bool, text.split("\n")))
+    fits = whole and _fits(form, turns, title, others)
     counted = [turn for turn in turns if turn.said or form.nameless == "notice"]
     counts = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
     return sum(count**2 for count in counts) if fits else 0, turns
@@ -240,14 +244,14 @@ def _is_parted(text: str, place: int) -> bool:
     return text.endswith("\n\n", 0, place)
 
 
-def _fits(form: _Form, turns: Sequence[_Turn], others: Sequence[str], count: int) -> bool:
-    """Returns whether a text of `count` lines can have a form, where `others` begin nothing."""
+def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Sequence[str]) -> bool:
+    """Returns whether a text can have a form; `others` are the lines that are no heads."""
     names = {turn.speaker for turn in turns}
     if form.nameless == "notice":
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
         return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
-    if form.whole or not form.head.endswith("$"):
-        return not form.whole or len(turns) == count
+    if not form.head.endswith("$"):
+        return True
     if form.speaker is _alone and not form.head.startswith("{name} "):
         timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
         if any(map(timed, others)):
@@ -257,7 +261,7 @@ def _fits(form: _Form, turns: Sequence[_Turn], others: Sequence[str], count: int
         return False  # words are below the heads
     first = [line for turn in turns for line in [*filter(None, turn.said)][:1]]
     if form.nameless == "turn":
-        return bool(turns) and not others[0] and not all(named(line)[0] for line in first)
+        return not title and not all(named(line)[0] for line in first)
     if form.speaker is _in_capitals and len(names) == len(turns):
         return (
             len(turns) > 1
@@ -302,13 +306,23 @@ def read_plain(
         lines = [line.rstrip(":") if _HEADING.fullmatch(line) else line for line in lines]
     text = "\n".join(_BOLD.sub(r"\2\3\4", line) for line in lines)
     text = _ATTACHED.sub(lambda attached: "===\n" * attached[0].count("\n"), text)  # left out
-    readings = {form: _read_as(form, text, headings) for form in _FORMS.values()}
-    form, (score, found) = max(readings.items(), key=lambda reading: reading[1][0])
+    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
+    best = max(readings, key=lambda key: readings[key][0])
+    form, (score, found) = _FORMS[best], readings[best]
     told = [(turn.speaker, turn.said) for turn in found]
-    for other, (its, others) in readings.items():
-        if its == score > 0 and told != [(turn.speaker, turn.said) for turn in others]:
-            both = " or ".join(repr(key) for key in _FORMS if _FORMS[key] in (form, other))
-            raise InputError(f"{where}: may be {both}; write each turn as a line 'Name: words'")
+    rivals = [
+        other
+        for other, (its, turns) in readings.items()
+        if its == score > 0 and told != [(turn.speaker, turn.said) for turn in turns]
+    ]
+    above = form.head.endswith("$") and form.nameless != "notice"
+    title = text[: found[0].place].split("\n") if above and found else ()
+    if sum(bool(named(line)[0]) for line in title) > (len(found) > 1):
+        rivals.append("Name: words")  # with "Berlin 10:30" between these
+    if rivals:
+        raise InputError(
+            f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
+        )
     # Of a day, a time is none of a recording.
     times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
     spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])

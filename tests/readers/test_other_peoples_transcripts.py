@@ -684,6 +684,11 @@ TEXTS = {
         "8/8/19, 13:25 - Dee left\n8/8/19, 13:26 - Ben: Oh\n", HI,
     ),
     "Otter, cut": ("Ann  0:00\nHi\n10:30\n\nBen  0:05\n", [("Ann", "Hi", 0, 5), ("Ben", "", 5, None)]),
+    "what ends in a time": ("Ann: We left\nBerlin 10:30\nBen: And then?\n", "may be 'name, time /' or 'Name: words'"),
+    "what ends in a time, longer": (
+        "Ann: We left\nBerlin 10:30\nBen: And then?\nAnn: Oh\nBen: Oh\nAnn: Oh\n",
+        [("Ann", "We left Berlin 10:30"), ("Ben", "And then?"), ("Ann", "Oh"), ("Ben", "Oh"), ("Ann", "Oh")],
+    ),
     "times beside words": ("0:05 Hi\n0:07 Oh\n", [("unknown", "Hi", 5, 7), ("unknown", "Oh", 7, None)]),
     "sounds between times": (
         "0:00\n[Music]\n0:05\nhi\n0:09\n(APPLAUSE)\n", [("unknown", "hi", 5, 9)],
