@@ -217,11 +217,11 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
         turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
         headed = len(own) < len(lines)
         others += lines
-    whole = not form.whole or len(turns) == sum(map(bool, text.split("\n")))
-    fits = whole and _fits(form, turns, title, others)
+    if not _fits(form, turns, title, others):
+        return 0, turns
     counted = [turn for turn in turns if turn.said or form.nameless == "notice"]
-    counts = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
-    return sum(count**2 for count in counts) if fits else 0, turns
+    found = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
+    return sum(fields**2 for fields in found), turns
 
 
 def _alike(heads: list[Any], text: str) -> list[Any]:
@@ -251,7 +251,7 @@ def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Seq
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
         return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
     if not form.head.endswith("$"):
-        return True
+        return not (form.whole and others)
     if form.speaker is _alone and not form.head.startswith("{name} "):
         timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
         if any(map(timed, others)):

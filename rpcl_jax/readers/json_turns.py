@@ -139,7 +139,7 @@ def _guess(item: Any, where: str) -> dict[str, str]:
     # Highlights, chapters or topics may have times where the turns have none.
     counts = {
         path: sum(len(text.split()) for text in texts)
-        for path, texts in _texts(item)
+        for path, texts in _texts(item).items()
         if known_columns([path.rpartition(".")[2]]).get("text")
     }
     most = max(counts, key=lambda path: counts[path], default="")
@@ -276,7 +276,8 @@ def _plain(key: str) -> str:
 
 def _fields_of(item: Any) -> str:
     """Names the fields with the most texts in lists of an object, and how to map them."""
-    texts = {path: {*of} for path, of in _texts(item, 50) if "." in path or isinstance(item, list)}
+    texts = {path: {*of} for path, of in _texts(item).items()}
+    texts = {p: of for p, of in texts.items() if "." in p or isinstance(item, list)}
     words = {name: sum(len(_LETTERS.findall(text)) for text in of) for name, of in texts.items()}
     several = [name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)]
     names = sorted(several or texts, key=lambda name: -words[name])[:4]
@@ -290,21 +291,17 @@ def _fields_of(item: Any) -> str:
     )
 
 
-def _texts(item: Any, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Yields the texts of an object by their paths, at `most` so many elements of each list."""
-    texts: dict[Path, list[str]] = {}
-
-    def visit(value: Any, path: Path) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                best = isinstance(inner, list) and _plain(str(key)) in _GUESSES
-                visit(inner[:1] if best else inner, (*path, str(key)))
-        elif isinstance(value, list):
-            for inner in value[:most]:
-                visit(inner, path)
-        elif isinstance(value, str) and path:
-            texts.setdefault(path, []).append(value)
-
-    visit(item, ())
-    for path, of in texts.items():
-        yield ".".join(path)[:60], of
+def _texts(
+    value: Any, path: Path = (), found: dict[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """Returns the texts in a value by their paths."""
+    found = {} if found is None else found
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            best = isinstance(inner, list) and _plain(str(key)) in _GUESSES
+            _texts(inner[:1] if best else inner, (*path, str(key)), found)
+    for inner in value if isinstance(value, list) else ():
+        _texts(inner, path, found)
+    if isinstance(value, str) and path:
+        found.setdefault(".".join(path)[:60], []).append(value)
+    return found

@@ -458,9 +458,10 @@ def _set_times(
     repaired["files with times in milliseconds"] += thousandth
     for row in rows:
         for field in ("start", "end", "duration"):
-            row[field] = _time(row.get(field), 1000 if thousandth else 1)
-            if f"{field}_ms" in row:
-                row[field] = _time(row[f"{field}_ms"], 1000)
+            unit = 1000 if thousandth or f"{field}_ms" in row else 1
+            value = row.get(f"{field}_ms") if f"{field}_ms" in row else row.get(field)
+            time = seconds(value)  # the reader of our form counts what is no time as unusable
+            row[field] = time / unit if time is not None else None if is_blank(value) else value
         start, length = row["start"], row["duration"]
         if row["end"] is None and isinstance(start, float) and isinstance(length, float):
             row["end"] = start + length
@@ -535,14 +536,6 @@ def _unbroken(text: str) -> str:
     with contextlib.suppress(UnicodeError):
         return text.encode("latin-1").decode()
     return text
-
-
-def _time(value: Any, parts: int) -> Any:
-    """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
-    if is_blank(value):
-        return None
-    time = seconds(value)
-    return value if time is None else time / parts  # the reader of our form counts it as unusable
 
 
 def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[str, Any]]:

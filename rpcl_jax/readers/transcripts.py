@@ -490,7 +490,9 @@ def _json(file: io.BufferedReader, path: Path, repaired: Counter[str]) -> Iterat
         yield from later
         return
     for number, item in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
-        yield f"{path}: conversation {_name(item, number)}", item
+        ids = [item.get(key) for key in ("id", "conversation_ID")] if isinstance(item, dict) else []
+        named = [repr(own) for own in ids if isinstance(own, (str, int))]
+        yield f"{path}: conversation {(*named, f'number {number}')[0]}", item
 
 
 def _is_empty(line: bytes) -> bool:
@@ -509,14 +511,6 @@ def _loaded(data: bytes, path: Path, line: int, repaired: Counter[str]) -> Any:
     parsed = parse_json(_decoded(data, path, f":{line}", seen), str(path), line)
     repaired.update(seen)
     return parsed
-
-
-def _name(item: Any, number: int) -> str:
-    if isinstance(item, dict):
-        for key in ("id", "conversation_ID"):
-            if isinstance(item.get(key), (str, int)):
-                return repr(item[key])
-    return f"number {number}"
 
 
 def _checked(
