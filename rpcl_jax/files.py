@@ -87,6 +87,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     A kill leaves at most a file `*.tmp` beside it. Several processes may write the same path: one
     of their files is there in the end. An OSError names `path`.
     """
+    path = Path(path).expanduser()
     make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -394,18 +394,18 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
 
 def predict_file(
     model: str | Path | None,
-    source: Path,
-    target: Path | None = None,
+    source: str | Path,
+    target: str | Path | None = None,
     *,
     revision: str | None = None,
     threshold: float | None = None,
     encoder: str | Path | None = None,
-    features: Path | None = None,
-    clips: Path | None = None,
+    features: str | Path | None = None,
+    clips: str | Path | None = None,
     strict: bool = False,
-    html: Path | None = None,
-    pairs: Path | None = None,
-    speakers: Path | None = None,
+    html: str | Path | None = None,
+    pairs: str | Path | None = None,
+    speakers: str | Path | None = None,
     own_causes: bool = True,
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
@@ -429,6 +429,11 @@ def predict_file(
       own_causes: whether pairs of an utterance with itself are kept.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
+    source = Path(source).expanduser()
+    given = (target, features, clips, html, pairs, speakers)
+    target, features, clips, html, pairs, speakers = (
+        Path(path).expanduser() if path else None for path in given
+    )
     outputs = [output for output in (target, html, pairs, speakers) if output]
     for number, output in enumerate(outputs):
         _check_output(output, source)

@@ -122,14 +122,16 @@ def test_a_threshold_and_what_lies_below_it(reads_text, predictor):
     }
 
 
-def test_of_a_folder_the_files_are_named(reads_text, tmp_path):
+def test_of_a_folder_the_files_are_named(reads_text, tmp_path, monkeypatch):
     for name, number in (("a.jsonl", 1), ("deep/b.jsonl.gz", 2)):
         write_lines(tmp_path / "in" / name, [OURS[number] | {"id": "same"}])
     (tmp_path / "in/c.txt").write_text("Ann: We won!\nBen: Yes!\n")
     turns = [{"text": "We won!", "speaker": None}, {"text": "Yes!"}]
     (tmp_path / "in/d.json").write_text(json.dumps([{"conversation_ID": 4, "conversation": turns}]))
     (tmp_path / "in/e.csv").write_text("dialogue_id,speaker,text\n5,,We won!\n")
-    predict_file(reads_text, tmp_path / "in", tmp_path / "out.json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    predict_file(reads_text, "~/in", "~/out.json")
     results = json.loads((tmp_path / "out.json").read_text())
     sources = ["a.jsonl", "c.txt", "d.json", "deep/b.jsonl.gz", "e.csv"]
     assert [item["source"] for item in results] == sources

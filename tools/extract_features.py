@@ -74,7 +74,7 @@ def _extract() -> None:
         splits = {"input": [with_unique_ids(dialogue, taken) for dialogue in given]}
     else:
         if _CONFIG.value.data.format == "ecf":
-            meld = read_meld_names(Path(_CONFIG.value.data.root))
+            meld = read_meld_names(Path(_CONFIG.value.data.root).expanduser())
         splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)
     utterances = [u for split in splits.values() for d in split for u in d.utterances]
     find_clips(Path(_CLIPS.value), utterances, meld)  # before a model is loaded, which takes long

@@ -6,7 +6,9 @@ one into 1.9.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from rpcl_jax.batching.tokenizer import WordPieces
@@ -30,13 +32,27 @@ class PieceCounts(NamedTuple):
 
 def count_pieces(texts: Iterable[str], tokenizer: WordPieces) -> PieceCounts:
     """Counts the words of texts, without numbers and punctuation, and the pieces of these."""
-    cut = [" ".join(_WORD.findall(text.encode("utf-8", "ignore").decode())) for text in texts]
+    cut = [" ".join(_words(text)) for text in texts]
     ids = tokenizer.ids(cut)
     return PieceCounts(
         sum(len(text.split()) for text in cut),
         sum(map(len, ids)),
         sum(row.count(tokenizer.unknown_id) for row in ids if tokenizer.unknown_id is not None),
     )
+
+
+def unknown_words(texts: Iterable[str], tokenizer: WordPieces) -> list[str]:
+    """Returns the five most frequent words of which the tokenizer does not know a piece."""
+    counts = Counter(word for text in texts for word in _words(text)).most_common()
+    ids = tokenizer.ids([word for word, _ in counts])
+    found = (
+        word for (word, _), row in zip(counts, ids, strict=True) if tokenizer.unknown_id in row
+    )
+    return list(islice(found, 5))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.encode("utf-8", "ignore").decode())  # no tokenizer takes surrogates
 
 
 def language_doubt(found: PieceCounts, trained: PieceCounts) -> str | None:

@@ -1,6 +1,5 @@
 """From utterances to segments of word pieces, the text encoder's input."""
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -70,26 +69,6 @@ def longest_utterance(
         for ids in tokenizer.ids([_text(u, speaker_names) for u in dialogue.utterances])
     )
     return max(lengths, default=0)
-
-
-def unknown_pieces(
-    dialogues: Iterable[Dialogue], tokenizer: WordPieces, speaker_names: bool
-) -> tuple[float, list[str]]:
-    """Returns which share of the word pieces is unknown, and the most frequent ones' text."""
-    unknown_id = tokenizer.unknown_id
-    unknown: Counter[str] = Counter()
-    total = 0
-    for dialogue in dialogues:  # all at once would take hundreds of MB
-        texts = [_text(utterance, speaker_names) for utterance in dialogue.utterances]
-        encoded = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
-        for text, pieces in zip(texts, encoded, strict=True):
-            total += len(pieces.ids)
-            unknown.update(
-                text[start:end].strip()
-                for piece, (start, end) in zip(pieces.ids, pieces.offsets, strict=True)
-                if piece == unknown_id
-            )
-    return unknown.total() / max(total, 1), [piece for piece, _ in unknown.most_common(5)]
 
 
 def _text(utterance: Utterance, speaker_names: bool) -> str:

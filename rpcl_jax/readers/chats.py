@@ -1,95 +1,274 @@
-"""Plain text: lines of `Name: words`, exported chats, names and times on lines of their own."""
+"""Plain text: lines of `Name: words`, exported chats, names and times on lines of their own.
 
+An entry of `_FORMS` is a form that a text may have. To read another one, add its entry, and an
+example to TEXTS in tests/readers/test_other_peoples_transcripts.py. No library replaces them:
+whatstk and chat-miner misread half of the exports of WhatsApp there (media, notices and edits are
+words to them), and need pandas.
+"""
+
+import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
-from rpcl_jax.readers.subtitles import ASIDE, DASH, LABELS, NO_NAMES, named, recording
+from rpcl_jax.readers.subtitles import ASIDE, LABELS, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import SLOWEST, spoken_words
 
-# A time may be "0:05", "[00:01:05]", "00:01 - 00:02", or with a date "12/31/20, 9:41 PM -".
-_CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
-_WHEN = (
-    r"(?P<date>\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?,?[\sT]+)?"
-    r"(?P<half>(?:[AP]M|上午|下午|午前|午後|오전|오후)\s?)?"
-    rf"(?P<start>{_CLOCK})(?P<noon>\s?(?:[AaPp]\.?\s?[Mm]\.?(?!\w)"
-    r"|(?(date)(?:Uhr|[^\W\d_]\.?(?:\s?[^\W\d_]\.?)?)(?=\s?[-–—\]])|(?!))))?"
-    rf"(?:\s*(?:-+>|[-–—]|to)\s*(?P<end>{_CLOCK}))?"
-)
-_STAMP = re.compile(rf"[\[(]?{_WHEN}(?:[\])]:?\s*|:?\s+|$|(?=\s*[-–—]))(?:[-–—]\s+)?")
-_AFTER_NAME = re.compile(
-    rf"(?P<name>\[[^\[\]]{{1,40}}\]|[^\[\]():：]{{1,40}}?(?:\s\([^()\d]{{1,20}}\))?)(?P<gap>\s*)(?P<open>[\[(])?{_WHEN}"
-    r"(?(open)[\])]\s*(?:[:：]\s*|$)|(?:[:：]\s+|$))"
-)
-# Names within a line with a time: IRC's, Zoom's, LINE's.
-_NICK = re.compile(r"<[ @+%~&]?([^<>]{1,40})>\s+")
-_TO = re.compile(
-    r"From\s+([^:]{1,60}?)(?:\s+to\s+[^:]{1,80}|\s+):\s*"
-    r"|([^:]{1,60}?)\s+to\s+(?:Everyone|[^:]*\((?:Direct Message|privately)\))\s*:\s*",
-    re.IGNORECASE,
-)
-_TABBED = re.compile(r"([^\t]*\w[^\t]{0,40})\t+")
-# Of an exported chat, whatever comes before the first colon; names in notices are quoted.
-_SENDER = re.compile(r"([^:\"“”„«»]{1,60}?)\s*:(?:\s|$)")
-_ACTION = re.compile(r"\w (added|removed|invited|changed|created|pinned|renamed)\b")  # a notice's
 _LABEL = re.compile(rf"({'|'.join(map(re.escape, sorted(LABELS)))}):\s", re.IGNORECASE)
-_DATE = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
+_ACTION = re.compile(r"[\"“”„«»]|\w (added|removed|invited|changed|created|pinned|renamed)\b")
+_DAY = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
+_SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 _BRACKET = re.compile(r"\s*[\[(][^\[\]():\d]{1,30}[\])]$")
-_BOLD = re.compile(r"([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
+_BOLD = re.compile(r"^([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 _EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^<>]*>)$")
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
     r"\u200e.*|[<‹][^<>‹›]*(?-i:[ \u0080-\uffff])[^<>‹›]*[>›]|null"
-    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier|arquivo|allegato|bestand)))"
-    r"\.(jpe?g|png|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?"
-    r"|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
+    r"|(?:\S+|.+(?=\.\w+ \((?:file|Datei|archivo|fichier|arquivo|allegato|bestand)))\.(jpe?g|png"
+    r"|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(bild|video|audio|sticker|gif|dokument) weggelassen"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
-    r"|(this message was deleted|you deleted this message|missed (voice|video) call)\.?"
-    r"|(diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
+    r"|(this message was deleted|you deleted this message|missed (voice|video) call"
+    r"|diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
     r"|mensagem apagada|esta mensagem foi apagada|ce message a été supprimé"
     r"|questo messaggio è stato eliminato)\.?|(reacted|replying) to \".*\"( with .*)?"
-    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file)\]"
-    r"|\[blank_audio\]",
+    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio)\]",
     re.IGNORECASE | re.DOTALL,
 )
-_NOTICE = re.compile(
-    r".{1,60} (joined|left) the (meeting|chat|call|conversation|group|channel)\.?"
-    r"|.{1,60} (started|stopped) (transcription|recording)\.?|Meeting ended after .*"
-    r"|Transcribed by https?://\S+|This editable transcript was computer generated.*",
-    re.IGNORECASE,
-)
-# "[00:00:12]", "#00:00:12-3#": a time within or after words.
-_MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
 _HEADING = re.compile(
     r"[\W_]*(?:session|call|interview|conversation|dialog(?:ue)?|scene|meeting|part|day|episode"
     r"|participant) ?#?(\d{1,3})[\W_]*",
     re.IGNORECASE,
 )
-# Sounds and scenes in brackets, "(APPLAUSE)", and the line of a day in a chat.
-_STAGE = re.compile(r"\[[^\[\]:]*\]|\([A-Z ,.'’-]+\)|\d{4}([./-])\d\d?\1\d\d?\W.{0,12}")
-_SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
+# "[00:00:12]", "#00:00:12-3#": a time within or after words.
+_MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
+
+# What patterns are made of, from the compound to the simple; a space is spaces or tabs. A group may
+# be in several alternatives of a pattern.
+_PARTS = {
+    "{stamp}": r"[\[(]?{when}(?:[\])]:? *|:? +|(?= *[-–—]))(?:[-–—] +)?",
+    "{when}": "(?:{moment}|{time})",
+    # A day and a time of it, with what languages write between and after them.
+    "{moment}": r"(?P<date>\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?|\d{1,2}-[A-Z][a-z]{2}-\d{2,4})"
+    r"(?:[,،]? +|T)(?:(?:à|klo|kl\.?|um|at) )?{half}?"
+    r"(?P<start>\d{1,2}(?:[:.]\d{2}){1,2}(?:[.,]\d{1,6})?)Z?{half}?"
+    r"(?: ?(?:Uhr|[^\W\d_]\.?(?: ?[^\W\d_]\.?)?)(?= ?[-–—\]]))?",
+    "{time}": r"{half}?(?P<start>{clock}){half}?(?:{to}(?P<end>{clock}))?",
+    "{half}": r"(?P<half> ?(?:[AaPp]\.? ?[Mm]\.?(?!\w)|上午|下午|午前|午後|오전|오후) ?)",
+    "{clock}": r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?",
+    "{to}": r" *(?:-+>|[-–—]|to) *",
+    "{name}": r"(?P<speaker>[^\n:：]{1,60}?)",
+    "{says}": r" *(?:： *|:(?: +|$))",
+    " ": r"[ \t]",
+}
 
 
-# A turn, words of the turn before, a title (None), or what a program wrote (False).
-_Begins = dict[str, Any] | str | Literal[False] | None
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    for part, of in _PARTS.items():
+        pattern = pattern.replace(part, of)
+    numbered = re.sub(r"\(\?P<(\w+)>", lambda name: f"(?P<{name[1]}{name.start()}>", pattern)
+    return re.compile(numbered, re.MULTILINE)
 
 
-class _Line(NamedTuple):
-    """A line; `stamp` is the time that it begins with, `rest` what follows that."""
+# What may be a speaker: the name in a text, or "" if it has none.
+def _before_colon(text: str) -> str:
+    return named(f"{text}: ")[0]
 
-    number: int
-    text: str
-    after_gap: bool
-    speaker: str = ""
-    words: str = ""
-    stamp: re.Match[str] | None = None
-    rest: str = ""
-    nick: bool = False
+
+def _alone(text: str) -> str:
+    """A few words with capitals that are no sentence."""
+    words = re.sub(ASIDE, "", text).split()
+    fits = 0 < len(words) <= 4 and not text.endswith((".", "?", "!", ","))
+    fits &= all(not word[0].islower() and word[0] not in "\"'“([" for word in words)
+    return text if fits and _apart(text) else ""
+
+
+def _apart(text: str) -> str:
+    short = len(text.split()) <= 5 and any(map(str.isalpha, text))
+    return text if short and not _DAY.search(text) else ""
+
+
+def _in_capitals(text: str) -> str:
+    return text if _alone(text) and text.isupper() and not _SCENE.match(text) else ""
+
+
+def _sender(text: str) -> str:
+    """Whatever is before the colon, as in an exported chat, but no action and no level of a log."""
+    level = text.split()[0]
+    of_log = level.isupper() and level.lower() in NO_NAMES
+    return "" if of_log or _ACTION.search(text) else text
+
+
+class _Form(NamedTuple):
+    """How turns begin in a kind of text; the words of one go on until the next begins.
+
+    Attributes:
+      head: the beginning, in a line or two, with the groups `speaker`, `date`, `start`, `end`,
+        `half` (a day's) and `mark` (what no other form has). If it ends with "$", words are below.
+        The more of these groups a form finds in a text, the better it explains the text.
+      speaker: the name in what `speaker` matches, or "" if it cannot be one.
+      nameless: what it is then: "words" of the turn before, a "turn", or a "notice" of a program.
+      sure: whether such lines can be nothing else, so that empty lines mean nothing.
+      whole: whether every line must begin a turn.
+    """
+
+    head: str
+    speaker: Callable[[str], str] = str
+    nameless: str = "words"
+    sure: bool = True
+    whole: bool = False
+
+
+_FORMS = {
+    "WhatsApp on Android": _Form(
+        r"{moment}(?P<mark> ?[-–—]|,) +(?:{name}{says})?", _sender, "notice"
+    ),
+    "WhatsApp on iOS, Signal": _Form(
+        r"(?P<mark>\[){moment}\] *(?:{name}{says})?", _sender, "notice"
+    ),
+    "chats of Teams and Discord": _Form(r"\[{moment}\] *{name}$", _apart, "notice"),
+    "chat of Zoom": _Form(
+        r"{when} +(?i:(?P<mark>From) +{name}(?: +to +[^\n:]+)?|{name} +(?P<mark>to) +"
+        r"(?:Everyone|[^\n:]*\((?:Direct Message|privately)\))){says}"
+    ),
+    "LINE, WeeChat": _Form(r"{when}(?P<mark>\t+){name}\t+", _apart, "notice"),
+    "IRC": _Form(r"{stamp}(?:(?P<mark><)[@+%~&]? ?{name}> +)?", nameless="notice"),
+    "KakaoTalk": _Form(r"\[{name}\] \[{time}\] *"),
+    "iMessage": _Form(r"(?P<date>[A-Z][a-z]{2} \d\d, \d{4} +[\d:]+ [AP]M)(?: \(.*)?\n{name}$"),
+    # Names and times above the words. Otter, Teams and Zoom put a gap between the two.
+    "name, gap, time /": _Form(r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$", _apart),
+    "name, time /": _Form(r"{name} +(?:[-–—] *)?[\[(]?{when}[\])]?:?$", _alone),  # Rev, WeChat
+    "time, name /": _Form(r"[\[(]?{when}[\])]? *(?:[-–—] *)?{name}$", _alone),  # Trint, Fathom
+    "name / time /": _Form(r"{name}\n+[\[(]?{time}[\])]?$", _alone),
+    "name / 2 seconds /": _Form(r"{name}\n+(?P<mark>(?:\d+ \w+ ){0,2}\d+ seconds?)$", _alone),
+    "time /": _Form(r"[\[(]?{time}[\])]?:?$", nameless="turn"),  # YouTube
+    "NAME / of a screenplay": _Form(
+        r"{name}(?: *\([^()\n]*\))?(?:\n\([^()\n]*\))?(?=\n.)$", _in_capitals
+    ),
+    "Name: words": _Form(
+        r"(?:{stamp})?(?:(?:>>+|[-–—*•]) *)?{name}(?:{says}(?:[\[(]{time}[\])]:? *)?"
+        r"| *[\[(]{time}[\])] *(?:[:：] *|$)| +{time}{says})",
+        *(_before_colon, "words", False),
+    ),
+    "[time] words": _Form(
+        r"(?:[\[(]{time}[\])]:?|(?P<start>{clock}){to}(?P<end>{clock})) *(?:[-–—] +)?"
+        r"(?:{name}{says})?",
+        *(_before_colon, "turn", False),
+    ),
+    "[seconds] words": _Form(r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", str, "turn", False),
+    "time words": _Form(
+        r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False, whole=True
+    ),
+}
+# Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.
+_NOT_SAID = _compiled(
+    r"(?i:.{1,60} (joined|left) the (meeting|chat|call|conversation|group|channel)\.?"
+    r"|.{1,60} (started|stopped) (transcription|recording)\.?|Meeting ended after .*"
+    r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
+    r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
+    r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?"
+)
+_TIMED = _compiled(r"[\[(]?{when}(?!\w)[\])]?:?")
+# Below a message of Discord.
+_ATTACHED = re.compile(r"^\{(?:Attachments|Embed|Reactions|Stickers)\}\n(?:.+\n)*", re.MULTILINE)
+
+
+class _Turn(NamedTuple):
+    """What begins at a place of a text: a turn, or a notice, for which nothing is in `said`."""
+
+    place: int
+    speaker: str
+    fields: dict[str, str]
+    said: list[str]  # of each of its lines, what is said there
+    headed: bool  # whether it is below a heading
+
+
+def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
+    """Returns how well a form explains a text, and what begins in it; 0 if the text is not so."""
+    heads = []
+    for match in _compiled(f"^{form.head}").finditer(text):
+        groups = {key.rstrip("0123456789"): key for key, of in match.groupdict().items() if of}
+        fields = {field: match[key].strip(" \t-–—|") for field, key in groups.items()}
+        speaker = form.speaker(fields["speaker"]) if fields.get("speaker") else ""
+        if speaker or form.nameless != "words":
+            refused = "speaker" in groups and not speaker
+            words = match.start(groups["speaker"]) if refused else match.end()
+            heads.append((match.start(), words, speaker, fields))
+    if not form.sure:
+        heads = _alike(heads, text)
+    until_gap, headed = form.speaker is _in_capitals, False
+    turns: list[_Turn] = []
+    title = [*filter(None, text[: heads[0][0] if heads else 0].split("\n"))]
+    others = [*title]  # lines that are not heads
+    for (place, words, speaker, fields), (end, *_) in pairwise([*heads, (len(text), 0, "", {})]):
+        beside, *below = text[words:end].split("\n")
+        lines = [*filter(None, takewhile(bool, below) if until_gap else below)]
+        own = [*takewhile(lambda line: not (headings and _HEADING.fullmatch(line)), lines)]
+        said = [beside, *(line for line in own if not _NOT_SAID.fullmatch(line))]
+        notice = not speaker and (form.nameless == "notice" or _NOT_SAID.fullmatch(beside))
+        silent = notice or (not any(said) and (lines or not speaker))
+        head = [""] * sum(map(bool, text[place:words].split("\n")[1:]))
+        turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
+        headed = len(own) < len(lines)
+        others += lines
+    if not _fits(form, turns, title, others):
+        return 0, turns
+    counted = [turn for turn in turns if turn.said or form.nameless == "notice"]
+    found = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
+    return sum(fields**2 for fields in found), turns
+
+
+def _alike(heads: list[Any], text: str) -> list[Any]:
+    """Returns the heads without those that have no time, if most have one; names known may stay."""
+    timed = [head for head in heads if "start" in head[3]]
+    if 2 * len(timed) <= len(heads):
+        return heads
+    dated = 2 * sum("date" in head[3] for head in heads) > len(heads)
+    counts = Counter(head[2] for head in (*heads, *timed))  # once with a time is known, too
+    return [
+        head
+        for head in heads
+        if "start" in head[3]
+        or (not dated and (counts[head[2]] > 1 or (_is_parted(text, head[0]) and _alone(head[2]))))
+    ]
+
+
+def _is_parted(text: str, place: int) -> bool:
+    """Returns whether an empty line is above a place."""
+    return text.endswith("\n\n", 0, place)
+
+
+def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Sequence[str]) -> bool:
+    """Returns whether a text can have a form; `others` are the lines that are no heads."""
+    names = {turn.speaker for turn in turns}
+    if form.nameless == "notice":
+        times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
+        return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
+    if not form.head.endswith("$"):
+        return not (form.whole and others)
+    if form.speaker is _alone and not form.head.startswith("{name} "):
+        timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
+        if any(map(timed, others)):
+            return False  # a name is beside, or above, each time
+    empty = sum(turn.said != [] and not any(turn.said) for turn in turns[:-1] or turns)
+    if 4 * empty >= len(turns):
+        return False  # words are below the heads
+    first = [line for turn in turns for line in [*filter(None, turn.said)][:1]]
+    if form.nameless == "turn":
+        return not title and not all(named(line)[0] for line in first)
+    if form.speaker is _in_capitals and len(names) == len(turns):
+        return (
+            len(turns) > 1
+            and not any(" " in name for name in names)
+            and not any(line[0].islower() for line in first)
+        )
+    return True
 
 
 def read_plain(
@@ -97,13 +276,11 @@ def read_plain(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the conversations of a text with their places.
 
-    A turn is a line `Name: words`, perhaps with a time, or a line of a name, a time or both above
-    its words. A line with a time and no name is a turn without a speaker, if the time is in
-    brackets, is a span, or is on every line. Any other line continues the turn before it; where
-    lines begin with a date, as in an exported chat, so does every line without one. What nobody
-    said, such as notices, media, and a title, is left out. An empty line before a name begins
-    another conversation, unless most of these would be single turns; so does a heading such as
-    "Session 2". A turn with a time has a clip until its end, or else until the next later time.
+    It is read in the form that explains it best; what follows the beginning of a turn continues it.
+    What nobody said, such as notices, media, and a title, is left out. In forms that other lines
+    may have by chance, such as `Name: words`, an empty line before a name begins another
+    conversation, unless most of these would be single turns; a heading such as "Session 2" always
+    does. A turn with a time has a clip until its end, or else until the next later time.
 
     Args:
       name: of the file: the id of the first conversation, and the recording that the times refer
@@ -112,303 +289,149 @@ def read_plain(
       together: whether it is one conversation, whatever empty lines there are.
 
     Raises:
-      InputError: fewer than a quarter of the lines begin a turn, the names are none, or it is
-        unsure where conversations end.
+      InputError: fewer than a quarter of the lines begin a turn, two forms explain it as well, the
+        names are none, or it is unsure where conversations end.
     """
     if "__eou__" in text:  # DailyDialog's
         for k, whole in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
             texts = filter(None, map(str.strip, whole.split("__eou__")))
-            item = {"id": f"{name}-{k}", "utterances": [{"text": words} for words in texts]}
-            yield f"{where}:{k}", item
+            said = [{"text": words} for words in texts]
+            yield f"{where}:{k}", {"id": f"{name}-{k}", "utterances": said}
         return
     if re.search(r"^Q\. ", text, re.MULTILINE) and re.search(r"^A\. ", text, re.MULTILINE):
         text = re.sub(r"^([QA])\. ", r"\1: ", text, flags=re.MULTILINE)  # of a court
-    lines = list(_lines(text))
-    begins, sure = _beginnings(lines)
-    head = next((k for k, line in enumerate(lines) if k and line.after_gap), 0)
-    counts = Counter(line.speaker for line in lines)
-    once = all(counts[line.speaker] == 1 for line in lines[:head] if line.speaker)
-    if not sure and once and any(_LABEL.match(line.text) for line in lines[:head]):
-        begins[:head] = [None] * head  # who takes part, and when
-    conversations: list[tuple[int, list[dict[str, Any]]]] = []
-    continuing = left_out = 0
-    any_named = any(line.speaker for line in lines)
-    numbers = [int(m[1]) for line in lines if (m := _HEADING.fullmatch(line.text))]
-    headings = len(numbers) > 1 and numbers == sorted({*numbers})
-    headed = gap = False
-    for line, turn in zip(lines, begins, strict=True):
-        if headings and not sure and _HEADING.fullmatch(line.text):
-            headed, turn = True, False
-        if turn is None or turn is False or (isinstance(turn, str) and _STAGE.fullmatch(turn)):
-            left_out += 1
-        elif isinstance(turn, str):
-            turns = conversations[-1][1]
-            turns[-1]["text"] = f"{turns[-1]['text']} {turn}".strip()
-            continuing += not sure
-        else:
-            parts = not sure and line.after_gap and (line.speaker or not any_named)
-            gap |= bool(conversations and parts and not headed)
-            if not conversations or headed or (parts and not together):
-                headed = False
-                conversations.append((line.number, []))
-            conversations[-1][1].append(turn)
-    begun = sum(len(turns) for _, turns in conversations)
-    count = sum(turn is not False for turn in begins)
-    first = next((k for k, turn in enumerate(begins) if isinstance(turn, dict)), 0)
-    first = first if lines and lines[first].after_gap else 0  # below a head
-    labels = sum(bool(_LABEL.match(line.text)) for line in lines[first:])  # of a form
-    if not begun or (not sure and (4 * begun < count or labels >= begun)):
+    lines = [_MARKS.sub("", re.sub(r"[\u00a0\u202f]", " ", x).strip()) for x in text.split("\n")]
+    numbers = [int(m[1]) for m in map(_HEADING.fullmatch, lines) if m]
+    if headings := len(numbers) > 1 and numbers == sorted({*numbers}):
+        lines = [line.rstrip(":") if _HEADING.fullmatch(line) else line for line in lines]
+    text = "\n".join(_BOLD.sub(r"\2\3\4", line) for line in lines)
+    text = _ATTACHED.sub(lambda attached: "===\n" * attached[0].count("\n"), text)  # left out
+    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
+    best = max(readings, key=lambda key: readings[key][0])
+    form, (score, found) = _FORMS[best], readings[best]
+    told = [(turn.speaker, turn.said) for turn in found]
+    rivals = [
+        other
+        for other, (its, turns) in readings.items()
+        if its == score > 0 and told != [(turn.speaker, turn.said) for turn in turns]
+    ]
+    above = form.head.endswith("$") and form.nameless != "notice"
+    title = text[: found[0].place].split("\n") if above and found else ()
+    if sum(bool(named(line)[0]) for line in title) > (len(found) > 1):
+        rivals.append("Name: words")  # with "Berlin 10:30" between these
+    if rivals:
         raise InputError(
-            f"{where}: only {begun} of {count} lines begin with 'Name: ' or a time; write one "
+            f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
+        )
+    # Of a day, a time is none of a recording.
+    times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
+    spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
+    begun = [(turn, span) for turn, span in zip(found, spans, strict=True) if turn.said]
+    head = 0 if form.sure or not begun else _head([turn for turn, _ in begun], text)
+    del begun[:head]
+    first = begun[0][0].place if begun else len(text)
+    body = text[first:] if _is_parted(text, first) else text
+    labels = sum(bool(_LABEL.match(line)) for line in body.split("\n"))  # of a form
+    count = sum(bool(x) and not _NOT_SAID.fullmatch(x) for x in lines)
+    if not begun or (not form.sure and (4 * len(begun) < count or labels >= len(begun))):
+        raise InputError(
+            f"{where}: only {len(begun)} of {count} lines begin with 'Name: ' or a time; write one "
             "turn a line this way, or give another format (docs/data.md)"
         )
-    _without_asides(conversations)
-    speakers = [turn["speaker"] for _, turns in conversations for turn in turns]
-    if dates := [speaker for speaker in speakers if _DATE.search(speaker)]:
-        raise InputError(f"{where}: are {dates[0]!r} and the like speakers? give another format")
-    lower = 2 * sum(speaker[:1].islower() for speaker in speakers) > begun
-    longest = max((turns for _, turns in conversations), key=len)
-    once = len(longest) == len({turn["speaker"] for turn in longest})
-    different = once and len(longest) > (1 if lower else 3)
-    timed = any(line.stamp for line in lines)
-    if not (sure or timed) and (different or begun == 1 < len(lines)):
-        raise InputError(
-            f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
-            "write a table with the columns speaker and text"
-        )
-    if not sure and len({*speakers}) == 1 != begun and 2 * continuing >= begun:
-        raise InputError(
-            f"{where}: {speakers[0]!r} is the only name, and {continuing} lines have none; give "
-            "names to the others who say these"
-        )
-    for _, turns in conversations:
-        for turn in turns:
-            turn["text"] = _MARK.sub("", turn["text"]).strip()
-        said = [turn for turn in turns if not _MEDIA.fullmatch(turn["text"])]
-        left_out += len(turns) - len(said)
-        turns[:] = [{**turn, "text": _EDITED.sub("", turn["text"])} for turn in said]
-    conversations = [(number, turns) for number, turns in conversations if turns]
+    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun)
+    # Asides such as "(sadly)" are no part of a name, unless only these tell people apart.
+    plain = {turn.speaker: _BRACKET.sub("", turn.speaker) for turn, _ in begun}
+    conversations: list[tuple[int, list[dict[str, Any]]]] = []
+    gap, number, place, used = False, 1, 0, 0
+    for turn, (start, end) in begun:
+        words = _MARK.sub("", " ".join(filter(None, turn.said))).strip()
+        parted = not (form.sure or headings) and _is_parted(text, turn.place)
+        parted &= bool(turn.speaker) or not any(plain)
+        gap |= bool(conversations) and parted
+        if not conversations or turn.headed or (parted and not together):
+            number += text.count("\n", place, turn.place)
+            place = turn.place
+            conversations.append((number, []))
+        if _MEDIA.fullmatch(words):
+            continue
+        used += len(turn.said)
+        speaker = plain[turn.speaker]
+        speaker = speaker if speaker in plain or "[" in turn.speaker else turn.speaker
+        item: dict[str, Any] = {"speaker": speaker, "text": _EDITED.sub("", words)}
+        if start is not None:
+            item["clip"] = {"video": recording(name), "start": start, "end": end}
+        conversations[-1][1].append(item)
+    conversations = [(number, of) for number, of in conversations if of]
     if not conversations:
         raise InputError(f"{where}: nobody says anything in it, these are media and notices")
-    repaired["lines without a name (of the turn before)"] += continuing
-    repaired[NOT_SAID] += left_out
+    said = [item for _, of in conversations for item in of]
+    if not form.sure:
+        longest = max((of for _, of in conversations), key=len)
+        _check_names(said, longest, continuing, where, alone=count == 1)
+    _check_gaps(said, where)
+    people = [{item["speaker"] for item in of} for _, of in conversations]
     # Where empty lines separate turns, one of them is easily forgotten.
-    if 3 * sum(len(turns) == 1 for _, turns in conversations) > 2 * len(conversations):
-        conversations = [(conversations[0][0], [t for _, turns in conversations for t in turns])]
-    elif gap and not together and all(map(_share_speakers, conversations, conversations[1:])):
+    if 3 * sum(len(of) == 1 for _, of in conversations) > 2 * len(conversations):
+        conversations = [(conversations[0][0], said)]
+    elif gap and not together and all(one & other for one, other in pairwise(people)):
         raise InputError(
             f"{where}: empty lines part it into {len(conversations)} stretches of the same "
             "speakers; if it is one conversation, add --columns=conversation= , else give each a "
             "heading such as 'Conversation 2' or a file of its own"
         )
-    said = [turn for _, turns in conversations for turn in turns]
-    for turn, (start, end) in zip(said, with_ends([t.pop("time") for t in said]), strict=True):
-        if start is not None:
-            turn["clip"] = {"video": recording(name), "start": start, "end": end}
-    _check_gaps(said, where)
-    for k, (number, turns) in enumerate(conversations, 1):
+    repaired["lines without a name (of the turn before)"] += continuing
+    repaired[NOT_SAID] += sum(map(bool, text.split("\n"))) - used
+    for k, (number, of) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
-        yield f"{where}:{number}", {"id": own, "utterances": turns}
+        yield f"{where}:{number}", {"id": own, "utterances": of}
+
+
+def _head(turns: Sequence[_Turn], text: str) -> int:
+    """Returns how many of the first turns only say who takes part, "Interviewer: Ben Jones"."""
+    counts = Counter(turn.speaker for turn in turns)
+    once = [*takewhile(lambda turn: counts[turn.speaker] == 1, turns)]
+    gap = max(text.find("\n\n", turns[0].place), 0)
+    block = sum(turn.place < gap for turn in turns)
+    if block <= len(once) and any(map(_LABEL.match, text[:gap].split("\n"))):
+        return block
+    people = {turn.speaker for turn in turns[len(once) :]}
+    words = [turn.said[0].split() if _alone(turn.said[0]) else [] for turn in once]
+    names = ({*own, "".join(word[0] for word in own)} for own in words)  # "BJ" is Ben Jones
+    return max((k for k, own in enumerate(names, 1) if own & people), default=0)
+
+
+def _check_names(
+    turns: Sequence[dict[str, Any]],
+    longest: Sequence[dict[str, Any]],
+    continuing: int,
+    where: str,
+    alone: bool,
+) -> None:
+    """Raises InputError where the names are hardly those of all speakers."""
+    speakers = [turn["speaker"] for turn in turns]
+    lower = 2 * sum(speaker[:1].islower() for speaker in speakers) > len(turns)
+    once = len(longest) == len({turn["speaker"] for turn in longest})
+    different = once and len(longest) > (1 if lower else 3)
+    timed = any("clip" in turn for turn in turns)
+    if not timed and (different or (len(turns) == 1 and not alone)):
+        raise InputError(
+            f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
+            "write a table with the columns speaker and text"
+        )
+    if len({*speakers}) == 1 != len(turns) and 2 * continuing >= len(turns):
+        raise InputError(
+            f"{where}: {speakers[0]!r} is the only name, and {continuing} lines have none; give "
+            "names to the others who say these"
+        )
 
 
 def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
     """Raises InputError where turns without a speaker are too far apart to be all that is said."""
-    gaps = sorted(
-        (turn["clip"]["end"] - turn["clip"]["start"]) / spoken_words(turn["text"])
-        for turn in turns
-        if not turn["speaker"] and turn.get("clip", {}).get("end")
-    )
+    clips = [(t["clip"], t["text"]) for t in turns if not t["speaker"] and "clip" in t]
+    ended = [(clip["end"] - clip["start"], text) for clip, text in clips if clip["end"]]
+    gaps = sorted(length / spoken_words(text) for length, text in ended)
     if len(gaps) > 2 and gaps[len(gaps) // 2] > SLOWEST:
         raise InputError(
             f"{where}: its lines are further apart than their words take; are they chapters or an "
             "agenda? give the transcript"
         )
-
-
-def _share_speakers(one: tuple[int, list], other: tuple[int, list]) -> bool:
-    speakers = ({turn["speaker"] for turn in turns} for _, turns in (one, other))
-    return bool(set.intersection(*speakers))
-
-
-def _without_asides(conversations: Sequence[tuple[int, list[dict[str, Any]]]]) -> None:
-    """Takes the asides off names, "Ann (sadly)", unless only these tell people apart."""
-    turns = [turn for _, of in conversations for turn in of]
-    plain = {turn["speaker"]: _BRACKET.sub("", turn["speaker"]) for turn in turns}
-    for turn in turns:
-        own = plain[turn["speaker"]]
-        if own in plain or "[" in turn["speaker"]:
-            turn["speaker"] = own
-
-
-def _lines(text: str) -> Iterator[_Line]:
-    after_gap = False
-    for number, line in enumerate(text.split("\n"), 1):
-        line = _MARKS.sub("", re.sub(r"[\u00a0\u202f]", " ", line).strip())
-        line = _BOLD.sub(r"\2\3\4", line, count=1) if line[:1] in ("*", "_") else line
-        if line:
-            yield _parsed(_Line(number, line, after_gap))
-        after_gap = not line
-
-
-def _parsed(line: _Line) -> _Line:
-    speaker, words = named(line.text)
-    stamp = None if speaker else _STAMP.match(line.text)
-    if stamp:
-        rest = line.text[stamp.end() :]
-        within = _NICK.match(rest) or _TO.match(rest) or _TABBED.match(rest)
-        if stamp["date"] and not within:
-            within = _SENDER.match(rest)
-            level = within[1].split()[0] if within else ""
-            of_log = level.isupper() and level.lower() in NO_NAMES
-            if within and (of_log or _ACTION.search(within[1])):
-                within = None
-            speaker, words = "", rest
-        else:
-            speaker, words = named(rest)
-        if within:
-            speaker = within[within.lastindex or 1].strip()
-            words = rest[within.end() :]
-        nick = bool(_NICK.match(rest))
-        return line._replace(speaker=speaker, words=words, stamp=stamp, rest=rest, nick=nick)
-    after = _AFTER_NAME.match(line.text)
-    if after and not speaker:
-        who, words = after["name"].strip("[] -–—|"), line.text[after.end() :]
-        alone = not words and not after["open"] and not line.text.endswith((":", "："))
-        apart = len(after["gap"]) > 1 or after["name"].startswith("[")
-        short = len(who.split()) <= 5 and any(c.isalpha() for c in who)
-        if short and (apart or _is_name(who) or (not alone and named(f"{who}: ")[0])):
-            return line._replace(speaker=who, words=words, stamp=after)
-    if speaker and words.startswith(("[", "(")) and (stamp := _STAMP.match(words)):
-        words = words[stamp.end() :]  # "Ann: [00:05] words"
-    elif not speaker and (dash := DASH.match(line.text.replace("*", "-", 1).replace("•", "-", 1))):
-        speaker, words = named(line.text[dash.end() :])
-    return line._replace(speaker=speaker, words=words, stamp=stamp)
-
-
-def _is_name(text: str) -> bool:
-    """Returns whether a text can be a name alone: a few words with capitals and no sentence."""
-    words = text.split()
-    return (
-        0 < len(words) <= 4
-        and not text.endswith((".", "?", "!", ","))
-        and all(not word[0].islower() and word[0] not in "\"'“(" for word in words)
-        and any(c.isalpha() for c in text)
-    )
-
-
-def _beginnings(lines: list[_Line]) -> tuple[list[_Begins], bool]:
-    """Returns what each line begins, and whether the form of the file makes it sure."""
-    stamped = [line for line in lines if line.stamp]
-    brackets = sum(line.text[0] in "[(" for line in stamped)
-    if 2 * brackets > len(stamped) > brackets:  # other times are words: "10:30 tomorrow"
-        lines[:] = [
-            line if line.text[0] in "[(" or line.speaker else line._replace(stamp=None)
-            for line in lines
-        ]
-        stamped = [line for line in lines if line.stamp]
-    named_lines = [line for line in lines if line.speaker]
-    timed = {line.speaker for line in stamped if line.speaker}
-    nicks = any(line.nick for line in stamped)
-    dates = [line.stamp["date"] for line in lines if line.stamp]
-    dated = any(line.stamp and line.stamp["date"] for line in lines[:3]) or (
-        bool(dates) and all(dates) and 2 * len(stamped) > len(named_lines)
-    )
-    headed = {k: line.speaker for k, line in enumerate(lines) if line.stamp and line.speaker}
-    below = (lines[k + 1 : k + 2] for k in headed if not lines[k].words)
-    if headed and len(headed) == len(stamped) == sum(bool(n) and not n[0].stamp for n in below):
-        return _above(lines, headed), True  # "Ann  0:05", and the words below
-    alone = [k for k, line in enumerate(lines) if line.stamp and not line.speaker]
-    above = {k for k in alone if lines[k + 1 : k + 2] and not lines[k + 1].stamp}
-    if alone and above == {*alone} and not timed and not nicks:  # words below times
-        heads = {k: lines[k].rest for k in alone if lines[k].rest}
-        short = (_is_name(who) or (dated and len(who.split()) < 3) for who in heads.values())
-        if heads and all(short):  # "00:02 - Ann Smith"
-            return _above(lines, heads), True
-        before = {k - 1 for k in alone}  # a name above each time
-        if not heads and all(k >= 0 and _is_above(lines[k]) for k in before):
-            return _above(lines, {k + 1: lines[k].text for k in before}, before), True
-        if not heads and alone[0] == 0 and 2 * len(named_lines) <= len(lines) - len(alone):
-            return _above(lines, dict.fromkeys(alone, "")), True
-    capitals = {
-        k: line.text for k, line in enumerate(lines) if _is_head(line, *lines[k + 1 : k + 2])
-    }
-    repeated = len(capitals) > len({*capitals.values()})
-    plain = all(
-        " " not in text and not lines[k + 1].text[0].islower() for k, text in capitals.items()
-    )
-    if (
-        len(capitals) > 1
-        and (repeated or plain)
-        and not stamped
-        and len(named_lines) < len(capitals)
-    ):
-        names = {k: re.sub(ASIDE, "", text) for k, text in capitals.items()}
-        return _above(lines, names, until_gap=True), True
-    counts = Counter(line.speaker for line in named_lines)
-    mostly_timed = 2 * sum(bool(line.stamp) for line in named_lines) > len(named_lines)
-    begins: list[_Begins] = []
-    begun = False
-    for line in lines:
-        known = line.stamp or not mostly_timed or counts[line.speaker] > 1
-        known = known or line.speaker in timed or (line.after_gap and _is_name(line.speaker))
-        fits = line.nick if nicks else line.stamp if dated else known
-        turn: _Begins = line.text if begun else None  # before the first turn, a title
-        if _NOTICE.fullmatch(line.text) or (line.stamp and not line.speaker and not line.rest):
-            turn = False
-        elif line.speaker and fits:
-            turn = _turn(line, line.speaker, line.words)
-        elif line.stamp and (nicks or line.stamp["date"]):
-            turn = False  # a notice of the program
-        elif line.stamp and not dated:
-            sure = line.text[0] in "[(" or line.stamp["end"] or len(stamped) == len(lines)
-            turn = _turn(line, "", line.rest) if sure else turn
-        begun = begun or isinstance(turn, dict)
-        begins.append(turn)
-    return begins, dated or nicks
-
-
-def _is_above(line: _Line) -> bool:
-    return not line.speaker and not line.stamp and _is_name(line.text)
-
-
-def _turn(line: _Line, speaker: str, words: str) -> dict[str, Any]:
-    time: tuple[float | None, float | None] = (None, None)
-    stamp = line.stamp
-    if stamp and not (stamp["date"] or stamp["noon"] or stamp["half"]):  # else the time of day
-        time = seconds(stamp["start"]), seconds(stamp["end"])
-    return {"speaker": speaker, "text": words, "time": time}
-
-
-def _above(
-    lines: Sequence[_Line],
-    speakers: dict[int, str],
-    skipped: Set[int] = frozenset(),
-    until_gap: bool = False,
-) -> list[_Begins]:
-    """Returns the turns of lines above their words, as far as these go without an empty line."""
-    begins: list[_Begins] = []
-    speaking = False
-    for k, line in enumerate(lines):
-        speaking = k in speakers or (speaking and not (until_gap and line.after_gap))
-        if k in speakers:
-            begins.append(_turn(line, speakers[k], ""))
-        elif speaking and not (k in skipped or _NOTICE.fullmatch(line.text)):
-            aside = until_gap and re.fullmatch(ASIDE, line.text)
-            begins.append(None if aside else line.text)
-        else:
-            begins.append(None)
-    return begins
-
-
-def _is_head(line: _Line, below: _Line | None = None) -> bool:
-    """Returns whether a line is a name in capitals above words, as in a screenplay."""
-    name = re.sub(ASIDE, "", line.text)
-    return (
-        _is_name(name)
-        and name.isupper()
-        and len(name) > 1
-        and not line.speaker
-        and not _SCENE.match(line.text)
-        and below is not None
-        and not (below.after_gap or below.text.isupper())
-    )

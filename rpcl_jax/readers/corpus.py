@@ -70,7 +70,8 @@ def sources(config: ConfigDict) -> list[Source]:
             f"{len(roots)} different names with commas between them, without colons"
         )
     formats *= len(roots) // len(formats)
-    return [Source(n, f, Path(r)) for n, f, r in zip(names, formats, roots, strict=True)]
+    folders = [Path(root).expanduser() for root in roots]
+    return [Source(n, f, r) for n, f, r in zip(names, formats, folders, strict=True)]
 
 
 def corpus_names(config: ConfigDict) -> tuple[str, ...]:
@@ -166,10 +167,10 @@ def load_table(path: str, modality: str, check_values: bool = True) -> FeatureTa
             f"config.data.{modality}: no feature table is named; make one with "
             "`rpcl extract`, or train on text alone with --config.modalities=t"
         )
-    if path.endswith(".npy"):
-        mapping = Path(path).with_name("video_id_mapping.npy")
-        return read_official(Path(path), mapping, check_values)
-    return FeatureTable.load(Path(path), check_values)
+    file = Path(path).expanduser()
+    if file.suffix == ".npy":
+        return read_official(file, file.with_name("video_id_mapping.npy"), check_values)
+    return FeatureTable.load(file, check_values)
 
 
 def _generate(config: ConfigDict) -> tuple[dict[str, list[Dialogue]], dict[str, FeatureTable]]:

@@ -55,12 +55,16 @@ def turns_in(
     """
     columns = dict(given) if given.get("text") else {**_guess(item, where), **given}
     *above, last = columns["text"].split(".")
+    rows = list(_rows(item, columns))
     if given.get("text"):  # what is beside it may be known by its name
-        beside = dict.fromkeys(name for _, row in _rows(item, columns) for name in row["others"])
         head = ".".join((*above, ""))
+        beside = dict.fromkeys(name for _, row in rows for name in row["others"])
         own = known_columns(name.removeprefix(head) for name in beside if name.startswith(head))
-        own = {field: f"{head}{column}" for field, column in own.items() if field in _BESIDE}
-        columns = {**own, **columns}
+        for field, column in own.items():
+            if field in _BESIDE and field not in columns:
+                columns[field] = f"{head}{column}"
+                for _, row in rows:
+                    row[field] = row["others"].pop(columns[field], None)
     if _SINGLE_WORDS & {*map(_plain, above)}:
         raise InputError(
             f"{where}: {columns['text']!r} has single words; give the transcript with a text for "
@@ -69,7 +73,6 @@ def turns_in(
     for path in given.values() if isinstance(item, Mapping) else ():
         if path and "+" not in path and path.split(".")[0] not in item:
             raise no_such_path(where, path)
-    rows = list(_rows(item, columns))
     if all(is_blank(plain_text(row["text"])) for _, row in rows):
         raise InputError(f"{where}: no {columns['text']!r} in it; {_fields_of(item)}")
     if "speaker" not in columns:  # perhaps each text begins with it
@@ -136,7 +139,7 @@ def _guess(item: Any, where: str) -> dict[str, str]:
     # Highlights, chapters or topics may have times where the turns have none.
     counts = {
         path: sum(len(text.split()) for text in texts)
-        for path, texts in _texts(item)
+        for path, texts in _texts(item).items()
         if known_columns([path.rpartition(".")[2]]).get("text")
     }
     most = max(counts, key=lambda path: counts[path], default="")
@@ -273,9 +276,10 @@ def _plain(key: str) -> str:
 
 def _fields_of(item: Any) -> str:
     """Names the fields with the most texts in lists of an object, and how to map them."""
-    texts = {path: {*of} for path, of in _texts(item, 50) if "." in path or isinstance(item, list)}
+    texts = {path: {*of} for path, of in _texts(item).items()}
+    texts = {p: of for p, of in texts.items() if "." in p or isinstance(item, list)}
     words = {name: sum(len(_LETTERS.findall(text)) for text in of) for name, of in texts.items()}
-    several = {name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)}
+    several = [name for name, of in texts.items() if any(len(_LETTERS.findall(t)) > 1 for t in of)]
     names = sorted(several or texts, key=lambda name: -words[name])[:4]
     if not several and len(texts) > 1 and max(map(len, texts.values())) > 11:
         return "it has single words and no texts; give the transcript with a text for each turn"
@@ -287,21 +291,17 @@ def _fields_of(item: Any) -> str:
     )
 
 
-def _texts(item: Any, most: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Yields the texts of an object by their paths, at `most` so many elements of each list."""
-    texts: dict[Path, list[str]] = {}
-
-    def visit(value: Any, path: Path) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                best = isinstance(inner, list) and _plain(str(key)) in _GUESSES
-                visit(inner[:1] if best else inner, (*path, str(key)))
-        elif isinstance(value, list):
-            for inner in value[:most]:
-                visit(inner, path)
-        elif isinstance(value, str) and path:
-            texts.setdefault(path, []).append(value)
-
-    visit(item, ())
-    for path, of in texts.items():
-        yield ".".join(path)[:60], of
+def _texts(
+    value: Any, path: Path = (), found: dict[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """Returns the texts in a value by their paths."""
+    found = {} if found is None else found
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            best = isinstance(inner, list) and _plain(str(key)) in _GUESSES
+            _texts(inner[:1] if best else inner, (*path, str(key)), found)
+    for inner in value if isinstance(value, list) else ():
+        _texts(inner, path, found)
+    if isinstance(value, str) and path:
+        found.setdefault(".".join(path)[:60], []).append(value)
+    return found

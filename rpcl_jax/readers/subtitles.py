@@ -4,7 +4,7 @@ import html
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -35,8 +35,8 @@ _NAME = re.compile(
 )
 ASIDE = r"\s*\([^()]*\)$"  # after a name
 _TITLES = {"dr.", "mr.", "mrs.", "ms.", "prof.", "professor", "judge", "senator", "sir", "lady"}
-# A single word, in a script with spaces, that ends no sentence.
-_SINGLE = re.compile(r"\s*[A-Za-z\xc0-\u024f'’-]+,?\s*")
+# A single word, in a script with spaces.
+_SINGLE = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 _MOST_WORDS = 4  # of a name
 # What ends in a colon and names nobody, in lower case: as its first word, and as all of it.
 _FIRST = (
@@ -68,6 +68,13 @@ def recording(name: str) -> str:
     return clip_name(language[1] if language else name)
 
 
+def are_single_words(texts: Sequence[str]) -> bool:
+    """Returns whether nearly all of many texts are one word, and most of these end no sentence."""
+    sentences = sum(text.rstrip().endswith((".", "?", "!")) for text in texts)
+    single = sum(map(bool, map(_SINGLE.fullmatch, texts)))
+    return len(texts) > 11 and single > 0.95 * len(texts) and 2 * sentences < len(texts)
+
+
 def read_subtitles(
     text: str, name: str, where: str, suffix: str, repaired: Counter[str]
 ) -> dict[str, Any]:
@@ -87,11 +94,16 @@ def read_subtitles(
     spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
     cues = [cue for cue in spoken if cue[2]]
-    single = sum(bool(_SINGLE.fullmatch(" ".join(lines))) for *_, lines in cues)
-    if len(cues) > 11 and single > 0.95 * len(cues):
+    if are_single_words([" ".join(lines) for *_, lines in cues]):
         raise InputError(f"{where}: its cues are single words; write a cue for each sentence")
     if not cues:
         raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
+    # Whether the letters of a line are Latin: all, none, or some.
+    latin = [[{c < "\u0250" for c in line if c.isalpha()} for line in cue[2]] for cue in cues]
+    if 3 * sum({True} in lines and {False} in lines for lines in latin) > 2 * len(cues):
+        raise InputError(
+            f"{where}: its cues are in two languages; write the spoken one to a file of its own"
+        )
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
     firsts = [named(lines[0])[0] for _, _, lines in cues if lines]
     labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name

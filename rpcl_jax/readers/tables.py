@@ -15,7 +15,7 @@ from typing import Any
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, is_blank, plain_text, seconds, with_ends
-from rpcl_jax.readers.subtitles import named, recording
+from rpcl_jax.readers.subtitles import are_single_words, named, recording
 
 # What a field is called in lower case, without spaces, hyphens, underscores and dots.
 _NAMES = {
@@ -76,7 +76,6 @@ _DATES = [
 ]
 _WITHIN = re.compile(r"(?:^|\s)([A-Z]\w{1,20}):\s")  # names of turns
 _NOISE = re.compile(r"\s*\[[A-Z_ ]+\]\s*")  # [BLANK_AUDIO]
-_WORD = re.compile(r"\s*[A-Za-z\xc0-\u024f'’.,?!-]+\s*")
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
 SLOWEST, _QUICKEST = 8.0, 0.1
 _SENTENCE_END = re.compile(r"(?:[.?!…。？！]|\n)\W*\s*\w")  # before another sentence
@@ -201,24 +200,20 @@ def _choose_speaker(
     """Sets the column of speakers to one that varies within conversations, of several."""
     plain = {re.sub(r"[\s_.-]", "", name).lower(): name for name in names}
     known = [plain[name] for name in _NAMES["speaker"].split() if name in plain]
-    told = [row.get(columns.get("conversation", "")) for row in rows]
-    values = {name: [str(row.get(name)) for row in rows] for name in known}
+    role, name = plain.get("role"), plain.get("name")
+    told = columns.get("conversation", "")
 
-    def count(name: str) -> int:
-        return len({*values[name]})
+    def count(*of: str) -> int:
+        return len({tuple(str(row.get(column)) for column in of) for row in rows})
 
-    varying = [
-        name for name in known if len({*zip(told, values[name], strict=True)}) > len({*told})
-    ]
-    role = plain.get("role", "")
-    refined = plain.get("name", "")  # "Analyst", by role, may be two people
-    if "assistant" in values.get(role, ()):
+    varying = [column for column in known if count(told, column) > count(told)]
+    if role and any(row.get(role) == "assistant" for row in rows):
         columns["speaker"] = role
     elif varying:
         columns["speaker"] = varying[0]
-        both = {*zip(values.get(role, ()), values.get(refined, ()), strict=False)}
-        if varying[0] == role and refined and len(both) == count(refined) < len(rows):
-            columns["speaker"] = refined
+        # "Analyst", by role, may be two people.
+        if varying[0] == role and name and count(role, name) == count(name) < len(rows):
+            columns["speaker"] = name
 
 
 def _rows(text: str, delimiter: str, quoting: Any) -> list[dict[Any, Any]]:
@@ -311,14 +306,8 @@ def group_turns(
         if len(set(ids)) < len(ids):
             for utterance in utterances:
                 utterance.pop("id", None)
-        yield (
-            place,
-            {
-                **({"source": source} if source else {}),
-                "id": conversation,
-                "utterances": utterances,
-            },
-        )
+        of = {"source": source} if source else {}
+        yield place, {**of, "id": conversation, "utterances": utterances}
 
 
 def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
@@ -348,8 +337,7 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
         )
     ids = [row.get("id") or row.get("number") for row in rows]
     stems = [re.sub(r"[\W_]*[A-Za-z]{0,3}\d+$", "", i) if isinstance(i, str) else "" for i in ids]
-    blocks_of = 1 + sum(a != b for a, b in pairwise(stems))
-    if 1 < blocks_of == len({*stems}) < len(rows) and min(map(len, stems)) > 3:
+    if 1 < _blocks(stems) == len({*stems}) < len(rows) and min(map(len, stems)) > 3:
         raise InputError(
             f"{where}: ids such as {ids[0]!r} and {ids[-1]!r} seem to tell several conversations; "
             "name a column that does, --columns=conversation=NAME, or, if all is one, "
@@ -379,6 +367,10 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
     rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
 
 
+def _blocks(values: Sequence[str]) -> int:
+    return 1 + sum(one != other for one, other in pairwise(values))
+
+
 def _unread(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Returns the names of the columns that are not read."""
     return list(dict.fromkeys(str(name) for row in rows for name in row["others"]))
@@ -394,7 +386,7 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
     if any(isinstance(row["others"].get(column), (list, dict)) for row in rows):
         return False
     count = len({*values})
-    blocks = 1 + sum(a != b for a, b in pairwise(values))
+    blocks = _blocks(values)
     named_so = _OF_CONVERSATIONS.search(column) or (_KEYS.search(column) and blocks == count)
     speakers = {str(row.get("speaker")) for row in rows}
     pairs = len({(value, str(row.get("speaker"))) for value, row in zip(values, rows, strict=True)})
@@ -428,7 +420,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         )
     texts = [plain_text(row.get("text")) for row in rows]
     beginnings = [text.split("\n")[:2] for text in texts]
-    turns = sum(len(lines) == 2 and all(map(_is_turn, lines)) for lines in beginnings)
+    turns = sum(len(lines) == 2 and all(all(named(x)) for x in lines) for lines in beginnings)
     within = [{*_WITHIN.findall(text)} for text in texts]
     inline = len(rows) > 1 and all(len(names) > 1 for names in within)
     if 2 * turns >= len(texts) or (inline and set.intersection(*within)):
@@ -445,7 +437,7 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
         )
     if sum(text.lstrip().startswith(("['", '["')) for text in texts) > len(texts) / 2:
         raise InputError(f"{place}: its texts are lists of turns; write a row for each turn")
-    if len(texts) > 11 and sum(bool(_WORD.fullmatch(text)) for text in texts) > 0.95 * len(texts):
+    if are_single_words(texts):
         raise InputError(f"{place}: its texts are single words; join them to a text for each turn")
     everything = is_blank(rows[0].get("speaker")) and _SENTENCE_END.search(texts[0])
     if len(rows) == 1 and (everything or rows[0].get("parts")):
@@ -466,9 +458,10 @@ def _set_times(
     repaired["files with times in milliseconds"] += thousandth
     for row in rows:
         for field in ("start", "end", "duration"):
-            row[field] = _time(row.get(field), 1000 if thousandth else 1)
-            if f"{field}_ms" in row:
-                row[field] = _time(row[f"{field}_ms"], 1000)
+            unit = 1000 if thousandth or f"{field}_ms" in row else 1
+            value = row.get(f"{field}_ms") if f"{field}_ms" in row else row.get(field)
+            time = seconds(value)  # the reader of our form counts what is no time as unusable
+            row[field] = time / unit if time is not None else None if is_blank(value) else value
         start, length = row["start"], row["duration"]
         if row["end"] is None and isinstance(start, float) and isinstance(length, float):
             row["end"] = start + length
@@ -484,17 +477,13 @@ def _are_milliseconds(rows: Sequence[Mapping[str, Any]], where: str) -> bool:
     whole = sum(time.removesuffix(".0").isdecimal() for time in spelled)
     if any(":" in time for time in spelled) or 2 * whole <= len(spelled):
         return False
-    starts, ends, lengths = zip(
-        *([seconds(time) for time in times] for times in given), strict=True
+    times = [[seconds(time) for time in of] for of in given]
+    spans = with_ends([(start, end) for start, end, _ in times])
+    paces = sorted(
+        (end - start if length is None else length) / spoken_words(plain_text(row.get("text")))
+        for row, (start, end), (*_, length) in zip(rows, spans, times, strict=True)
+        if length is not None or None not in (start, end)
     )
-    later = [end for _, end in with_ends([(start, None) for start in starts])]
-    paces = []
-    for row, start, end, length, following in zip(rows, starts, ends, lengths, later, strict=True):
-        until = end if end is not None else following
-        length = until - start if length is None and None not in (start, until) else length
-        if length is not None:
-            paces.append(length / spoken_words(plain_text(row.get("text"))))
-    paces.sort()
     alone = all(is_blank(time) for times in given for time in times[1:])
     if not paces or median(paces) <= SLOWEST:
         return False
@@ -530,11 +519,7 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
             item["id"] = row["id"]
     if isinstance(emotion, str) and emotion.strip():
         item["emotion"] = emotion.strip()
-    video, season, episode = (
-        row.get("video"),
-        _number(row.get("season")),
-        _number(row.get("episode")),
-    )
+    video, season, episode = row.get("video"), *map(_number, map(row.get, ("season", "episode")))
     named = isinstance(video, str) and bool(video.strip())
     if named or row["start"] is not None or row["end"] is not None:
         film = None not in (season, episode) and f"S{season:02.0f}E{episode:02.0f}"
@@ -551,14 +536,6 @@ def _unbroken(text: str) -> str:
     with contextlib.suppress(UnicodeError):
         return text.encode("latin-1").decode()
     return text
-
-
-def _time(value: Any, parts: int) -> Any:
-    """Returns a time in seconds, None if it is blank, and as it is if it is no time."""
-    if is_blank(value):
-        return None
-    time = seconds(value)
-    return value if time is None else time / parts  # the reader of our form counts it as unusable
 
 
 def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[str, Any]]:
@@ -592,11 +569,6 @@ def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[st
     if None in numbers:
         return rows
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: numbers[k] or 0.0)]
-
-
-def _is_turn(line: str) -> bool:
-    speaker, words = named(line)
-    return bool(speaker and words.strip())
 
 
 def _moments(times: Sequence[Any]) -> list[float] | None:

@@ -45,11 +45,11 @@ _SUFFIXES = (
 _ANNOTATIONS = {"@UTF8": ".cha", "@Begin": ".cha", 'File type = "ooText': ".textgrid"}
 _STARTS_JSON = re.compile(r"\{|\[\s*[{\[\]]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# Files beside the transcripts of a corpus of ConvoKit, and of an export from Slack.
-_CONVOKIT = {"speakers.json", "users.json", "conversations.json", "corpus.json", "index.json"}
-_SLACK = {
-    *("users.json", "channels.json", "groups.json", "dms.json", "mpims.json", "canvases.json"),
-    *("integration_logs.json", "file_conversations.json", "lists.json", "org_users.json"),
+# Files that are no transcripts, beside one of a corpus of ConvoKit and of an export from Slack.
+_BESIDE = {
+    "utterances.jsonl": "speakers users conversations corpus index",
+    "channels.json": "users channels groups dms mpims canvases integration_logs file_conversations "
+    "lists org_users",
 }
 _NO_TRANSCRIPT = re.compile(r"(?i)(read[-_ ]?me|licen[sc]e|requirements|changelog)(\.txt)?")
 _SECONDS = 10.0, 3.0  # a clip is longer than its words could be: beyond this, and this a word
@@ -59,7 +59,7 @@ Found = tuple[str, dict[str, Any] | InputError]
 
 
 def conversations_in(
-    path: Path,
+    path: str | Path,
     repaired: Counter[str],
     watch: Callable[[int], object] = int,
     columns: Mapping[str, str] | None = None,
@@ -86,6 +86,7 @@ def conversations_in(
     Raises:
       InputError: there is no such file, or no file in the folder that can be read.
     """
+    path = Path(path).expanduser()
     folder, pattern = _split_pattern(path)
     several = pattern is not None
     for file in files_in(path, repaired):
@@ -255,16 +256,13 @@ def transcripts_among(
     Of files that differ only in the suffix, as Whisper writes them, the richest is read.
     """
     files = [f for f in files if not any(part.startswith(".") for part in f.parts)]
-    convokit = {f.parent for f in files if f.name in ("utterances.jsonl", "utterances.jsonl.gz")}
-    slack = {f.parent for f in files if f.name == "channels.json"}
-    kept = [
-        f
+    beside = {
+        f.parent / f"{name}.json"
         for f in files
-        if _suffix(f) in _SUFFIXES
-        and not _NO_TRANSCRIPT.fullmatch(f.name)
-        and not (f.name in _CONVOKIT and f.parent in convokit)
-        and not (f.name in _SLACK and f.parent in slack)
-    ]
+        for name in _BESIDE.get(f.name.removesuffix(".gz"), "").split()
+    }
+    kept = [f for f in files if _suffix(f) in _SUFFIXES and f not in beside]
+    kept = [f for f in kept if not _NO_TRANSCRIPT.fullmatch(f.name)]
     if repaired is not None:
         others = Counter(_suffix(f) for f in files if _suffix(f) not in (*_SUFFIXES, *CLIP_ENDINGS))
         listed = ", ".join(suffix or "no suffix" for suffix in sorted(others)[:8])
@@ -492,7 +490,9 @@ def _json(file: io.BufferedReader, path: Path, repaired: Counter[str]) -> Iterat
         yield from later
         return
     for number, item in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
-        yield f"{path}: conversation {_name(item, number)}", item
+        ids = [item.get(key) for key in ("id", "conversation_ID")] if isinstance(item, dict) else []
+        named = [repr(own) for own in ids if isinstance(own, (str, int))]
+        yield f"{path}: conversation {(*named, f'number {number}')[0]}", item
 
 
 def _is_empty(line: bytes) -> bool:
@@ -511,14 +511,6 @@ def _loaded(data: bytes, path: Path, line: int, repaired: Counter[str]) -> Any:
     parsed = parse_json(_decoded(data, path, f":{line}", seen), str(path), line)
     repaired.update(seen)
     return parsed
-
-
-def _name(item: Any, number: int) -> str:
-    if isinstance(item, dict):
-        for key in ("id", "conversation_ID"):
-            if isinstance(item.get(key), (str, int)):
-                return repr(item[key])
-    return f"number {number}"
 
 
 def _checked(

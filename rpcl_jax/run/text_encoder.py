@@ -23,9 +23,9 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rpcl_jax.batching.batch import Batch
-from rpcl_jax.batching.language import PieceCounts, count_pieces
+from rpcl_jax.batching.language import PieceCounts, count_pieces, unknown_words
 from rpcl_jax.batching.pipeline import Batches
-from rpcl_jax.batching.text import unknown_pieces, word_tokenizer
+from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.data.dialogue import BINARY, Dialogue
 from rpcl_jax.data.features import FeatureTable
@@ -90,14 +90,14 @@ def load_text_encoder(
             vocab_size=tokenizer.size, max_positions=config.text.max_tokens, **config.text.encoder
         )
         params = None
-    counts = count_pieces((u.text for d in train for u in d.utterances), tokenizer)
+    texts = [utterance.text for dialogue in train for utterance in dialogue.utterances]
+    counts = count_pieces(texts, tokenizer)
     source = config.text.pretrained or config.init
     if source and counts.unknown > _MOST_UNKNOWN * counts.pieces:
-        unknown, examples = unknown_pieces(train, tokenizer, config.text.speaker_names)
+        examples = ", ".join(map(repr, unknown_words(texts, tokenizer)))
         _LOG.warning(
-            f"{source}: its tokenizer does not know {unknown:.0%} of the word "
-            f"pieces of the training text, such as {', '.join(map(repr, examples))}; is it for "
-            "another language?"
+            f"{source}: its tokenizer does not know {counts.unknown / counts.pieces:.0%} of the "
+            f"word pieces of the training text, such as {examples}; is it for another language?"
         )
     check_positions(encoder, config, config.text.pretrained)
     encoder = dataclasses.replace(

@@ -198,7 +198,7 @@ def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
         paths = config.data[field].split(",") if field == "root" else [config.data[field]]
         found.data[field] = ",".join(
             str(start / path)
-            if path and not Path(path).exists() and (start / path).exists()
+            if path and not Path(path).expanduser().exists() and (start / path).exists()
             else path
             for path in paths
         )

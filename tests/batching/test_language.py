@@ -4,7 +4,7 @@ import pytest
 from shared import ECF, MINILM, needs_ecf, needs_minilm
 from small_encoders import make_tokenizer
 
-from rpcl_jax.batching.language import PieceCounts, count_pieces, language_doubt
+from rpcl_jax.batching.language import PieceCounts, count_pieces, language_doubt, unknown_words
 from rpcl_jax.batching.tokenizer import read_word_pieces, word_pieces
 from rpcl_jax.readers.ecf import read_ecf_text
 
@@ -29,6 +29,7 @@ def test_words_are_counted_without_numbers_and_punctuation():
     tokenizer = word_pieces(fast, {"unk_token": "[UNK]"})
     texts = ["The kettle exploded!! 12", "zzz", "", "half \ud83d"]
     assert count_pieces(texts, tokenizer) == PieceCounts(words=5, pieces=7, unknown=2)
+    assert unknown_words([*texts, "half", "the half"], tokenizer) == ["half", "zzz"]
 
 
 @pytest.mark.parametrize(

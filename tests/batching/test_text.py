@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rpcl_jax.batching.text import encode_dialogue, unknown_pieces, word_tokenizer
+from rpcl_jax.batching.text import encode_dialogue, word_tokenizer
 from rpcl_jax.data.dialogue import Dialogue, Utterance
 
 DIALOGUE = Dialogue(
@@ -78,19 +78,3 @@ def test_half_an_emoji_and_nothing_at_all_are_tokenized(context):
     named = encode(broken, speaker_names=True, **settings)
     assert words(named[0])[:4] == ["[CLS]", "ann", ":", "no"]
     assert words(encode(broken, word_tokenizer([broken]), speaker_names=True, **settings)[0])
-
-
-def test_the_share_of_unknown_pieces():
-    dialogue = Dialogue("2", (*DIALOGUE.utterances, Utterance("d", "Cy", "a  fog, the fog rolls")))
-    share, examples = unknown_pieces([dialogue, DIALOGUE], TOKENIZER, speaker_names=False)
-    assert (share, examples) == (5 / 24, ["fog", "a", ",", "rolls"])  # of 9 + 6 and 9 pieces
-    share, examples = unknown_pieces([dialogue], TOKENIZER, speaker_names=True)
-    assert (share, examples[:2]) == (6 / 23, ["fog", "Cy"])  # "name:" is two pieces more
-    silent = Dialogue("3", (Utterance("e", "Di", ""),))
-    assert unknown_pieces([silent], TOKENIZER, speaker_names=False) == (0, [])
-
-
-def test_unknown_pieces_of_a_tokenizer_that_does_not_name_the_piece():
-    nameless = TOKENIZER._replace(special={"cls_token": "[CLS]", "sep_token": "[SEP]"})
-    strange = Dialogue("1", (Utterance("a", "Ann", "снег no"),))
-    assert unknown_pieces([strange], nameless, False) == (0.5, ["снег"])

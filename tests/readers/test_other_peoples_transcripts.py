@@ -9,6 +9,7 @@ import pytest
 from shared import import_or_skip
 
 from rpcl_jax.errors import InputError
+from rpcl_jax.readers import chats
 from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import conversations_in, parse
 
@@ -641,6 +642,58 @@ TEXTS = {
         [("Ann", "I send contract.pdf (tomorrow)"), ("Ben", "<sigh>"), ("Info", "Oh")],
     ),
     "WhatsApp, German, with Uhr": ("08.08.2019, 13:25 Uhr - Ann: Hi\n08.08.2019, 13:26 Uhr - Ben: Oh\n", HI),
+    "WhatsApp, French": (
+        "08/08/2023 à 13:25 - Ann : Hi\n08/08/2023 à 13:26 - Ben : <Médias omis>\n08/08/2023 à 13:27 - Ben : Oh\n", HI,
+    ),
+    "WhatsApp, Finnish": ("8.8.2023 klo 13.25 - Ann: Hi\n8.8.2023 klo 13.26 - Ben: Oh\n", HI),
+    "WhatsApp, Korean": ("2023. 8. 8. 오후 1:25, Ann: Hi\n2023. 8. 8. 오후 1:26, Ben: Oh\n", HI),
+    "WhatsApp on iOS, several lines": (
+        "[8/8/23, 1:25:01 PM] Ann: Milk: 2\nBen: 1\n[8/8/23, 1:26:01 PM] Cy left\n[8/8/23, 1:27:01 PM] Ben: Oh\n",
+        [("Ann", "Milk: 2 Ben: 1"), ("Ben", "Oh")],
+    ),
+    "KakaoTalk": ("--- 2023년 8월 8일 ---\n[Ann] [오후 1:25] Hi\n[Ben] [오후 1:26] Oh\n", HI),
+    "iMessage": (
+        "Aug 08, 2023  1:25:01 PM (Read by you after 3 seconds)\nAnn\nHi\n\nAug 08, 2023  1:26:01 PM\nBen\nOh\n", HI,
+    ),
+    "faster-whisper": (
+        "[0.00s -> 2.50s] Hi: you\n[2.50s -> 4.00s] Oh\n", [("unknown", "Hi: you", 0, 2.5), ("unknown", "Oh", 2.5, 4)],
+    ),
+    "Teams, newer": ("Ann Smith\n0 minutes 3 seconds\nHi\nBen\n1 minute 9 seconds\nOh\n", [("Ann Smith", "Hi"), ("Ben", "Oh")]),
+    "Fathom": (
+        "Call - August 08\n\n0:00 - Ann Smith (Acme)\n  Hi\n\n0:05 - Ben\n  ASK: Oh\n",
+        [("Ann Smith (Acme)", "Hi", 0, 5), ("Ben", "ASK: Oh", 5, None)],
+    ),
+    "Discord, a whole export": (
+        "=====\nGuild: g\n=====\n\n[08-Aug-23 10:00 AM] ann#1\nHi\n\n{Reactions}\n👍 (2)\n\n[08-Aug-23 10:01 AM] ben (pinned)\n"
+        "Oh\n\n[08-Aug-23 10:02 AM] ben\nNo\n\n=====\nExported 3 message(s)\n=====\n", [("ann#1", "Hi"), ("ben", "Oh"), ("ben", "No")],
+    ),
+    "a head without labels": (
+        "Interviewer: Ben Jones\nInterviewee: Ann Smith\n\nBJ: How?\nAS: Cold.\nBJ: And?\nAS: Oh.\n",
+        [("BJ", "How?"), ("AS", "Cold."), ("BJ", "And?"), ("AS", "Oh.")],
+    ),
+    "WeChat": ("安娜 2023-08-08 13:25:01\nHi\n\nBen 2023-08-08 13:26:01\nOh\n", [("安娜", "Hi"), ("Ben", "Oh")]),
+    "Whisper": (
+        "[00:00.000 --> 00:02.000]  Hi\n[00:02.000 --> 00:03.500]  Ann: Oh\n", [("unknown", "Hi", 0, 2), ("Ann", "Oh", 2, 3.5)],
+    ),
+    "Whisper, laughs": (
+        "[0:01] Hi\n[0:02] <laughs> oh\n[0:03] no\n[0:04] why\n[0:05] so\n",
+        [("unknown", text, k, k + 1 if k < 5 else None) for k, text in enumerate(("Hi", "<laughs> oh", "no", "why", "so"), 1)],
+    ),
+    "WhatsApp, more notices": (
+        '8/8/19, 13:21 - Cy created group "Trip: 2020"\n8/8/19, 13:25 - Ann: Hi\n8/8/19, 13:25 - Cy left\n'
+        "8/8/19, 13:25 - Dee left\n8/8/19, 13:26 - Ben: Oh\n", HI,
+    ),
+    "Otter, cut": ("Ann  0:00\nHi\n10:30\n\nBen  0:05\n", [("Ann", "Hi", 0, 5), ("Ben", "", 5, None)]),
+    "what ends in a time": ("Ann: We left\nBerlin 10:30\nBen: And then?\n", "may be 'name, time /' or 'Name: words'"),
+    "what ends in a time, longer": (
+        "Ann: We left\nBerlin 10:30\nBen: And then?\nAnn: Oh\nBen: Oh\nAnn: Oh\n",
+        [("Ann", "We left Berlin 10:30"), ("Ben", "And then?"), ("Ann", "Oh"), ("Ben", "Oh"), ("Ann", "Oh")],
+    ),
+    "times beside words": ("0:05 Hi\n0:07 Oh\n", [("unknown", "Hi", 5, 7), ("unknown", "Oh", 7, None)]),
+    "sounds between times": (
+        "0:00\n[Music]\n0:05\nhi\n0:09\n(APPLAUSE)\n", [("unknown", "hi", 5, 9)],
+    ),
+    "what may be two forms": ("0:00\nAnn: Hi\nBen: Oh\n0:05\nand we left\n", "may be 'time /' or 'Name: words'"),
     "Zoom, names above": (
         "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n",
         [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
@@ -770,6 +823,17 @@ def test_plain_text(tmp_path, name):
     else:
         assert not errors
         assert conversations == [expected]
+
+
+def test_every_form_is_that_of_an_example(tmp_path, monkeypatch):
+    def readings():
+        return [read(tmp_path / "chat.txt", text)[:2] for text, _ in TEXTS.values()]
+
+    everything = readings()
+    forms = chats._FORMS
+    for name in forms:
+        monkeypatch.setattr(chats, "_FORMS", {key: forms[key] for key in forms if key != name})
+        assert readings() != everything, name
 
 
 def test_what_nobody_said_is_counted(tmp_path):
@@ -1051,9 +1115,6 @@ OF_USERS = {
         "Session 1\nAnn: I lost it\nBen: Oh no\n=== Session 2 ===\nAnn: Great day\nBen: Yes\n",
         [[("Ann", "I lost it"), ("Ben", "Oh no")], [("Ann", "Great day"), ("Ben", "Yes")]],
     ),
-    "iMessage.txt": (
-        "Aug 08, 2023  1:25:01 PM\nAnn\nDid you get it?\n\nAug 08, 2023  1:26:01 PM\nMe\nYes\n", "and the like speakers?",
-    ),
     "Descript.txt": (
         "Ann: [00:00:00] Did you?\n\nBen: Yes.\n\nAnn: [00:00:10] Great.\n",
         [[("Ann", "Did you?", 0, 10), ("Ben", "Yes."), ("Ann", "Great.", 10, None)]],
@@ -1066,6 +1127,16 @@ OF_USERS = {
         'speaker\ttext\nAnn\t"Hello\nBen\tOh no\nAnn\tWhy\nBen\tBecause of"\n', "a cell has several rows in it",
     ),
     "a comma.csv": ("speaker,text,emotion\nAnn,Well, I lost it\nBen,Oh no,joy\n", "a comma in a text"),
+    "two languages.srt": (
+        cues((1, 2, "Did you get it?\n你得到它了吗？"), (2, 4, "No.\n没有。")), "its cues are in two languages",
+    ),
+    "two scripts.srt": (
+        cues((1, 2, "你看 BBC 吗？"), (2, 4, "- BBC?\n- 对。"), (4, 5, "我不看。")),
+        [[("unknown", "你看 BBC 吗？", 1, 2), ("unknown", "BBC?", 2, 4), ("unknown", "对。", 2, 4), ("unknown", "我不看。", 4, 5)]],
+    ),
+    "exclamations.srt": (
+        cues(*((k, k + 1, "Stop!") for k in range(12))), [[("unknown", "Stop!", k, k + 1) for k in range(12)]],
+    ),
     "single words.srt": (cues(*((k, k + 1, "wordsofatext"[k]) for k in range(12))), "single words"),
     "a form.txt": ("Name: Ann\nAge: 30\nComment: I felt sad.\nName: Ben\nAge: 40\nComment: ok\n", "only 0 of 6 lines"),
     "the whole talk.csv": (

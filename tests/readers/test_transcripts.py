@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shared import POINTER
+from shared import POINTER, tiny_config
 
 from rpcl_jax.data.dialogue import Clip
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, write_json
 from rpcl_jax.readers import transcripts
+from rpcl_jax.readers.corpus import load_splits
 from rpcl_jax.readers.transcripts import conversations_in, describe, parse
 
 OURS = {"id": "a", "utterances": [{"speaker": "Ann", "text": "Oh"}], "note": [1]}
@@ -266,6 +267,17 @@ def test_a_folder_is_read_file_by_file(tmp_path):
         found(tmp_path / "empty")
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         found(tmp_path / "nowhere")
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x.txt").write_text("Ann: a\nBen: b")
+    assert len(list(conversations_in("~/*.txt", Counter()))) == 1
+    transcripts.convert(Path("~/x.txt"), Path("~/new/train.jsonl"))
+    config = tiny_config()
+    config.data.format, config.data.root = "conversations", "~/new"
+    assert len(load_splits(config, ("train",), labelled=False)["train"]) == 1
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
