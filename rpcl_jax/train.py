@@ -71,6 +71,7 @@ class Progress:
     threshold: float = 0.0  # of the best epoch
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
+    start_pair_f1: float = -1.0  # on validation, of the model that the run goes on from
     # What the log says of the last epoch; it is written after the checkpoint.
     logged: dict[str, float] = field(default_factory=dict)
 
@@ -150,7 +151,7 @@ def _check_same_data(config: ConfigDict, workdir: Path) -> None:
     try:
         digests = data_digests(load_corpus(config, check_values=False), is_main_process())
     except InputError as error:
-        _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error})")
+        _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error.args[0]})")
     else:
         check_data(workdir, digests)
 
@@ -193,6 +194,14 @@ def _train_and_evaluate(
     train_step = Compiled(jitted, "the training step")
     score = Compiled(make_score(model, mesh), "the scoring function")
 
+    def validate(params: dict[str, Any]) -> dict[str, Any]:
+        dev = score_split(score, combine(params, frozen), batches["dev"], mesh)
+        return evaluate_split(dev, None, corpus.emotions)
+
+    if start:
+        progress.start_pair_f1 = validate(state.params)["pair_f1"]
+        _LOG.info(f"before training: validation Pair F1 {100 * progress.start_pair_f1:.2f}")
+
     logger = (RunLogger if is_main_process() else SilentLogger)(
         workdir,
         config.epochs,
@@ -221,8 +230,7 @@ def _train_and_evaluate(
                     logger.flush()
                     save(state)
                     interruptions.saved(f"step {step} of {steps} of epoch {epoch}")
-            dev = score_split(score, combine(state.params, frozen), batches["dev"], mesh)
-            numbers = evaluate_split(dev, None, corpus.emotions)
+            numbers = validate(state.params)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
                 progress.threshold = numbers["threshold"]
@@ -234,6 +242,11 @@ def _train_and_evaluate(
                 _save_best(workdir, state, progress)
             logger.epoch(progress.logged)
 
+    if progress.best_pair_f1 < progress.start_pair_f1:
+        _LOG.warning(
+            f"no epoch is as good on validation as {config.init} was before training: its Pair F1 "
+            f"was {100 * progress.start_pair_f1:.2f}; train with a lower rate, or keep that model"
+        )
     del state
     barrier()  # the first process writes the model
     best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)
