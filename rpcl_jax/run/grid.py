@@ -118,7 +118,8 @@ def _check_data(grid: Grid) -> None:
             try:
                 corpus = load_corpus(cell.config, check_values=False)
             except InputError as error:
-                _LOG.warning(f"{grid.out}: whether its data have changed is unknown ({error})")
+                what = "whether its data have changed is unknown"
+                _LOG.warning(f"{grid.out}: {what} ({error.args[0]})")
                 return
             digests[cell.config.modalities] = data_digests(corpus)
         check_data(grid.out / cell.name, digests[cell.config.modalities])
