@@ -271,12 +271,12 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
             )
         of_objective[run.config.seed] = run
         first = next(iter(experiment.values()))
-        _check_same_data(run, next(iter(first.values())))
+        check_same_data(run, next(iter(first.values())))
     return [Experiment(by_objective) for by_objective in experiments.values()]
 
 
-def _check_same_data(run: Run, other: Run) -> None:
-    """Raises InputError if two runs of one config were trained on different data."""
+def check_same_data(run: Run, other: Run) -> None:
+    """Raises InputError if two runs of one corpus were trained on different data."""
     data = read_description(run.folder).get("data", {})
     if changed := changed_data(other.folder, data):
         raise InputError(
