@@ -23,6 +23,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.evaluate import write_predictions
 from rpcl_jax.evaluation.inference import make_score, score_split
 from rpcl_jax.evaluation.metrics import best_emotion_threshold, evaluate_split
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.evaluation.split_numbers import result_numbers
 from rpcl_jax.files import write_json
 from rpcl_jax.models.adapters import combine, separate_frozen
@@ -86,6 +87,7 @@ class Progress:
     seconds: float = 0.0  # of all processes that trained the run
     devices: int = 0  # on which the last epoch was trained
     config: str = ""  # digest of the config and the emotions
+    start_pair_f1: float = -1.0  # on validation, of the model that the run goes on from
     # What the log says of the last epoch; it is written after the checkpoint.
     logged: dict[str, float] = field(default_factory=dict)
 
@@ -165,7 +167,7 @@ def _check_same_data(config: ConfigDict, workdir: Path) -> None:
     try:
         digests = data_digests(load_corpus(config, check_values=False), is_main_process())
     except InputError as error:
-        _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error})")
+        _LOG.warning(f"{workdir}: whether its data have changed is unknown ({error.args[0]})")
     else:
         check_data(workdir, digests)
 
@@ -210,6 +212,14 @@ def _train_and_evaluate(
     train_step = Compiled(jitted, "the training step")
     score = Compiled(make_score(model, mesh), "the scoring function")
 
+    def validate(params: dict[str, Any]) -> tuple[list[ScoredDialogue], dict[str, Any]]:
+        dev = score_split(score, combine(params, frozen), batches["dev"], mesh)
+        return dev, evaluate_split(dev, None, corpus.emotions)
+
+    if start:
+        progress.start_pair_f1 = validate(state.params)[1]["pair_f1"]
+        _LOG.info(f"before training: validation Pair F1 {100 * progress.start_pair_f1:.2f}")
+
     logger = (RunLogger if is_main_process() else SilentLogger)(
         workdir,
         config.epochs,
@@ -238,8 +248,7 @@ def _train_and_evaluate(
                     logger.flush()
                     save(state)
                     interruptions.saved(f"step {step} of {steps} of epoch {epoch}")
-            dev = score_split(score, combine(state.params, frozen), batches["dev"], mesh)
-            numbers = evaluate_split(dev, None, corpus.emotions)
+            dev, numbers = validate(state.params)
             if numbers["pair_f1"] > progress.best_pair_f1:
                 progress.best_epoch, progress.best_pair_f1 = epoch, numbers["pair_f1"]
                 progress.threshold = numbers["threshold"]
@@ -254,6 +263,11 @@ def _train_and_evaluate(
                 _save_best(workdir, state, progress)
             logger.epoch(progress.logged)
 
+    if progress.best_pair_f1 < progress.start_pair_f1:
+        _LOG.warning(
+            f"no epoch is as good on validation as {config.init} was before training: its Pair F1 "
+            f"was {100 * progress.start_pair_f1:.2f}; train with a lower rate, or keep that model"
+        )
     del state
     barrier()  # the first process writes the model
     best = combine(replicate(_read_best(workdir, shapes, progress), mesh), frozen)

@@ -22,12 +22,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         f"{name}_token_id": k for k, name in enumerate(("pad", "bos", "eos", "cls", "sep"))
     },
 }
-_CLASSES = {
+# Families whose tokenizers are a list of word pieces, and all that have small encoders.
+WORD_PIECES = {
     "bert": transformers.BertTokenizer,
     "electra": transformers.ElectraTokenizer,
     "distilbert": transformers.DistilBertTokenizer,
     "mpnet": transformers.MPNetTokenizer,
 }
+SMALL = (*WORD_PIECES, "deberta-v2", "modernbert")
 
 
 def make_tokenizer(family: str, words: Iterable[str]) -> transformers.PreTrainedTokenizerBase:
@@ -39,7 +41,7 @@ def make_tokenizer(family: str, words: Iterable[str]) -> transformers.PreTrained
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     if family == "mpnet":
         pieces = ["<s>", "<pad>", "</s>", "<unk>", *words, "[UNK]", "<mask>"]
-    return _CLASSES[family](vocab={piece: number for number, piece in enumerate(pieces)})
+    return WORD_PIECES[family](vocab={piece: number for number, piece in enumerate(pieces)})
 
 
 def _unigrams(words: Iterable[str]) -> transformers.PreTrainedTokenizerBase:

@@ -91,7 +91,11 @@ def test_changed_data_are_refused_and_named(finished, split, change, tmp_path, c
     with pytest.raises(InputError, match=rf"since it was begun \({split}\)"):
         train_and_evaluate(config, run)
     (run / "result.json").write_bytes(result)
-    file.unlink()  # then nobody knows
+    file.write_text(3 * "{}\n")  # then nobody knows
+    assert train_and_evaluate(config, run) == json.loads(result)
+    assert "unknown" in caplog.messages[-2]
+    assert "\n" not in caplog.messages[-2]
+    file.unlink()
     assert train_and_evaluate(config, run) == json.loads(result)
 
 

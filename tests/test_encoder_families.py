@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from shared import import_or_skip, tiny_config
-from small_encoders import OPTIONS, make_tokenizer
+from small_encoders import OPTIONS, SMALL, make_tokenizer
 
 from rpcl_jax.batching.text import word_tokenizer
 from rpcl_jax.models.pretrained import load_pretrained
@@ -23,9 +23,7 @@ from flax.traverse_util import flatten_dict
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
-@pytest.fixture(
-    scope="module", params=["electra", "distilbert", "mpnet", "deberta-v2", "modernbert"]
-)
+@pytest.fixture(scope="module", params=[family for family in SMALL if family != "bert"])
 def encoder(request, tmp_path_factory):
     """A small random encoder over the words of the tiny corpus, as save_pretrained writes it."""
     family = request.param

@@ -39,11 +39,17 @@ def test_settings_that_decide_numbers_are_ignored(reads_text, tmp_path):
 @pytest.mark.slow
 def test_a_platform_that_is_not_there_is_one_line(reads_text, tmp_path):
     (tmp_path / "talk.txt").write_text("Ann: Oh no\nBen: Why?\nAnn: So.\n")
-    predict = ["--mode=predict", f"--input={tmp_path}/talk.txt", f"--output={tmp_path}/o.json"]
-    for mode in (predict, ["--mode=evaluate"]):
-        command = ["-m", "rpcl_jax.main", *mode, f"--workdir={reads_text}"]
-        errors = run_python(*command, environment={"JAX_PLATFORMS": "cuda"}, status=1).stderr
-        assert "correct or unset JAX_PLATFORMS" in errors
+    predict = [f"--input={tmp_path}/talk.txt", f"--output={tmp_path}/o.json"]
+    for command in (
+        ["predict", f"--workdir={reads_text}", *predict],
+        ["evaluate", f"--workdir={reads_text}"],
+        ["examine", reads_text],
+        ["export", reads_text, f"--out={tmp_path}/model"],
+        ["grid", "--config=demo", f"--out={tmp_path}/grid"],
+    ):
+        cuda = {"JAX_PLATFORMS": "cuda"}
+        errors = run_python("-m", "rpcl_jax", *command, environment=cuda, status=1).stderr
+        assert "correct or unset JAX_PLATFORMS" in errors, command
         assert errors.count("\n") == 1
 
 

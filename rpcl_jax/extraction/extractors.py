@@ -64,7 +64,11 @@ def load_extractor(name: str, model: str = "", revision: str = "") -> Extractor:
       revision: for a model on the hub, a commit, branch or tag, or empty for the newest commit;
         for a folder, the digest that its files must have, or empty.
     """
-    loaders = {"wav2vec2": _load_wav2vec2, "opensmile": _load_opensmile, "clip": _load_clip}
+    loaders = {
+        "wav2vec2": _load_wav2vec2,
+        "opensmile": _load_opensmile,
+        "clip": _load_clip,
+    }
     if name not in loaders:
         raise InputError(f"extractor {name!r} is unknown; use one of {', '.join(EXTRACTORS)}")
     return loaders[name](model or EXTRACTORS[name], revision)

@@ -29,6 +29,7 @@ from rpcl_jax.run.workdir import (
     run_name,
 )
 from rpcl_jax.training.logger import epoch_line, read_epochs
+from rpcl_jax.training.mesh import no_device
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,7 +118,8 @@ def _check_data(grid: Grid) -> None:
             try:
                 corpus = load_corpus(cell.config, check_values=False)
             except InputError as error:
-                _LOG.warning(f"{grid.out}: whether its data have changed is unknown ({error})")
+                what = "whether its data have changed is unknown"
+                _LOG.warning(f"{grid.out}: {what} ({error.args[0]})")
                 return
             digests[cell.config.modalities] = data_digests(corpus)
         check_data(grid.out / cell.name, digests[cell.config.modalities])
@@ -207,9 +209,9 @@ def device_environments(cpu_cells: int = 1) -> list[dict[str, str]]:
     """
     # Asked in another process: a process that has opened a GPU reserves most of its memory.
     code = "import jax; print(jax.default_backend(), jax.local_device_count())"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
-    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if answer.returncode:
+        raise no_device((answer.stderr.strip().splitlines() or [""])[-1])
     backend, count = answer.stdout.split()
     if backend == "cpu" and cpu_cells > 1:
         # XLA starts as many threads as NPROC says, or one on each core.

@@ -23,17 +23,23 @@ def device_count() -> int:
     try:
         return jax.device_count()
     except (RuntimeError, AssertionError) as error:  # JAX raises either
-        platforms = os.environ.get("JAX_PLATFORMS", "")
-        raise InputError(
-            f"JAX finds no device (JAX_PLATFORMS={platforms}; {error or 'no reason given'}); "
-            "correct or unset JAX_PLATFORMS, or install JAX for your accelerator"
-        ) from error
+        raise no_device(str(error)) from error
+
+
+def no_device(reason: str) -> InputError:
+    """Returns the error to raise where JAX, for some reason that it may not give, has no device."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return InputError(
+        f"JAX finds no device (JAX_PLATFORMS={platforms}; {reason or 'no reason given'}); correct "
+        "or unset JAX_PLATFORMS, or install JAX for your accelerator"
+    )
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
     """Returns a mesh of the first `devices` devices, or of all devices if None."""
+    visible = device_count()
     return jax.make_mesh(
-        (devices or device_count(),),
+        (devices or visible,),
         (AXIS,),
         axis_types=(jax.sharding.AxisType.Auto,),  # XLA chooses the sharding of unannotated arrays
         devices=jax.devices()[:devices],

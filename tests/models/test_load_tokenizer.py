@@ -6,7 +6,7 @@ import sys
 import pytest
 import transformers
 from shared import assert_pointer_is_named, import_or_skip, refusal
-from small_encoders import make_tokenizer
+from small_encoders import SMALL, WORD_PIECES, make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
@@ -103,16 +103,14 @@ def check_equals_transformers(folder, family):
     assert len({number for pieces in wanted for number in pieces}) > 10  # they know the texts
 
 
-@pytest.mark.parametrize(
-    "family", ["bert", "electra", "distilbert", "mpnet", "deberta-v2", "modernbert"]
-)
+@pytest.mark.parametrize("family", SMALL)
 def test_a_familys_tokenizer_as_it_is_saved(tmp_path, family):
     make_tokenizer(family, WORDS).save_pretrained(tmp_path)
     check_equals_transformers(tmp_path, family)
 
 
 @pytest.mark.parametrize("written", [{"do_lower_case": True}, {"do_lower_case": False}])
-@pytest.mark.parametrize("family", ["bert", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize("family", WORD_PIECES)
 def test_a_list_of_word_pieces_as_old_models_have_it(tmp_path, family, written):
     ids = make_tokenizer(family, WORDS).get_vocab()
     pieces = sorted(ids, key=ids.__getitem__)

@@ -11,6 +11,7 @@ import transformers
 from shared import MINILM, import_or_skip, needs_minilm
 from transformers import AutoConfig
 
+from rpcl_jax.models.families import FAMILIES
 from rpcl_jax.models.pretrained import load_pretrained
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
@@ -57,8 +58,7 @@ MODELS = {
     "modernbert": {"local_attention": 8, "pad_token_id": 0},
     "modernbert-global": {"global_attn_every_n_layers": 1, "pad_token_id": 0},
 }
-FAMILY = {kind: kind if kind == "deberta-v2" else kind.partition("-")[0] for kind in MODELS}
-FAMILY["deberta-v2-tables"] = "deberta-v2"
+FAMILY = {k: max((f for f in FAMILIES if f"{k}-".startswith(f"{f}-")), key=len) for k in MODELS}
 
 
 def random_model(kind: str) -> transformers.PreTrainedModel:

@@ -1,6 +1,7 @@
 """What all readers mend and count, what they refuse, and how they find a split."""
 
 import json
+from pathlib import Path
 
 import pytest
 from shared import RECCON, needs_reccon
@@ -11,7 +12,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.readers import ecf, mec4, mecad, reccon
 from rpcl_jax.readers.benchmark_files import emotion_name
 from rpcl_jax.readers.conversations import read_split as read_ours
-from rpcl_jax.readers.corpus import READERS
+from rpcl_jax.readers.corpus import READERS, SPLITS
 
 # The same conversation in every form: its emotions are misspelt, and its only pair is there twice.
 DIALOGUE = Dialogue(
@@ -163,18 +164,19 @@ def test_everything_that_is_wrong_is_listed_at_once(tmp_path, read_split, name, 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_missing_split_can_be_cut_from_another(tmp_path, name):
-    with pytest.raises(InputError) as nothing:
-        READERS[name](tmp_path, "dev")
-    assert "--cut" not in str(nothing.value)
-    train = str(nothing.value).split(": not found")[0].split(" and ")[0]
-    train = train.replace("valid", "train").replace("dev", "train")
-    (tmp_path / "MEC4_text").mkdir(exist_ok=True)
-    open(train, "w").close()
+    def named(split):
+        with pytest.raises(InputError, match=r"^(?!.*--cut)") as nothing:
+            READERS[name](tmp_path, split)
+        return Path(str(nothing.value).split(": not found")[0].split(" and ")[0])
+
+    train, _, test = map(named, SPLITS)
+    train.parent.mkdir(exist_ok=True)
+    train.touch()
     whole = "not found; .*`rpcl convert --splits=train --cut=80,10,10"
     for split in ("dev", "test"):
         with pytest.raises(InputError, match=whole):
             READERS[name](tmp_path, split)
-    open(train.replace("train", "test"), "w").close()  # which is kept
+    test.touch()  # which is kept
     with pytest.raises(InputError, match="`rpcl convert --splits=train,test --cut=90,10`"):
         READERS[name](tmp_path, "dev")
     with pytest.raises(InputError, match=r"^(?!.*--cut)"):

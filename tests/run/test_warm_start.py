@@ -94,9 +94,10 @@ def parameters(folder):
     return load_file(folder / "model.safetensors")
 
 
-def test_at_a_rate_of_0_the_predictions_are_those_of_the_start(data, start, tmp_path):
+def test_at_a_rate_of_0_the_predictions_are_those_of_the_start(data, start, tmp_path, caplog):
     """With fewer words and other features to normalise in training than the start had."""
     train_and_evaluate(of_data(data, "own", start, rate=0.0), tmp_path / "run")
+    assert "no epoch is as good" not in caplog.text
     assert_same_predictions(tmp_path / "run", start)
     words = [read_word_pieces(folder).backend.to_str() for folder in (tmp_path / "run", start)]
     assert words[0] == words[1]
@@ -207,6 +208,26 @@ def test_a_killed_run_continues_to_the_same_bits(data, start, tmp_path, monkeypa
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     assert_same_predictions(whole, killed)
+
+
+def test_a_start_that_no_epoch_comes_up_to_is_named(data, start, tmp_path, monkeypatch, caplog):
+    """Also by a command that continues the run, and no longer has that model."""
+    config = of_data(data, "own", start, rate=1.0)
+    config.epochs = 2
+    save = Checkpoints.save
+
+    def kill(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path / "run")
+    before = json.loads((start / "result.json").read_text())["dev"]["pair_f1"]
+    assert "no epoch is as good" not in caplog.text
+    assert train_and_evaluate(config, tmp_path / "run")["dev"]["pair_f1"] < before
+    assert f"was before training: its Pair F1 was {100 * before:.2f};" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import scipy.stats
 from fake_runs import write_grid
@@ -58,3 +60,10 @@ def test_two_runs_are_compared_as_they_stand(tmp_path):
     named = run(f"{grid}:base", f"{grid}:rpcl").stdout.splitlines()[3:]
     assert [line.split()[:6] for line in runs] == [line.split()[:6] for line in named]
     assert all("one seed" in line for line in runs)
+
+    for name, digest in (("base", "then"), ("rpcl", "now")):  # one corpus, with other labels
+        path = grid / f"{name}-tav-seed1/config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"train": digest}}))
+    refused = run(grid / "base-tav-seed1", grid / "rpcl-tav-seed1", status=1).stderr
+    assert "trained on other data than" in refused
+    assert "(train)" in refused
