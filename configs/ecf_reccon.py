@@ -23,4 +23,5 @@ def get_config(objective: str = "base") -> ConfigDict:
     c.model.width = 200
     c.model.pair_width = 100
     c.optimizer.encoder_learning_rate = 1e-3
+    c.optimizer.learning_rate = 1e-3
     return c

@@ -42,7 +42,7 @@ def test_without_an_output_the_pairs_are_printed(reads_text, talk):
     assert lines[-2].startswith(f"{talk}: 6 pairs in 1 conversations, 3 utterances in ")
     assert "--html=FILE.html draws them" in lines[-1]
     # Every utterance causes itself, and Ben's two Ann's question and one another.
-    assert any(line.startswith("3 pairs are of an utterance with itself") for line in lines)
+    assert any(line.startswith("3 pairs of an utterance with itself") for line in lines)
     assert sum(line.endswith("  itself") for line in lines) == 3
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import make_batch, reference_ccps, reference_cdmr, reference_triples
-from shared import ROOT, import_or_skip
+from shared import MINILM, ROOT, import_or_skip, needs_minilm, run_python
 
 from rpcl_jax.__main__ import MODES, TOOLS
 
@@ -114,3 +114,22 @@ def test_what_its_commands_write_is_ignored_by_git():
         cwd=ROOT, input="\n".join(f"{name}/x" for name in written), capture_output=True, text=True,
     )  # fmt: skip
     assert {line.removesuffix("/x") for line in done.stdout.splitlines()} == written
+
+
+@needs_minilm
+@pytest.mark.slow
+def test_its_first_example_is_what_the_packaged_model_finds(tmp_path):
+    drawn, shown = re.findall(r"```\n(1  Mia.*?|\$ rpcl predict.*?)```", README, re.DOTALL)
+    (python,) = re.findall(r"```py\n(from rpcl_jax import Pred.*?)```", README, re.DOTALL)
+    turns = re.findall(r"^\d  (\w+) +(.*?)(?:   |$)", drawn, re.MULTILINE)
+    (tmp_path / "talk.txt").write_text("".join(f"{name}: {text}\n" for name, text in turns))
+    done = run_python("-m", "rpcl_jax", "predict", tmp_path / "talk.txt", f"--encoder={MINILM}")
+    command, _, printed = shown.partition("\n")
+    assert command == "$ rpcl predict talk.txt"
+    assert done.stdout.startswith(printed)
+
+    pairs = re.findall(r"\((\d), (\d)\)", drawn)
+    code = python.replace("Predictor()", f"Predictor(encoder={str(MINILM)!r})")
+    found = run_python("-c", code).stdout.strip()
+    assert found == str([[int(i), int(j)] for i, j in pairs])
+    assert f"  # {found}\n" in python

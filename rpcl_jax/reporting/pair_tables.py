@@ -124,8 +124,8 @@ def printed() -> Iterator[Add]:
     yield add
     if own:
         print(
-            f"{own} pairs are of an utterance with itself: what is told in it moves its own "
-            "speaker. --noown_causes leaves them out."
+            f"{_counted(own, 'pair')} of an utterance with itself: what it tells moves its own "
+            "speaker, too. --noown_causes leaves such pairs out."
         )
     if len(speakers.emotions) > 1:
         for (_, name), counts in speakers.emotions.items():
@@ -139,7 +139,7 @@ def pair_lines(item: Mapping[str, Any]) -> list[str]:
     turns = turns_of(item)
     pairs = [*zip(pairs_of(item), item[CONFIDENCES], strict=True)]
     name = " ".join(dict.fromkeys(map(str, filter(None, [item.get("source"), _identifier(item)]))))
-    lines = [f"{name}: {len(pairs)} pairs in {len(turns)} utterances"]
+    lines = [f"{name}: {_counted(len(pairs), 'pair')} in {_counted(len(turns), 'utterance')}"]
     for number, turn in enumerate(turns, 1):
         causes = [(p, j) for (i, j), p in pairs if i == number]
         if not causes:
@@ -156,6 +156,10 @@ def _quoted(number: int, turn: Mapping[str, Any]) -> str:
     who = " ".join(filter(None, [_time(turn), str(turn["speaker"])]))
     text = textwrap.shorten(str(turn.get("text") or ""), _WIDTH - len(who) - 16, placeholder=" …")
     return f"{number:2d}  {who}{': ' if who else ''}{text}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _identifier(item: Mapping[str, Any]) -> Any:

@@ -133,4 +133,4 @@ def test_what_is_printed(capsys):
                 {"id": 1, "utterances": TURNS[:1]}, FOUND._replace(pairs=[], confidences=[]), BY
             )
         )
-    assert capsys.readouterr().out == "1: 0 pairs in 1 utterances\n"
+    assert capsys.readouterr().out == "1: 0 pairs in 1 utterance\n"
