@@ -469,7 +469,8 @@ def predict_file(
         with contextlib.ExitStack() as stack:
             adds = []
             if html and first:
-                adds.append(stack.enter_context(page_file(html, source.name, clips)))
+                page = page_file(html, source.name, clips, predictor.emotions)
+                adds.append(stack.enter_context(page))
             if pairs and first:
                 adds.append(stack.enter_context(pair_table(pairs)))
             if speakers and first:

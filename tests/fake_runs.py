@@ -29,7 +29,7 @@ def write_run(folder, objective="rpcl", seed=42, signal=2.0, config=None, negati
     config = (config or tiny_config()).copy_and_resolve_references()
     config.objective, config.seed = objective, seed
     config.rpcl.update(OBJECTIVES[objective])
-    splits, _, classes = load_corpus(config)
+    splits, _, classes, _ = load_corpus(config)
     rng = np.random.default_rng(seed)  # runs of one seed share their noise, as real runs do
     scored = {
         split: [

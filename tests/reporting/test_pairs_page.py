@@ -5,7 +5,7 @@ import wave
 
 import numpy as np
 import pytest
-from report_pages import BY, arcs_of, listed, predicted, slide, write_pairs_page
+from report_pages import BY, arcs_of, listed, predicted, slide, until, write_pairs_page
 
 from rpcl_jax.reporting import pairs_page
 
@@ -101,14 +101,6 @@ def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     dots = page.locator(".map circle").count()
     assert dots == sum(p >= 0.4 for p in confidence.values())
     assert page.locator(".scale").inner_text().split() == ["0", ".25", ".5", ".75", "1"]
-
-
-def until(page, expression):
-    for _ in range(100):  # the page's policy forbids what wait_for_function does
-        if page.evaluate(expression):
-            return
-        time.sleep(0.1)
-    raise AssertionError(expression)
 
 
 def sound(path, seconds):
@@ -209,20 +201,20 @@ def test_causes_that_come_after_are_offered_where_there_are_some(tmp_path, open_
     slide(page, 400)
     page.select_option("select[name=distance]", "after")
     assert listed(page) == ["1"]
-    assert page.inner_text("#count") == "1 conversations, 1 pairs"
+    assert page.inner_text("#count") == "1 conversation, 1 pair"
 
 
 def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
     hostile = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
     items = [predicted(n, source=hostile) | {"id": "same"} for n in range(3)]
     items[1]["utterances"][0] |= {"text": hostile, "speaker": hostile, "emotion": hostile}
-    page = open_page(write_pairs_page(tmp_path / "page.html", items), fragment="#same~2")
+    page = open_page(write_pairs_page(tmp_path / "page.html", items), fragment="#same_2")
     assert page.inner_text('.turn[data-turn="0"] > div >> nth=1') == hostile
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
-    assert listed(page) == ["same"] * 3
+    assert listed(page) == ["same", "same_2", "same_3"]
     page.keyboard.press("j")
-    assert page.evaluate("location.hash") == "#same~3"
+    assert page.evaluate("location.hash") == "#same_3"
 
 
 LONG = "https://example.org/" + "unbroken" * 40

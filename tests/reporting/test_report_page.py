@@ -232,8 +232,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):
         """() => {
              const long = "unbroken".repeat(40);
              runs[0].name = long;
-             Object.assign(current.utterances[0], { speaker: long, text: long });
-             show(current);
+             Object.assign(state.current.utterances[0], { speaker: long, text: long });
+             show(state.current);
            }"""
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
