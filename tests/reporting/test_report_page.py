@@ -249,3 +249,25 @@ def test_fingers_reach_what_a_mouse_reaches(report, open_page):
     assert page.evaluate(places) == before, "nothing moves under the finger"
     page.locator(".reach").first.dispatch_event("click")
     assert "causes the emotion of" in page.inner_text("#readout")
+
+
+def test_arrows_point_from_the_cause_to_the_emotion_and_do_not_pile_up(report, open_page):
+    page = open_page(report)
+    assert "from the cause to the emotion" in page.inner_text(".legend")
+    for _ in range(10):
+        ends = page.evaluate(
+            """() => [0, 1].map((run) => [...document.querySelectorAll(`.arc[data-run="${run}"]`)].map(
+                 (arc) => {
+                   const numbers = arc.getAttribute("d").match(/-?[0-9.]+/g).map(Number);
+                   const turn = (t) => document.querySelector(`[data-turn="${t}"]`);
+                   const within = (y, t) => y > turn(t).offsetTop &&
+                     y < turn(t).offsetTop + turn(t).offsetHeight;
+                   const [tail, head] = [numbers[1], numbers[7]];
+                   return [within(tail, arc.dataset.j) && within(head, arc.dataset.i), head, tail];
+                 }))"""
+        )
+        for of_run in ends:
+            assert all(right for right, *_ in of_run)
+            heights = sorted(height for _, *both in of_run for height in both)
+            assert all(b - a > 4 for a, b in zip(heights, heights[1:], strict=False))
+        page.keyboard.press("j")
