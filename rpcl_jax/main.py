@@ -7,6 +7,7 @@ ones. `rpcl evaluate` and `rpcl predict` are short for the last two.
 
 import contextlib
 import re
+import shlex
 import signal
 import sys
 import time
@@ -243,6 +244,8 @@ def _do() -> None:
         print(f"{workdir}: not finished; these are the numbers of its best epoch so far")
     else:
         print(f"results: {workdir / 'result.json'}, {workdir / 'predictions'}")
+        run = shlex.quote(str(workdir))
+        print(f"next: rpcl report {run} --out=report.html; rpcl predict FILE --workdir={run}")
 
 
 def _model() -> str | Path | None:

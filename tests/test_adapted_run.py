@@ -135,13 +135,11 @@ def test_exported_without_the_encoder(adapted, small_bert, tmp_path):
     assert all(".lora_" in name for name in of_encoder)
     # The name is what is public of the folder's, which is not found from here.
     message = refusal(Predictor, model)
-    assert f"encoder_elsewhere.name in {model / 'config.json'}" in message
+    assert "give the folder or hub name of its text encoder as --encoder" in message
 
     described = json.loads((model / "config.json").read_text())
     assert described["encoder_elsewhere"]["name"] == small_bert.name
-    described["encoder_elsewhere"]["name"] = str(small_bert)
-    (model / "config.json").write_text(json.dumps(described))
-    found = Predictor(model)(conversations)
+    found = Predictor(model, encoder=small_bert)(conversations)
     wanted = Predictor(run)(conversations)
     for one, other in zip(found, wanted, strict=True):
         assert one["pair_confidences"] == other["pair_confidences"]
@@ -149,9 +147,7 @@ def test_exported_without_the_encoder(adapted, small_bert, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(small_bert, other)
     _change_a_weight(other)
-    described["encoder_elsewhere"]["name"] = str(other)
-    (model / "config.json").write_text(json.dumps(described))
-    assert f"{other}: not the text encoder" in refusal(Predictor, model)
+    assert f"{other}: not the text encoder" in refusal(Predictor, model, encoder=other)
 
 
 def _change_a_weight(folder):
@@ -178,6 +174,7 @@ def test_a_run_refuses_another_encoder(adapted, small_bert, tmp_path):
 def test_a_trained_encoder_cannot_be_left_out(reads_text, tmp_path):
     message = refusal(export_run, reads_text, tmp_path / "model", "card", with_encoder=False)
     assert "its text encoder was trained" in message
+    assert "has a text encoder of its own" in refusal(Predictor, reads_text, encoder=tmp_path)
 
 
 def test_a_frozen_encoder_can_be_left_out(small_bert, tmp_path):
@@ -188,12 +185,9 @@ def test_a_frozen_encoder_can_be_left_out(small_bert, tmp_path):
     model = tmp_path / "model"
     export_run(tmp_path / "run", model, "card", with_encoder=False)
     assert not any(name.startswith("text_encoder") for name in names_of(model))
-    described = json.loads((model / "config.json").read_text())
-    described["encoder_elsewhere"]["name"] = str(small_bert)
-    (model / "config.json").write_text(json.dumps(described))
     conversations = [conversation_object(d) for d in load_corpus(config).splits["test"]]
     wanted = Predictor(tmp_path / "run")(conversations)
-    found = Predictor(model)(conversations)
+    found = Predictor(model, encoder=small_bert)(conversations)
     for one, other in zip(found, wanted, strict=True):
         assert one["pair_confidences"] == other["pair_confidences"]
 

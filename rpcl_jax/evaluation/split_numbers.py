@@ -27,14 +27,17 @@ def result_numbers(
     if corpora:
         numbers["corpora"] = {
             name: {
-                split: split_numbers(
-                    [s for s in scored if is_of(s.dialogue, name)], *thresholds, **diagnostics
-                )
+                split: split_numbers(of_corpus(scored, name), *thresholds, **diagnostics)
                 for split, scored in (("dev", dev), ("test", test))
             }
             for name in corpora
         }
     return numbers
+
+
+def of_corpus(scored: Sequence[ScoredDialogue], name: str) -> list[ScoredDialogue]:
+    """Returns those dialogues that are of one of several corpora."""
+    return [s for s in scored if is_of(s.dialogue, name)]
 
 
 def split_numbers(

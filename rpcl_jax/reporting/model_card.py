@@ -2,14 +2,23 @@
 
 import shlex
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
+from rpcl_jax.evaluation.scores_file import ScoredDialogue
+from rpcl_jax.evaluation.split_numbers import of_corpus
 from rpcl_jax.models.pretrained import hub_name
-from rpcl_jax.reporting.experiments import Run, benchmark_name, read_run, resampled_metrics
+from rpcl_jax.reporting.experiments import (
+    BENCHMARKS,
+    Run,
+    benchmark_name,
+    read_run,
+    resampled_metrics,
+)
 from rpcl_jax.run.export import public_name
 from rpcl_jax.run.model_folder import read_description
 
@@ -25,7 +34,21 @@ _WITHSTANDS = (
     "It is trained to withstand the loss of utterances' representations, which covers none of the "
     "following. "
 )
+# Under what terms the benchmarks are to be had.
+_TERMS = {
+    "ecf": "ECF (NUSTM/MECPE, from the series Friends) is under GPL-3.0, for research only.",
+    "reccon": "RECCON is for research; its conversations are DailyDialog's, CC BY-NC-SA 4.0.",
+    "mecad": "MECAD is for research only.",
+}
 _CARD = Path(__file__).with_suffix(".md")  # filled in by str.format
+
+
+class _Part(NamedTuple):
+    """The test split of one corpus."""
+
+    name: str
+    scored: list[ScoredDialogue]
+    numbers: dict[str, Any]
 
 
 def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
@@ -37,9 +60,13 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     config, splits = run.config, run.splits()
     features = read_description(folder)["feature_tables"]
     scored, threshold = run.scores(splits["test"], "test"), run.result["threshold"]
-    weights = draw_weights(len(scored), _RESAMPLES)
-    resampled = resampled_metrics(run, scored, weights)
-    resampled["weighted_f1"] = resampled_weighted_f1(scored, threshold, run.emotions, weights)
+    parts = [_Part(config.data.name, scored, run.result["test"])]
+    if corpora := run.result.get("corpora"):
+        parts = [
+            _Part(name, of_corpus(scored, name), numbers["test"])
+            for name, numbers in corpora.items()
+        ]
+    terms = [_TERMS[name] for name in config.data.name.split(",") if name in _TERMS]
     encoder = public_name(config.text.pretrained) or "trained from scratch"
     corrupted = config.rpcl.corruption_rate and (
         config.rpcl.corruption_weight or config.rpcl.alignment_weight
@@ -50,11 +77,11 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
         how = ", frozen"
     if not with_encoder:
         how += (
-            ". Its own parameters are not in this folder: they are loaded from the folder or hub\n"
-            "  name at `encoder_elsewhere.name` in `config.json`"
+            ". Its own parameters are not in this folder: they come from the folder or hub name\n"
+            "  at `encoder_elsewhere` in `config.json`, or from `--encoder=FOLDER`"
         )
     return _CARD.read_text(encoding="utf-8").format(
-        metadata=_metadata(run, name).to_yaml(),
+        metadata=_metadata(run, name, parts).to_yaml(),
         name=name,
         quoted=shlex.quote(name),
         objective=config.objective,
@@ -76,30 +103,31 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
         benchmark=benchmark_name(config) or "A corpus without a name",
         words="" if config.text.pretrained else _WORDS,
         trained=_WITHSTANDS if corrupted else "",
+        terms="".join(f"\n\n{term}" for term in terms),
         statistics="\n".join(
             f"| {split} | {counts.conversations} | {counts.utterances} | {counts.pairs} |"
             for split, counts in zip(splits, map(split_statistics, splits.values()), strict=True)
         ),
         seed=config.seed,
         resamples=_RESAMPLES,
-        results="\n".join(_results(run, resampled)),
+        results="\n".join(row for part in parts for row in _results(run, part, len(parts) > 1)),
     )
 
 
-def _metadata(run: Run, name: str) -> ModelCardData:
+def _metadata(run: Run, name: str, parts: list[_Part]) -> ModelCardData:
     pretrained = run.config.text.pretrained
-    numbers, benchmark = run.result["test"], benchmark_name(run.config) or "unnamed"
     results = [
         EvalResult(
             task_type="text-classification",
             task_name=_TASK,
-            dataset_type=run.config.data.name or "unnamed",
-            dataset_name=benchmark,
+            dataset_type=part.name or "unnamed",
+            dataset_name=BENCHMARKS.get(part.name, part.name) or "unnamed",
             dataset_split="test",
             metric_type=kind,
             metric_name=f"Pair {label}",
-            metric_value=round(numbers[metric], 4),
+            metric_value=round(part.numbers[metric], 4),
         )
+        for part in parts
         for kind, label, metric in (
             ("f1", "F1", "pair_f1"),
             ("average_precision", "AUPRC", "pair_auprc"),
@@ -124,7 +152,12 @@ def _described(modality: str, description: dict) -> str:
     return f"{modality.capitalize()} comes as features: {', '.join(parts)}."
 
 
-def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:
+def _results(run: Run, part: _Part, named: bool) -> list[str]:
+    scored, threshold = part.scored, run.result["threshold"]
+    weights = draw_weights(len(scored), _RESAMPLES)
+    resampled = resampled_metrics(run, scored, weights)
+    resampled["weighted_f1"] = resampled_weighted_f1(scored, threshold, run.emotions, weights)
+    corpus = f"{BENCHMARKS.get(part.name, part.name)}: " if named else ""
     rows = []
     for label, metric in (
         ("Pair F1", "pair_f1"),
@@ -137,6 +170,6 @@ def _results(run: Run, resampled: dict[str, np.ndarray]) -> list[str]:
         ("F1 of pairs with their emotions, weighted over categories", "weighted_f1"),
     ):
         low, high = 100 * np.quantile(resampled[metric], [0.025, 0.975])
-        value = 100 * run.result["test"][metric]
-        rows.append(f"| {label} | {value:.2f} | [{low:.2f}, {high:.2f}] |")
+        value = 100 * part.numbers[metric]
+        rows.append(f"| {corpus}{label} | {value:.2f} | [{low:.2f}, {high:.2f}] |")
     return rows

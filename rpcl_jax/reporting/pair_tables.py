@@ -21,6 +21,7 @@ PAIR_COLUMNS = (
     *("emotion_probability", "said", "cause_id", "caused_by", "said_then", "confidence"),
 )
 _MOST_ROWS = 1_048_576  # of a sheet in Excel
+_LONGEST_CELL = 32_767  # the same, in characters
 _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _WIDTH = 100  # of a printed line
 
@@ -178,9 +179,7 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
     """Opens a table, which is there when the block ends well, and yields what writes a row."""
     if path.suffix.lower() != _EXCEL:
         with atomic_write(path) as file:
-            # Half an emoji is left out.
-            text = _Utf8(file)
-            yield csv.writer(text, delimiter=TABLES[path.suffix.lower()]).writerow
+            yield csv.writer(_Utf8(file), delimiter=TABLES[path.suffix.lower()]).writerow
         return
     try:
         from openpyxl import Workbook
@@ -194,7 +193,8 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
     def cell(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        made = WriteOnlyCell(sheet, _NOT_IN_XML.sub("", value)[:32767])
+        text = value.encode("utf-8", "ignore").decode()  # half an emoji is left out
+        made = WriteOnlyCell(sheet, _NOT_IN_XML.sub("", text)[:_LONGEST_CELL])
         made.data_type = "s"  # else "=)" would be a formula
         return made
 
@@ -205,13 +205,17 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
             raise InputError(f"{path}: more rows than Excel has; write a .csv")
         sheet.append([cell(value) for value in row])
 
-    yield write
+    try:
+        yield write
+    except BaseException:
+        sheet.close()  # or Python tells of a file that nobody ended
+        raise
     with atomic_write(path) as file:
         book.save(file)
 
 
 class _Utf8:
-    """A text file for `csv.writer` over a binary one."""
+    """A text file for `csv.writer` over a binary one; half an emoji is left out."""
 
     def __init__(self, file: Any):
         self._file = file

@@ -73,12 +73,12 @@ class RunLogger:
         self._steps, self._dialogues = len(train), len(train.examples)
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._shown: dict[str, str] = {}
-        self._terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
+        terminal = sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
         self._bar = tqdm(
             total=epochs * len(train),
             initial=step,
             unit="step",
-            disable=not self._terminal,
+            disable=not terminal,
             leave=False,
         )
         self._compile_seconds = compile_seconds
@@ -118,10 +118,7 @@ class RunLogger:
         return values | {"dialogues_per_second": rate}
 
     def epoch(self, values: Mapping[str, float]) -> None:
-        """Writes what `measure` returned, unless it is there before a kill.
-
-        If stderr is not a terminal, logs it as a line.
-        """
+        """Writes what `measure` returned, also as a line, unless it is there before a kill."""
         if not values or values["epoch"] <= self._last_epoch:
             return
         self._last_epoch = int(values["epoch"])
@@ -129,8 +126,7 @@ class RunLogger:
         self._events.flush()
         rate = f"{values['dialogues_per_second']:.1f}/s"
         self._show(F1=f"{100 * values['dev/pair_f1']:.2f}", dialogues=rate)
-        if not self._terminal:
-            _LOG.info(epoch_line(values, self._epochs))
+        _LOG.info(epoch_line(values, self._epochs))
 
     def close(self) -> None:
         """Closes the progress bar and the files."""

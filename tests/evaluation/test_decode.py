@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rpcl_jax.data.dialogue import EMOTIONS
-from rpcl_jax.evaluation.decode import decode_pairs, emotion_choices, expressed_classes
+from rpcl_jax.evaluation.decode import decode_pairs, emotion_choices, expressed_classes, predict
 
 
 def test_decode_pairs_are_the_candidates_at_or_over_the_threshold_in_order():
@@ -48,6 +48,17 @@ def test_an_emotion_is_the_likeliest_or_in_a_pair_the_likeliest_but_neutral():
         [("neutral", 0.5), ("b", 0.3)],
         [("a", 0.6), ("a", 0.6)],
     ]
+
+
+def test_an_emotion_that_is_too_unsure_has_no_name():
+    probabilities = np.array([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]])
+    classes = ("neutral", "a", "b")
+    (_, unsure), (_, sure) = emotion_choices(probabilities, classes, least=0.31)
+    assert (unsure, sure) == (("emotional", 0.5), ("a", 0.6))
+    (_, named), _ = emotion_choices(probabilities, classes, least=0.3)
+    assert named == ("b", 0.3)
+    found = predict([(0, 0), (1, 0)], [0.9, 0.8], probabilities, classes, 0.31)
+    assert (found.emotions, found.probabilities) == (["emotional", "a"], [0.5, 0.6])
 
 
 def test_with_two_classes_a_pair_is_emotional():

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_scores import dialogue_of
+from random_scores import dialogue_of, random_split
 from sklearn import metrics as sklearn_metrics
 
+from rpcl_jax.data.dialogue import EMOTIONS
 from rpcl_jax.evaluation.metrics import (
     PREDICT_NOTHING,
     average_precision,
+    best_emotion_threshold,
     best_threshold,
     pair_counts,
     precision_recall_f1,
@@ -137,6 +139,27 @@ def test_average_precision_by_hand():
 def test_nan_confidences_are_refused(score):
     with pytest.raises(ValueError, match="NaN"):
         score(np.array([0.1, np.nan], np.float32), np.array([True, False]), 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_threshold_of_names_is_the_best_of_all(seed):
+    scored, threshold = random_split(seed), 0.6
+    named, emotional = [], 0  # (probability, whether it is right) of the emotions of pairs
+    for s in scored:
+        gold = [u.emotion for u in s.dialogue.utterances]
+        emotional += sum(emotion != "neutral" for emotion in gold)
+        for i, row in enumerate(s.emotion_probabilities):
+            if any(s.pair_confidence[i, s.candidate_mask[i]] >= threshold):
+                p, name = max(zip(row[1:], EMOTIONS[1:], strict=True))
+                named.append((p, name == gold[i]))
+
+    def f1(least):
+        chosen = [right for p, right in named if p >= least]
+        return 2 * sum(chosen) / (len(chosen) + emotional)
+
+    found = best_emotion_threshold(scored, threshold, EMOTIONS)
+    assert found in [p for p, _ in named]
+    assert f1(found) == pytest.approx(max(f1(p) for p, _ in named))
 
 
 def test_weighted_f1_by_hand():

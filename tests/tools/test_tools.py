@@ -60,13 +60,18 @@ def test_the_commands_are_listed():
         (
             ["train", "--config=dmo:base"],
             "rpcl_jax: --config=dmo:base: no such file; the shipped "
-            "configs are base, demo, ecf, ecf_frozen, ecf_minilm, mec4, mecad, reccon_frozen, "
-            "reccon_minilm",
+            "configs are base, demo, ecf, ecf_frozen, ecf_minilm, ecf_reccon, mec4, mecad, "
+            "reccon_frozen, reccon_minilm",
         ),
         (
             ["train", "--config", "demo", "--config.sead=1"],
             "rpcl_jax: --config.sead: no field 'sead'",
         ),
+        (["predict"], "rpcl_jax: --mode=predict requires --input, a file or folder of conversati"),
+        (["predict", "a", "--input=b"], "rpcl_jax: a given and --input=b; give one of them"),
+        (["predict", "a", "--pairs=b.json"], "rpcl_jax: --pairs: b.json must end in .csv, .tsv o"),
+        (["train", "a", "--config=demo"], "rpcl_jax: a given; training takes only flags"),
+        (["evaluate", "--workdir=a", "--encoder=b"], "rpcl_jax: --encoder: is for --input"),
         (["export"], "export: nothing given; the command takes RUN\n"),
         (["export", "run"], "export: --out is required: The new folder."),
         (["export", "run", "other", "--out=x"], "export: run other given; the command takes RUN\n"),
