@@ -41,6 +41,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
+    how_read,
     log_summary,
     rounded,
     with_prediction,
@@ -469,7 +470,10 @@ def predict_file(
         with contextlib.ExitStack() as stack:
             adds = []
             if html and first:
-                page = page_file(html, source.name, clips, predictor.emotions)
+                page = page_file(
+                    *(html, source.name, clips, predictor.emotions),
+                    lambda: how_read(repaired, done.rejected),
+                )
                 adds.append(stack.enter_context(page))
             if pairs and first:
                 adds.append(stack.enter_context(pair_table(pairs)))

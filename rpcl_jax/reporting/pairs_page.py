@@ -36,14 +36,19 @@ Clips = Callable[[Dialogue], list[str | None]]
 
 @contextlib.contextmanager
 def pairs_page(
-    file: BinaryIO, title: str, clips: Clips | None = None, emotions: Sequence[str] = EMOTIONS
+    file: BinaryIO,
+    title: str,
+    clips: Clips | None = None,
+    emotions: Sequence[str] = EMOTIONS,
+    read: Callable[[], list[str]] = list,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Writes the page of predicted conversations, one at a time.
 
     It yields a function that takes a conversation from `Predictor`, of its `stream` with `floor` or
     not. Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
     `clips` returns the address of each utterance's clip, or None; see `clips_beside`. `emotions`
-    are offered for corrections, neutral first, beside those that were predicted.
+    are offered for corrections, neutral first, beside those that were predicted. `read` is asked at
+    the end how the input was read, for the page's subtitle.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
     file.write((before + '{"dialogues":[').encode())
@@ -125,6 +130,7 @@ def pairs_page(
         "lowest": round(1000 * lowest),
         "clips": clips is not None,
         "notes": notes,
+        "read": read(),
     }
     file.write(("]," + embedded(rest)[1:] + after).encode())
 
@@ -203,11 +209,15 @@ def _address(clip: TimeSpan, page: Path) -> str:
 
 @contextlib.contextmanager
 def page_file(
-    page: Path, title: str, clips: Path | None, emotions: Sequence[str]
+    page: Path,
+    title: str,
+    clips: Path | None,
+    emotions: Sequence[str],
+    read: Callable[[], list[str]],
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Writes `pairs_page` to a file, which is there when the block ends well."""
     finder = clips_beside(clips, page) if clips else None
-    with atomic_write(page) as file, pairs_page(file, title, finder, emotions) as add:
+    with atomic_write(page) as file, pairs_page(file, title, finder, emotions, read) as add:
         yield add
 
 

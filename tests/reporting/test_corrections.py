@@ -9,6 +9,7 @@ from report_pages import arcs_of, listed, predicted, slide, until, write_pairs_p
 from rpcl_jax.data.dialogue import with_unique_ids
 from rpcl_jax.readers.conversations import dialogue_object, read_conversations
 from rpcl_jax.readers.transcripts import parse, read_dialogues
+from rpcl_jax.reporting.pair_tables import Speakers
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_saved_labels_stand_in_place_of_the_predictions(tmp_path, open_page, ite
     page.fill('[data-focus="speaker 2"]', "Bo")
     page.check("#checked")
     saved = save(page, tmp_path / "saved.jsonl")
-    assert "1 emotion have no category yet" in page.inner_text("#said")
+    assert "1 utterance has no named category yet" in page.inner_text("#said")
 
     def check(page, name):
         assert page.inner_text("#said") == f"{name}: 1 conversation with labels."
@@ -239,3 +240,43 @@ def test_what_is_saved_has_the_ids_and_clips_of_the_prediction(tmp_path, open_pa
             assert (turn["id"], turn.get("clip")) == (one["id"], one.get("clip"))
             assert turn["text"] == (one["text"].strip() or "…")
     assert saved[1]["utterances"][0]["emotion"] == "emotional", "of a pair, and not named"
+
+
+def test_the_table_of_speakers_counts_corrections(tmp_path, open_page):
+    """As the table of `rpcl predict --speakers` counts predictions, of the file on the screen."""
+    items = []
+    for number, source in enumerate(("a.srt", "a.srt", "b.srt")):
+        item = predicted(number, pairs=[(2, 1), (2, 2), (5, 3)], source=source)
+        for turn, name in zip(item["utterances"], ["Ann", "Ben", "", "Cleo"] * 2, strict=True):
+            turn["speaker"] = name
+        items.append(item)
+    page = open_page(write_pairs_page(tmp_path / "page.html", items))
+
+    def counts(text):
+        words = (word.rsplit(" ", 1) for word in text.split(", ") if word)
+        return {name: int(count) for name, count in words}
+
+    def shown():
+        rows = page.eval_on_selector_all(
+            ".speakers tbody tr", "n => n.map(row => [...row.cells].map(c => c.textContent))"
+        )
+        return {name: (int(n), *map(counts, rest)) for name, n, *rest in rows}
+
+    speakers = Speakers()
+    for item in items[:2]:
+        speakers.add(item)
+    wanted = {
+        name: (emotions.total(), emotions, speakers.caused_by[of, name], speakers.caused[of, name])
+        for (of, name), emotions in speakers.emotions.items()
+    }
+    assert shown() == wanted
+    assert "Speakers of a.srt" in page.inner_text("#summary")
+    page.click('.cause[data-i="5"]')
+    page.click('.turn[data-turn="0"]')
+    page.fill('[data-focus="speaker 0"]', "Dora")
+    page.keyboard.press("Tab")
+    page.select_option('[data-focus="emotion 0"]', "fear")
+    assert shown()["Dora"] == (1, {"fear": 1}, {}, {})
+    assert shown()["Ben"][2] == wanted["Ben"][2] - Counter(["Cleo"])
+    page.check("input[name=hide]")
+    assert shown()["unknown"][2] == {"Ben": 2}
