@@ -54,13 +54,18 @@ def test_pairs_emotions_and_speakers_by_mouse(tmp_path, open_page, item):
     assert pairs_on(page) == {(2, 2), (5, 3), (6, 4)}
     assert "Ann" in page.inner_text('.turn[data-turn="6"]')
     page.keyboard.press("Control+Shift+z")
-    slide(page, 1000)  # corrections are above any threshold
-    assert pairs_on(page) == {(6, 4)}
+    assert page.inner_text("#said") == (
+        "Done again: The speaker of utterance 7 is now Cleo. Not saved yet."
+    )
+    slide(page, 1000)
+    assert pairs_on(page) == {(2, 2), (5, 3), (6, 4)}, "what was checked stays"
+    page.keyboard.press("j")
+    assert pairs_on(page) == set()
     page.evaluate("filters.reset()")
     (saved,) = save(page, tmp_path / "saved.jsonl")  # the other one is not checked
     assert page.inner_text("#said") == (
         "Saved 1 conversation as talks.labelled.jsonl. "
-        "1 conversation not marked as checked was left out."
+        "Left out: 1 conversation not marked as checked."
     )
     assert saved["pairs"] == [[3, 3], [6, 4], [7, 5]]
     assert [turn["speaker"] for turn in saved["utterances"]] == ["Ann"] * 6 + ["Cleo", "Ann"]
@@ -147,7 +152,7 @@ def test_saved_labels_stand_in_place_of_the_predictions(tmp_path, open_page, ite
     page.fill('[data-focus="speaker 2"]', "Bo")
     page.check("#checked")
     saved = save(page, tmp_path / "saved.jsonl")
-    assert "1 utterance has no named category yet" in page.inner_text("#said")
+    assert "1 utterance of “emotional” without a named category" in page.inner_text("#said")
 
     def check(page, name):
         assert page.inner_text("#said") == f"{name}: 1 conversation with labels."
@@ -176,6 +181,12 @@ def test_saved_labels_stand_in_place_of_the_predictions(tmp_path, open_page, ite
     page.wait_for_selector("text=with labels")
     assert listed(page) == ["9", "3"]
     check(page, "dropped.jsonl")
+    # Of another conversation with its id, it takes the place.
+    page = open_page(write_pairs_page(tmp_path / "same.html", [predicted(9, id="3")]))
+    page.set_input_files("#file", tmp_path / "saved.jsonl")
+    page.wait_for_selector("text=with labels")
+    assert "words 3 of 0" in page.inner_text('.turn[data-turn="0"]')
+    check(page, "saved.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +215,7 @@ def test_the_browser_asks_before_corrections_are_lost(tmp_path, open_page, item)
     page.evaluate("location.reload()")
     (tmp_path / "x.json").write_text("[]")
     page.set_input_files("#file", tmp_path / "x.json")
-    until(page, "document.querySelector('#said').innerText === 'Not saved yet.'")
+    until(page, "document.querySelector('#said').innerText .endsWith('Not saved yet.')")
     assert asked == ["beforeunload", "confirm"]
     assert len(pairs_on(page)) == 2
     save(page, tmp_path / "saved.jsonl")
