@@ -41,6 +41,7 @@ from rpcl_jax.reporting.predictions import (
     CANDIDATES,
     CHOICES,
     Summary,
+    how_read,
     log_summary,
     rounded,
     with_prediction,
@@ -474,7 +475,11 @@ def predict_file(
         with contextlib.ExitStack() as stack:
             adds = []
             if html and first:
-                adds.append(stack.enter_context(page_file(html, source.name, clips)))
+                page = page_file(
+                    *(html, source.name, clips, predictor.emotions),
+                    lambda: how_read(repaired, done.rejected),
+                )
+                adds.append(stack.enter_context(page))
             if pairs and first:
                 adds.append(stack.enter_context(pair_table(pairs)))
             if speakers and first:

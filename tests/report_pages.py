@@ -1,5 +1,7 @@
 """What a report should show, and what it shows in the browser."""
 
+import time
+
 import numpy as np
 from shared import run_python, tiny_config
 
@@ -106,3 +108,11 @@ def slide(page, value):
              slider.dispatchEvent(new Event("input", { bubbles: true })); }""",
         value,
     )
+
+
+def until(page, expression):
+    for _ in range(100):  # the page's policy forbids what wait_for_function does
+        if page.evaluate(expression):
+            return
+        time.sleep(0.1)
+    raise AssertionError(expression)

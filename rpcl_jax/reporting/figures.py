@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.metrics import f1_curve
@@ -74,6 +75,9 @@ def diagnostics_figure(experiments: Sequence[Experiment]) -> Figure | None:
         _draw_changes(row[2], experiment, ["gold_confidence"], "gold confidence")
         _draw_changes(row[3], experiment, ["severity_hard", "severity_all"], "violation severity")
         row[0].set_ylabel(experiment.title, fontsize=8)
+    # Patches above all panels, where a dot would look like data.
+    patches = [Patch(color=COLOURS[objective], label=objective) for objective in ("base", "rpcl")]
+    figure.legend(handles=patches, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -110,14 +114,13 @@ def _draw_operating_points(axes: Axes, experiment: Experiment) -> None:
         )
         axes.scatter(recall, precision, s=14, alpha=0.5, color=COLOURS[objective], lw=0)
         means = recall.mean(), precision.mean()
-        axes.scatter(*means, s=60, color=COLOURS[objective], label=objective, zorder=3)
+        axes.scatter(*means, s=60, color=COLOURS[objective], zorder=3)
     axes.margins(0.3)
     _draw_f1_lines(axes)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     large = ", means large" if len(seeds) > 1 else ""
     axes.set_title(f"operating points{large} (lines: equal F1)", pad=24)
-    axes.legend(loc="best")
 
 
 def _draw_f1_lines(axes: Axes) -> None:
@@ -197,7 +200,8 @@ def modalities_figure(experiments: Sequence[Experiment]) -> Figure | None:
         panel.set_xlim(-0.5, len(modalities) - 0.5)
         panel.set_ylabel("rpcl − base (points)")
         panel.set_title(name)
-    axes[0].legend(loc="best", fontsize=7)
+    legend = axes[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", fontsize=7)
     return figure
 
 
@@ -256,7 +260,7 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
     """
     across = min(len(experiments), 2)
     down = -(-len(experiments) // across)
-    figure, panels = plt.subplots(down, across, figsize=(4.8 * across, 3.6 * down), squeeze=False)
+    figure, panels = plt.subplots(down, across, figsize=(4.8 * across, 4 * down), squeeze=False)
     for axes in panels.ravel()[len(experiments) :]:
         axes.remove()
     thresholds = np.linspace(0, 1, 201)
@@ -273,9 +277,8 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
                 * experiment.values(objective, metric, experiment.common_seeds(objective)).mean()
                 for metric in ("pair_f1", "pair_f1_at_half")
             )
-            label = (
-                f"{objective}, {len(runs)} seeds: {as_chosen:.2f} as chosen, {at_half:.2f} at 0.5"
-            )
+            seeds = f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+            label = f"{objective}, {seeds}: {as_chosen:.2f} as chosen, {at_half:.2f} at 0.5"
             axes.plot(thresholds, f1.mean(axis=0), color=colour, lw=1.2, label=label)
             axes.fill_between(thresholds, f1.min(axis=0), f1.max(axis=0), color=colour, alpha=0.15)
             highest = max(highest, f1.max())
@@ -294,7 +297,7 @@ def thresholds_figure(experiments: Sequence[Experiment]) -> Figure:
         axes.set_xlabel("threshold")
         axes.set_ylabel("Pair F1")
         axes.set_title(title)
-        axes.legend(loc="lower left", fontsize=7)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=7)  # off the curves
     return figure
 
 

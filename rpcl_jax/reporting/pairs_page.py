@@ -5,13 +5,15 @@ import os
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rpcl_jax.data.dialogue import NEUTRAL, with_unique_ids
+from rpcl_jax.data.dialogue import EMOTIONS, Dialogue, unique_id, with_unique_ids
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import ClipError, TimeSpan, find_clip, index_clips
 from rpcl_jax.files import atomic_write
+from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.transcripts import conversations_in, parse
 from rpcl_jax.reporting.predictions import (
     BY,
@@ -29,23 +31,30 @@ FLOOR = 0.05  # candidates below it are not on the page
 _MOST_CONVERSATIONS = 5_000
 _MOST_UTTERANCES = 50_000
 
-Clips = Callable[[Mapping[str, Any]], list[str | None]]
+Clips = Callable[[Dialogue], list[str | None]]
 
 
 @contextlib.contextmanager
 def pairs_page(
-    file: BinaryIO, title: str, clips: Clips | None = None
+    file: BinaryIO,
+    title: str,
+    clips: Clips | None = None,
+    emotions: Sequence[str] = EMOTIONS,
+    read: Callable[[], list[str]] = list,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Writes the page of predicted conversations, one at a time.
 
     It yields a function that takes a conversation from `Predictor`, of its `stream` with `floor` or
     not. Conversations beyond 5,000, or 50,000 utterances, are left out, and the page says so.
-    `clips` returns the address of each utterance's clip, or None; see `clips_beside`.
+    `clips` returns the address of each utterance's clip, or None; see `clips_beside`. `emotions`
+    are offered for corrections, neutral first, beside those that were predicted. `read` is asked at
+    the end how the input was read, for the page's subtitle.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{data}}")
     file.write((before + '{"dialogues":[').encode())
     counts = Counter[str]()
-    emotions = {NEUTRAL: 0}
+    used, ids = Counter[str](), Counter[str]()
+    numbers = {emotion: number for number, emotion in enumerate(emotions)}
     models: dict[str, None] = {}
     thresholds: set[float | None] = set()
     absent: dict[str, None] = {}
@@ -60,8 +69,10 @@ def pairs_page(
             or counts["utterances"] + len(turns) > _MOST_UTTERANCES
         ):
             return
-        addresses = clips(item) if clips else [None] * len(turns)
-        dialogue = _dialogue(item, emotions, addresses)
+        parsed = with_unique_ids(parse(dict(item), title, Counter()), used)
+        parsed = replace(parsed, id=unique_id(parsed.id, ids))  # as training requires
+        addresses = clips(parsed) if clips else [None] * len(turns)
+        dialogue = _dialogue(item, parsed, numbers, addresses)
         file.write((("," if counts["shown"] else "") + embedded(dialogue)).encode())
         counts["shown"] += 1
         counts["utterances"] += len(turns)
@@ -112,21 +123,28 @@ def pairs_page(
         notes.append(f"{counts['clips']} of {counts['utterances']} utterances have a clip.")
     rest = {
         "title": title,
-        "emotions": list(emotions),
+        "emotions": list(numbers),
         "runs": [{"name": ", ".join(models) or "by an unnamed model"}],
         "at": at,
         "start": round(1000 * (known[0] if known else least)),  # of the slider
         "lowest": round(1000 * lowest),
         "clips": clips is not None,
         "notes": notes,
+        "read": read(),
     }
     file.write(("]," + embedded(rest)[1:] + after).encode())
 
 
 def _dialogue(
-    item: Mapping[str, Any], emotions: dict[str, int], clips: Sequence[str | None]
+    item: Mapping[str, Any],
+    parsed: Dialogue,
+    emotions: dict[str, int],
+    addresses: Sequence[str | None],
 ) -> dict[str, Any]:
-    """Returns what the page shows of a conversation; new emotions are added to `emotions`."""
+    """Returns what the page shows of a conversation; new emotions are added to `emotions`.
+
+    Its id, utterances and clips are those that it has when it is saved as labelled data.
+    """
     turns = turns_of(item)
     pairs = pairs_of(item)
     found = item.get(CANDIDATES) or [
@@ -144,16 +162,9 @@ def _dialogue(
         for turn in turns
     ]
     return {
-        "id": str(item.get("id", item.get("conversation_ID"))),
+        **dialogue_object(parsed),
         "source": item.get("source"),
-        "utterances": [
-            {
-                "speaker": str(turn.get("speaker") or "unknown"),
-                "text": str(turn.get("text") or ""),
-                **({"clip": clip} if clip else {}),
-            }
-            for turn, clip in zip(turns, clips, strict=True)
-        ],
+        **({"addresses": addresses} if any(addresses) else {}),
         "gold": [],
         "scores": [
             {
@@ -175,11 +186,9 @@ def clips_beside(folder: Path, page: Path) -> Clips:
     InputError if there is no clip in the folder, and from the function where two files are meant.
     """
     index = index_clips(folder)
-    used = Counter[str]()
 
-    def addresses(item: Mapping[str, Any]) -> list[str | None]:
+    def addresses(dialogue: Dialogue) -> list[str | None]:
         found: list[str | None] = []
-        dialogue = with_unique_ids(parse(dict(item), str(folder), Counter()), used)
         for utterance in dialogue.utterances:
             try:
                 found.append(_address(find_clip(index, utterance), page))
@@ -200,11 +209,15 @@ def _address(clip: TimeSpan, page: Path) -> str:
 
 @contextlib.contextmanager
 def page_file(
-    page: Path, title: str, clips: Path | None
+    page: Path,
+    title: str,
+    clips: Path | None,
+    emotions: Sequence[str],
+    read: Callable[[], list[str]],
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Writes `pairs_page` to a file, which is there when the block ends well."""
     finder = clips_beside(clips, page) if clips else None
-    with atomic_write(page) as file, pairs_page(file, title, finder) as add:
+    with atomic_write(page) as file, pairs_page(file, title, finder, emotions, read) as add:
         yield add
 
 

@@ -176,6 +176,15 @@ def _csv(rows: Iterable[Iterable[Any]], delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "ignore")  # half an emoji is left out
 
 
+def how_read(repaired: Counter[str], rejected: int) -> list[str]:
+    """Returns what was repaired of an input, and how much of it was not read."""
+    said = {
+        f"repaired: {transcripts.describe(repaired)}": transcripts.describe(repaired),
+        f"{rejected} conversation{'s' * (rejected != 1)} could not be read": rejected,
+    }
+    return [words for words, there in said.items() if there]
+
+
 def log_summary(done: Summary, repaired: Counter[str]) -> None:
     """Logs what was repaired, and what was scored in windows."""
     transcripts.log_repaired(repaired)

@@ -10,7 +10,7 @@ import numpy as np
 from rpcl_jax.data.dialogue import emotion_class
 from rpcl_jax.errors import InputError
 from rpcl_jax.evaluation.bootstrap import draw_weights, paired_interval
-from rpcl_jax.evaluation.decode import decode_pairs
+from rpcl_jax.evaluation.decode import decode_pairs, expressed_classes
 from rpcl_jax.evaluation.metrics import (
     pair_labels,
     precision_recall_curve,
@@ -103,16 +103,17 @@ def _dialogue_scores(s: ScoredDialogue, run: Run) -> dict[str, Any]:
     # Predicted pairs and hard negatives are decided here: thousandths are too coarse for that.
     thousandths = np.round(1000 * s.pair_confidence).astype(int)
     negatives = s.candidate_mask & ~pair_labels(s)
-    emotions = s.emotion_probabilities.argmax(axis=1)
+    # As predictions have them: in a pair, the emotion is not neutral.
+    choices = s.emotion_probabilities.argmax(axis=1), expressed_classes(s.emotion_probabilities)
     return {
         "p": [
             [int(p) if candidate else None for p, candidate in zip(row, mask, strict=True)]
             for row, mask in zip(thousandths, s.candidate_mask, strict=True)
         ],
         "q": np.round(1000 * s.cause_confidence).astype(int).tolist(),
-        "emotions": [
-            [int(e), round(1000 * float(row[e]))]
-            for e, row in zip(emotions, s.emotion_probabilities, strict=True)
+        "choices": [
+            [[int(e), round(1000 * float(row[e]))] for e in chosen]
+            for *chosen, row in zip(*choices, s.emotion_probabilities, strict=True)
         ],
         "predicted": decode_pairs(s.pair_confidence, s.candidate_mask, run.result["threshold"]),
         "hard": [

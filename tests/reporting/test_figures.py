@@ -55,7 +55,12 @@ def test_every_figure_is_written_and_is_reproducible(grids, tmp_path):
 
 def test_figure_2_shows_the_gaps_of_the_runs(grids):
     experiments = read_experiments(grids)
-    axes = diagnostics_figure(experiments).axes
+    figure = diagnostics_figure(experiments)
+    axes = figure.axes
+    (legend,) = figure.legends
+    assert [patch.get_height() > 0 for patch in legend.get_patches()] == [True] * 2, "no dots"
+    assert [text.get_text() for text in legend.get_texts()] == ["base", "rpcl"]
+    assert not any(panel.get_legend() for panel in axes)
     heights = [bar.get_height() for bar in axes[0].patches]
     seeds = [1, 2, 3]
     assert heights == pytest.approx(
@@ -129,7 +134,11 @@ def test_every_objective_has_a_colour_of_its_own():
 
 def test_f1_at_every_threshold_has_the_f1_at_half(grids):
     (experiment,) = read_experiments(grids[:1])
-    axes = thresholds_figure([experiment]).axes[0]
+    figure = thresholds_figure([experiment])
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y1 < axes.get_window_extent().y0, "not on the curves"
     for objective in ("base", "rpcl"):
         colour = COLOURS[objective]
         curve, points = [line for line in axes.lines if same_color(line.get_color(), colour)]
@@ -151,7 +160,9 @@ def test_a_single_run_has_curves_but_nothing_to_compare(tmp_path):
     assert diagnostics_figure(experiments) is None
     assert modalities_figure(experiments) is None
     assert objectives_figure(experiments) is None
-    assert len(thresholds_figure(experiments).axes) == 1
+    (axes,) = thresholds_figure(experiments).axes
+    (label,) = axes.get_legend().get_texts()
+    assert label.get_text().startswith("base, 1 seed: ")
 
 
 def test_one_seed_has_no_deviation_and_says_so(tmp_path):

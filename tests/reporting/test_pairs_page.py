@@ -5,7 +5,7 @@ import wave
 
 import numpy as np
 import pytest
-from report_pages import BY, arcs_of, listed, predicted, slide, write_pairs_page
+from report_pages import BY, arcs_of, listed, predicted, slide, until, write_pairs_page
 
 from rpcl_jax.reporting import pairs_page
 
@@ -16,7 +16,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
     assert "talks" in page.inner_text("h1")
     assert "mine/rpcl" in page.inner_text("#subtitle")
     assert "left" not in page.inner_text("body")
-    assert listed(page) == [str(number) for number in range(12)]
+    assert listed(page) == [f"talk.srt {number}" for number in range(12)]
     assert page.get_attribute("input[type=range]", "min") == "50"
 
     def check(threshold=None):
@@ -35,7 +35,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
                     dict([likeliest, expressed])[name], abs=0.0006
                 )
                 assert t not in paired or name != "neutral"
-            assert item["source"] in page.inner_text(".viewhead")
+            assert page.inner_text(".viewhead h2") == f"{item['source']} {item['id']}"
             total += len(wanted)
             page.keyboard.press("j")
         assert page.inner_text("#count") == f"12 conversations, {total} pairs"
@@ -47,7 +47,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
     check(0.2)
     slide(page, 800)
     check(0.8)
-    assert "0.800" in page.inner_text("#slider")
+    assert "0.80" in page.inner_text("#slider")
     slide(page, 1000)
     check(1.0)
     neutral = [item["emotion_choices"][0][0][0] for item in items].index("neutral")
@@ -67,7 +67,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
     page.select_option("select[name=emotion]", "joy")
     page.select_option("select[name=distance]", "3")
     wanted = [
-        str(item["id"])
+        f"talk.srt {item['id']}"
         for item in items
         if any(
             item["emotion_choices"][i - 1][1][0] == "joy" and i - j >= 3
@@ -79,7 +79,7 @@ def test_arcs_emotions_and_the_threshold(tmp_path, open_page):
     assert 0 < len(wanted) < 12
     page.select_option("select[name=emotion]", "")
     page.fill("input[name=words]", "WORDS 7 of 3")
-    assert listed(page) == ["7"]
+    assert listed(page) == ["talk.srt 7"]
 
 
 def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
@@ -101,14 +101,6 @@ def test_the_row_of_an_utterance_and_the_cells_of_the_map(tmp_path, open_page):
     dots = page.locator(".map circle").count()
     assert dots == sum(p >= 0.4 for p in confidence.values())
     assert page.locator(".scale").inner_text().split() == ["0", ".25", ".5", ".75", "1"]
-
-
-def until(page, expression):
-    for _ in range(100):  # the page's policy forbids what wait_for_function does
-        if page.evaluate(expression):
-            return
-        time.sleep(0.1)
-    raise AssertionError(expression)
 
 
 def sound(path, seconds):
@@ -209,20 +201,20 @@ def test_causes_that_come_after_are_offered_where_there_are_some(tmp_path, open_
     slide(page, 400)
     page.select_option("select[name=distance]", "after")
     assert listed(page) == ["1"]
-    assert page.inner_text("#count") == "1 conversations, 1 pairs"
+    assert page.inner_text("#count") == "1 conversation, 1 pair"
 
 
 def test_ids_that_repeat_and_texts_that_are_markup(tmp_path, open_page):
     hostile = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
     items = [predicted(n, source=hostile) | {"id": "same"} for n in range(3)]
     items[1]["utterances"][0] |= {"text": hostile, "speaker": hostile, "emotion": hostile}
-    page = open_page(write_pairs_page(tmp_path / "page.html", items), fragment="#same~2")
+    page = open_page(write_pairs_page(tmp_path / "page.html", items), fragment="#same_2")
     assert page.inner_text('.turn[data-turn="0"] > div >> nth=1') == hostile
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
-    assert listed(page) == ["same"] * 3
+    assert [name.split()[-1] for name in listed(page)] == ["same", "same_2", "same_3"]
     page.keyboard.press("j")
-    assert page.evaluate("location.hash") == "#same~3"
+    assert page.evaluate("location.hash") == "#same_3"
 
 
 LONG = "https://example.org/" + "unbroken" * 40
@@ -246,6 +238,9 @@ def test_long_words_do_not_make_the_page_scroll_sideways(tmp_path, open_page, wi
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.keyboard.press("j")
     assert page.inner_text(".viewhead h2") == "Conversation 4"
+    text, box = (page.locator(of).first.bounding_box() for of in (".turn", "#conversation"))
+    if width == 390:
+        assert text["x"] - box["x"] < 0.15 * width, "the arcs leave the width to the text"
 
 
 def test_a_phone_shows_the_conversation_at_once(tmp_path, open_page):
@@ -257,3 +252,37 @@ def test_a_phone_shows_the_conversation_at_once(tmp_path, open_page):
     assert not page.is_visible("input[type=range]")
     page.click("#fields summary")
     assert page.is_visible("input[type=range]")
+
+
+def test_pairs_of_an_utterance_with_itself_are_explained_and_can_be_hidden(tmp_path, open_page):
+    item = predicted(1, pairs=[(2, 1), (2, 2), (5, 5)])
+    page = open_page(write_pairs_page(tmp_path / "page.html", [item, predicted(2, pairs=[(0, 0)])]))
+    assert "is its own cause" in page.inner_text("#fields")
+    assert {(i, j) for i, j, _ in arcs_of(page, 0)} == {(2, 1), (2, 2), (5, 5)}
+    page.check("input[name=hide]")
+    assert {(i, j) for i, j, _ in arcs_of(page, 0)} == {(2, 1)}
+    assert page.locator(".cause").count() == 1
+    assert page.inner_text("#count") == "2 conversations, 1 pair"
+    assert page.eval_on_selector_all(".count", "n => n.map(m => m.textContent)") == ["1", "·"]
+
+
+def test_an_emotion_that_is_not_sure_has_no_probability(tmp_path, open_page):
+    item = predicted(1, pairs=[(2, 1)])
+    item["utterances"][2]["emotion"] = item["pair_emotions"][0] = "emotional"
+    item["emotion_choices"][2][1] = ("emotional", 0.31)
+    page = open_page(write_pairs_page(tmp_path / "page.html", [item]))
+    assert page.inner_text('.turn[data-turn="2"] .chip') == "emotional"
+    page.hover('.turn[data-turn="2"]')
+    assert "emotion emotional; causes" in page.inner_text("#readout")
+
+
+def test_conversations_are_named_with_their_files(tmp_path, open_page):
+    names = [("a/talk", "a/talk.vtt"), ("1", "b/x.JSON.gz"), ("2", None)]
+    items = [predicted(n, id=id, source=source) for n, (id, source) in enumerate(names)]
+    page = open_page(write_pairs_page(tmp_path / "page.html", items))
+    assert listed(page) == ["talk.vtt", "x.JSON.gz 1", "2"]
+    heads = []
+    for _ in items:
+        heads.append(page.inner_text(".viewhead h2"))
+        page.keyboard.press("j")
+    assert heads == ["a/talk.vtt", "b/x.JSON.gz 1", "Conversation 2"]

@@ -1,5 +1,6 @@
 """The report in a browser: it shows what the runs predicted, filters it, and answers the user."""
 
+import itertools
 import re
 import shutil
 
@@ -30,7 +31,7 @@ def test_every_conversation_has_the_arcs_of_both_runs(report, runs, open_page):
 
 
 def test_gold_and_predicted_emotions_are_told_apart(report, runs, open_page):
-    """Each run's is the most probable one; where all say neutral there is none."""
+    """Each run's is the most probable one, in a pair but neutral; where all say neutral, none."""
     page = open_page(report)
     read = [read_run(folder) for folder in runs]
     test = read[0].splits()["test"]
@@ -38,8 +39,10 @@ def test_gold_and_predicted_emotions_are_told_apart(report, runs, open_page):
     for d, dialogue in enumerate(test[:5]):
         for t, utterance in enumerate(dialogue.utterances):
             wanted = [] if utterance.emotion == "neutral" else [f"gold {utterance.emotion}"]
-            for run, of in zip(read, scored, strict=True):
-                row = of[d].emotion_probabilities[t]
+            for number, (run, of) in enumerate(zip(read, scored, strict=True)):
+                row = of[d].emotion_probabilities[t].copy()
+                if any(i == t and kind != "missed" for i, _, kind in arcs_of(page, number)):
+                    row[0] = 0
                 said = run.emotions[row.argmax()]
                 if said != "neutral" or utterance.emotion != "neutral":
                     wanted.append(f"model {said}")
@@ -71,6 +74,10 @@ def test_numbers_are_those_of_the_runs(report, runs, open_page):
     page = open_page(report)
     results = [read_run(folder).result["test"] for folder in runs]
     row = page.inner_text("tbody tr:nth-child(1)").split("\t")
+    names = page.locator("tbody td:nth-child(1)").all_text_contents()
+    for name, key in (("emotion F1", "emotion_f1"), ("cause F1", "cause_f1")):
+        shown = page.inner_text(f"tbody tr:nth-child({names.index(name) + 1})").split("\t")
+        assert shown[1:3] == [f"{100 * r[key]:.2f}" for r in results]
     assert row[:3] == ["Pair F1", *(f"{100 * r['pair_f1']:.2f}" for r in results)]
     difference = 100 * (results[1]["pair_f1"] - results[0]["pair_f1"])
     assert row[3].startswith(f"{difference:+.2f} [")
@@ -232,8 +239,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(report, open_page):
         """() => {
              const long = "unbroken".repeat(40);
              runs[0].name = long;
-             Object.assign(current.utterances[0], { speaker: long, text: long });
-             show(current);
+             Object.assign(state.current.utterances[0], { speaker: long, text: long });
+             show(state.current);
            }"""
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -249,3 +256,70 @@ def test_fingers_reach_what_a_mouse_reaches(report, open_page):
     assert page.evaluate(places) == before, "nothing moves under the finger"
     page.locator(".reach").first.dispatch_event("click")
     assert "causes the emotion of" in page.inner_text("#readout")
+
+
+def test_arrows_point_from_the_cause_to_the_emotion_and_do_not_pile_up(report, open_page):
+    page = open_page(report)
+    assert "from the cause to the emotion" in page.inner_text(".legend")
+    for _ in range(10):
+        ends = page.evaluate(
+            """() => [0, 1].map((run) => {
+                 const turn = (t) => document.querySelector(`[data-turn="${t}"]`);
+                 const within = (y, t) => y > turn(t).offsetTop &&
+                   y < turn(t).offsetTop + turn(t).offsetHeight;
+                 return [...document.querySelectorAll(`.arc[data-run="${run}"]`)].map((arc) => {
+                   const numbers = arc.getAttribute("d").match(/-?[0-9.]+/g).map(Number);
+                   const [tail, head] = [numbers[1], numbers[7]];
+                   return [within(tail, arc.dataset.j) && within(head, arc.dataset.i), head, tail];
+                 });
+               })"""
+        )
+        for of_run in ends:
+            assert all(right for right, *_ in of_run)
+            heights = sorted(height for _, *both in of_run for height in both)
+            assert all(b - a > 4 for a, b in itertools.pairwise(heights))
+        page.keyboard.press("j")
+
+
+def test_axes_have_round_numbers(report, open_page):
+    page = open_page(report)
+    for ends, wanted in (
+        ([0, 1], ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ([0.08, 0.32], ["0.05", "0.10", "0.15", "0.20", "0.25", "0.30", "0.35"]),
+        ([0.7, 2.63], ["0.5", "1.0", "1.5", "2.0", "2.5", "3.0"]),
+        ([1, 3, 1], ["1", "2", "3"]),
+        ([1, 40, 1], ["0", "10", "20", "30", "40"]),
+    ):
+        call = (
+            "ends => { const t = ticks(...ends); return t.at.map((at) => at.toFixed(t.digits)); }"
+        )
+        assert page.evaluate(call, ends) == wanted
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_link_to_the_numbers_leads_there(report, open_page, width):
+    page = open_page(report, width=width, fragment="#summary")
+    assert page.evaluate("scrollY") > 300
+    assert page.locator("#summary").bounding_box()["y"] < 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate("scrollTo(0, 0)")
+    page.click("text=numbers and curves")
+    assert page.locator("#summary").bounding_box()["y"] < 300
+
+
+def test_the_emotion_of_a_pair_is_not_neutral_and_says_what_is_more_probable(tmp_path, open_page):
+    folder = write_run(tmp_path / "run", config=synthetic_config(4), signal=9.0)
+    path = folder / "predictions/test.npz"
+    saved = dict(np.load(path))
+    saved["emotion_probabilities"][:] = 0.01
+    saved["emotion_probabilities"][:, 0], saved["emotion_probabilities"][:, 2] = 0.85, 0.1
+    np.savez(path, **saved)
+    make_report(folder, "--out", tmp_path / "report.html")
+    page = open_page(tmp_path / "report.html")
+    (i, *_), *_ = (arc for arc in arcs_of(page, 0) if arc[2] != "missed")
+    felt = read_run(folder).emotions[2]
+    assert f"{felt} .100" in page.inner_text(f'.turn[data-turn="{i}"] .who')
+    page.hover(f'.turn[data-turn="{i}"]')
+    assert f"emotion {felt} .100, of its pair (neutral .850 is more probable)" in page.inner_text(
+        "#readout"
+    )
