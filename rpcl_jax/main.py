@@ -44,8 +44,8 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     "",
-    "For --input: folder of a run or of an export, or its name on the Hugging Face hub; predict: "
-    "default: the model that comes with the package.",
+    "For --input: folder of a run or of an export, or its name on the Hugging Face hub; default: "
+    "the model that comes with the package.",
 )
 _ENCODER = flags.DEFINE_string(
     "encoder", None, "Folder or hub name of the text encoder, for a model without its parameters."
@@ -121,8 +121,8 @@ def _check_flags(given: str = "") -> None:
         from rpcl_jax.run.config import check_config
 
         check_config(_CONFIG.value)
-    elif _MODE.value == "evaluate" and not _WORKDIR.value and not _MODEL.value:
-        raise flags.Error("--mode=evaluate requires --workdir, the folder of a run, or --model")
+    elif _MODE.value == "evaluate" and not (_WORKDIR.value or _INPUT.value):
+        raise flags.Error("--mode=evaluate requires --workdir, the folder of a run, or --input")
     elif _CONFIG.value is not None and not (_MODE.value == "evaluate" and _INPUT.value):
         raise flags.Error(f"--config: --mode={_MODE.value} takes that of the run; leave it out")
     if _MODEL.value and (_WORKDIR.value or not _INPUT.value):
@@ -248,8 +248,10 @@ def _do() -> None:
         print(f"next: rpcl report {run} --out=report.html; rpcl predict FILE --workdir={run}")
 
 
-def _model() -> str | Path | None:
-    return _MODEL.value or (Path(_WORKDIR.value) if _WORKDIR.value else None)
+def _model() -> str | Path:
+    from rpcl_jax.run.model_folder import PACKAGED_NAME
+
+    return _MODEL.value or (Path(_WORKDIR.value) if _WORKDIR.value else PACKAGED_NAME)
 
 
 def _what_counts() -> list:
@@ -260,7 +262,7 @@ def _what_counts() -> list:
     return [*(flag.value for flag in counting), size]
 
 
-def _evaluate_on_input(model: str | Path | None) -> None:
+def _evaluate_on_input(model: str | Path) -> None:
     from rpcl_jax.evaluate import evaluate_on, report
     from rpcl_jax.files import write_json
     from rpcl_jax.predict import Predictor, load_tables
@@ -285,9 +287,8 @@ def _evaluate_on_input(model: str | Path | None) -> None:
             write_json(Path(_OUTPUT.value), numbers, indent=1)
 
 
-def _predict(model: str | Path | None) -> None:
+def _predict(model: str | Path) -> None:
     from rpcl_jax.readers.tables import parse_columns
-    from rpcl_jax.run.model_folder import PACKAGED
 
     source, target = _INPUT.value, _OUTPUT.value
     options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
@@ -299,7 +300,7 @@ def _predict(model: str | Path | None) -> None:
         except ImportError as error:  # Arrow, which Ray Data needs
             raise InputError(f'--engine=ray: {error}; pip install "rpcl_jax[cluster]"') from error
 
-        done = predict_corpus(model or PACKAGED, source, target, _ADDRESS.value, **options)
+        done = predict_corpus(model, source, target, _ADDRESS.value, **options)
     else:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import is_main_process

@@ -26,7 +26,7 @@ from rpcl_jax.evaluation.inference import Scores
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.evaluation.windows import Merged, merged, window_starts
 from rpcl_jax.files import atomic_write, make_folder
-from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
+from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.readers import conversations as our_format
 from rpcl_jax.readers import semeval, transcripts
 from rpcl_jax.readers.transcripts import conversations_in, parse
@@ -48,7 +48,13 @@ from rpcl_jax.reporting.predictions import (
     write_results,
 )
 from rpcl_jax.run.hosts import agree
-from rpcl_jax.run.model_folder import PACKAGED, check_finished, load_model, read_description
+from rpcl_jax.run.model_folder import (
+    PACKAGED_NAME,
+    check_finished,
+    load_model,
+    model_folder,
+    read_description,
+)
 from rpcl_jax.run.progress import progress_bar
 from rpcl_jax.training.mesh import is_main_process
 
@@ -76,7 +82,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path = PACKAGED_NAME,
         threshold: float | None = None,
         revision: str | None = None,
         encoder: str | Path | None = None,
@@ -85,8 +91,8 @@ class Predictor:
 
         Args:
           model: folder of a finished run, or of one that `rpcl export` has written, or the name
-            of such a folder on the Hugging Face hub. None is the model that comes with the package;
-            its text encoder is downloaded once.
+            of such a folder on the Hugging Face hub. By default, the model that comes with the
+            package, whose text encoder is downloaded once.
           threshold: the least confidence of a pair; None for the one chosen on validation.
           revision: branch, tag or commit on the hub; None is its main branch.
           encoder: folder or hub name of the text encoder, where the model lacks its parameters;
@@ -96,8 +102,7 @@ class Predictor:
             isinstance(threshold, Real) and not isinstance(threshold, bool) and 0 <= threshold <= 1
         ):
             raise InputError(f"threshold: is {threshold!r}; give a number from 0 to 1")
-        model = PACKAGED if model is None else model
-        folder = resolve_pretrained(model, revision)
+        folder = model_folder(model, revision)
         check_finished(folder)
         self._run = load_model(folder, encoder=encoder)
         self._threshold = self._run.threshold if threshold is None else threshold
@@ -394,7 +399,7 @@ def say_what_is_absent(modalities: Sequence[str], config: ConfigDict) -> None:
 
 
 def predict_file(
-    model: str | Path | None,
+    model: str | Path,
     source: str | Path,
     target: str | Path | None = None,
     *,
@@ -457,7 +462,7 @@ def predict_file(
         bytes_read += count
 
     found: Iterable = conversations_in(source, repaired, watch, columns)
-    folder = PACKAGED if model is None else resolve_pretrained(model, revision)
+    folder = model_folder(model, revision)
     reads = read_description(folder)["feature_tables"]
     # Windows cannot remove a table that is mapped.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as extracted:

@@ -2,14 +2,13 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 from shared import MINILM, needs_minilm, run_python
 
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
 from rpcl_jax.predict import predict_file
-from rpcl_jax.run.model_folder import PACKAGED
+from rpcl_jax.run.model_folder import PACKAGED, PACKAGED_NAME
 
 TALK = """WEBVTT
 
@@ -86,4 +85,4 @@ def test_where_no_hub_is_reached_the_way_out_is_named(talk, monkeypatch, tmp_pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"all-MiniLM-L6-v2: .* as --encoder$"):
-        predict_file(None, talk, Path(tmp_path / "a.json"))
+        predict_file(PACKAGED_NAME, talk, tmp_path / "a.json")

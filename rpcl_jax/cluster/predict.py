@@ -21,12 +21,12 @@ from rpcl_jax.cluster.filesystems import files_under, matching, readable, remove
 from rpcl_jax.cluster.start import last_reason, machines, start_ray
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import json_bytes, locked
-from rpcl_jax.models.pretrained import hub_name, resolve_pretrained
+from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.predict import Predictor, say_what_is_absent
 from rpcl_jax.readers.transcripts import conversations_in
 from rpcl_jax.reporting.predictions import Summary, log_summary, write_results
 from rpcl_jax.run.config import parse_config
-from rpcl_jax.run.model_folder import read_description
+from rpcl_jax.run.model_folder import model_folder, read_description
 from rpcl_jax.run.progress import progress_bar
 
 _LOG = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def predict_corpus(
       strict: end with the first conversation that cannot be read.
       columns: see `rpcl_jax.readers.transcripts.conversations_in`.
     """
-    folder = resolve_pretrained(model, revision).absolute()
+    folder = model_folder(model, revision).absolute()
     described = read_description(folder)
     if absent := list(described["feature_tables"]):
         say_what_is_absent(absent, parse_config(described["run"], folder / "config.json"))

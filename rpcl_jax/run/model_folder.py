@@ -55,7 +55,8 @@ from rpcl_jax.run.text_encoder import LoadedEncoder, check_positions, encoder_di
 from rpcl_jax.training.mesh import all_gather, local_device_indices, make_mesh, put_batch, replicate
 
 LIBRARY = "rpcl_jax"
-PACKAGED = Path(__file__).parents[1] / "pretrained"  # the model that comes with the package
+# The model that comes with the package, and what it is called.
+PACKAGED, PACKAGED_NAME = Path(__file__).parents[1] / "pretrained", "rpcl_jax/pretrained"
 LAYOUT = 1  # increment it when older versions of this package cannot read the folder
 _SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
 _FIELDS = {
@@ -75,6 +76,13 @@ _MAY_CHANGE = (
     "devices",
 )
 _AGAIN = "get the folder again, or train or export the run again"
+
+
+def model_folder(model: str | Path, revision: str | None = None) -> Path:
+    """Returns the folder of a model: PACKAGED_NAME, a folder or a name on the hub."""
+    if str(model) == PACKAGED_NAME and revision is None:
+        return PACKAGED
+    return resolve_pretrained(model, revision)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -269,7 +277,7 @@ def load_model(
     where `config.json` says. Raises InputError if a file is missing or damaged, or if the
     parameters or the encoder do not fit `config.json`.
     """
-    folder = resolve_pretrained(model, revision)
+    folder = model_folder(model, revision)
     path, described = folder / "config.json", read_description(folder)
     config = parse_config(described["run"], path)
     features, emotions = described["feature_tables"], tuple(described["emotions"])

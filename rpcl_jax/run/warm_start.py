@@ -13,12 +13,18 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.adapters import combine, merge_adapters, separate_adapters
-from rpcl_jax.models.pretrained import load_tokenizer, resolve_pretrained
+from rpcl_jax.models.pretrained import load_tokenizer
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.base_config import flatten
 from rpcl_jax.run.config import to_json
-from rpcl_jax.run.model_folder import TrainedRun, check_finished, load_model, read_description
+from rpcl_jax.run.model_folder import (
+    TrainedRun,
+    check_finished,
+    load_model,
+    model_folder,
+    read_description,
+)
 from rpcl_jax.run.text_encoder import LoadedEncoder, encoder_digest, is_frozen
 
 _LOG = logging.getLogger(__name__)
@@ -30,9 +36,14 @@ def load_start(config: ConfigDict, mesh: Mesh) -> TrainedRun:
     Raises InputError if it is a run that is not finished, or if a model of `config` has other
     modalities, sizes or adapters.
     """
-    folder = resolve_pretrained(config.init)
+    folder = model_folder(config.init)
     check_finished(folder)
-    start = load_model(folder, mesh.size)
+    try:
+        start = load_model(folder, mesh.size)
+    except InputError:
+        if not read_description(folder).get("encoder_elsewhere"):
+            raise
+        start = load_model(folder, mesh.size, encoder=config.text.pretrained)
     here, there = flatten(to_json(config)), flatten(to_json(start.config))
     must_agree = ["modalities", *(f for f in here if f.startswith("model.") and "dropout" not in f)]
     if bool(config.text.pretrained) != bool(start.config.text.pretrained):

@@ -56,7 +56,10 @@ def test_the_commands_are_listed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate"], "rpcl_jax: --mode=evaluate requires --workdir, the folder of a run"),
+        (
+            ["evaluate"],
+            "rpcl_jax: --mode=evaluate requires --workdir, the folder of a run, or --",
+        ),
         (
             ["train", "--config=dmo:base"],
             "rpcl_jax: --config=dmo:base: no such file; the shipped "
