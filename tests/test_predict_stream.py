@@ -166,8 +166,8 @@ def test_a_run_that_reads_text_alone_needs_no_clips(reads_text, tmp_path):
     assert done.conversations == 1
     # The page plays them nevertheless.
     (dialogue,) = page_data(page)["dialogues"]
-    assert dialogue["utterances"][0]["clip"] == "./clips/first%20one.mp4"
-    assert not any("clip" in utterance for utterance in dialogue["utterances"][1:])
+    assert dialogue["addresses"][0] == "./clips/first%20one.mp4"
+    assert not any(dialogue["addresses"][1:])
 
 
 def test_forms_of_the_output(reads_text, predictor, tmp_path):

@@ -44,6 +44,9 @@ def test_pairs_emotions_and_speakers_by_mouse(tmp_path, open_page, item):
     assert "causes the emotion of 7" in page.inner_text("#said")
     page.click('.turn[data-turn="4"]')
     assert pairs_on(page) == {(2, 2), (5, 3), (6, 4)}
+    page.click("text=add a cause")
+    page.click('.turn[data-turn="4"]')
+    assert "7 caused by 5 is there already" in page.inner_text("#said")
     page.select_option('select[aria-label="Emotion of utterance 7"]', "surprise")
     page.fill('input[aria-label="Speaker of utterance 7"]', " Cleo ")
     page.click('.turn[data-turn="2"]')  # the field is left, and the click arrives
