@@ -51,8 +51,8 @@ def test_the_wheel_has_every_file(installed):
     assert dict(scripts["console_scripts"]) == {"rpcl": "rpcl_jax.__main__:main"}
     text = (metadata / "METADATA").read_text(encoding="utf-8")
     extras = {line.split()[1] for line in text.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"features", "cluster", "k8s", "tensorboard", "figures", "annotations", "test",
-                      "check", "dev"}  # fmt: skip
+    assert extras == {"features", "cluster", "k8s", "tensorboard", "figures", "annotations",
+                      "excel", "test", "check", "dev"}  # fmt: skip
 
 
 @pytest.mark.slow
