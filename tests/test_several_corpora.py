@@ -84,8 +84,9 @@ def test_a_run_has_the_numbers_of_each(roots, tmp_path):
         ({"data.format": "ecf,reccon,mecad"}, "data.format: 'ecf,reccon,mecad' is not one format"),
         ({"data.format": "ecf,foo"}, "data.format: 'foo' is unknown"),
         ({"data.format": "ecf,synthetic"}, "data.format: 'ecf,synthetic' is not one format"),
-        ({"data.root": "x/a,y/a"}, "data.name: 'a,a' does not tell the corpora apart"),
-        ({"data.name": "a:b,c"}, "data.name: 'a:b,c' does not tell"),
+        ({"data.root": "x/a,y/a"}, "data.name: a,a does not tell the corpora apart"),
+        ({"data.name": "a:b,c"}, "data.name: a:b,c does not tell"),
+        ({"data.name": "ecf"}, "data.name: ecf does not tell the corpora apart; give 2 diff"),
         ({"modalities": "ta", "data.audio": "x"}, "several corpora, one,two, are trained on as te"),
     ],
 )

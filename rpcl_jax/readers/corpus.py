@@ -55,22 +55,26 @@ def sources(config: ConfigDict) -> list[Source]:
     `config.data.root` may be several folders with commas between them. `format` and `name` then
     have as many parts; or one format is that of all, and without names, the folders have theirs.
     """
-    roots = config.data.root.split(",")
-    formats, names = config.data.format.split(","), config.data.name.split(",")
-    if len(formats) not in (1, len(roots)) or (config.data.format != SYNTHETIC in formats):
+    data = config.data
+    roots, formats, names = (text.split(",") for text in (data.root, data.format, data.name))
+    if len(formats) not in (1, len(roots)) or (len(roots) > 1 and SYNTHETIC in formats):
         raise InputError(
-            f"config.data.format: {config.data.format!r} is not one format for all of the "
-            f"{len(roots)} folders of config.data.root, or one for each"
+            f"config.data.format: {data.format!r} is not one format for all of the {len(roots)} "
+            "folders of config.data.root, or one for each"
         )
-    if len(names) != len(roots):
+    if len(roots) == 1:
+        names = [data.name]
+    elif not data.name:
         names = [Path(root).name for root in roots]
-    if len(roots) > 1 and (len(set(names)) < len(names) or any(":" in n or not n for n in names)):
+    elif len(names) != len(roots):
+        names = []
+    if len(roots) > 1 and (len({*names}) < len(roots) or any(not n or ":" in n for n in names)):
         raise InputError(
-            f"config.data.name: {','.join(names)!r} does not tell the corpora apart; give "
-            f"{len(roots)} different names with commas between them, without colons"
+            f"config.data.name: {','.join(names) or data.name} does not tell the corpora apart; "
+            f"give {len(roots)} different names with commas between them, without colons"
         )
     formats *= len(roots) // len(formats)
-    folders = [Path(root).expanduser() for root in roots]
+    folders = (Path(root).expanduser() for root in roots)
     return [Source(n, f, r) for n, f, r in zip(names, formats, folders, strict=True)]
 
 
