@@ -3,8 +3,9 @@
     python results/pretrained.py --config=ecf_reccon --config.data.root=ECF,RECCON \\
         --config.text.pretrained=ENCODER
 
-trains in runs/pretrained (flags as for rpcl_jax.main) and prints the largest difference of a
-parameter and the scores. --ship writes rpcl_jax/pretrained anew instead.
+trains in runs/pretrained, unless that is finished (flags as for rpcl_jax.main), prints the largest
+difference of a parameter and the scores, and fails where these differ by more than a point. --ship
+writes rpcl_jax/pretrained anew instead.
 """
 
 import shutil
@@ -16,6 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 from safetensors.numpy import load_file
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.files import read_json, write_json
 from rpcl_jax.reporting.model_card import model_card
 from rpcl_jax.run.command_line import require_config, run_command
@@ -42,6 +44,7 @@ _OF_CARD = {
     "under Apache-2.0.\n",
     "library_name: rpcl_jax\n": f"library_name: rpcl_jax\nbase_model: {ENCODER['name']}\n",
 }
+_TOLERANCE = 1.0  # points, between machines whose sums are rounded otherwise
 SCORES = ("pair_f1", "pair_auprc", "weighted_f1", "emotion_f1")
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="ecf_reccon.")
@@ -66,17 +69,18 @@ def _reproduce() -> None:
         numbers = {corpus: of["test"] for corpus, of in result["corpora"].items()}
         write_json(made / "scores.json", numbers, indent=1)
         if _SHIP.value:
-            shutil.rmtree(PACKAGED, ignore_errors=True)
-            shutil.copytree(made, PACKAGED)
+            shutil.copytree(made, PACKAGED, dirs_exist_ok=True)
             print(f"{PACKAGED}: {sum(f.stat().st_size for f in PACKAGED.iterdir()) / 1e6:.1f} MB")
             return
         new, shipped = (load_file(at / "model.safetensors") for at in (made, PACKAGED))
-        furthest = max(np.abs(new[name] - shipped[name]).max() for name in shipped)
-        print(f"largest difference of a parameter: {furthest:.2g}")
+        furthest = max(np.abs(new[name] - shipped[name]).max() for name in new | shipped)
+        print(f"{run} and {PACKAGED}: largest difference of a parameter {furthest:.2g}")
         for corpus, before in read_json(PACKAGED / "scores.json").items():
             for score in SCORES:
                 now, then = 100 * numbers[corpus][score], 100 * before[score]
                 print(f"{corpus} test {score}: {now:.2f}, shipped {then:.2f}")
+                if abs(now - then) > _TOLERANCE:
+                    raise InputError(f"{corpus}: {score} differs by more than {_TOLERANCE} points")
 
 
 if __name__ == "__main__":

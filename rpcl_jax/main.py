@@ -148,14 +148,12 @@ def _check_flags(given: str = "") -> None:
             raise flags.Error(f"--engine=ray is for --mode=predict, not --mode={_MODE.value}")
         if not _OUTPUT.value:
             raise flags.Error("--engine=ray requires --output, a folder")
-        for flag in (_DISTRIBUTED, _FEATURES, _CLIPS, _HTML, *_TABLES, _ENCODER):
+        for flag in (_DISTRIBUTED, _FEATURES, _CLIPS, _HTML, *_TABLES):
             if flag.value:
                 raise flags.Error(
                     f"--{flag.name}: leave it out; --engine=ray starts its own processes, predicts "
                     "from text alone, and writes no page (`rpcl report` makes one of its output)"
                 )
-        if not _OWN_CAUSES.value:
-            raise flags.Error("--noown_causes: leave it out; --engine=ray writes all pairs")
     elif (
         _MODE.value == "predict"
         and _OUTPUT.value
@@ -291,7 +289,8 @@ def _predict(model: str | Path) -> None:
     from rpcl_jax.readers.tables import parse_columns
 
     source, target = _INPUT.value, _OUTPUT.value
-    options: dict[str, Any] = {flag.name: flag.value for flag in (_REVISION, _THRESHOLD, _STRICT)}
+    given = (_REVISION, _THRESHOLD, _ENCODER, _STRICT, _OWN_CAUSES)
+    options: dict[str, Any] = {flag.name: flag.value for flag in given}
     options["columns"] = parse_columns(_COLUMNS.value)
     started = time.perf_counter()
     if _ENGINE.value == "ray":
@@ -305,7 +304,6 @@ def _predict(model: str | Path) -> None:
         from rpcl_jax.predict import predict_file
         from rpcl_jax.training.mesh import is_main_process
 
-        options |= {flag.name: flag.value for flag in (_ENCODER, _OWN_CAUSES)}
         options |= {flag.name: Path(flag.value) if flag.value else None for flag in _FILES}
         done = predict_file(model, Path(source), Path(target) if target else None, **options)
         if not is_main_process():

@@ -34,7 +34,6 @@ from rpcl_jax.reporting.pair_tables import (
     pair_table,
     printed,
     speaker_table,
-    without_own_causes,
 )
 from rpcl_jax.reporting.pairs_page import FLOOR, page_file
 from rpcl_jax.reporting.predictions import (
@@ -201,6 +200,7 @@ class Predictor:
         found: Iterable[tuple[str, Mapping[str, Any] | InputError]],
         tables: Mapping[str, FeatureTable] | None = None,
         floor: float | None = None,
+        own_causes: bool = True,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         """Yields conversations with their pairs, in order and in constant memory.
 
@@ -212,6 +212,7 @@ class Predictor:
           floor: if given, conversations also have "candidates", [[3, 1, 0.21], …]: what could be a
             pair, with at least this confidence; and "emotion_choices", those of
             `rpcl_jax.evaluation.decode.emotion_choices`.
+          own_causes: whether an utterance can be the cause of its own emotion.
 
         Yields:
           The place of each, and the conversation as `__call__` returns it or why there is none.
@@ -232,7 +233,7 @@ class Predictor:
                 table.check_covers([dialogue], place)
             return _Read(place, item, dialogue)
 
-        return self._predict((read(place, item) for place, item in found), own, floor)
+        return self._predict((read(place, item) for place, item in found), own, floor, own_causes)
 
     def score(
         self, dialogues: Sequence[Dialogue], tables: Mapping[str, FeatureTable] | None = None
@@ -266,17 +267,24 @@ class Predictor:
         return own
 
     def _predict(
-        self, reads: Iterable[_Read], tables: Mapping[str, FeatureTable], floor: float | None = None
+        self,
+        reads: Iterable[_Read],
+        tables: Mapping[str, FeatureTable],
+        floor: float | None = None,
+        own_causes: bool = True,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         by: dict[str, Any] = {"model": self._name, "threshold": rounded(self._threshold)}
         if absent := [m for m in self._run.feature_tables if m not in tables]:
             by["absent"] = absent
+        if not own_causes:
+            by["own_causes"] = False
         lowest = self._threshold if floor is None else min(self._threshold, floor)
         for read, windows in self._score(reads, tables):
             if isinstance(read.dialogue, InputError):
                 yield read.place, read.dialogue
                 continue
             found, emotions, _ = self._merged(read.dialogue, windows, lowest)
+            found = [(i, j, p) for i, j, p in found if own_causes or i != j]
             sure = [(i, j, p) for i, j, p in found if p >= self._threshold]
             pairs, confidences = [(i, j) for i, j, _ in sure], [p for _, _, p in sure]
             names, least = self._run.emotions, self._run.emotion_threshold
@@ -476,7 +484,11 @@ def predict_file(
         predictor = Predictor(model, threshold, revision, encoder)
         # From clips of nothing, no table is made that the predictor could miss.
         nothing = clips and reads and not tables
-        results = found if nothing else predictor.stream(found, tables, FLOOR if html else None)
+        results = (
+            found
+            if nothing
+            else predictor.stream(found, tables, FLOOR if html else None, own_causes)
+        )
         with contextlib.ExitStack() as stack:
             adds = []
             if html and first:
@@ -496,7 +508,7 @@ def predict_file(
                 file = stack.enter_context(atomic_write(target))
             advance = stack.enter_context(progress_bar(size, "B"))
             done = write_results(
-                _passed_on(results, adds, own_causes),
+                _passed_on(results, adds),
                 file,
                 target.name if target else "",
                 predictor.max_utterances,
@@ -514,13 +526,10 @@ def predict_file(
 def _passed_on(
     results: Iterable[tuple[str, Any]],
     adds: Sequence[Callable[[Mapping[str, Any]], None]],
-    own_causes: bool,
 ) -> Iterator[tuple[str, Any]]:
     """Yields what `Predictor.stream` does, without the page's part, when `adds` have taken it."""
     for place, item in results:
         if not isinstance(item, InputError):
-            if not own_causes:
-                item = without_own_causes(item)
             for add in adds:
                 add(item)
             item = {key: value for key, value in item.items() if key not in (CANDIDATES, CHOICES)}

@@ -7,7 +7,7 @@ import pytest
 from shared import MINILM, needs_minilm, run_python
 
 from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
-from rpcl_jax.predict import predict_file
+from rpcl_jax.predict import Predictor, predict_file
 from rpcl_jax.run.model_folder import PACKAGED, PACKAGED_NAME
 
 TALK = """WEBVTT
@@ -63,6 +63,10 @@ def test_all_outputs_at_once(reads_text, talk, tmp_path, capsys):
     by = {row["speaker"]: row["caused_by"] for row in csv.DictReader(speakers.open(newline=""))}
     assert by == {"Ann": "", "Ben": "Ann 2; Ben 1"}
     assert "candidates" not in item
+    assert item["predicted_by"]["own_causes"] is False
+    # The first is in no pair with another, and its emotion is decided as if it were in none.
+    (whole,) = Predictor(reads_text, threshold=1.0)([{"utterances": item["utterances"]}])
+    assert item["utterances"][0]["emotion"] == whole["utterances"][0]["emotion"]
     assert "They gave it to someone else." in html.read_text()
     assert not capsys.readouterr().out
 

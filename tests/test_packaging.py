@@ -43,6 +43,7 @@ def test_the_wheel_has_every_file(installed):
     wanted = files(ROOT / "rpcl_jax")
     for folder in ("configs", "tools"):
         wanted |= {f"{folder}/{name}" for name in files(ROOT / folder)}
+    assert "pretrained/model.safetensors" in wanted
     assert files(installed / "rpcl_jax") == wanted
     (metadata,) = installed.glob("*.dist-info")
     assert {path.name for path in installed.iterdir()} == {"rpcl_jax", metadata.name}

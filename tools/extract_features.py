@@ -26,7 +26,7 @@ from ml_collections import config_flags
 from rpcl_jax.data.dialogue import with_unique_ids
 from rpcl_jax.errors import InputError
 from rpcl_jax.extraction.finding import find_clips
-from rpcl_jax.readers.corpus import SPLITS, load_splits
+from rpcl_jax.readers.corpus import SPLITS, load_splits, sources
 from rpcl_jax.readers.ecf import read_meld_names
 from rpcl_jax.readers.tables import parse_columns
 from rpcl_jax.readers.transcripts import read_dialogues
@@ -73,6 +73,8 @@ def _extract() -> None:
         given = read_dialogues(Path(_INPUT.value), parse_columns(_COLUMNS.value))
         splits = {"input": [with_unique_ids(dialogue, taken) for dialogue in given]}
     else:
+        if len(sources(_CONFIG.value)) > 1:
+            raise InputError("config.data.root: several corpora; extract the features of each")
         if _CONFIG.value.data.format == "ecf":
             meld = read_meld_names(Path(_CONFIG.value.data.root).expanduser())
         splits = load_splits(_CONFIG.value, _SPLITS.value, labelled=False)

@@ -62,11 +62,12 @@ class _FilePredictor:
         load: Callable[[], Predictor],
         corpus: _Corpus,
         strict: bool,
+        own_causes: bool,
         columns: Mapping[str, str] | None,
         begin: Callable[[str], int],
     ):
         self._corpus, self._strict, self._begin = corpus, strict, begin
-        self._columns = columns
+        self._columns, self._own_causes = columns, own_causes
         self._predictor = functools.cache(load)  # loads it for the first file
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +97,8 @@ class _FilePredictor:
                 line = {"file": name, "place": place.replace(str(file), name), "reason": reason}
                 rejected.write(json_bytes(line))
 
-            results = predictor.stream(conversations_in(file, repaired, columns=self._columns))
+            found = conversations_in(file, repaired, columns=self._columns)
+            results = predictor.stream(found, own_causes=self._own_causes)
             done = Summary()
             with contextlib.suppress(_Broken), corpus.write(target) as raw:
                 done = write_results(results, raw, target, predictor.max_utterances, reject)
@@ -144,7 +146,9 @@ def predict_corpus(
     *,
     revision: str | None = None,
     threshold: float | None = None,
+    encoder: str | None = None,
     strict: bool = False,
+    own_causes: bool = True,
     columns: Mapping[str, str] | None = None,
 ) -> Summary:
     """Predicts every file that matches into a file of the same name in the folder `output`.
@@ -153,8 +157,8 @@ def predict_corpus(
     `output/rejected.jsonl`, those of earlier runs too.
 
     Args:
-      model, revision, threshold: see `Predictor`. A folder is visible to all workers. The model
-        reads text alone or takes what else it reads as absent.
+      model, revision, threshold, encoder: see `Predictor`. Folders are visible to all workers. The
+        model reads text alone or takes what else it reads as absent.
       pattern: see `rpcl_jax.cluster.filesystems.matching`; on a cluster, visible to all workers.
       output: folder or URI.
       strict: end with the first conversation that cannot be read.
@@ -165,7 +169,7 @@ def predict_corpus(
     if absent := list(described["feature_tables"]):
         say_what_is_absent(absent, parse_config(described["run"], folder / "config.json"))
     on_hub = isinstance(model, str) and hub_name(model)
-    load = partial(Predictor, on_hub or folder, threshold, revision)
+    load = partial(Predictor, on_hub or folder, threshold, revision, encoder)
     source, source_folder, names = matching(pattern)
     corpus = _Corpus(source, source_folder, *resolve(output))
     _check_outputs(corpus, pattern, output, names)
@@ -179,7 +183,11 @@ def predict_corpus(
         done = Summary()
         repaired, doubts = Counter[str](), dict[str, str]()
         with _own_messages(), progress_bar(len(names), " files") as advance:
-            results = _results(ray, (load, corpus, strict, columns), waiting) if ray else iter(())
+            results = (
+                _results(ray, (load, corpus, strict, own_causes, columns), waiting)
+                if ray
+                else iter(())
+            )
             for count, result in enumerate(results, len(names) - len(waiting) + 1):
                 if "error" in result:
                     raise InputError(result["error"])

@@ -83,6 +83,8 @@ def corpus_names(config: ConfigDict) -> tuple[str, ...]:
 
     The ids of their dialogues and utterances begin with the name and a colon.
     """
+    if not config.data.root:  # of a model without its data
+        return ()
     found = sources(config)
     return tuple(source.name for source in found) if len(found) > 1 else ()
 

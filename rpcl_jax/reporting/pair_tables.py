@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rpcl_jax.data.dialogue import EMOTIONAL, NEUTRAL
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import atomic_write
 from rpcl_jax.readers.conversations import is_ours
-from rpcl_jax.reporting.predictions import CANDIDATES, CONFIDENCES, TABLES, pairs_of, turns_of
+from rpcl_jax.reporting.predictions import CONFIDENCES, TABLES, pairs_of, turns_of
 
 _EXCEL = ".xlsx"
 PAIR_COLUMNS = (
@@ -27,18 +26,6 @@ _WIDTH = 100  # of a printed line
 
 Row = Sequence[Any]
 Add = Callable[[Mapping[str, Any]], None]
-
-
-def without_own_causes(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a predicted conversation without the pairs of an utterance with itself."""
-    pairs = pairs_of(item)
-    kept = {**item}
-    for key in ("pairs", "pair_emotions", "emotion-cause_pairs", CONFIDENCES):
-        if key in item:
-            kept[key] = [value for value, (i, j) in zip(item[key], pairs, strict=True) if i != j]
-    if CANDIDATES in item:
-        kept[CANDIDATES] = [found for found in item[CANDIDATES] if found[0] != found[1]]
-    return kept
 
 
 @contextlib.contextmanager
@@ -124,28 +111,33 @@ def printed() -> Iterator[Add]:
     yield add
     if own:
         print(
-            f"{_counted(own, 'pair')} of an utterance with itself: what it tells moves its own "
-            "speaker, too. --noown_causes leaves such pairs out."
+            f"{_counted(own, 'pair')} of an utterance with itself: it tells what moves its own "
+            "speaker. --noown_causes leaves such pairs out."
         )
     if len(speakers.emotions) > 1:
-        for (_, name), counts in speakers.emotions.items():
+        several = len({source for source, _ in speakers.emotions}) > 1
+        for (source, name), counts in speakers.emotions.items():
             felt = _listed(counts - Counter({NEUTRAL: counts[NEUTRAL]})) or NEUTRAL
-            caused = _listed(speakers.caused_by[_, name])
-            print(f"{name}: {felt}{f'; caused by {caused}' if caused else ''}")
+            caused = _listed(speakers.caused_by[source, name])
+            who = f"{source} {name}" if several else name
+            print(f"{who}: {felt}{f'; caused by {caused}' if caused else ''}")
 
 
 def pair_lines(item: Mapping[str, Any]) -> list[str]:
     """Returns a conversation's emotions in pairs with what was said, and what caused them."""
     turns = turns_of(item)
     pairs = [*zip(pairs_of(item), item[CONFIDENCES], strict=True)]
-    name = " ".join(dict.fromkeys(map(str, filter(None, [item.get("source"), _identifier(item)]))))
+    source, name = str(item.get("source") or ""), str(_identifier(item))
+    if source:
+        name = source if Path(source).stem == name else f"{source} {name}"
     lines = [f"{name}: {_counted(len(pairs), 'pair')} in {_counted(len(turns), 'utterance')}"]
     for number, turn in enumerate(turns, 1):
         causes = [(p, j) for (i, j), p in pairs if i == number]
         if not causes:
             continue
         lines.append(f"  {_quoted(number, turn)}")
-        lines.append(f"      {turn['emotion']} {turn['emotion_probability']:.2f}, caused by")
+        sure = "" if turn["emotion"] == EMOTIONAL else f" {turn['emotion_probability']:.2f}"
+        lines.append(f"      {turn['emotion']}{sure}, caused by")
         for p, j in sorted(causes, reverse=True):
             cause = "itself" if j == number else _quoted(j, turns[j - 1])
             lines.append(f"      {p:.2f}  {cause}")
@@ -154,7 +146,9 @@ def pair_lines(item: Mapping[str, Any]) -> list[str]:
 
 def _quoted(number: int, turn: Mapping[str, Any]) -> str:
     who = " ".join(filter(None, [_time(turn), str(turn["speaker"])]))
-    text = textwrap.shorten(str(turn.get("text") or ""), _WIDTH - len(who) - 16, placeholder=" …")
+    text, most = " ".join(str(turn.get("text") or "").split()), max(_WIDTH - len(who) - 16, 20)
+    if len(text) > most:
+        text = f"{text[:most].rstrip()} …"
     return f"{number:2d}  {who}{': ' if who else ''}{text}"
 
 
@@ -168,10 +162,11 @@ def _identifier(item: Mapping[str, Any]) -> Any:
 
 def _time(turn: Mapping[str, Any]) -> str:
     """Returns when an utterance begins, h:mm:ss, or "" where it has no time."""
-    start = (turn.get("clip") or {}).get("start", turn.get("start"))
+    clip = turn.get("clip")
+    start = clip.get("start") if isinstance(clip, Mapping) else turn.get("start")
     if isinstance(start, int | float):
         return f"{int(start) // 3600}:{int(start) // 60 % 60:02d}:{int(start) % 60:02d}"
-    return start or ""
+    return str(start or "")
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -12,7 +12,6 @@ from rpcl_jax.reporting.pair_tables import (
     pair_table,
     printed,
     speaker_table,
-    without_own_causes,
 )
 from rpcl_jax.reporting.predictions import with_prediction
 
@@ -104,18 +103,6 @@ def test_excel(tmp_path, monkeypatch):
     assert not (tmp_path / "b.xlsx").exists()
 
 
-@pytest.mark.parametrize("item", [OURS, SEMEVAL | {"candidates": [[1, 1, 0.9], [2, 1, 0.7]]}])
-def test_pairs_of_an_utterance_with_itself_are_left_out(item):
-    kept = without_own_causes(item)
-    assert kept["pair_confidences"] == [0.71]
-    if "pairs" in item:
-        assert (kept["pairs"], kept["pair_emotions"]) == ([[2, 1]], ["emotional"])
-    else:
-        assert kept["emotion-cause_pairs"] == [["2_emotional", "1"]]
-        assert kept["candidates"] == [[2, 1, 0.7]]
-    assert len(item["pair_confidences"]) == 3
-
-
 def test_what_is_printed(capsys):
     assert pair_lines(OURS) == [
         "a.vtt dog: 3 pairs in 3 utterances",
@@ -123,7 +110,7 @@ def test_what_is_printed(capsys):
         "      sadness 0.80, caused by",
         "      0.90  itself",
         "   2  Ben: =)\x07 Oh, \ud83dno!",
-        "      emotional 0.55, caused by",
+        "      emotional, caused by",
         "      0.71   1  1:02:05 Ann: Our dog died.",
         "      0.40  itself",
     ]
@@ -134,3 +121,15 @@ def test_what_is_printed(capsys):
             )
         )
     assert capsys.readouterr().out == "1: 0 pairs in 1 utterance\n"
+
+
+def test_long_and_odd_turns_are_printed():
+    turns = [
+        {"speaker": "An" * 60, "text": "山" * 300, "clip": "film.mp4", "start": "00:01"},
+        {"speaker": "", "text": None},
+    ]
+    found = Prediction([(0, 0), (1, 0)], [0.9, 0.8], ["joy", "joy"], [0.8, 0.7])
+    item = {"id": "talk", "source": "talk.vtt", "utterances": turns}
+    head, first, *_ = pair_lines(with_prediction(item, found, BY))
+    assert head == "talk.vtt: 2 pairs in 2 utterances"
+    assert first == f"   1  00:01 {'An' * 60}: {'山' * 20} …"
