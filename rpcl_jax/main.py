@@ -109,7 +109,11 @@ _PROCESS = flags.DEFINE_integer(
 )
 
 
-def _check_flags(given: str = "") -> None:
+def _check_flags(given: str = "", *others: str) -> None:
+    if others:
+        raise flags.Error(
+            f"{given} {others[0]} given; give one file, a folder, or a pattern in quotes"
+        )
     if given:
         if _MODE.value == "train":
             raise flags.Error(f"{given} given; training takes only flags, which begin with --")
@@ -326,4 +330,4 @@ if __name__ == "__main__":
     restart_keeping_memory()
     if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
         supervise(debug="--debug" in sys.argv)
-    run_command("rpcl_jax", _run, _check_flags, takes="[INPUT]")
+    run_command("rpcl_jax", _run, _check_flags, takes="[INPUT]…")

@@ -1,8 +1,11 @@
 """Loads a text encoder's config, parameters and tokenizer from a folder or the Hugging Face hub."""
 
+import contextlib
 import importlib
 import json
+import logging
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,6 +19,7 @@ from rpcl_jax.files import check_not_pointer
 from rpcl_jax.models.families import FAMILIES, Family, encoder_config
 from rpcl_jax.models.text_encoder import TextEncoder, TextEncoderConfig
 
+_LOG = logging.getLogger(__name__)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SENTENCEPIECE = ("sentencepiece.bpe.model", "spm.model")  # of RoBERTa's relatives, of DeBERTa
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE)
@@ -63,12 +67,16 @@ def resolve_pretrained(name_or_path: str | Path, revision: str | None = None) ->
     import huggingface_hub  # slow to import
     from huggingface_hub.errors import HFValidationError
 
+    download = partial(
+        huggingface_hub.snapshot_download, name, revision=revision, allow_patterns=list(HUB_FILES)
+    )
+    if revision and re.fullmatch("[0-9a-f]{40}", revision):  # a commit never changes
+        with contextlib.suppress(OSError, HFValidationError):
+            return Path(download(local_files_only=True))
+    huggingface_hub.utils.logging.set_verbosity_error()  # else every attempt is a warning
+    _LOG.info(f"{name}: looking for it on the Hugging Face hub")
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(HUB_FILES)
-            )
-        )
+        return Path(download())
     except (OSError, HFValidationError) as error:
         raise InputError(
             f"{name}: no such folder, and not available from the Hugging Face hub "

@@ -21,7 +21,7 @@ PAIR_COLUMNS = (
 )
 _MOST_ROWS = 1_048_576  # of a sheet in Excel
 _LONGEST_CELL = 32_767  # the same, in characters
-_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _WIDTH = 100  # of a printed line
 
 Row = Sequence[Any]
@@ -187,6 +187,7 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
         raise InputError(f'{path}: {error}; pip install "rpcl_jax[excel]"') from error
     book = Workbook(write_only=True)
     sheet = book.create_sheet(title)
+    sheet.freeze_panes = "A2"
     rows = 0
 
     def cell(value: Any) -> Any:

@@ -355,9 +355,10 @@ def _load_elsewhere(
         return {}
     if not isinstance(named, dict) or {type(named.get(k)) for k in ("name", "digest")} != {str}:
         raise InputError(f"{path}: encoder_elsewhere is not a name and a digest; {_AGAIN}")
-    correct = "give the folder or hub name of its text encoder as --encoder"
-    name, revision = given, None
-    if name is None:
+    if given is not None:
+        name, revision, correct = given, None, f"its text encoder is {named['name']}"
+    else:
+        correct = "give the folder or hub name of its text encoder as --encoder"
         # Where a run was moved together with its encoder, the relative path still leads there.
         names = [name for name in (named["name"], config.text.pretrained) if name]
         name = next((name for name in names if Path(name).expanduser().is_dir()), named["name"])

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from rpcl_jax.batching.tokenizer import WordPieces
 from rpcl_jax.errors import InputError
 from rpcl_jax.models.adapters import combine, merge_adapters, separate_adapters
-from rpcl_jax.models.pretrained import load_tokenizer
+from rpcl_jax.models.pretrained import hub_name, load_tokenizer
 from rpcl_jax.models.text_encoder import ENCODER
 from rpcl_jax.readers.corpus import Corpus
 from rpcl_jax.run.base_config import flatten
@@ -38,12 +38,9 @@ def load_start(config: ConfigDict, mesh: Mesh) -> TrainedRun:
     """
     folder = model_folder(config.init)
     check_finished(folder)
-    try:
-        start = load_model(folder, mesh.size)
-    except InputError:
-        if not read_description(folder).get("encoder_elsewhere"):
-            raise
-        start = load_model(folder, mesh.size, encoder=config.text.pretrained)
+    encoder, elsewhere = config.text.pretrained, read_description(folder).get("encoder_elsewhere")
+    here = elsewhere and encoder and not hub_name(encoder)
+    start = load_model(folder, mesh.size, encoder=encoder if here else None)
     here, there = flatten(to_json(config)), flatten(to_json(start.config))
     must_agree = ["modalities", *(f for f in here if f.startswith("model.") and "dropout" not in f)]
     if bool(config.text.pretrained) != bool(start.config.text.pretrained):

@@ -21,7 +21,7 @@ TURNS = [
         "text": "Our dog died.",
         "clip": {"video": "a", "start": 3725.6, "end": 3727},
     },
-    {"speaker": "Ben", "text": "=)\x07 Oh, \ud83dno!"},
+    {"speaker": "Ben", "text": "=)\x07 Oh, \ud83dno!\ufffe"},
     {"speaker": "", "text": "He was fifteen."},
 ]
 FOUND = Prediction(
@@ -47,7 +47,7 @@ def test_a_row_for_each_pair(item, source, name, suffix, tmp_path):
     with pair_table(path) as add:
         add(item)
         assert not path.exists()
-    said = "=)\x07 Oh, no!"
+    said = "=)\x07 Oh, no!\ufffe"
     assert rows(path) == [
         [*PAIR_COLUMNS],
         [source, name, "1:02:05", "1", "Ann", "sadness", "0.8", "Our dog died.", "1", "Ann",
@@ -109,7 +109,7 @@ def test_what_is_printed(capsys):
         "   1  1:02:05 Ann: Our dog died.",
         "      sadness 0.80, caused by",
         "      0.90  itself",
-        "   2  Ben: =)\x07 Oh, \ud83dno!",
+        "   2  Ben: =)\x07 Oh, \ud83dno!\ufffe",
         "      emotional, caused by",
         "      0.71   1  1:02:05 Ann: Our dog died.",
         "      0.40  itself",
