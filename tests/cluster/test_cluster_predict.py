@@ -143,7 +143,9 @@ OUTPUTS = ["good.jsonl", "bad.jsonl", "broken.jsonl.gz"]
 @pytest.mark.slow
 def test_what_a_worker_makes_of_a_file(predictor, corpus, tmp_path):
     def run(name, strict=False):
-        worker = predict._FilePredictor(lambda: predictor, corpus, strict, None, lambda name: 1)
+        worker = predict._FilePredictor(
+            lambda: predictor, corpus, strict, True, None, lambda name: 1
+        )
         return json.loads(worker({"name": name})["json"])
 
     def outputs():
