@@ -21,6 +21,7 @@ from rpcl_jax.errors import InputError
 from rpcl_jax.predict import Predictor, Summary, predict_file, say_what_is_absent
 from rpcl_jax.readers.conversations import dialogue_object
 from rpcl_jax.readers.semeval import parse_conversations
+from rpcl_jax.reporting.predictions import pairs_of
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +38,7 @@ def test_predict_finds_the_pairs_of_conversations_without_labels(finished, unlab
     assert [d["id"] for d in shown["dialogues"]] == [str(p["conversation_ID"]) for p in pairs]
     for p, w in zip(pairs, wanted, strict=True):
         np.testing.assert_allclose(p["pair_confidences"], w["pair_confidences"], atol=1.1e-3)
-        assert [[i.partition("_")[0], j] for i, j in p["emotion-cause_pairs"]] == [
-            [i.partition("_")[0], j] for i, j in w["emotion-cause_pairs"]
-        ]
+        assert pairs_of(p) == pairs_of(w)
         for found, named in zip(p["conversation"], w["conversation"], strict=True):
             # For scores, every emotion of a pair is named; for people, those that are sure enough.
             assert found["emotion"] in (named["emotion"], "emotional")

@@ -60,7 +60,7 @@ def test_the_folder(exported, finished):
     }
     assert names - {"README.md"} < {path.name for path in finished.iterdir()}
     ours, theirs = read_description(finished), read_description(exported)
-    assert theirs.keys() - ours.keys() == {"threshold"}
+    assert theirs.keys() - ours.keys() == {"threshold", "emotion_threshold"}
     assert ours.keys() - theirs.keys() == {"folder"}
     assert ours["feature_tables"] == theirs["feature_tables"]
     assert set(ours["feature_tables"]) == {"audio", "vision"}
