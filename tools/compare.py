@@ -17,6 +17,7 @@ def _compare(first: str, second: str) -> None:
     from rpcl_jax.evaluation.significance import paired_t
     from rpcl_jax.reporting.experiments import (
         METRICS,
+        check_same_data,
         interval_text,
         p_text,
         paired_delta,
@@ -25,6 +26,9 @@ def _compare(first: str, second: str) -> None:
 
     other, base = read_setting(first)
     system, objective = read_setting(second)
+    one, two = (next(iter(e.runs[o].values())) for e, o in ((other, base), (system, objective)))
+    if one.config.data == two.config.data:  # or they were trained on different corpora on purpose
+        check_same_data(two, one)
     if other.splits["test"] != system.splits["test"]:
         raise InputError(f"{second}: evaluated on other test dialogues than {first}")
     seeds = [seed for seed in other.runs[base] if seed in system.runs[objective]]
@@ -39,15 +43,15 @@ def _compare(first: str, second: str) -> None:
     print(f"{'test, in points':24s}", *map(str.rjust, names, widths), f"{'p':>6s}")
     for metric in METRICS:
         delta = paired_delta(system, objective, other, base, metric, seeds)
-        one, two = (
+        values, others = (
             experiment.values(name, metric, seeds)
-            for experiment, name in ((other, base), (system, objective))
+            for experiment, name in ((system, objective), (other, base))
         )
         numbers = (
             f"{100 * value:{width}.2f}"
-            for value, width in zip((one.mean(), two.mean(), *delta[:3]), widths, strict=True)
+            for value, width in zip((others.mean(), values.mean(), *delta[:3]), widths, strict=True)
         )
-        p = p_text(paired_t(two, one)[1]) if len(seeds) > 1 else ""
+        p = p_text(paired_t(values, others)[1]) if len(seeds) > 1 else ""
         _, caveats = interval_text(delta)
         print(f"{metric:24s}", *numbers, f"{p:>6s}", "", caveats)
 

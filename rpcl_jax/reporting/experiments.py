@@ -1,7 +1,7 @@
 """Finished runs, grouped into experiments, as tables, figures and reports read them."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from rpcl_jax.run.base_config import OBJECTIVES, base_config
 from rpcl_jax.run.model_folder import read_description
 from rpcl_jax.run.workdir import (
     changed_data,
-    check_data,
+    check_but_train,
     data_digests,
     read_result,
     read_run_config,
@@ -60,12 +60,12 @@ class Run(NamedTuple):
         """The names of the emotion classes."""
         return tuple(read_description(self.folder)["emotions"])
 
-    def splits(self) -> dict[str, list[Dialogue]]:
-        """Reads the run's dialogues; raises InputError if they are no longer those of training."""
+    def splits(self, check: Callable = check_but_train) -> dict[str, list[Dialogue]]:
+        """Reads the run's dialogues; `check` raises InputError if they are no longer the same."""
         config = with_data(self.folder, self.config)
         splits = with_classes(load_splits(config), self.emotions, config)
         corpus = Corpus(splits, {}, self.emotions, corpus_names(config))
-        check_data(self.folder, data_digests(corpus))
+        check(self.folder, data_digests(corpus))
         return splits
 
     def scores(self, dialogues: Sequence[Dialogue], split: str) -> list[ScoredDialogue]:
@@ -294,12 +294,12 @@ def read_experiments(paths: Sequence[Path]) -> list[Experiment]:
             )
         of_objective[run.config.seed] = run
         first = next(iter(experiment.values()))
-        _check_same_data(run, next(iter(first.values())))
+        check_same_data(run, next(iter(first.values())))
     return [Experiment(by_objective) for by_objective in experiments.values()]
 
 
-def _check_same_data(run: Run, other: Run) -> None:
-    """Raises InputError if two runs of one config were trained on different data."""
+def check_same_data(run: Run, other: Run) -> None:
+    """Raises InputError if two runs of one corpus were trained on different data."""
     data = read_description(run.folder).get("data", {})
     if changed := changed_data(other.folder, data):
         raise InputError(

@@ -21,6 +21,7 @@ from rpcl_jax.reporting.experiments import (
 )
 from rpcl_jax.run.export import public_name
 from rpcl_jax.run.model_folder import read_description
+from rpcl_jax.run.workdir import check_data
 
 _PAPER = "https://arxiv.org/abs/2606.18893"
 _TASK = "multimodal emotion-cause pair extraction"
@@ -57,7 +58,7 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     The intervals need the run's data: without them there is an InputError.
     """
     run = read_run(folder)
-    config, splits = run.config, run.splits()
+    config, splits = run.config, run.splits(check_data)  # which are counted
     features = read_description(folder)["feature_tables"]
     scored, threshold = run.scores(splits["test"], "test"), run.result["threshold"]
     parts = [_Part(config.data.name, scored, run.result["test"])]

@@ -190,6 +190,14 @@ def check_data(workdir: Path, now: Mapping[str, str]) -> None:
         )
 
 
+def check_but_train(workdir: Path, now: Mapping[str, str]) -> None:
+    """`check_data` for an evaluation, which changes of the training split leave as it was."""
+    others = {part: digest for part, digest in now.items() if part.split()[0] != "train"}
+    check_data(workdir, others)
+    if changed_data(workdir, now):
+        _LOG.warning(f"{workdir}: its training split has changed since it was begun")
+
+
 def with_data(workdir: Path, config: ConfigDict) -> ConfigDict:
     """Returns a run's config with paths that lead to its data from the current folder too."""
     start = Path(_read_run(workdir)["folder"])
@@ -219,11 +227,7 @@ def read_splits(run: TrainedRun, without: Iterable[str] = ()) -> dict[str, Batch
     """
     config = with_data(run.folder, run.config)
     corpus = load_corpus(config, run.emotions, is_main_process())
-    digests = data_digests(corpus, is_main_process())
-    trained_on = {part: digests.pop(part) for part in [*digests] if part.split()[0] == "train"}
-    if changed_data(run.folder, trained_on):
-        _LOG.warning(f"{run.folder}: its training split has changed since it was begun")
-    check_data(run.folder, digests)
+    check_but_train(run.folder, data_digests(corpus, is_main_process()))
     agree("the data", lambda: describe_data(corpus, run.encoder, config))
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     given = {name: table for name, table in corpus.tables.items() if name not in without}
