@@ -19,6 +19,22 @@ from rpcl_jax.readers.subtitles import ASIDE, LABELS, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import SLOWEST, spoken_words
 
 _LABEL = re.compile(rf"({'|'.join(map(re.escape, sorted(LABELS)))}):\s", re.IGNORECASE)
+# What may begin a turn below a time: a label that `named` perhaps does not take.
+_LABELLED = re.compile(
+    r"((?:(?:>+|[-–—*•]|\d{1,3}[.)])\s*)*)([^\W_+@~?]?[^:：\n]{1,59}?)\s*[:：](\s+|$)?"
+)
+_NAMELIKE = re.compile(r"(?:[^\W_]|[+@~?])[^!;\"“”„«»]*")
+# Labels about a transcript, which are not in LABELS because people may say them, and facts.
+_ABOUT = re.compile(
+    r"recorded|recording|transcribed|transcriber|transcription|written|datum|ort|dauer|place|length"
+    r"|interview-\S+|confidential|disclaimer|episode|cast|credits|music|key|file|language|fecha"
+    r"|lugar|lieu|durée|total|action|copyright|©.*",
+    re.IGNORECASE,
+)
+_FACT = re.compile(
+    r"\d{1,2}\W{1,2}\w+\W+\d{4}|[A-Z]\w+\.? \d{1,2},? \d{4}|\d+[./-]\d+[./-]\d+|\d+:\d\d(?::\d\d)?"
+    r"|\d+ ?(?i:min|h|sec|std)\w*\.?|\S+\.(?i:mp[34]|wav|m4a|docx?)"
+)
 _ACTION = re.compile(r"[\"“”„«»]|\w (added|removed|invited|changed|created|pinned|renamed)\b")
 _DAY = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
 _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
@@ -177,6 +193,7 @@ _NOT_SAID = _compiled(
 _TIMED = _compiled(r"[\[(]?{when}(?!\w)[\])]?:?")
 # Below a message of Discord.
 _ATTACHED = re.compile(r"^\{(?:Attachments|Embed|Reactions|Stickers)\}\n(?:.+\n)*", re.MULTILINE)
+_STAMP = _compiled("{stamp}")
 
 
 class _Turn(NamedTuple):
@@ -201,7 +218,7 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
             words = match.start(groups["speaker"]) if refused else match.end()
             heads.append((match.start(), words, speaker, fields))
     if not form.sure:
-        heads = _alike(heads, text)
+        heads = _alike(_without_wrapped(heads), text)
     until_gap, headed = form.speaker is _in_capitals, False
     turns: list[_Turn] = []
     title = [*filter(None, text[: heads[0][0] if heads else 0].split("\n"))]
@@ -224,6 +241,17 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
     return sum(fields**2 for fields in found), turns
 
 
+def _without_wrapped(heads: list[Any]) -> list[Any]:
+    """Returns the heads without wrapped lines, "clear: it is", among names with capitals."""
+    counts = Counter(head[2] for head in heads)
+    lower = sum(head[2][:1].islower() for head in heads)
+    return [
+        head
+        for head in heads
+        if not head[2][:1].islower() or counts[head[2]] > 1 or 3 * lower > len(heads)
+    ]
+
+
 def _alike(heads: list[Any], text: str) -> list[Any]:
     """Returns the heads without those that have no time, if most have one; names known may stay."""
     timed = [head for head in heads if "start" in head[3]]
@@ -237,6 +265,58 @@ def _alike(heads: list[Any], text: str) -> list[Any]:
         if "start" in head[3]
         or (not dated and (counts[head[2]] > 1 or (_is_parted(text, head[0]) and _alone(head[2]))))
     ]
+
+
+def _readings(text: str, headings: bool) -> tuple[str, dict[str, tuple[int, list[_Turn]]]]:
+    """Returns the form that explains a text best, and how each reads it."""
+    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
+    return max(readings, key=lambda key: readings[key][0]), readings
+
+
+def _with_labels(text: str, turns: Sequence[_Turn], where: str) -> str:
+    """Returns a text of `Name: words` in which lines that slipped from this form have it.
+
+    These begin with a known name after a list's number or before words without a space, or with
+    what may be a name, such as "Lee, Ann", and is there twice.
+
+    Raises:
+      InputError: a line may begin a turn, or continue the one before.
+    """
+    counts = Counter(turn.speaker for turn in turns if turn.speaker)
+    known = {name.casefold(): name for name, count in counts.items() if count > 1}
+    lines = text.split("\n")
+    labels: dict[int, tuple[str, str, str]] = {}
+    for k, line in enumerate(lines if known else ()):
+        stamp = _STAMP.match(line)
+        begin = _LABELLED.match(line, stamp.end() if stamp else 0)
+        if not begin:
+            continue
+        time, words = line[: begin.start()], line[begin.end() :]
+        label, taken = begin[2].strip(), begin[3] is not None and _before_colon(begin[2])
+        name = known.get(re.sub(ASIDE, "", label).casefold(), "")
+        if name and (label.islower() or not taken or begin[1]):
+            lines[k] = f"{time}{name}: {words}"
+        elif begin[3] is not None and not taken and _is_namelike(label):
+            labels[k] = time, label, words
+    times = Counter(label for _, label, _ in labels.values())
+    for k, (time, label, words) in labels.items():
+        begins = any(re.match(rf"{re.escape(name)}\b", label.casefold()) for name in known)
+        if times[label] == 1 and not begins:
+            raise InputError(
+                f"{where}:{k + 1}: is {label!r} a speaker? if so, write '[{label}]: words' there, "
+                "else join the line to the one before"
+            )
+        lines[k] = f"{time}[{label}]: {words}"
+    return "\n".join(lines)
+
+
+def _is_namelike(label: str) -> bool:
+    """Returns whether a label may be a name, although `named` does not take it."""
+    words = re.sub(ASIDE, "", label).split()
+    lower = any(word[0].islower() and len(word) > 3 for word in words)
+    no_name = words[:1] and words[0].lower() in NO_NAMES
+    fits = _NAMELIKE.fullmatch(label) and not label[0].islower() and not _LABEL.match(f"{label}: ")
+    return bool(fits) and not (lower or no_name)
 
 
 def _is_parted(text: str, place: int) -> bool:
@@ -306,8 +386,10 @@ def read_plain(
         lines = [line.rstrip(":") if _HEADING.fullmatch(line) else line for line in lines]
     text = "\n".join(_BOLD.sub(r"\2\3\4", line) for line in lines)
     text = _ATTACHED.sub(lambda attached: "===\n" * attached[0].count("\n"), text)  # left out
-    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
-    best = max(readings, key=lambda key: readings[key][0])
+    best, readings = _readings(text, headings)
+    if _FORMS[best].speaker is _before_colon:
+        text = _with_labels(text, readings[best][1], where)
+        best, readings = _readings(text, headings)
     form, (score, found) = _FORMS[best], readings[best]
     told = [(turn.speaker, turn.said) for turn in found]
     rivals = [
@@ -329,6 +411,11 @@ def read_plain(
     begun = [(turn, span) for turn, span in zip(found, spans, strict=True) if turn.said]
     head = 0 if form.sure or not begun else _head([turn for turn, _ in begun], text)
     del begun[:head]
+    if not form.sure and begun:
+        foot = _foot([turn for turn, _ in begun])
+        del begun[len(begun) - foot :]
+        if not foot and (below := _below([turn for turn, _ in begun], text)):
+            del begun[-1][0].said[-below:]
     first = begun[0][0].place if begun else len(text)
     body = text[first:] if _is_parted(text, first) else text
     labels = sum(bool(_LABEL.match(line)) for line in body.split("\n"))  # of a form
@@ -397,7 +484,40 @@ def _head(turns: Sequence[_Turn], text: str) -> int:
     people = {turn.speaker for turn in turns[len(once) :]}
     words = [turn.said[0].split() if _alone(turn.said[0]) else [] for turn in once]
     names = ({*own, "".join(word[0] for word in own)} for own in words)  # "BJ" is Ben Jones
-    return max((k for k, own in enumerate(names, 1) if own & people), default=0)
+    told = (len(once) < len(turns) and _is_about(turn) for turn in once)
+    fits = (about or bool(own & people) for about, own in zip(told, names, strict=True))
+    return max((k for k, fit in enumerate(fits, 1) if fit), default=0)
+
+
+def _foot(turns: Sequence[_Turn]) -> int:
+    """Returns how many of the last turns are about the transcript, "Transcribed by: Ben"."""
+    counts = Counter(turn.speaker for turn in turns)
+    once = [*takewhile(lambda turn: counts[turn.speaker] == 1, reversed(turns))]
+    about = (k for k, turn in enumerate(once, 1) if len(once) < len(turns) and _is_about(turn))
+    return max(about, default=0)
+
+
+def _is_about(turn: _Turn) -> bool:
+    """Returns whether a name that is there once and its words are about the transcript."""
+    first = turn.speaker.split()[0] if turn.speaker else ""
+    named = any(map(str.isalpha, first))
+    return not named or bool(_ABOUT.fullmatch(first) or _FACT.fullmatch(turn.said[0]))
+
+
+def _below(turns: Sequence[_Turn], text: str) -> int:
+    """Returns how many lines below an empty one, after the last turn, nobody said.
+
+    They are short or have a label, and in no other turn an empty line is followed by words.
+    """
+    ends = [*(turn.place for turn in turns[1:]), len(text)]
+    spans = zip((turn.place for turn in turns), ends, strict=True)
+    parts = [text[start:end].strip().partition("\n\n") for start, end in spans]
+    if len(parts) < 4 or any(below for *_, below in parts[:-1]):
+        return 0
+    lines = [*filter(None, parts[-1][2].split("\n"))]
+    lines = [line for line in lines if not _NOT_SAID.fullmatch(line)]
+    short = all(len(line.split()) <= 6 and line[-1] not in ".?!…" for line in lines)
+    return len(lines) if lines and (short or _LABEL.match(lines[0])) else 0
 
 
 def _check_names(

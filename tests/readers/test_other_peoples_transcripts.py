@@ -1149,6 +1149,38 @@ OF_USERS = {
                       {"sender_name": "Ann", "content": "Did you?", "timestamp_ms": 1}]},
         [[("Ann", "Did you?"), ("Ben", "No")]],
     ),
+    "names of other forms.txt": (
+        "Kim: I lost it\nLee, Ann: Oh no\n+49 151 23: Why?\nKim:Bad luck\n12. Kim: So\nLee, Ann: hm\n+49 151 23: And?\n"
+        "Kim (laughs, then sighs): Yes\nkim: yes\n@bo: oh\n@bo: no\nKim: Oh\n",
+        [[("Kim", "I lost it"), ("Lee, Ann", "Oh no"), ("+49 151 23", "Why?"), ("Kim", "Bad luck"), ("Kim", "So"),
+          ("Lee, Ann", "hm"), ("+49 151 23", "And?"), ("Kim", "Yes"), ("Kim", "yes"), ("@bo", "oh"), ("@bo", "no"), ("Kim", "Oh")]],
+    ),
+    "names of other forms, with times.txt": (
+        "[0:01] Kim: I lost it\n[0:02] Lee, Ann: Oh no\n[0:03] Kim: Yes\n[0:04] Lee, Ann: Why?\n",
+        [[("Kim", "I lost it", 1, 2), ("Lee, Ann", "Oh no", 2, 3), ("Kim", "Yes", 3, 4), ("Lee, Ann", "Why?", 4, None)]],
+    ),
+    "a name that is there once.txt": (
+        "Kim: I lost it\nLee, Ann: Oh no\nKim: Yes\n", ".txt:2: is 'Lee, Ann' a speaker? if so, write '[Lee, Ann]: words'",
+    ),
+    "a name in brackets.txt": (
+        "Kim: I lost it\n[Lee, Ann]: Oh no\nKim: Yes\n", [[("Kim", "I lost it"), ("Lee, Ann", "Oh no"), ("Kim", "Yes")]],
+    ),
+    "wrapped lines.txt": (
+        "BEN: The answer is\nclear: it is no.\nANN: As I said to them,\nit is so, and so: no.\nBEN: Oh\n",
+        [[("BEN", "The answer is clear: it is no."), ("ANN", "As I said to them, it is so, and so: no."), ("BEN", "Oh")]],
+    ),
+    "head and foot.txt": (
+        "Title: A talk\nRecorded: 5 January 2024\nTranscriber: KL\nHost: Welcome back\nAnn: Hi\nBen: Oh\nAnn: So\nBen: Yes\n"
+        "Cy: I left in 1990\nTotal duration: 45 min\nTranscribed by: KL\n",
+        [[("Host", "Welcome back"), ("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes"), ("Cy", "I left in 1990")]],
+    ),
+    "a foot without a label.txt": (
+        "Ann: Hi\nBen: Oh\nAnn: So\nBen: Yes\n\nEND OF INTERVIEW\n", [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes")]],
+    ),
+    "a last paragraph.txt": (
+        "Ann: Hi\nBen: Oh\nAnn: So\nBen: Yes\n\nI have always said that, to everybody.\n",
+        [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes I have always said that, to everybody.")]],
+    ),
     "threads.json": (
         [{"type": "message", "user": "U1", "text": "I lost it", "ts": "1.0", "thread_ts": "1.0"},
          {"type": "message", "user": "U2", "text": "Oh no", "ts": "2.0", "thread_ts": "1.0"},
