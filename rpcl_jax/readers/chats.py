@@ -23,6 +23,7 @@ _LABEL = re.compile(rf"({'|'.join(map(re.escape, sorted(LABELS)))}):\s", re.IGNO
 _LABELLED = re.compile(
     r"((?:(?:>+|[-–—*•]|\d{1,3}[.)])\s*)*)([^\W_+@~?]?[^:：\n]{1,59}?)\s*[:：](\s+|$)?"
 )
+_NUMBER = re.compile(r"\?|\+\d[\d ()*-]{5,}")  # of a phone, in place of a name
 _NAMELIKE = re.compile(r"(?:[^\W_]|[+@~?])[^!;\"“”„«»]*")
 # Labels about a transcript, which are not in LABELS because people may say them, and facts.
 _ABOUT = re.compile(
@@ -106,7 +107,7 @@ def _alone(text: str) -> str:
 
 
 def _apart(text: str) -> str:
-    short = len(text.split()) <= 5 and any(map(str.isalpha, text))
+    short = len(text.split()) <= 5 and (any(map(str.isalpha, text)) or _NUMBER.fullmatch(text))
     return text if short and not _DAY.search(text) else ""
 
 
@@ -132,6 +133,7 @@ class _Form(NamedTuple):
       nameless: what it is then: "words" of the turn before, a "turn", or a "notice" of a program.
       sure: whether such lines can be nothing else, so that empty lines mean nothing.
       whole: whether every line must begin a turn.
+      together: whether names must be there twice, as words may have this form, too.
     """
 
     head: str
@@ -139,6 +141,7 @@ class _Form(NamedTuple):
     nameless: str = "words"
     sure: bool = True
     whole: bool = False
+    together: bool = False
 
 
 _FORMS = {
@@ -159,8 +162,20 @@ _FORMS = {
     "iMessage": _Form(r"(?P<date>[A-Z][a-z]{2} \d\d, \d{4} +[\d:]+ [AP]M)(?: \(.*)?\n{name}$"),
     # Names and times above the words. Otter, Teams and Zoom put a gap between the two.
     "name, gap, time /": _Form(r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$", _apart),
-    "name, time /": _Form(r"{name} +(?:[-–—] *)?[\[(]?{when}[\])]?:?$", _alone),  # Rev, WeChat
+    "name, time /": _Form(r"{name} +(?:[-–—·•@] *)?[\[(]?{when}[\])]?:?$", _alone),  # Rev, WeChat
     "time, name /": _Form(r"[\[(]?{when}[\])]? *(?:[-–—] *)?{name}$", _alone),  # Trint, Fathom
+    "time / name /": _Form(r"[\[(]?{time}[\])]?\n+{name}$", _alone, together=True),  # Happy Scribe
+    "time, name, words": _Form(
+        r"[\[(]?{time}[\])]?:? +(?:(?P<mark>[|]) *{name} *[|]|(?P<mark>[\[(]){name}[\])]:?"
+        r"|{name} +(?P<mark>[-–—])) +",
+        *(_alone, "words", False),
+        together=True,
+    ),
+    "name, time, words": _Form(
+        r"{name}(?: *[:：] +{time}(?: *[-–—])?| +@ *{time}:)(?P<mark> +)",
+        *(_alone, "words", False),
+        together=True,
+    ),
     "name / time /": _Form(r"{name}\n+[\[(]?{time}[\])]?$", _alone),
     "name / 2 seconds /": _Form(r"{name}\n+(?P<mark>(?:\d+ \w+ ){0,2}\d+ seconds?)$", _alone),
     "time /": _Form(r"[\[(]?{time}[\])]?:?$", nameless="turn"),  # YouTube
@@ -185,7 +200,8 @@ _FORMS = {
 # Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.
 _NOT_SAID = _compiled(
     r"(?i:.{1,60} (joined|left) the (meeting|chat|call|conversation|group|channel)\.?"
-    r"|.{1,60} (started|stopped) (transcription|recording)\.?|Meeting ended after .*"
+    r"|.{1,60} (started|stopped) (transcription|recording)\.?"
+    r"|(Meeting|Transcription) ended after .*"
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
     r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
     r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?"
@@ -327,11 +343,19 @@ def _is_parted(text: str, place: int) -> bool:
 def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Sequence[str]) -> bool:
     """Returns whether a text can have a form; `others` are the lines that are no heads."""
     names = {turn.speaker for turn in turns}
+    if form.together:
+        starts = [seconds(turn.fields["start"]) or 0.0 for turn in turns]
+        alike = any(_TIMED.match(line) or named(line)[0] in names for line in others)
+        if alike or starts != sorted(starts) or not 1 < len(names) < len(turns):
+            return False
     if form.nameless == "notice":
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
         return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
     if not form.head.endswith("$"):
         return not (form.whole and others)
+    below = Counter(named(line)[0] for line in others)
+    if sum(count for name, count in below.items() if name and count > 1) > len(turns):
+        return False  # these are 'Name: words', under a title and a time
     if form.speaker is _alone and not form.head.startswith("{name} "):
         timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
         if any(map(timed, others)):
@@ -399,12 +423,22 @@ def read_plain(
     ]
     above = form.head.endswith("$") and form.nameless != "notice"
     title = text[: found[0].place].split("\n") if above and found else ()
+    if not any(turn.speaker for turn in found):  # "[0:05] [Ann] Hi" for nearly all of them
+        rivals += [
+            key
+            for key, (_, turns) in readings.items()
+            if _FORMS[key].together
+            and 2 * len(turns) > len(found)
+            and len({turn.speaker for turn in turns}) < len(turns)
+        ]
     if sum(bool(named(line)[0]) for line in title) > (len(found) > 1):
         rivals.append("Name: words")  # with "Berlin 10:30" between these
     if rivals:
         raise InputError(
             f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
         )
+    if above:
+        _check_bare_names(lines, found, text, where)
     # Of a day, a time is none of a recording.
     times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
     spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
@@ -454,6 +488,7 @@ def read_plain(
     said = [item for _, of in conversations for item in of]
     if not form.sure:
         longest = max((of for _, of in conversations), key=len)
+        _check_no_names(said, where)
         _check_names(said, longest, continuing, where, alone=count == 1)
     _check_gaps(said, where)
     people = [{item["speaker"] for item in of} for _, of in conversations]
@@ -520,6 +555,18 @@ def _below(turns: Sequence[_Turn], text: str) -> int:
     return len(lines) if lines and (short or _LABEL.match(lines[0])) else 0
 
 
+def _check_no_names(turns: Sequence[dict[str, Any]], where: str) -> None:
+    """Raises InputError where all turns begin with two capitals, "Ann Lee Well", some twice."""
+    begins = [re.match(r"([A-Z][\w.]+)(?: [A-Z][\w.]+)*? [A-Z]", turn["text"]) for turn in turns]
+    firsts = {begin[1] for begin in begins if begin}
+    nobody = not any(turn["speaker"] for turn in turns)
+    if nobody and all(begins) and 1 < len(firsts) < len(turns):
+        raise InputError(
+            f"{where}: its lines seem to begin with names, {turns[0]['text'][:30]!r}; write a "
+            "colon after each name"
+        )
+
+
 def _check_names(
     turns: Sequence[dict[str, Any]],
     longest: Sequence[dict[str, Any]],
@@ -543,6 +590,18 @@ def _check_names(
             f"{where}: {speakers[0]!r} is the only name, and {continuing} lines have none; give "
             "names to the others who say these"
         )
+
+
+def _check_bare_names(lines: Sequence[str], turns: Sequence[_Turn], text: str, where: str) -> None:
+    """Raises InputError if a turn seems to begin by a name without its time, or without a colon."""
+    counts = Counter(turn.speaker for turn in turns)
+    heads = {text.count("\n", 0, turn.place) + k for turn in turns for k in range(3)}
+    for k, (before, line, after) in enumerate(zip(lines, lines[1:], lines[2:], strict=False), 1):
+        if counts[line] > 1 and line and not before and after and k not in heads:
+            raise InputError(
+                f"{where}:{k + 1}: does {line!r} speak from here? then add the time that the other "
+                "names have, else join the line to the one before"
+            )
 
 
 def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:

@@ -599,6 +599,7 @@ def test_other_subtitles(tmp_path):
 
 
 HI = [("Ann", "Hi"), ("Ben", "Oh")]
+TIMED = [("Ann", "Hi", 1, 4), ("Ben", "Oh", 4, 6), ("Ann", "Yes", 6, None)]
 TEXTS = {
     "WhatsApp, 12 hours": ("8/8/23, 1:25\u202fPM - Ann: Hi\n8/8/23, 1:26\u202fPM - Ben: Oh\n", HI),
     "WhatsApp, Spanish": (
@@ -759,6 +760,30 @@ TEXTS = {
         [("unknown", "hi there", 0, 5), ("unknown", "she said: no", 5, None)],
     ),
     "DailyDialog": ("Hi . __eou__ Oh . __eou__\n", [("unknown", "Hi ."), ("unknown", "Oh .")]),
+    "Happy Scribe": (
+        "00:01\nAnn\nHi there.\n\n00:04\nBen\nOh\n\n00:06\nAnn\nYes\n",
+        [("Ann", "Hi there.", 1, 4), ("Ben", "Oh", 4, 6), ("Ann", "Yes", 6, None)],
+    ),
+    "times, bars, names": ("0:01 | Ann | Hi\n0:04 | Ben | Oh\n0:06 | Ann | Yes\n", TIMED),
+    "times, names in brackets": ("[0:01] [Ann] Hi\n[0:04] [Ben] Oh\n[0:06] [Ann] Yes\n", TIMED),
+    "times, names, dashes": ("0:01 Ann - Hi\n0:04 Ben - Oh\n0:06 Ann - Yes\n", TIMED),
+    "names, colons, times, words": ("Ann:\t0:01\tHi\nBen:\t0:04\tOh\nAnn:\t0:06\tYes\n", TIMED),
+    "names, at times": ("Ann @ 0:01: Hi\nBen @ 0:04: Oh\nAnn @ 0:06: Yes\n", TIMED),
+    "names in brackets, but one": ("[0:01] [Ann] Hi\n[0:04] Oh\n[0:06] [Ann] Yes\n", "may be '[time] words' or 'time, name, words'"),
+    "times that people say": (
+        "Ann: 10:30 is fine\nBen: 10:40 is better\nAnn: 10:20 at last\nBen: ok\n",
+        [("Ann", "10:30 is fine"), ("Ben", "10:40 is better"), ("Ann", "10:20 at last"), ("Ben", "ok")],
+    ),
+    "times, names, nothing": ("[0:01] Ann Hi\n[0:04] Ben Oh\n[0:06] Ann Yes\n", "its lines seem to begin with names, 'Ann Hi'"),
+    "Otter, a number": (
+        "Ann  0:01\nHi\n\n+49 151 234  0:04\nOh\n\n?  0:05\nYes\n", [("Ann", "Hi", 1, 4), ("+49 151 234", "Oh", 4, 5), ("?", "Yes", 5, None)],
+    ),
+    "Otter, a time is missing": ("Ann  0:01\nHi\n\nBen  0:04\nOh\n\nAnn\nYes\n\nAnn  0:06\nSo\n", "chat.txt:7: does 'Ann' speak from here"),
+    "a bullet before times": ("Ann • 0:01\nHi\nBen • 0:04\nOh\nAnn • 0:06\nYes\n", TIMED),
+    "Meet, a time above": (
+        "Standup - Transcript\n\n00:00:00\n\nAnn: Hi\n\nBen: Oh\n\nAnn: Yes\n\nTranscription ended after 00:07:01\n",
+        [*HI, ("Ann", "Yes")],
+    ),
     "a list": ("* Ann: Hi\n* Ben: Oh\n", HI),
     "a log": ("2024-01-01 10:00:01 INFO server: up\n2024-01-01 10:00:02 ERROR db: down\n", "only 0 of"),
     "YAML": ("name: Ann\nage: 4\n", "only 0 of 2 lines"),
