@@ -1206,6 +1206,23 @@ OF_USERS = {
         "Ann: Hi\nBen: Oh\nAnn: So\nBen: Yes\n\nI have always said that, to everybody.\n",
         [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes I have always said that, to everybody.")]],
     ),
+    "names in brackets.srt": (
+        cues((1, 4, "-[Ann] Hi"), (4, 6, "(Ben)\nOh"), (6, 7, "[Ann] Yes"), (7, 8, "(sighs)")), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+    ),
+    "names in lines.vtt": (
+        cues((1, 4, "Ann\nHi"), (4, 6, "Ben\nOh"), (6, 7, "Ann\nYes"), vtt=True), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+    ),
+    "odd names.vtt": (
+        cues((1, 4, "Ann, MD: Hi"), (4, 6, "+1***12: Oh"), (6, 7, "Ann, MD: Yes"), vtt=True),
+        [[("Ann, MD", "Hi", 1, 4), ("+1***12", "Oh", 4, 6), ("Ann, MD", "Yes", 6, 7)]],
+    ),
+    "asides.srt": (
+        cues((1, 4, "[laughs] Hi"), (4, 6, "[laughs] Oh"), (6, 7, "[sighs] Yes")),
+        [[("unknown", "[laughs] Hi", 1, 4), ("unknown", "[laughs] Oh", 4, 6), ("unknown", "[sighs] Yes", 6, 7)]],
+    ),
+    "names with asides.srt": (
+        cues((1, 4, "Ann (sadly): Hi"), (4, 6, "Ben: Oh"), (6, 7, "Ann: Yes")), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+    ),
     "threads.json": (
         [{"type": "message", "user": "U1", "text": "I lost it", "ts": "1.0", "thread_ts": "1.0"},
          {"type": "message", "user": "U2", "text": "Oh no", "ts": "2.0", "thread_ts": "1.0"},
