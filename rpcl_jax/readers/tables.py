@@ -23,7 +23,7 @@ _NAMES = {
     "words alternativestranscript nbestdisplay elements",
     "speaker": "speaker speakername speakerlabel speakerid speakers speakeridx user sendername "
     "sender authornickname authorname author username participant participantrole role from "
-    "authorusername participantid agent name",
+    "authorusername creatorname participantid agent name",
     "conversation": "dialogueid dialogid conversationid dialogue conversation root convid diaid "
     "sessionid session chatid threadid",
     "scene": "sceneid scene",
@@ -41,7 +41,8 @@ _NAMES = {
     "season": "season",
     "episode": "episode",
     "reply": "replyto",
-    "time": "timestamp timestampms ts date createdat created createdutc datetime sentat",
+    "time": "timestamp timestampms ts date createdat created createdutc createddate datetime "
+    "sentat sent sentdate senton",
     "kind": "subtype type",
     "source": "source",
 }
@@ -67,6 +68,7 @@ _OF_TURNS = re.compile(
 )
 _DATES = [
     "%a %b %d %H:%M:%S %z %Y",  # Twitter's
+    "%A, %B %d, %Y at %I:%M:%S %p",  # Google Chat's
     "%Y-%m-%d %H:%M:%S",
     *(
         f"{date} {clock}"
@@ -271,7 +273,9 @@ def group_turns(
     seen = Counter[tuple[str, str, str]]()
     current = name
     given_rows = list(turns)
-    model = any(row.get("speaker") == "assistant" for row in given_rows)  # and perhaps its prompt
+    model = any(
+        row.get("speaker") in ("assistant", "gpt") for row in given_rows
+    )  # and perhaps its prompt
     rows = [row for row in given_rows if not _is_notice(row, model)]
     if "conversation" not in given and any("thread_ts" in row["others"] for row in rows):
         for row in rows:  # Slack's; what is in no thread is the conversation of the channel

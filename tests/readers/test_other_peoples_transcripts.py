@@ -225,9 +225,29 @@ JSON = {
     ),
     "ShareGPT": (
         {"conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": NO}]},
-        "--columns=text=conversations.value",
+        [("human", ASKED), ("gpt", NO)],
     ),
     "DailyDialog": ({"dialog": [ASKED, NO], "emotion": [0, 0]}, [("unknown", ASKED), ("unknown", NO)]),
+    "Google, speakers of words": (
+        {"results": [{"alternatives": [{"transcript": WHOLE}]}, {"alternatives": [{"words": [
+            {"word": word, "speakerTag": 1 + (word == NO)} for word in WHOLE.split()]}]}]},
+        "but its words or other lists have; write each turn",
+    ),
+    "Deepgram, channels": (
+        {"results": {"utterances": [{"start": 0.0, "end": 2.5, "channel": 0, "transcript": ASKED},
+                                    {"start": 2.5, "end": 4.0, "channel": 1, "transcript": NO}]}},
+        [("0", ASKED, 0, 2.5), ("1", NO, 2.5, 4)],
+    ),
+    "Google Chat": (
+        {"messages": [{"creator": {"name": name}, "created_date": f"Friday, January 5, 2024 at 10:0{k}:00 AM UTC",
+                       "text": text} for k, name, text in ((2, "Ben", NO), (1, "Ann", ASKED))]},
+        [("Ann", ASKED), ("Ben", NO)],
+    ),
+    "Trint": (
+        {"paragraphs": [{"speaker": name, "words": [{"time": 0, "value": word} for word in text.split()]}
+                        for name, text in (("Ann", ASKED), ("Ben", NO))]},
+        [("Ann", ASKED), ("Ben", NO)],
+    ),
     "names and words in lists": ({"dialog": [["Ann", ASKED], ["Ben", NO]]}, "has neither"),
     "our form with other names": (
         {"utterances": [{"utterance_text": ASKED, "who": "Ann"}]}, [("unknown", ASKED)],
