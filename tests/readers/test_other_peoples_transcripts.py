@@ -1142,6 +1142,25 @@ OF_USERS = {
         "Ses01F_impro02_F000,F,Hello.\nSes01F_impro02_M000,M,Hi.\n", "seem to tell several conversations",
     ),
     "recordings.csv": ("wav,speaker,text\na,F,Hi.\na,M,Yes?\nb,F,Hello.\nb,M,Oh.\n", "does 'wav' tell"),
+    "videos.csv": (
+        "video,speaker,text\na.mp4,F,Hi.\na.mp4,M,Yes?\nb.mp4,F,Hello.\nb.mp4,M,Oh.\n",
+        "does 'video' tell the conversations apart? then add --columns=conversation=video",
+    ),
+    "talks.csv": ("title,speaker,text\na,F,Hi.\na,M,Yes?\nb,F,Hello.\nb,M,Oh.\n", "does 'title' tell"),
+    "clips of turns.csv": ("video,speaker,text\na,F,Hi.\nb,M,Yes?\n", [[("F", "Hi.", None, None), ("M", "Yes?", None, None)]]),
+    "times that begin anew.csv": (
+        "start,speaker,text\n0.5,F,Hi.\n4,M,Yes?\n9,F,Hello.\n0.9,F,Oh.\n3,M,No.\n", "its times begin anew",
+    ),
+    "one after the other.csv": (
+        "start,end,speaker,text\n1,2,F,Hi.\n6,7,F,Oh.\n4,5,M,Yes?\n", [[("F", "Hi.", 1, 2), ("M", "Yes?", 4, 5), ("F", "Oh.", 6, 7)]],
+    ),
+    "times that go back.csv": (
+        "start,end,speaker,text\n6,7,F,Oh.\n4,5,M,Yes?\n1,2,F,Hi.\n", [[("F", "Hi.", 1, 2), ("M", "Yes?", 4, 5), ("F", "Oh.", 6, 7)]],
+    ),
+    "times of day that go back.csv": (
+        "timestamp,speaker,text\n1:05 PM,F,Oh.\n12:59 PM,M,Yes?\n11:58 AM,F,Hi.\n", [[("F", "Hi."), ("M", "Yes?"), ("F", "Oh.")]],
+    ),
+    "sent.csv": ("sent,speaker,text\n2024-01-05 10:02:00,M,Oh.\n2024-01-05 10:01:00,F,Hi.\n", [[("F", "Hi."), ("M", "Oh.")]]),
     "patients.csv": ("patient,speaker,text\na,T,Hi.\na,P,Yes?\nb,T,Hello.\nb,P,Oh.\n", "does 'patient' tell"),
     "SODA.json": (
         {"dialogue": ["Hi Ben", "Hello Ann", "Bye"], "speakers": ["Ann", "Ben", "Ann"]},
