@@ -42,7 +42,11 @@ _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 _BRACKET = re.compile(r"\s*[\[(][^\[\]():\d]{1,30}[\])]$")
 _BOLD = re.compile(r"^([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
 _MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
-_EDITED = re.compile(r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached)[^<>]*>)$")
+_EDITED = re.compile(
+    r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached|bearbeitet|bewerkt|modifi|изменен|düzenlen"
+    r"|edyt|diedit|redigera)[^<>]*>)$",
+    re.IGNORECASE,
+)
 # What stands in place of words: media, which have no words, in brackets or with an invisible mark.
 _MEDIA = re.compile(
     r"\u200e.*|[<‹][^<>‹›]*(?-i:[ \u0080-\uffff])[^<>‹›]*[>›]|null"
@@ -50,10 +54,17 @@ _MEDIA = re.compile(
     r"|gif|webp|heic|mp[34]|3gp|mov|opus|m4a|aac|pdf|docx?|xlsx?|pptx?|zip|txt|vcf) \([^()]+\)"
     r"|(bild|video|audio|sticker|gif|dokument) weggelassen"
     r"|(image|video|audio|sticker|gif|document|contact card) omitted"
-    r"|(this message was deleted|you deleted this message|missed (voice|video) call"
-    r"|diese nachricht wurde gelöscht|se eliminó este mensaje|eliminaste este mensaje"
-    r"|mensagem apagada|esta mensagem foi apagada|ce message a été supprimé"
-    r"|questo messaggio è stato eliminato)\.?|(reacted|replying) to \".*\"( with .*)?"
+    r"|(this message was deleted|you deleted this message|missed (group )?(voice|video) call"
+    r"|waiting for this message\. this may take a while|verpasster (sprach|video)anruf|사진"
+    r"|diese nachricht wurde gelöscht|du hast diese nachricht gelöscht|dit bericht is verwijderd"
+    r"|(je|u) hebt dit bericht verwijderd|gemiste (spraak|video-?)oproep"
+    r"|se eliminó este mensaje|eliminaste este mensaje|llamada perdida|пропущенный (аудио|видео)звонок"
+    r"|(данное )?сообщение удалено|вы удалили данное сообщение|bu mesaj silindi|bu mesajı sildiniz"
+    r"|mensagem apagada|(esta|essa) mensagem foi apagada|você apagou esta mensagem"
+    r"|chamada de (voz|vídeo) perdida|ce message a été supprimé|vous avez supprimé ce message"
+    r"|appel (vocal|vidéo) manqué|questo messaggio è stato eliminato|hai eliminato questo messaggio"
+    r"|chiamata (vocale )?persa|wiadomość usunięta|usunięto tę wiadomość|pesan ini (telah )?dihapus"
+    r"|anda menghapus pesan ini)\.?|(reacted|replying) to \".*\"( with .*)?"
     r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio)\]",
     re.IGNORECASE | re.DOTALL,
 )

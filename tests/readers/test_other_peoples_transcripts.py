@@ -858,6 +858,24 @@ TEXTS["IRC"] = (TEXTS["IRC"][0], [("ann", "hi", 600, 601), ("ben", "note: oh", 6
 TEXTS["LINE"] = (TEXTS["LINE"][0], [("Ann", "Hi", 600, 601), ("Ben", "Oh", 601, None)])
 
 
+@pytest.mark.parametrize(
+    ("media", "deleted", "edited"),
+    [("<Media weggelaten>", "Dit bericht is verwijderd", "<Dit bericht is bewerkt>"),
+     ("<Без медиафайлов>", "Данное сообщение удалено", "<Сообщение изменено>"),
+     ("<Medya dahil edilmedi>", "Bu mesaj silindi", "<Bu mesaj düzenlendi>"),
+     ("<Mídia oculta>", "Essa mensagem foi apagada", "<Mensagem editada>"),
+     ("<pominięto multimedia>", "Wiadomość usunięta", "<Wiadomość edytowana>"),
+     ("<Media tidak disertakan>", "Pesan ini dihapus", "<Pesan ini diedit>"),
+     ("<Medien ausgeschlossen>", "Verpasster Sprachanruf", "<Diese Nachricht wurde bearbeitet.>"),
+     ("<Médias omis>", "Ce message a été supprimé", "<Ce message a été modifié>"),
+     ("<Media omessi>", "Questo messaggio è stato eliminato.", "<Questo messaggio è stato modificato>")],
+)  # fmt: skip
+def test_notices_of_whatsapp(tmp_path, media, deleted, edited):
+    texts = ["Ann: Hi", f"Ben: {media}", f"Ann: {deleted}", f"Ben: Oh {edited}"]
+    lines = "".join(f"05.01.2024, 10:0{k} - {text}\n" for k, text in enumerate(texts))
+    assert read(tmp_path / "x.txt", lines)[0] == [HI]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_plain_text(tmp_path, name):
     text, expected = TEXTS[name]
