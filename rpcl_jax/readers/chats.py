@@ -58,7 +58,8 @@ _MEDIA = re.compile(
     r"|waiting for this message\. this may take a while|verpasster (sprach|video)anruf|사진"
     r"|diese nachricht wurde gelöscht|du hast diese nachricht gelöscht|dit bericht is verwijderd"
     r"|(je|u) hebt dit bericht verwijderd|gemiste (spraak|video-?)oproep"
-    r"|se eliminó este mensaje|eliminaste este mensaje|llamada perdida|пропущенный (аудио|видео)звонок"
+    r"|se eliminó este mensaje|eliminaste este mensaje|llamada perdida"
+    r"|пропущенный (аудио|видео)звонок"
     r"|(данное )?сообщение удалено|вы удалили данное сообщение|bu mesaj silindi|bu mesajı sildiniz"
     r"|mensagem apagada|(esta|essa) mensagem foi apagada|você apagou esta mensagem"
     r"|chamada de (voz|vídeo) perdida|ce message a été supprimé|vous avez supprimé ce message"
@@ -214,9 +215,12 @@ _NOT_SAID = _compiled(
     r"|.{1,60} (started|stopped) (transcription|recording)\.?"
     r"|(Meeting|Transcription) ended after .*"
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
+    r"|(?i:(?:page|seite) \d+(?: (?:of|von) \d+)?)|(?:\d+ (?:hour|minute)s?,? )*\d+ seconds?"
     r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
     r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?"
 )
+_LATE = 300  # seconds, at which no recording begins
+_DATED = _compiled(r"\[\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \d[^\]]*\]")
 _TIMED = _compiled(r"[\[(]?{when}(?!\w)[\])]?:?")
 # Below a message of Discord.
 _ATTACHED = re.compile(r"^\{(?:Attachments|Embed|Reactions|Stickers)\}\n(?:.+\n)*", re.MULTILINE)
@@ -327,8 +331,10 @@ def _with_labels(text: str, turns: Sequence[_Turn], where: str) -> str:
             labels[k] = time, label, words
     times = Counter(label for _, label, _ in labels.values())
     for k, (time, label, words) in labels.items():
-        begins = any(re.match(rf"{re.escape(name)}\b", label.casefold()) for name in known)
-        if times[label] == 1 and not begins:
+        plain = re.sub(ASIDE, "", label)
+        sure = any(re.match(rf"{re.escape(name)}\b", label.casefold()) for name in known)
+        sure |= plain != label and bool(_before_colon(plain))
+        if times[label] == 1 and not sure:
             raise InputError(
                 f"{where}:{k + 1}: is {label!r} a speaker? if so, write '[{label}]: words' there, "
                 "else join the line to the one before"
@@ -357,7 +363,8 @@ def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Seq
     if form.together:
         starts = [seconds(turn.fields["start"]) or 0.0 for turn in turns]
         alike = any(_TIMED.match(line) or named(line)[0] in names for line in others)
-        if alike or starts != sorted(starts) or not 1 < len(names) < len(turns):
+        said = form.head.startswith("{name}") and starts and starts[0] >= _LATE  # "Ann: 10:30?"
+        if alike or said or starts != sorted(starts) or not 1 < len(names) < len(turns):
             return False
     if form.nameless == "notice":
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
@@ -448,6 +455,13 @@ def read_plain(
         raise InputError(
             f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
         )
+    stamps = sum("date" in turn.fields for turn in found)
+    strange = next((x for turn in found for x in turn.said[1:] if _DATED.match(x)), "")
+    if strange and 2 * stamps > len(found):
+        raise InputError(
+            f"{where}: {strange[:60]!r} seems to begin a turn, but differs from the others; write "
+            "it as they are"
+        )
     if above:
         _check_bare_names(lines, found, text, where)
     # Of a day, a time is none of a recording.
@@ -500,6 +514,8 @@ def read_plain(
     if not form.sure:
         longest = max((of for _, of in conversations), key=len)
         _check_no_names(said, where)
+        for _, of in conversations:
+            _check_times(of, where)
         _check_names(said, longest, continuing, where, alone=count == 1)
     _check_gaps(said, where)
     people = [{item["speaker"] for item in of} for _, of in conversations]
@@ -566,11 +582,31 @@ def _below(turns: Sequence[_Turn], text: str) -> int:
     return len(lines) if lines and (short or _LABEL.match(lines[0])) else 0
 
 
+def _check_times(turns: Sequence[dict[str, Any]], where: str) -> None:
+    """Raises InputError where times go back, most of the way."""
+    starts = [turn["clip"]["start"] for turn in turns if "clip" in turn]
+    for before, start in pairwise(starts):
+        if start < before - 5 and before - start > 0.75 * (before - starts[0]):
+            raise InputError(
+                f"{where}: its times begin anew after {before:.0f} seconds; write each recording "
+                "to a file of its own, or the turns in their order"
+            )
+
+
 def _check_no_names(turns: Sequence[dict[str, Any]], where: str) -> None:
-    """Raises InputError where all turns begin with two capitals, "Ann Lee Well", some twice."""
+    """Raises InputError where names seem to be among the words, "Ann Lee Well", "Hi. Ben: Oh"."""
     begins = [re.match(r"([A-Z][\w.]+)(?: [A-Z][\w.]+)*? [A-Z]", turn["text"]) for turn in turns]
     firsts = {begin[1] for begin in begins if begin}
-    nobody = not any(turn["speaker"] for turn in turns)
+    people = {turn["speaker"] for turn in turns} - {""}
+    for turn in turns:
+        inner = Counter(re.findall(r"[.?!…] ([A-Z][^.?!:]{0,30}): ", turn["text"]))
+        name = next((name for name, count in inner.items() if count > 1 or name in people), "")
+        if name:
+            raise InputError(
+                f"{where}: does {name!r} speak within {turn['text'][:30]!r}? write each turn in a "
+                "line of its own"
+            )
+    nobody = not people
     if nobody and all(begins) and 1 < len(firsts) < len(turns):
         raise InputError(
             f"{where}: its lines seem to begin with names, {turns[0]['text'][:30]!r}; write a "

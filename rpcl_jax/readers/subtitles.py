@@ -29,6 +29,11 @@ _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appea
 _LANGUAGES = re.compile(r"<(?:div|p)\b[^>]*\b(?:xml:lang|class)=['\"]?([\w-]+)", re.IGNORECASE)
 _SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[(（][^()（）:：]*[)）]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
+_ASIDE = re.compile(
+    r"(?i:laugh|sigh|gasp|cough|chuckl|sob(s|bing)|cries|crying|scream|shout|yell(s|ing)|groan|whisper"
+    r"|sing(s|ing)\b|clears|inaud|unint|indist|music|applau|cheer|noise|lach(t|en)|seufz|rires?\b"
+    r"|soupir|speaking|in [a-z]+$)"
+)
 # "[Ann] Hi", and what no pattern of names takes, "Ann Lee, MD: Hi".
 _BRACKETED = re.compile(
     r"((?:(?:>>+|[-–—])\s*)?)(?:[\[(（]([^\[\]()（）:：]{1,40})[\])）]"
@@ -138,14 +143,17 @@ def _with_names(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, 
             bracket = _BRACKETED.match(line)
             name = (bracket[2] or bracket[3]) if bracket else ""
             sound = bracket and bracket.end() == len(line) and len(lines) == 1
-            if bracket and name and not (sound or name[0].islower() or named(line)[0]):
+            aside = sound or _ASIDE.match(name)
+            if bracket and name and not (aside or name[0].islower() or named(line)[0]):
                 found.append((k, j, f"{bracket[1]}[{name}]: ", line[bracket.end() :]))
+    least = 0.5
     if not found:  # or names in lines of their own
         alone = ((k, of[0]) for k, (_, _, of) in enumerate(cues) if len(of) > 1)
         found = [(k, 0, f"[{of}]: ", "") for k, of in alone if len(of.split()) <= _MOST_WORDS]
+        least = 0.9
         found = [of for of in found if of[2][1].isupper() and of[2][-4] not in ".,?!:-–—"]
     counts = Counter(name[name.index("[") :] for *_, name, _ in found)
-    if 2 * len({k for k, *_ in found}) < len(cues) or not 1 < len(counts) < len(found):
+    if len({k for k, *_ in found}) < least * len(cues) or not 1 < len(counts) < len(found):
         return cues
     for k, j, name, words in found:
         cues[k][2][j] = f"{name}{words}"

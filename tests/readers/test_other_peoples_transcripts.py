@@ -788,6 +788,10 @@ TEXTS = {
     "times, names in brackets": ("[0:01] [Ann] Hi\n[0:04] [Ben] Oh\n[0:06] [Ann] Yes\n", TIMED),
     "times, names, dashes": ("0:01 Ann - Hi\n0:04 Ben - Oh\n0:06 Ann - Yes\n", TIMED),
     "names, colons, times, words": ("Ann:\t0:01\tHi\nBen:\t0:04\tOh\nAnn:\t0:06\tYes\n", TIMED),
+    "times of day that people say": (
+        "Ann: 10:30 then\nBen: 10:45 ok\nAnn: 11:00 bye\n", [("Ann", "10:30 then"), ("Ben", "10:45 ok"), ("Ann", "11:00 bye")],
+    ),
+    "an aside with a comma": ("Ann: Hi\nCaller (Bo, far away): Oh\nAnn: Yes\n", [("Ann", "Hi"), ("Caller (Bo, far away)", "Oh"), ("Ann", "Yes")]),
     "names, at times": ("Ann @ 0:01: Hi\nBen @ 0:04: Oh\nAnn @ 0:06: Yes\n", TIMED),
     "names in brackets, but one": ("[0:01] [Ann] Hi\n[0:04] Oh\n[0:06] [Ann] Yes\n", "may be '[time] words' or 'time, name, words'"),
     "times that people say": (
@@ -1264,7 +1268,7 @@ OF_USERS = {
         [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes I have always said that, to everybody.")]],
     ),
     "names in brackets.srt": (
-        cues((1, 4, "-[Ann] Hi"), (4, 6, "(Ben)\nOh"), (6, 7, "[Ann] Yes"), (7, 8, "(sighs)")), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+        cues((1, 4, "-[Speaker 1] Hi"), (4, 6, "(Ben)\nOh"), (6, 7, "[Speaker 1] Yes"), (7, 8, "(sighs)")), [[("Speaker 1", "Hi", 1, 4), ("Ben", "Oh", 4, 6), ("Speaker 1", "Yes", 6, 7)]],
     ),
     "names in lines.vtt": (
         cues((1, 4, "Ann\nHi"), (4, 6, "Ben\nOh"), (6, 7, "Ann\nYes"), vtt=True), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
@@ -1274,12 +1278,24 @@ OF_USERS = {
         [[("Ann, MD", "Hi", 1, 4), ("+1***12", "Oh", 4, 6), ("Ann, MD", "Yes", 6, 7)]],
     ),
     "asides.srt": (
-        cues((1, 4, "[laughs] Hi"), (4, 6, "[laughs] Oh"), (6, 7, "[sighs] Yes")),
-        [[("unknown", "[laughs] Hi", 1, 4), ("unknown", "[laughs] Oh", 4, 6), ("unknown", "[sighs] Yes", 6, 7)]],
+        cues((1, 4, "[laughs] Hi"), (4, 6, "[Laughs] Oh"), (6, 7, "[Sighs] Yes"), (7, 8, "[Laughs] So")),
+        [[("unknown", "[laughs] Hi", 1, 4), ("unknown", "[Laughs] Oh", 4, 6), ("unknown", "[Sighs] Yes", 6, 7),
+          ("unknown", "[Laughs] So", 7, 8)]],
     ),
     "names with asides.srt": (
         cues((1, 4, "Ann (sadly): Hi"), (4, 6, "Ben: Oh"), (6, 7, "Ann: Yes")), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
     ),
+    "turns in a line.txt": (
+        "Ann: I lost it. Ben: Oh no. Ann: Yes.\nAnn: Why? Ben: So.\n", "does 'Ann' speak within 'I lost it. Ben",
+    ),
+    "times that go back.txt": (
+        "[0:01] Ann: I lost it\n[0:09] Ann: Oh no\n[0:20] Ann: Yes\n[0:03] Ben: Why?\n[0:15] Ben: So.\n", "begin anew after 20 seconds",
+    ),
+    "an edited message.txt": (
+        "[1/5/2024 10:00 AM] Ann: Hi\n[1/5/2024 10:01 AM | Edited 10:02 AM] Ben: Oh\n[1/5/2024 10:03 AM] Ann: Yes\n",
+        "seems to begin a turn, but differs",
+    ),
+    "pages.txt": ("Ann: Hi\nBen: I am\nPage 1 of 2\nfine\u2028Ann\u200b: Oh\n", [[("Ann", "Hi"), ("Ben", "I am fine"), ("Ann", "Oh")]]),
     "threads.json": (
         [{"type": "message", "user": "U1", "text": "I lost it", "ts": "1.0", "thread_ts": "1.0"},
          {"type": "message", "user": "U2", "text": "Oh no", "ts": "2.0", "thread_ts": "1.0"},
