@@ -181,7 +181,12 @@ def identifier(
 def plain_text(value: Any) -> str:
     """Returns a text: a string, a number, or a list of parts that have "text" or "value"."""
     if isinstance(value, list):
-        return "".join(map(plain_text, value))
+        text = "".join(map(plain_text, value))
+        if re.search(r"\s", text) or not all(
+            isinstance(part, Mapping) and "value" in part for part in value
+        ):
+            return text
+        return re.sub(r" (?!\w)", "", " ".join(map(plain_text, value)))  # words, as of Trint
     if isinstance(value, Mapping):
         return plain_text(value.get("text", value.get("value")))
     return "" if value is None or value != value else str(value)

@@ -14,6 +14,7 @@ _GUESSES = {"alternatives", "nbest"}  # at the same words; the first is the best
 _WORDS = {"words", "tokens", "items", "wordsegments", "entities", "textentities", "elements"}
 _BESIDE = {"speaker", "start", "end", "duration", "start_ms", "end_ms", "duration_ms", "time"}
 _PLACE = ("", "")  # of an element in the list around it, and how many there are
+_SPEAKERS = {"speaker", "speakertag", "speakerlabel", "speakerid"}
 _SINGLE_WORDS = {"words", "tokens", "wordsegments"}
 _CONVERSATIONS = {"dialog", "dialogue", "utterances", "turns", "messages", "conversation"}
 # Lists that may have texts and nothing else: all others need speakers or times.
@@ -136,6 +137,11 @@ def _guess(item: Any, where: str) -> dict[str, str]:
             'as {"utterances": […]} in a line of its own'
         )
     chosen = found[best[0]]
+    if "speaker" not in chosen and _tell_speakers(item):
+        raise InputError(
+            f"{where}: its {chosen['text']!r} have no speakers, but its words or other lists have; "
+            'write each turn as {"speaker": …, "text": …}'
+        )
     # Highlights, chapters or topics may have times where the turns have none.
     counts = {
         path: sum(len(text.split()) for text in texts)
@@ -150,6 +156,19 @@ def _guess(item: Any, where: str) -> dict[str, str]:
             f"turns: --columns=text={most} or --columns=text={chosen['text']}"
         )
     return chosen
+
+
+def _tell_speakers(value: Any) -> bool:
+    """Returns whether a list in it, perhaps of words, tells several speakers apart."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, (Mapping, list)):
+        return False
+    objects = [of for of in inner if isinstance(value, list) and isinstance(of, Mapping)]
+    for key in dict.fromkeys(key for of in objects for key in of if _plain(str(key)) in _SPEAKERS):
+        told = {str(of[key]) for of in objects if of.get(key) is not None}
+        if len(told - {"0"} if _plain(key) == "speakertag" else told) > 1:  # 0 is unknown
+            return True
+    return any(map(_tell_speakers, inner))
 
 
 def _beside(item: Any, path: Path) -> str | None:
@@ -187,6 +206,10 @@ def _lists(
         return
     flat = [_flat(element) for element in value]
     columns = known_columns(dict.fromkeys(key for row in flat for key in row))
+    if columns.get("speaker") == "from" and any("value" in row for row in flat):
+        columns.setdefault("text", "value")  # ShareGPT's
+    if "start" in columns and len({row.get("channel") for row in flat}) > 1:
+        columns.setdefault("speaker", "channel")  # Deepgram's
     texts = [row.get(columns.get("text", "")) for row in flat]
     most = sum(text is not None for text in texts) * 2 >= len(texts)  # others may be photos
     if (

@@ -27,8 +27,18 @@ _CUE = re.compile(
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]*)>")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")  # before a word, in captions that appear word by word
 _LANGUAGES = re.compile(r"<(?:div|p)\b[^>]*\b(?:xml:lang|class)=['\"]?([\w-]+)", re.IGNORECASE)
-_SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[♪♫].*)\s*")
+_SOUND = re.compile(r"\S+#xywh=\S+|[\s-]*(?:\[[^\[\]:]*\]|[(（][^()（）:：]*[)）]|[♪♫].*)\s*")
 _LABEL = re.compile(r"\[([^\[\]:：]{1,60})\]\s*[:：]\s*")
+_ASIDE = re.compile(
+    r"(?i:laugh|sigh|gasp|cough|chuckl|sob(s|bing)|cries|crying|scream|shout|yell(s|ing)|groan|whisper"
+    r"|sing(s|ing)\b|clears|inaud|unint|indist|music|applau|cheer|noise|lach(t|en)|seufz|rires?\b"
+    r"|soupir|speaking|in [a-z]+$)"
+)
+# "[Ann] Hi", and what no pattern of names takes, "Ann Lee, MD: Hi".
+_BRACKETED = re.compile(
+    r"((?:(?:>>+|[-–—])\s*)?)(?:[\[(（]([^\[\]()（）:：]{1,40})[\])）]"
+    r"|((?:[A-Z\d+@][^\s:.!?]*,? ?){1,5}):\s)\s*"
+)
 # A colon within a word or a time ends no name; the Chinese colon needs no space after it.
 _NAME = re.compile(
     r"(\d{0,3}[^\W\d_][^\[\]<>:：?!,;]{0,39}?(?:\s*\[[^\[\]():\d]{1,30}\])?)\s*(?:：\s*|:(?:\s+|$))"
@@ -90,7 +100,7 @@ def read_subtitles(
       suffix: of the file, in lower case; where it is none of SUFFIXES, the content decides.
       repaired: counts the lines of sounds, such as [music] and songs.
     """
-    cues = _rolled_out(_cues(text, _format_of(text, suffix), where))
+    cues = _with_names(_rolled_out(_cues(text, _format_of(text, suffix), where)))
     spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
     cues = [cue for cue in spoken if cue[2]]
@@ -107,7 +117,7 @@ def read_subtitles(
     counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
     firsts = [named(lines[0])[0] for _, _, lines in cues if lines]
     labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name
-    utterances = [
+    utterances: list[dict[str, Any]] = [
         {
             "speaker": speaker,
             "text": words,
@@ -118,7 +128,36 @@ def read_subtitles(
             lines, lambda n: n.isupper() or counts[n] > 1 or (labelled and not n[0].islower())
         )
     ]
+    names = {turn["speaker"] for turn in utterances}
+    for turn in utterances:
+        plain = re.sub(ASIDE, "", str(turn["speaker"]))
+        turn["speaker"] = plain if plain in names else turn["speaker"]
     return {"id": name, "utterances": utterances}
+
+
+def _with_names(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, list[str]]]:
+    """Returns the cues with names as `[Ann]: `, where most are "[Ann] Hi" or have a line "Ann"."""
+    found: list[tuple[int, int, str, str]] = []  # cue, line, name and words
+    for k, (_, _, lines) in enumerate(cues):
+        for j, line in enumerate(lines):
+            bracket = _BRACKETED.match(line)
+            name = (bracket[2] or bracket[3]) if bracket else ""
+            sound = bracket and bracket.end() == len(line) and len(lines) == 1
+            aside = sound or _ASIDE.match(name)
+            if bracket and name and not (aside or name[0].islower() or named(line)[0]):
+                found.append((k, j, f"{bracket[1]}[{name}]: ", line[bracket.end() :]))
+    least = 0.5
+    if not found:  # or names in lines of their own
+        alone = ((k, of[0]) for k, (_, _, of) in enumerate(cues) if len(of) > 1)
+        found = [(k, 0, f"[{of}]: ", "") for k, of in alone if len(of.split()) <= _MOST_WORDS]
+        least = 0.9
+        found = [of for of in found if of[2][1].isupper() and of[2][-4] not in ".,?!:-–—"]
+    counts = Counter(name[name.index("[") :] for *_, name, _ in found)
+    if len({k for k, *_ in found}) < least * len(cues) or not 1 < len(counts) < len(found):
+        return cues
+    for k, j, name, words in found:
+        cues[k][2][j] = f"{name}{words}"
+    return cues
 
 
 def _format_of(text: str, suffix: str) -> str:

@@ -23,7 +23,7 @@ _NAMES = {
     "words alternativestranscript nbestdisplay elements",
     "speaker": "speaker speakername speakerlabel speakerid speakers speakeridx user sendername "
     "sender authornickname authorname author username participant participantrole role from "
-    "authorusername participantid agent name",
+    "authorusername creatorname participantid agent name",
     "conversation": "dialogueid dialogid conversationid dialogue conversation root convid diaid "
     "sessionid session chatid threadid",
     "scene": "sceneid scene",
@@ -41,7 +41,8 @@ _NAMES = {
     "season": "season",
     "episode": "episode",
     "reply": "replyto",
-    "time": "timestamp timestampms ts date createdat created createdutc datetime sentat",
+    "time": "timestamp timestampms ts date createdat created createdutc createddate datetime "
+    "sentat sent sentdate senton",
     "kind": "subtype type",
     "source": "source",
 }
@@ -57,7 +58,8 @@ _DELIMITERS = ",;\t|"
 _KEYS = re.compile(r"(^|[\W_])(ids?|no|nr|num|number|key|uuid)$|[a-z]I[Dd]$")
 _OF_CONVERSATIONS = re.compile(
     r"conv|dialog|session|chat|thread|scene|call|meeting|interview|episode|channel|room|gro?u?p|"
-    r"case|story|video|file|record|ticket|docu?|wav|dyad|patient|client|couple|user|tree|parent",
+    r"case|story|video|file|record|ticket|docu?|wav|dyad|patient|client|couple|user|tree|parent|"
+    r"audio|ur[li]$|link|title|movie|film|clip|talk|pair|debate|podcast|speech$|lecture",
     re.IGNORECASE,
 )
 _OF_TURNS = re.compile(
@@ -67,6 +69,7 @@ _OF_TURNS = re.compile(
 )
 _DATES = [
     "%a %b %d %H:%M:%S %z %Y",  # Twitter's
+    "%A, %B %d, %Y at %I:%M:%S %p",  # Google Chat's
     "%Y-%m-%d %H:%M:%S",
     *(
         f"{date} {clock}"
@@ -271,7 +274,9 @@ def group_turns(
     seen = Counter[tuple[str, str, str]]()
     current = name
     given_rows = list(turns)
-    model = any(row.get("speaker") == "assistant" for row in given_rows)  # and perhaps its prompt
+    model = any(
+        row.get("speaker") in ("assistant", "gpt") for row in given_rows
+    )  # and perhaps its prompt
     rows = [row for row in given_rows if not _is_notice(row, model)]
     if "conversation" not in given and any("thread_ts" in row["others"] for row in rows):
         for row in rows:  # Slack's; what is in no thread is the conversation of the channel
@@ -322,8 +327,16 @@ def _is_notice(row: Mapping[str, Any], model: bool) -> bool:
 
 def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bool) -> None:
     """Raises InputError if a column that is not read, or the times, tell several conversations."""
-    for column in _unread(rows):
-        if _may_tell_conversations(column, rows):
+    of_rows = [
+        {
+            "speaker": row.get("speaker"),
+            "others": {k: row[k] for k in ("video", "episode") if k in row},
+        }
+        for row in rows
+    ]
+    read = [column for column in _unread(of_rows[:1]) if _is_in_blocks(column, of_rows)]
+    for column in (*_unread(rows), *read):
+        if column in read or _may_tell_conversations(column, rows):
             raise InputError(
                 f"{where}: does {column!r} tell the conversations apart? then add "
                 f"--columns=conversation={column}, and if all is one, --columns=conversation="
@@ -350,16 +363,18 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
             f"{where}: nothing tells who speaks or where a conversation ends; name the column, "
             "--columns=speaker=NAME,conversation=NAME, or, if all is one, --columns=conversation="
         )
-    starts = [seconds(row.get("start")) for row in rows]
-    blocks: list[set[str]] = [set()]
-    for row, before, start in zip(rows, [None, *starts], starts, strict=False):
-        if before is not None and start is not None and start < before - 60:
-            blocks.append(set())
-        blocks[-1].add(str(row.get("speaker")))
     ordered = any("number" in row or "time" in row or "reply" in row for row in rows)
-    if len(blocks) == 1 or ordered or None in starts:
+    starts = [time for row in rows if (time := seconds(row.get("start"))) is not None]
+    if ordered or len(starts) < len(rows) or starts == sorted(starts):
         return
-    if any(len(speakers) > 1 for speakers in blocks) or len({*map(str, blocks)}) < len(blocks):
+    blocks: list[set[str]] = [set()]
+    for speaker, before, start in zip(speakers, [starts[0], *starts], starts, strict=False):
+        if start < before - 60 or before - start > 0.75 * (before - starts[0]):
+            blocks.append(set())
+        blocks[-1].add(speaker)
+    several = any(len(speakers) > 1 for speakers in blocks)
+    newest_first = starts == sorted(starts, reverse=True)
+    if not newest_first and len(blocks) > 1 and (several or len({*map(str, blocks)}) < len(blocks)):
         raise InputError(
             f"{where}: its times begin anew; if these are several conversations, name the column "
             "that tells them apart, --columns=conversation=NAME, else sort it by time"
@@ -393,6 +408,12 @@ def _may_tell_conversations(column: str, rows: Sequence[Mapping[str, Any]]) -> b
     of_speaker = pairs == count > 1 < len(speakers) or (pairs == len(speakers) and blocks > count)
     likely = bool(named_so) and not _OF_TURNS.search(column)
     return likely and 1 < count < len(rows) and not of_speaker
+
+
+def _is_in_blocks(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns whether each value of a column is that of several rows, one after the other."""
+    values = [str(row["others"][column]) for row in rows]
+    return 1 < _blocks(values) == len({*values}) <= len(rows) / 2
 
 
 def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -574,14 +595,17 @@ def _ordered(rows: list[dict[str, Any]], repaired: Counter[str]) -> list[dict[st
 def _moments(times: Sequence[Any]) -> list[float] | None:
     """Returns moments as numbers, or None if they are unknown or tell no order.
 
-    Times of day tell none, because they may go on after midnight or noon, nor do dates such as
-    2/1/2023 that are in another order with the month first than with the day first.
+    Times of day tell none, because they may go on after midnight or noon, unless the newest is
+    first, nor do dates such as 2/1/2023 that are in another order with the month first than with
+    the day first.
     """
     texts = [str(time).strip().removesuffix(" UTC") for time in times]
-    clocks = any(":" in text and seconds(text) is not None for text in texts)
+    clocks = any(re.fullmatch(r"\d+:[\d:]+(?: ?[AaPp]\.?[Mm]\.?)?", text) for text in texts)
     numbers = [None if clocks else _number(time) for time in times]
     if None not in numbers:
         return [number for number in numbers if number is not None]
+    if clocks:
+        return _newest_first(texts)
     found = []
     for spelled in _DATES:
         with contextlib.suppress(ValueError):
@@ -589,6 +613,20 @@ def _moments(times: Sequence[Any]) -> list[float] | None:
             order = sorted(range(len(moments)), key=lambda k: moments[k])
             found.append((order, moments))
     return found[0][1] if found and all(order == found[0][0] for order, _ in found) else None
+
+
+def _newest_first(clocks: Sequence[str]) -> list[float] | None:
+    """Returns times of day as numbers if all go back and some do, else None."""
+    minutes = [
+        re.fullmatch(r"(\d+):(\d+)(?::\d+)? ?([AaPp]?)\.?[Mm]?\.?", clock) for clock in clocks
+    ]
+    times = [
+        (int(m[1]) % 12 + 12 * (m[3] in "Pp") if m[3] else int(m[1])) * 60.0 + int(m[2])
+        for m in minutes
+        if m
+    ]
+    back = len(times) == len(clocks) > 2 and times == sorted(times, reverse=True) != sorted(times)
+    return times if back else None
 
 
 def _number(value: Any) -> float | None:

@@ -325,7 +325,7 @@ def _contents(
         yield from _json_conversations(file, path, name, repaired, columns)
         return
     whole = _decoded(b"".join(_lines(file)), path, "", repaired).replace("\r\n", "\n")
-    whole = whole.replace("\r", "\n")
+    whole = re.sub(r"[\r\u2028\u2029]", "\n", whole).replace("\u200b", "")
     if not whole.strip():
         raise InputError(f"{path}: {_EMPTY}")
     head = whole.lstrip().partition("\n")[0]

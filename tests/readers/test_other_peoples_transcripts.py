@@ -225,9 +225,29 @@ JSON = {
     ),
     "ShareGPT": (
         {"conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": NO}]},
-        "--columns=text=conversations.value",
+        [("human", ASKED), ("gpt", NO)],
     ),
     "DailyDialog": ({"dialog": [ASKED, NO], "emotion": [0, 0]}, [("unknown", ASKED), ("unknown", NO)]),
+    "Google, speakers of words": (
+        {"results": [{"alternatives": [{"transcript": WHOLE}]}, {"alternatives": [{"words": [
+            {"word": word, "speakerTag": 1 + (word == NO)} for word in WHOLE.split()]}]}]},
+        "but its words or other lists have; write each turn",
+    ),
+    "Deepgram, channels": (
+        {"results": {"utterances": [{"start": 0.0, "end": 2.5, "channel": 0, "transcript": ASKED},
+                                    {"start": 2.5, "end": 4.0, "channel": 1, "transcript": NO}]}},
+        [("0", ASKED, 0, 2.5), ("1", NO, 2.5, 4)],
+    ),
+    "Google Chat": (
+        {"messages": [{"creator": {"name": name}, "created_date": f"Friday, January 5, 2024 at 10:0{k}:00 AM UTC",
+                       "text": text} for k, name, text in ((2, "Ben", NO), (1, "Ann", ASKED))]},
+        [("Ann", ASKED), ("Ben", NO)],
+    ),
+    "Trint": (
+        {"paragraphs": [{"speaker": name, "words": [{"time": 0, "value": word} for word in text.split()]}
+                        for name, text in (("Ann", ASKED), ("Ben", NO))]},
+        [("Ann", ASKED), ("Ben", NO)],
+    ),
     "names and words in lists": ({"dialog": [["Ann", ASKED], ["Ben", NO]]}, "has neither"),
     "our form with other names": (
         {"utterances": [{"utterance_text": ASKED, "who": "Ann"}]}, [("unknown", ASKED)],
@@ -599,6 +619,7 @@ def test_other_subtitles(tmp_path):
 
 
 HI = [("Ann", "Hi"), ("Ben", "Oh")]
+TIMED = [("Ann", "Hi", 1, 4), ("Ben", "Oh", 4, 6), ("Ann", "Yes", 6, None)]
 TEXTS = {
     "WhatsApp, 12 hours": ("8/8/23, 1:25\u202fPM - Ann: Hi\n8/8/23, 1:26\u202fPM - Ben: Oh\n", HI),
     "WhatsApp, Spanish": (
@@ -759,6 +780,34 @@ TEXTS = {
         [("unknown", "hi there", 0, 5), ("unknown", "she said: no", 5, None)],
     ),
     "DailyDialog": ("Hi . __eou__ Oh . __eou__\n", [("unknown", "Hi ."), ("unknown", "Oh .")]),
+    "Happy Scribe": (
+        "00:01\nAnn\nHi there.\n\n00:04\nBen\nOh\n\n00:06\nAnn\nYes\n",
+        [("Ann", "Hi there.", 1, 4), ("Ben", "Oh", 4, 6), ("Ann", "Yes", 6, None)],
+    ),
+    "times, bars, names": ("0:01 | Ann | Hi\n0:04 | Ben | Oh\n0:06 | Ann | Yes\n", TIMED),
+    "times, names in brackets": ("[0:01] [Ann] Hi\n[0:04] [Ben] Oh\n[0:06] [Ann] Yes\n", TIMED),
+    "times, names, dashes": ("0:01 Ann - Hi\n0:04 Ben - Oh\n0:06 Ann - Yes\n", TIMED),
+    "names, colons, times, words": ("Ann:\t0:01\tHi\nBen:\t0:04\tOh\nAnn:\t0:06\tYes\n", TIMED),
+    "times of day that people say": (
+        "Ann: 10:30 then\nBen: 10:45 ok\nAnn: 11:00 bye\n", [("Ann", "10:30 then"), ("Ben", "10:45 ok"), ("Ann", "11:00 bye")],
+    ),
+    "an aside with a comma": ("Ann: Hi\nCaller (Bo, far away): Oh\nAnn: Yes\n", [("Ann", "Hi"), ("Caller (Bo, far away)", "Oh"), ("Ann", "Yes")]),
+    "names, at times": ("Ann @ 0:01: Hi\nBen @ 0:04: Oh\nAnn @ 0:06: Yes\n", TIMED),
+    "names in brackets, but one": ("[0:01] [Ann] Hi\n[0:04] Oh\n[0:06] [Ann] Yes\n", "may be '[time] words' or 'time, name, words'"),
+    "times that people say": (
+        "Ann: 10:30 is fine\nBen: 10:40 is better\nAnn: 10:20 at last\nBen: ok\n",
+        [("Ann", "10:30 is fine"), ("Ben", "10:40 is better"), ("Ann", "10:20 at last"), ("Ben", "ok")],
+    ),
+    "times, names, nothing": ("[0:01] Ann Hi\n[0:04] Ben Oh\n[0:06] Ann Yes\n", "its lines seem to begin with names, 'Ann Hi'"),
+    "Otter, a number": (
+        "Ann  0:01\nHi\n\n+49 151 234  0:04\nOh\n\n?  0:05\nYes\n", [("Ann", "Hi", 1, 4), ("+49 151 234", "Oh", 4, 5), ("?", "Yes", 5, None)],
+    ),
+    "Otter, a time is missing": ("Ann  0:01\nHi\n\nBen  0:04\nOh\n\nAnn\nYes\n\nAnn  0:06\nSo\n", "chat.txt:7: does 'Ann' speak from here"),
+    "a bullet before times": ("Ann • 0:01\nHi\nBen • 0:04\nOh\nAnn • 0:06\nYes\n", TIMED),
+    "Meet, a time above": (
+        "Standup - Transcript\n\n00:00:00\n\nAnn: Hi\n\nBen: Oh\n\nAnn: Yes\n\nTranscription ended after 00:07:01\n",
+        [*HI, ("Ann", "Yes")],
+    ),
     "a list": ("* Ann: Hi\n* Ben: Oh\n", HI),
     "a log": ("2024-01-01 10:00:01 INFO server: up\n2024-01-01 10:00:02 ERROR db: down\n", "only 0 of"),
     "YAML": ("name: Ann\nage: 4\n", "only 0 of 2 lines"),
@@ -811,6 +860,24 @@ TEXTS["Zoom, chat"] = (
 TEXTS["Zoom, newer chat"] = (TEXTS["Zoom, newer chat"][0], TEXTS["Zoom, chat"][1])
 TEXTS["IRC"] = (TEXTS["IRC"][0], [("ann", "hi", 600, 601), ("ben", "note: oh", 601, None)])
 TEXTS["LINE"] = (TEXTS["LINE"][0], [("Ann", "Hi", 600, 601), ("Ben", "Oh", 601, None)])
+
+
+@pytest.mark.parametrize(
+    ("media", "deleted", "edited"),
+    [("<Media weggelaten>", "Dit bericht is verwijderd", "<Dit bericht is bewerkt>"),
+     ("<Без медиафайлов>", "Данное сообщение удалено", "<Сообщение изменено>"),
+     ("<Medya dahil edilmedi>", "Bu mesaj silindi", "<Bu mesaj düzenlendi>"),
+     ("<Mídia oculta>", "Essa mensagem foi apagada", "<Mensagem editada>"),
+     ("<pominięto multimedia>", "Wiadomość usunięta", "<Wiadomość edytowana>"),
+     ("<Media tidak disertakan>", "Pesan ini dihapus", "<Pesan ini diedit>"),
+     ("<Medien ausgeschlossen>", "Verpasster Sprachanruf", "<Diese Nachricht wurde bearbeitet.>"),
+     ("<Médias omis>", "Ce message a été supprimé", "<Ce message a été modifié>"),
+     ("<Media omessi>", "Questo messaggio è stato eliminato.", "<Questo messaggio è stato modificato>")],
+)  # fmt: skip
+def test_notices_of_whatsapp(tmp_path, media, deleted, edited):
+    texts = ["Ann: Hi", f"Ben: {media}", f"Ann: {deleted}", f"Ben: Oh {edited}"]
+    lines = "".join(f"05.01.2024, 10:0{k} - {text}\n" for k, text in enumerate(texts))
+    assert read(tmp_path / "x.txt", lines)[0] == [HI]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -1097,6 +1164,25 @@ OF_USERS = {
         "Ses01F_impro02_F000,F,Hello.\nSes01F_impro02_M000,M,Hi.\n", "seem to tell several conversations",
     ),
     "recordings.csv": ("wav,speaker,text\na,F,Hi.\na,M,Yes?\nb,F,Hello.\nb,M,Oh.\n", "does 'wav' tell"),
+    "videos.csv": (
+        "video,speaker,text\na.mp4,F,Hi.\na.mp4,M,Yes?\nb.mp4,F,Hello.\nb.mp4,M,Oh.\n",
+        "does 'video' tell the conversations apart? then add --columns=conversation=video",
+    ),
+    "talks.csv": ("title,speaker,text\na,F,Hi.\na,M,Yes?\nb,F,Hello.\nb,M,Oh.\n", "does 'title' tell"),
+    "clips of turns.csv": ("video,speaker,text\na,F,Hi.\nb,M,Yes?\n", [[("F", "Hi.", None, None), ("M", "Yes?", None, None)]]),
+    "times that begin anew.csv": (
+        "start,speaker,text\n0.5,F,Hi.\n4,M,Yes?\n9,F,Hello.\n0.9,F,Oh.\n3,M,No.\n", "its times begin anew",
+    ),
+    "one after the other.csv": (
+        "start,end,speaker,text\n1,2,F,Hi.\n6,7,F,Oh.\n4,5,M,Yes?\n", [[("F", "Hi.", 1, 2), ("M", "Yes?", 4, 5), ("F", "Oh.", 6, 7)]],
+    ),
+    "times that go back.csv": (
+        "start,end,speaker,text\n6,7,F,Oh.\n4,5,M,Yes?\n1,2,F,Hi.\n", [[("F", "Hi.", 1, 2), ("M", "Yes?", 4, 5), ("F", "Oh.", 6, 7)]],
+    ),
+    "times of day that go back.csv": (
+        "timestamp,speaker,text\n1:05 PM,F,Oh.\n12:59 PM,M,Yes?\n11:58 AM,F,Hi.\n", [[("F", "Hi."), ("M", "Yes?"), ("F", "Oh.")]],
+    ),
+    "sent.csv": ("sent,speaker,text\n2024-01-05 10:02:00,M,Oh.\n2024-01-05 10:01:00,F,Hi.\n", [[("F", "Hi."), ("M", "Oh.")]]),
     "patients.csv": ("patient,speaker,text\na,T,Hi.\na,P,Yes?\nb,T,Hello.\nb,P,Oh.\n", "does 'patient' tell"),
     "SODA.json": (
         {"dialogue": ["Hi Ben", "Hello Ann", "Bye"], "speakers": ["Ann", "Ben", "Ann"]},
@@ -1149,6 +1235,67 @@ OF_USERS = {
                       {"sender_name": "Ann", "content": "Did you?", "timestamp_ms": 1}]},
         [[("Ann", "Did you?"), ("Ben", "No")]],
     ),
+    "names of other forms.txt": (
+        "Kim: I lost it\nLee, Ann: Oh no\n+49 151 23: Why?\nKim:Bad luck\n12. Kim: So\nLee, Ann: hm\n+49 151 23: And?\n"
+        "Kim (laughs, then sighs): Yes\nkim: yes\n@bo: oh\n@bo: no\nKim: Oh\n",
+        [[("Kim", "I lost it"), ("Lee, Ann", "Oh no"), ("+49 151 23", "Why?"), ("Kim", "Bad luck"), ("Kim", "So"),
+          ("Lee, Ann", "hm"), ("+49 151 23", "And?"), ("Kim", "Yes"), ("Kim", "yes"), ("@bo", "oh"), ("@bo", "no"), ("Kim", "Oh")]],
+    ),
+    "names of other forms, with times.txt": (
+        "[0:01] Kim: I lost it\n[0:02] Lee, Ann: Oh no\n[0:03] Kim: Yes\n[0:04] Lee, Ann: Why?\n",
+        [[("Kim", "I lost it", 1, 2), ("Lee, Ann", "Oh no", 2, 3), ("Kim", "Yes", 3, 4), ("Lee, Ann", "Why?", 4, None)]],
+    ),
+    "a name that is there once.txt": (
+        "Kim: I lost it\nLee, Ann: Oh no\nKim: Yes\n", ".txt:2: is 'Lee, Ann' a speaker? if so, write '[Lee, Ann]: words'",
+    ),
+    "a name in brackets.txt": (
+        "Kim: I lost it\n[Lee, Ann]: Oh no\nKim: Yes\n", [[("Kim", "I lost it"), ("Lee, Ann", "Oh no"), ("Kim", "Yes")]],
+    ),
+    "wrapped lines.txt": (
+        "BEN: The answer is\nclear: it is no.\nANN: As I said to them,\nit is so, and so: no.\nBEN: Oh\n",
+        [[("BEN", "The answer is clear: it is no."), ("ANN", "As I said to them, it is so, and so: no."), ("BEN", "Oh")]],
+    ),
+    "head and foot.txt": (
+        "Title: A talk\nRecorded: 5 January 2024\nTranscriber: KL\nHost: Welcome back\nAnn: Hi\nBen: Oh\nAnn: So\nBen: Yes\n"
+        "Cy: I left in 1990\nTotal duration: 45 min\nTranscribed by: KL\n",
+        [[("Host", "Welcome back"), ("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes"), ("Cy", "I left in 1990")]],
+    ),
+    "a foot without a label.txt": (
+        "Ann: Hi\nBen: Oh\nAnn: So\nBen: Yes\n\nEND OF INTERVIEW\n", [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes")]],
+    ),
+    "a last paragraph.txt": (
+        "Ann: Hi\nBen: Oh\nAnn: So\nBen: Yes\n\nI have always said that, to everybody.\n",
+        [[("Ann", "Hi"), ("Ben", "Oh"), ("Ann", "So"), ("Ben", "Yes I have always said that, to everybody.")]],
+    ),
+    "names in brackets.srt": (
+        cues((1, 4, "-[Speaker 1] Hi"), (4, 6, "(Ben)\nOh"), (6, 7, "[Speaker 1] Yes"), (7, 8, "(sighs)")), [[("Speaker 1", "Hi", 1, 4), ("Ben", "Oh", 4, 6), ("Speaker 1", "Yes", 6, 7)]],
+    ),
+    "names in lines.vtt": (
+        cues((1, 4, "Ann\nHi"), (4, 6, "Ben\nOh"), (6, 7, "Ann\nYes"), vtt=True), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+    ),
+    "odd names.vtt": (
+        cues((1, 4, "Ann, MD: Hi"), (4, 6, "+1***12: Oh"), (6, 7, "Ann, MD: Yes"), vtt=True),
+        [[("Ann, MD", "Hi", 1, 4), ("+1***12", "Oh", 4, 6), ("Ann, MD", "Yes", 6, 7)]],
+    ),
+    "asides.srt": (
+        cues((1, 4, "[laughs] Hi"), (4, 6, "[Laughs] Oh"), (6, 7, "[Sighs] Yes"), (7, 8, "[Laughs] So")),
+        [[("unknown", "[laughs] Hi", 1, 4), ("unknown", "[Laughs] Oh", 4, 6), ("unknown", "[Sighs] Yes", 6, 7),
+          ("unknown", "[Laughs] So", 7, 8)]],
+    ),
+    "names with asides.srt": (
+        cues((1, 4, "Ann (sadly): Hi"), (4, 6, "Ben: Oh"), (6, 7, "Ann: Yes")), [[*TIMED[:2], ("Ann", "Yes", 6, 7)]],
+    ),
+    "turns in a line.txt": (
+        "Ann: I lost it. Ben: Oh no. Ann: Yes.\nAnn: Why? Ben: So.\n", "does 'Ann' speak within 'I lost it. Ben",
+    ),
+    "times that go back.txt": (
+        "[0:01] Ann: I lost it\n[0:09] Ann: Oh no\n[0:20] Ann: Yes\n[0:03] Ben: Why?\n[0:15] Ben: So.\n", "begin anew after 20 seconds",
+    ),
+    "an edited message.txt": (
+        "[1/5/2024 10:00 AM] Ann: Hi\n[1/5/2024 10:01 AM | Edited 10:02 AM] Ben: Oh\n[1/5/2024 10:03 AM] Ann: Yes\n",
+        "seems to begin a turn, but differs",
+    ),
+    "pages.txt": ("Ann: Hi\nBen: I am\nPage 1 of 2\nfine\u2028Ann\u200b: Oh\n", [[("Ann", "Hi"), ("Ben", "I am fine"), ("Ann", "Oh")]]),
     "threads.json": (
         [{"type": "message", "user": "U1", "text": "I lost it", "ts": "1.0", "thread_ts": "1.0"},
          {"type": "message", "user": "U2", "text": "Oh no", "ts": "2.0", "thread_ts": "1.0"},

@@ -154,8 +154,8 @@ def test_names_and_words(tmp_path):
         "00:01:06.5 Bo: See http://x.org\r\n12/31/20, 9:41 PM - Cy: Yes\r\n- Ann Lee: No\r\nBo:\r\n"
     )
     expected = [
-        ("Ann Lee", "Did you hear: it?"), ("Dr. Bo-2 (host)", "They gave it to one"),
-        ("else", "Cy"), ("张三", "你好"), ("3rd Customer", "10: no"),
+        ("Ann Lee", "Did you hear: it?"), ("Dr. Bo-2 (host)", "They gave it to one else: Cy"),
+        ("张三", "你好"), ("3rd Customer", "10: no"),
         ("SPEAKER_00", "Hm."), ("Ann Lee", "At 10:30 we left."),
         ("Bo", "See http://x.org"), ("Cy", "Yes"), ("Ann Lee", "No"), ("Bo", ""),
     ]  # fmt: skip
