@@ -187,7 +187,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
             super().__init__(*arguments)
             self._predictor, self.max_utterances = lambda: self, 35
 
-        def stream(self, found):
+        def stream(self, found, own_causes):
             for place, item in found:
                 if "too large" in place:
                     with open(f"{folder}/deaths", "a") as file:
@@ -205,7 +205,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     for name in names:
         write_lines(tmp_path / "in" / name, conversations(2))
     monkeypatch.setattr(predict, "_FilePredictor", Killed)
-    results = list(predict._results(ray, (dict, corpus, False, None), names))
+    results = list(predict._results(ray, (dict, corpus, False, True, None), names))
     assert sorted(result["done"][0] for result in results if "done" in result) == [2, 2]
     assert (tmp_path / "deaths").read_text() == "..."
     assert len(read_lines(tmp_path / "out/a.jsonl")) == len(read_lines(tmp_path / "out/z.jsonl"))
@@ -214,7 +214,7 @@ def test_a_file_that_kills_its_workers_is_given_up(ray, tmp_path, monkeypatch):
     assert (line["file"], line["reason"][:14]) == ("too large.jsonl", "3 workers died")
     assert not (tmp_path / "out/too large.jsonl").exists()
 
-    [result] = predict._results(ray, (dict, corpus, True, None), ["too large.jsonl"])
+    [result] = predict._results(ray, (dict, corpus, True, True, None), ["too large.jsonl"])
     assert result["error"].startswith("too large.jsonl: 3 workers died")
 
 
