@@ -42,7 +42,10 @@ _OF_CARD = {
     "Choose a licence that the benchmark and the text encoder allow, and name it above as "
     "`license:`.\n": "For research: the terms of ECF and RECCON, above, apply. The text encoder is "
     "under Apache-2.0.\n",
-    "library_name: rpcl_jax\n": f"library_name: rpcl_jax\nbase_model: {ENCODER['name']}\n",
+    "library_name: rpcl_jax\n": (
+        f"library_name: rpcl_jax\nlanguage: en\nbase_model: {ENCODER['name']}\n"
+    ),
+    "- Reads text.": "- Reads text, in English.",
 }
 _TOLERANCE = 1.0  # points, between machines whose sums are rounded otherwise
 SCORES = ("pair_f1", "pair_auprc", "weighted_f1", "emotion_f1")
