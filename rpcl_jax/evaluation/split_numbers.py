@@ -27,7 +27,7 @@ def result_numbers(
     if corpora:
         numbers["corpora"] = {
             name: {
-                split: split_numbers(of_corpus(scored, name), *thresholds, **diagnostics)
+                split: split_numbers(scored_of(scored, name), *thresholds, **diagnostics)
                 for split, scored in (("dev", dev), ("test", test))
             }
             for name in corpora
@@ -35,7 +35,7 @@ def result_numbers(
     return numbers
 
 
-def of_corpus(scored: Sequence[ScoredDialogue], name: str) -> list[ScoredDialogue]:
+def scored_of(scored: Sequence[ScoredDialogue], name: str) -> list[ScoredDialogue]:
     """Returns those dialogues that are of one of several corpora."""
     return [s for s in scored if is_of(s.dialogue, name)]
 

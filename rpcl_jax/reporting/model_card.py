@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from rpcl_jax.data.corpus_statistics import split_statistics
 from rpcl_jax.evaluation.bootstrap import draw_weights, resampled_weighted_f1
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
-from rpcl_jax.evaluation.split_numbers import of_corpus
+from rpcl_jax.evaluation.split_numbers import scored_of
 from rpcl_jax.models.pretrained import hub_name
 from rpcl_jax.reporting.experiments import (
     BENCHMARKS,
@@ -64,7 +64,7 @@ def model_card(folder: Path, name: str, with_encoder: bool = True) -> str:
     parts = [_Part(config.data.name, scored, run.result["test"])]
     if corpora := run.result.get("corpora"):
         parts = [
-            _Part(name, of_corpus(scored, name), numbers["test"])
+            _Part(name, scored_of(scored, name), numbers["test"])
             for name, numbers in corpora.items()
         ]
     terms = [_TERMS[name] for name in config.data.name.split(",") if name in _TERMS]

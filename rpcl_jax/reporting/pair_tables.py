@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +12,13 @@ from typing import Any
 from rpcl_jax.data.dialogue import EMOTIONAL, NEUTRAL
 from rpcl_jax.errors import InputError
 from rpcl_jax.files import atomic_write
-from rpcl_jax.readers.conversations import is_ours
-from rpcl_jax.reporting.predictions import CONFIDENCES, TABLES, pairs_of, turns_of
+from rpcl_jax.reporting.predictions import (
+    CONFIDENCES,
+    TABLES,
+    identifier_of,
+    pairs_of,
+    turns_of,
+)
 
 _EXCEL = ".xlsx"
 PAIR_COLUMNS = (
@@ -20,7 +26,7 @@ PAIR_COLUMNS = (
     *("emotion_probability", "said", "cause_id", "caused_by", "said_then", "confidence"),
 )
 _MOST_ROWS = 1_048_576  # of a sheet in Excel
-_LONGEST_CELL = 32_767  # the same, in characters
+_LONGEST_CELL = 32_767  # characters of a cell there
 _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _WIDTH = 100  # of a printed line
 
@@ -43,7 +49,7 @@ def pair_table(path: Path) -> Iterator[Add]:
                 felt, cause = turns[i - 1], turns[j - 1]
                 write(
                     [
-                        *(item.get("source"), _identifier(item), _time(felt), i, felt["speaker"]),
+                        *(item.get("source"), identifier_of(item), _time(felt), i, felt["speaker"]),
                         *(felt["emotion"], felt["emotion_probability"], felt.get("text")),
                         *(j, cause["speaker"], cause.get("text"), confidence),
                     ]
@@ -54,10 +60,10 @@ def pair_table(path: Path) -> Iterator[Add]:
 
 @contextlib.contextmanager
 def speaker_table(path: Path, emotions: Sequence[str]) -> Iterator[Add]:
-    """Writes a table with a row for each speaker of each file, when all conversations are taken.
+    """Writes a table with a row for each speaker of each file when the block ends.
 
-    It says how many utterances a speaker has with each of the `emotions`, how often and by whom
-    they were caused ("Ann 2; Ben 1"), and whose emotions the speaker caused.
+    A row says how many utterances the speaker has with each of the `emotions`, who caused them and
+    how often ("Ann 2; Ben 1"), and whose emotions the speaker caused.
     """
     named = [*emotions, *[EMOTIONAL] * (EMOTIONAL not in emotions)]
     speakers = Speakers()
@@ -127,7 +133,7 @@ def pair_lines(item: Mapping[str, Any]) -> list[str]:
     """Returns a conversation's emotions in pairs with what was said, and what caused them."""
     turns = turns_of(item)
     pairs = [*zip(pairs_of(item), item[CONFIDENCES], strict=True)]
-    source, name = str(item.get("source") or ""), str(_identifier(item))
+    source, name = str(item.get("source") or ""), str(identifier_of(item))
     if source:
         name = source if Path(source).stem == name else f"{source} {name}"
     lines = [f"{name}: {_counted(len(pairs), 'pair')} in {_counted(len(turns), 'utterance')}"]
@@ -156,10 +162,6 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _identifier(item: Mapping[str, Any]) -> Any:
-    return item["id" if is_ours(item) else "conversation_ID"]
-
-
 def _time(turn: Mapping[str, Any]) -> str:
     """Returns when an utterance begins, h:mm:ss, or "" where it has no time."""
     clip = turn.get("clip")
@@ -178,7 +180,10 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
     """Opens a table, which is there when the block ends well, and yields what writes a row."""
     if path.suffix.lower() != _EXCEL:
         with atomic_write(path) as file:
-            yield csv.writer(_Utf8(file), delimiter=TABLES[path.suffix.lower()]).writerow
+            # Half an emoji is left out.
+            text = io.TextIOWrapper(file, "utf-8", "ignore", newline="")
+            yield csv.writer(text, delimiter=TABLES[path.suffix.lower()]).writerow
+            text.detach()  # or it would close the file
         return
     try:
         from openpyxl import Workbook
@@ -212,13 +217,3 @@ def _table(path: Path, title: str) -> Iterator[Callable[[Row], None]]:
         raise
     with atomic_write(path) as file:
         book.save(file)
-
-
-class _Utf8:
-    """A text file for `csv.writer` over a binary one; half an emoji is left out."""
-
-    def __init__(self, file: Any):
-        self._file = file
-
-    def write(self, text: str) -> None:
-        self._file.write(text.encode("utf-8", "ignore"))

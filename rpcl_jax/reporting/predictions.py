@@ -79,6 +79,11 @@ def _turns_key(conversation: Mapping[str, Any]) -> str:
     return "utterances" if is_ours(conversation) else "conversation"
 
 
+def identifier_of(item: Mapping[str, Any]) -> Any:
+    """Returns the id of a conversation in either form."""
+    return item["id" if is_ours(item) else "conversation_ID"]
+
+
 def pairs_of(item: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Returns the pairs that `with_prediction` wrote, (emotion utterance, cause), 1-based."""
     if is_ours(item):
@@ -155,13 +160,13 @@ def _rows(item: dict[str, Any], first: bool, delimiter: str) -> bytes:
     causes: dict[int, list[tuple[int, float]]] = {}
     for (i, j), confidence in zip(pairs_of(item), item[CONFIDENCES], strict=True):
         causes.setdefault(i, []).append((j, confidence))
-    identifier = item["id" if is_ours(item) else "conversation_ID"]
     rows: list[Sequence[Any]] = [COLUMNS] if first else []
     for number, turn in enumerate(turns_of(item), 1):
         own = sorted(causes.get(number, ()), key=lambda cause: -cause[1])
         rows.append(
             [
-                *(item.get("source"), identifier, number, turn["speaker"], turn.get("text")),
+                *(item.get("source"), identifier_of(item), number),
+                *(turn["speaker"], turn.get("text")),
                 *(turn["emotion"], turn["emotion_probability"]),
                 *(" ".join(str(cause[k]) for cause in own) for k in (0, 1)),
                 *(item[BY]["threshold"], item[BY]["model"]),

@@ -27,7 +27,7 @@ def device_count() -> int:
 
 
 def no_device(reason: str) -> InputError:
-    """Returns the error to raise where JAX, for some reason that it may not give, has no device."""
+    """Returns the error for a JAX without a device; it may give no reason."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     return InputError(
         f"JAX finds no device (JAX_PLATFORMS={platforms}; {reason or 'no reason given'}); correct "
