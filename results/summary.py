@@ -1,4 +1,4 @@
-"""Prints the tables of both README.md and best_runs.sh from the files beside it, or a difference.
+"""Prints the tables of these pages and best_runs.sh from the files beside it, and draws means.png.
 
     python results/summary.py
     python results/summary.py test.severity_hard rpcl ccps --benchmark=ecf --study=fine_tuned
@@ -19,14 +19,7 @@ import numpy as np
 from rpcl_jax.evaluation.bootstrap import Interval
 from rpcl_jax.evaluation.significance import paired_t
 from rpcl_jax.reporting.experiments import interval_text, p_text
-from rpcl_jax.reporting.tables import (
-    NAMES,
-    PARTS,
-    PUBLISHED_ENTAILMENT,
-    Table,
-    Value,
-    markdown,
-)
+from rpcl_jax.reporting.tables import NAMES, PUBLISHED_ENTAILMENT, Table, Value, markdown
 from rpcl_jax.run.base_config import OBJECTIVES
 
 HERE = Path(__file__).parent
@@ -73,6 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.column is None and (given.benchmark, given.study) == (None, "frozen"):
         print(*tables(), best_runs(), sep="\n", end="")
+        draw_means(HERE / "means.png")
     elif len(given.objectives) == 2:
         one, other = given.objectives
         try:
@@ -107,12 +101,25 @@ def runs_of(study: str) -> Runs:
 
 
 def study_table(runs: Runs, in_each: Sequence[str] = OBJECTIVES) -> str:
-    """Returns every objective in the mean of all settings, and those of `in_each` in each."""
+    """Returns base's scores and what objectives change, with p-values, in the mean and by setting.
+
+    Every objective has a row for the mean of all settings, those of `in_each` one for each setting.
+    """
     objectives = [o for o in OBJECTIVES if o != "base" and all(o in of for of in runs.values())]
     mean = f"**mean of {'both' if len(runs) == 2 else f'all {len(runs)}'}**"
-    rows = [(mean, list(runs), o) for o in objectives]
-    rows += [(_label(s), [s], o) for s in runs for o in objectives if o in in_each]
-    return scores_table(runs, rows)
+    groups = [(mean, list(runs), objectives)]
+    groups += [(_label(s), [s], [o for o in objectives if o in in_each]) for s in runs]
+    rows: list[list[Value]] = []
+    for label, settings, compared in groups:
+        study, benchmark, setting = settings[0]
+        differences = _read(f"{study}/tables/table6_significance.csv")
+        grid = f"{benchmark}_{setting}" if len(settings) == 1 else ""
+        of = [runs[setting] for setting in settings]
+        rows.append([label, "`base`", *(_mean(of, "base", metric) for metric in NAMES)])
+        for objective in compared:
+            changes = (_over_base(differences, name, grid, objective) for name in NAMES.values())
+            rows.append(["", f"`{objective}`", *(f"{text}, p {p}" for text, p in changes)])
+    return markdown(Table("", ["", "objective", *NAMES.values()], rows))
 
 
 def short_table(runs: Runs) -> str:
@@ -131,35 +138,6 @@ def short_table(runs: Runs) -> str:
     return markdown(Table("", ["setting", "base", "RPCL", "difference in Pair F1"], rows))
 
 
-def scores_table(runs: Runs, compared: list[tuple[str, list[Setting], str]]) -> str:
-    """Returns the scores of base and of objectives, and the differences with their p-values.
-
-    Args:
-      runs: of all settings.
-      compared: of each row, its label, the settings that it is the mean of, and the objective.
-    """
-    rows: list[list[Value]] = []
-    for label, settings, objective in compared:
-        row: list[Value] = [label, f"`{objective}`"]
-        of = [runs[setting] for setting in settings]
-        study, benchmark, setting = settings[0]
-        differences = _read(f"{study}/tables/table6_significance.csv")
-        grid = f"{benchmark}_{setting}" if len(settings) == 1 else ""
-        for metric, name in NAMES.items():
-            scores = []
-            for one in ("base", objective):
-                parts = ", ".join(_mean(of, one, part) for part in PARTS.get(metric, ()))
-                scores.append(_mean(of, one, metric) + f" ({parts})" * bool(parts))
-            difference, p_values = _over_base(differences, name, grid, objective)
-            row += [" → ".join(scores), f"{difference}, p {p_values}"]
-        rows.append(row)
-    header = ["", "objective"]
-    for metric, name in NAMES.items():
-        header += [name + " (precision, recall)" * (metric in PARTS), "difference"]
-    header[2] += ": `base` → objective"
-    return markdown(Table("", header, rows))
-
-
 def entailment_table(runs: Runs) -> str:
     """Returns Causal Emotion Entailment on RECCON of base and rpcl beside published scores."""
     rows: list[list[Value]] = [
@@ -175,6 +153,33 @@ def entailment_table(runs: Runs) -> str:
             )
             rows.append([f"ours, {backbone}, `{objective}`", *scores])
     return markdown(Table("", ["system", "F1 of causes", "F1 of others", "macro F1"], rows))
+
+
+def draw_means(path: Path) -> None:
+    """Draws the mean differences in Pair F1 with their intervals."""
+    import matplotlib.pyplot as plt
+
+    shown = {
+        "RPCL, frozen, eight settings": ("frozen", "rpcl"),
+        "RPCL, fine-tuned, two settings": ("lower_dropout", "rpcl"),
+        "RPCL, at twice the dropout, four": ("fine_tuned", "rpcl"),
+        "the pair loss 1.75 times, the same four": ("fine_tuned", "pair_weight"),
+    }
+    figure, axes = plt.subplots(figsize=(7, 2), layout="constrained")
+    for row, (study, objective) in enumerate(shown.values()):
+        compared = _read(f"{study}/tables/table6_significance.csv")
+        value, low, high, _ = _interval(_comparison(compared, "Pair F1", "", objective))
+        value, low, high = 100 * value, 100 * low, 100 * high
+        axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color="#0b6fb8")
+        axes.annotate(
+            f"{value:+.2f}", (value, row), (0, 6), textcoords="offset points", ha="center"
+        )
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set(yticks=range(len(shown)), yticklabels=shown, xlabel="difference in Pair F1, points")
+    axes.invert_yaxis()
+    axes.margins(y=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 def best_runs() -> str:
@@ -238,18 +243,25 @@ def _mean(settings: list[dict[str, list[Row]]], objective: str, metric: str) -> 
     return f"{100 * np.mean(means):.2f}"
 
 
+def _comparison(compared: list[Row], metric: str, grid: str, objective: str) -> Row:
+    """Returns a row of Table 6; `grid` is "" for the mean of all settings."""
+    wanted = metric, grid, objective
+    (row,) = (r for r in compared if (r["metric"], r["grid"], r["objective"]) == wanted)
+    return row
+
+
+def _interval(row: Row) -> Interval:
+    value, low, high = (float(row[f"over base ({part})"]) for part in ("difference", "low", "high"))
+    return Interval(value, low, high, int(row["over base (seeds)"]))
+
+
 def _over_base(compared: list[Row], metric: str, grid: str, objective: str) -> tuple[str, str]:
     """Returns a difference of Table 6 and its p-values: alone and, where this tells more, by Holm.
 
     The difference is bold if its interval excludes 0 and the corrected p is below 0.05.
     """
-    (row,) = (
-        row
-        for row in compared
-        if (row["metric"], row["grid"], row["objective"]) == (metric, grid, objective)
-    )
-    value, low, high = (float(row[f"over base ({part})"]) for part in ("difference", "low", "high"))
-    interval = Interval(value, low, high, int(row["over base (seeds)"]))
+    row = _comparison(compared, metric, grid, objective)
+    interval = _interval(row)
     text, _ = interval_text(interval)
     p, corrected = p_text(float(row["p"])), p_text(float(row["p (Holm)"]))
     bold = not interval.contains_zero and float(row["p (Holm)"]) < 0.05

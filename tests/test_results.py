@@ -20,25 +20,29 @@ def summary():
     return module
 
 
-def test_the_report_has_the_tables_of_the_files(summary):
-    *tables, _ = summary.tables()
-    report = (RESULTS / "README.md").read_text(encoding="utf-8")
-    for table in tables:
-        assert f"\n\n{table}\n" in report
+def test_the_pages_have_the_tables_of_the_files(summary):
+    pages = [RESULTS / study / "README.md" for study in summary.STUDIES]
+    pages += [RESULTS / "entailment.md", RESULTS / "README.md"]
+    for page, table in zip(pages, summary.tables(), strict=True):
+        assert f"\n\n{table}\n" in page.read_text(encoding="utf-8")
     assert (RESULTS / "best_runs.sh").read_text(encoding="utf-8") == summary.best_runs()
 
 
-def test_the_readme_has_the_differences_of_the_files(summary):
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_a_readme_has_the_differences_of_the_files(summary, page):
     frozen, _, lower_dropout, _, short = summary.tables()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"\n\n{short}\n" in readme
-    first = readme.partition("\n## ")[0]
-    said = re.findall(r"by (\S+ \[.*?\]).*?(frozen|fine-tuned)", first)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"\n\n{short}\n" in text
+    said = re.findall(r"by\s+(\+\S+ \[.*?\])", text.partition("\n| ")[0])
     means = [
-        re.search(r"mean of.*?`rpcl` \|.*?\| (.*?), p", table)[1]
+        re.search(r"mean of.*?`rpcl` \| (.*?), p", table, re.DOTALL)[1]
         for table in (frozen, lower_dropout)
     ]
-    assert said == list(zip(means, ("frozen", "fine-tuned"), strict=True))
+    assert said == means
+
+
+def test_the_report_is_short():
+    assert len((RESULTS / "README.md").read_text(encoding="utf-8").split()) <= 900
 
 
 def read(path):

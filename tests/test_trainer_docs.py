@@ -123,6 +123,27 @@ def test_torch():
     check(start)
 
 
+def test_torch_drops_out_the_same_in_both_calls_and_other_values_in_the_next_step():
+    torch = import_or_skip("torch")
+    names, seen = example("PyTorch"), []
+    names["ccps_loss"] = lambda corrupted, clean, *_: seen.append((corrupted, clean)) or 0.0
+    h, cause = torch.tensor(FEATURES), torch.zeros(*FEATURES.shape[:2], 2)
+    mask = torch.tensor(CANDIDATES)
+    dropout = torch.nn.Dropout(0.5)
+
+    def scorer(h):
+        x = dropout(h[..., :2])
+        return x[:, :, None] + x[:, None]
+
+    everything = torch.ones_like(mask)
+    for labels in (everything, everything, torch.zeros_like(mask)):
+        names["rpcl_loss"](scorer, h, cause, labels, mask)
+    (first, clean), (second, _), (corrupted, uncorrupted) = seen
+    assert torch.equal(first, clean), "every utterance is protected"
+    assert not torch.equal(first, second)
+    assert not torch.equal(corrupted, uncorrupted)
+
+
 def test_the_mean_over_ranks(monkeypatch):
     """Two shards of unequal counts, averaged as DistributedDataParallel does, equal the whole."""
     torch = import_or_skip("torch")
