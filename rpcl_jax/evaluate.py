@@ -148,6 +148,7 @@ def report(numbers: Mapping[str, Any]) -> str:
         f"at the best one here, {numbers['best']['threshold']:.3f}: {line(numbers['best'])}\n"
         f"AUPRC {100 * numbers['pair_auprc']:.2f} {auprc}, expected calibration error "
         f"{100 * numbers['ece']:.2f}\n"
-        f"emotional or not: F1 {100 * numbers['emotion_f1']:.2f}, pairs with their category: "
-        f"weighted F1 {100 * numbers['weighted_f1']:.2f}"
+        f"emotional or not: F1 {100 * numbers['emotion_f1']:.2f}; weighted F1 of all emotions "
+        f"{100 * numbers['emotion_weighted_f1']:.2f}, of pairs with their emotions "
+        f"{100 * numbers['weighted_f1']:.2f}"
     )

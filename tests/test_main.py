@@ -39,6 +39,7 @@ def test_a_run_leaves_what_is_promised(finished):
             "emotion_f1",
             "cause_f1",
             "weighted_f1",
+            "emotion_weighted_f1",
             "gold_pairs_cut",
             "gold_pairs_outside_candidates",
             "gold_confidence",

@@ -184,6 +184,24 @@ def weighted_f1(counts: np.ndarray) -> np.ndarray:
     return (gold * f1).sum(-1) / np.maximum(gold.sum(-1), 1)
 
 
+def emotion_weighted_f1(scored: Sequence[ScoredDialogue], classes: Sequence[str]) -> float:
+    """Returns the F1 of every emotion class, neutral included, weighted by its utterances.
+
+    This is the score of emotion recognition in conversation. An utterance's prediction is its most
+    probable class, and neutral, class 0, beyond the cut.
+    """
+    counts = np.zeros((3, len(classes)))
+    for s in scored:
+        predicted = np.zeros(len(s.dialogue.utterances), int)
+        predicted[: len(s.emotion_probabilities)] = s.emotion_probabilities.argmax(-1)
+        gold = np.array(
+            [emotion_class(u.emotion or NEUTRAL, classes) for u in s.dialogue.utterances]
+        )
+        for count, of in zip(counts, (gold[gold == predicted], predicted, gold), strict=True):
+            np.add.at(count, of, 1)
+    return float(np.average(precision_recall_f1(*counts)["f1"], weights=counts[2]))
+
+
 def evaluate_split(
     scored: Sequence[ScoredDialogue], threshold: float | None, classes: Sequence[str]
 ) -> dict[str, float | int]:
@@ -199,10 +217,11 @@ def evaluate_split(
 
     Returns:
       `threshold`; `{pair,emotion,cause}_{precision,recall,f1}`; the same of pairs at
-      FIXED_THRESHOLD as `pair_{precision,recall,f1}_at_half`; `pair_auprc`; `weighted_f1`; and the
-      counts `gold_pairs`, among them `gold_pairs_cut` (with an utterance beyond the cut) and
-      `gold_pairs_outside_candidates` (the other gold pairs that are not candidates),
-      `predicted_pairs`, `dialogues` and `utterances` (including those beyond the cut).
+      FIXED_THRESHOLD as `pair_{precision,recall,f1}_at_half`; `pair_auprc`; `weighted_f1` and
+      `emotion_weighted_f1`, of the functions of these names; and the counts `gold_pairs`, among
+      them `gold_pairs_cut` (with an utterance beyond the cut) and `gold_pairs_outside_candidates`
+      (the other gold pairs that are not candidates), `predicted_pairs`, `dialogues` and
+      `utterances` (including those beyond the cut).
     """
     confidences, labels = _candidates(scored)
     gold_pairs = sum(len(_gold_pairs(s.dialogue)) for s in scored)
@@ -227,6 +246,7 @@ def evaluate_split(
         **result,
         "pair_auprc": average_precision(confidences, labels, missed),
         "weighted_f1": float(weighted_f1(category_counts(scored, threshold, classes).sum(0))),
+        "emotion_weighted_f1": emotion_weighted_f1(scored, classes),
         "gold_pairs": gold_pairs,
         "gold_pairs_cut": cut,
         "gold_pairs_outside_candidates": missed - cut,

@@ -57,6 +57,8 @@ def test_evaluate_split_by_hand():
             "cause_f1": 2 / 5,
             # joy 2·1/(1+2) with weight 2, anger 2·1/(1+2) with 2, fear 0 with 1.
             "weighted_f1": (2 * 2 / 3 + 2 * 2 / 3) / 5,
+            # joy alone, of joy, anger, neutral and the cut fear, is right.
+            "emotion_weighted_f1": 1 / 4,
             "gold_pairs": 5,
             "gold_pairs_cut": 2,
             "gold_pairs_outside_candidates": 1,
@@ -85,12 +87,16 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
     truth = {"pair": [], "emotion": [], "cause": []}
     guess = {"pair": [], "emotion": [], "cause": []}
     gold_categories, guessed_categories = [], []  # of every cell; "" is no pair
+    emotions = {"gold": [], "guessed": []}
     for s in scored:
         length, n = len(s.dialogue.utterances), len(s.pair_confidence)
         for i in range(length):
             cut = i >= n
             truth["emotion"].append(s.dialogue.utterances[i].emotion != NEUTRAL)
             guess["emotion"].append(not cut and np.argmax(s.emotion_probabilities[i]) != 0)
+            emotions["gold"].append(s.dialogue.utterances[i].emotion)
+            guessed = NEUTRAL if cut else EMOTIONS[np.argmax(s.emotion_probabilities[i])]
+            emotions["guessed"].append(guessed)
             truth["cause"].append(any(i == cause for _, cause in s.dialogue.pairs))
             guess["cause"].append(not cut and s.cause_confidence[i] >= 0.5)
             for j in range(length):
@@ -121,6 +127,9 @@ def test_evaluate_split_is_what_sklearn_says_about_whole_dialogues(seed):
             average="weighted",
             zero_division=0,
         )
+    )
+    assert result["emotion_weighted_f1"] == pytest.approx(
+        sklearn_metrics.f1_score(emotions["gold"], emotions["guessed"], average="weighted")
     )
     assert result["gold_pairs"] == sum(truth["pair"])
     assert result["predicted_pairs"] == sum(guess["pair"])
