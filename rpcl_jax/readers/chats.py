@@ -342,7 +342,7 @@ def read_plain(
     best = max(readings, key=lambda key: readings[key][0])  # the one that explains it best
     form, (score, found) = _FORMS[best], readings[best]
     begun = [turn for turn in found if turn.said] if score else []
-    count = sum(bool(line) and not _is_no_speech(line, form) for line in lines)
+    count = sum(bool(line) and not _NOT_SAID.fullmatch(line) for line in lines)
     title = [*filter(None, lines[: found[0].line])] if begun else []
     alone = len(begun) == 1 and (bool(title) or (not form.sure and count > 1))
     few = alone or len(title) > 2 * len(begun)
@@ -366,7 +366,12 @@ def read_plain(
         raise InputError(
             f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
         )
-    _check_lines(form, begun, lines, where)
+    if (doubt := _doubtful_line(form, begun, lines)) is not None:
+        raise InputError(
+            f"{where}:{doubt + 1}: {lines[doubt][:40]!r} may be words, a turn or neither; begin it "
+            "as the other turns, with '[Name]: ' for a name with signs, join it to the line "
+            "before, or remove it"
+        )
     if not form.sure:
         begun = _names_or_words(form, begun, where)
     # Of a day, a time is none of a recording.
@@ -392,9 +397,7 @@ def read_plain(
         conversations[-1][1].append(item)
     said = [item for _, of in conversations for item in of]
     if not (form.sure and any(plain)):
-        _check_gaps(said, where)
-    if not form.sure:
-        _check_said(conversations, where)
+        _check_said([of for _, of in conversations], where)
     people = [{item["speaker"] for item in of} for _, of in conversations]
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(of) == 1 for _, of in conversations) > 2 * len(conversations):
@@ -420,14 +423,16 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
     Raises:
       InputError: it is unsure whether these are names: they are there once, or nobody has another.
     """
-    counts = Counter(turn.speaker for turn in turns if turn.speaker)
+    names = [_BRACKET.sub("", turn.speaker) for turn in turns]  # without "(sadly)"
+    names = names if len({*names}) > 1 else [turn.speaker for turn in turns]
+    counts = Counter(filter(None, names))
     # On CNN, "ANN LEE, CNN HOST" is LEE later.
-    surnames = Counter(turn.speaker.split()[-1] for turn in turns if turn.speaker)
+    last = [name.split()[-1] if name[-3:].isalpha() else name for name in names]
+    short = Counter(last)
     once = [
         turn
-        for turn in turns
-        if counts[turn.speaker] == 1
-        and (not turn.speaker[-3:].isalpha() or surnames[turn.speaker.split()[-1]] == 1)
+        for turn, name, surname in zip(turns, names, last, strict=True)
+        if counts[name] == short[surname] == 1
     ]
     labelled = counts.total()
     if form.nameless == "turn" and labelled < len(turns):
@@ -455,76 +460,54 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
     return [*turns]
 
 
-def _check_lines(form: _Form, turns: Sequence[_Turn], lines: Sequence[str], where: str) -> None:
-    """Raises InputError for a line that may not belong to the turn that it is in."""
+def _doubtful_line(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> int | None:
+    """Returns the number of a line that may not belong to the turn that it is in, if there is one.
+
+    In a form that is not sure, a line without a name must be wrapped: the longest lines, or nearly,
+    have no room for its first word.
+    """
     names = {turn.speaker for turn in turns if turn.speaker}
-    known = {*map(str.casefold, names)}
-    last = [k for k, _ in turns[-1].below if not lines[k - 1] and k > turns[-1].below[0][0]]
+    folded = {*map(str.casefold, names)}
     above = form.head.endswith("$") and form.nameless != "notice"
     dated = 2 * sum("date" in turn.fields for turn in turns) > len(turns)
-    width = max(len(line) for turn in turns for line in lines[turn.line : turns[-1].line + 1])
-    doubt = -1
+    width = max(map(len, lines[turns[0].line :]))
+
+    def labelled(line: str) -> bool:
+        known = line.partition(":")[0].casefold() in folded
+        return not form.sure and (known or bool(_LABELLED.match(line)))
+
     over = lines[turns[0].line - 1] if turns[0].line else ""
-    label = _LABELLED.match(over) or over.partition(":")[0].casefold() in known
-    if label and not form.sure and not _is_no_speech(over, form):
-        doubt = turns[0].line - 1  # "Name: Ann", right above what seems to be a turn
+    if labelled(over) and not _is_no_speech(over, form):
+        return turns[0].line - 1  # "Name: Ann", right above what seems to be a turn
     for turn in turns:
+        bare = not lines[turn.line].endswith(turn.said[0])  # its words are below the name
         for k, line in turn.below:
             if _is_no_speech(line, form) or _HEADING.fullmatch(line):
                 continue
-            label = _LABELLED.match(line) or line.partition(":")[0].casefold() in known
-            first = len(line.split()[0])
-            wrapped = width >= _WIDTH and len(lines[k - 1]) + 1 + first >= 0.8 * width
-            bare = not lines[turn.line].endswith(turn.said[0])  # its words are below the name
-            bare = bare and (lines[k - 1] or k == turn.below[0][0])
-            if (
-                (not form.sure and not form.head.endswith("$") and (label or not (wrapped or bare)))
-                or (above and (line in names or _BRACKETED_TIME.search(line)))
-                or (dated and _DATED.match(line))
-            ):
-                doubt = k
-                break
-        if doubt >= 0:
-            break
-    if doubt < 0 and above and last and len(turns) > 3:
-        parted = (not lines[k - 1] for turn in turns[:-1] for k, _ in turn.below[1:])
-        doubt = last[0] if not any(parted) else doubt
-    if doubt >= 0:
-        raise InputError(
-            f"{where}:{doubt + 1}: {lines[doubt][:40]!r} may be words, a turn or neither; begin it "
-            "as the other turns, with '[Name]: ' for a name with signs, join it to the line "
-            "before, or remove it"
-        )
+            wrapped = len(lines[k - 1]) + 1 + len(line.split()[0]) >= 0.8 * width >= 0.8 * _WIDTH
+            goes_on = wrapped or (bare and (lines[k - 1] or k == turn.below[0][0]))
+            alike = above and (line in names or _BRACKETED_TIME.search(line))
+            alike = alike or (dated and _DATED.match(line)) or labelled(line)
+            if alike or not (goes_on or form.sure or form.head.endswith("$")):
+                return k
+    if above and len(turns) > 3:  # notes below a talk in which no turn has two paragraphs
+        parted = [[k for k, _ in turn.below[1:] if not lines[k - 1]] for turn in turns]
+        return next(iter(parted[-1]), None) if not any(parted[:-1]) else None
+    return None
 
 
-def _check_said(conversations: Sequence[tuple[int, Sequence[dict[str, Any]]]], where: str) -> None:
-    """Raises InputError where times go back, or names seem to be among the words, "Hi. Ben: Oh"."""
-    turns = [turn for _, of in conversations for turn in of]
-    for _, of in conversations:
-        starts = [turn["clip"]["start"] for turn in of if "clip" in turn]
+def _check_said(conversations: Sequence[Sequence[dict[str, Any]]], where: str) -> None:
+    """Raises InputError where times go back, or leave too much time, or names are in the words."""
+    turns = [turn for of in conversations for turn in of]
+    for starts in (
+        [turn["clip"]["start"] for turn in of if "clip" in turn] for of in conversations
+    ):
         for before, start in pairwise(starts):
             if start < before - 5 and before - start > 0.75 * (before - starts[0]):
                 raise InputError(
                     f"{where}: its times begin anew after {before:.0f} seconds; write each "
                     "recording to a file of its own, or the turns in their order"
                 )
-    people = {turn["speaker"] for turn in turns} - {""}
-    begins = Counter(m[0] for turn in turns if (m := _OTHERWISE_NAMED.match(turn["text"])))
-    again = {begin for begin, count in begins.items() if count > 1}
-    for turn in turns:
-        inner = Counter(re.findall(r"[.?!…] ([A-Z][^.?!:]{0,30}): ", turn["text"]))
-        name = next((name for name, count in inner.items() if count > 1 or name in people), "")
-        timed = 2 * begins[""] > len(turns) > 1  # "Ann: 0:05 Hi"
-        if name or timed or (not people and again and 2 * begins.total() > len(turns)):
-            name = name or next(iter(again), "")
-            raise InputError(
-                f"{where}: does {name!r} speak within {turn['text'][:30]!r}? write each turn in a "
-                "line of its own, with a colon after its name"
-            )
-
-
-def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
-    """Raises InputError where turns are too far apart to be all that is said."""
     clips = [(turn["clip"], turn["text"]) for turn in turns if "clip" in turn]
     ended = [(clip["end"] - clip["start"], text) for clip, text in clips if clip["end"]]
     gaps = sorted(length / spoken_words(text) for length, text in ended)
@@ -533,3 +516,16 @@ def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
             f"{where}: its lines are further apart than their words take; are they chapters or an "
             "agenda? give the transcript"
         )
+    people = {turn["speaker"] for turn in turns} - {""}
+    begins = Counter(m[0] for turn in turns if (m := _OTHERWISE_NAMED.match(turn["text"])))
+    again = [begin for begin, count in begins.items() if count > 1]
+    often = again and 2 * begins.total() > len(turns) and ("" in again or not people)
+    for turn in turns:
+        inner = Counter(re.findall(r"[.?!…] ([A-Z][^.?!:]{0,30}): ", turn["text"]))
+        name = next((name for name, count in inner.items() if count > 1 or name in people), "")
+        if name or often:
+            raise InputError(
+                f"{where}: does {name or again[0] or 'somebody'!r} speak within "
+                f"{turn['text'][:30]!r}? write each turn in a line of its own, with a colon after "
+                "its name"
+            )
