@@ -133,14 +133,12 @@ class _Form(NamedTuple):
       nameless: what it is then: "words" of the turn before, a "turn", or a "notice" of a program.
       sure: whether such lines can be nothing else, so that empty lines mean nothing. In others,
         each line must begin a turn, be left out or be wrapped, and names must come back.
-      whole: whether every line must begin a turn.
     """
 
     head: str
     speaker: Callable[[str], str] = str
     nameless: str = "words"
     sure: bool = True
-    whole: bool = False
 
 
 _FORMS = {
@@ -186,9 +184,7 @@ _FORMS = {
         *(_before_colon, "turn", False),
     ),
     "[seconds] words": _Form(r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", str, "turn", False),
-    "time words": _Form(
-        r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False, whole=True
-    ),
+    "time words": _Form(r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False),
 }
 # Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.
 _NOT_SAID = _compiled(
@@ -283,7 +279,7 @@ def _fits(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> bool:
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
         return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
     if not form.head.endswith("$"):
-        return not (form.whole and others)
+        return True
     labels = Counter(named(line)[0] for line in others)
     if sum(count for name, count in labels.items() if name and count > 1) > len(turns):
         return False  # these are 'Name: words', under a title and a time
@@ -467,14 +463,15 @@ def _doubtful_line(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) ->
     have no room for its first word.
     """
     names = {turn.speaker for turn in turns if turn.speaker}
-    folded = {*map(str.casefold, names)}
+    spoken = re.compile(
+        rf"(?<!\w)(?:{'|'.join(map(re.escape, names)) or '$.'}) *[:：]", re.IGNORECASE
+    )
     above = form.head.endswith("$") and form.nameless != "notice"
     dated = 2 * sum("date" in turn.fields for turn in turns) > len(turns)
     width = max(map(len, lines[turns[0].line :]))
 
     def labelled(line: str) -> bool:
-        known = line.partition(":")[0].casefold() in folded
-        return not form.sure and (known or bool(_LABELLED.match(line)))
+        return not form.sure and bool(_LABELLED.match(line) or spoken.search(line))
 
     over = lines[turns[0].line - 1] if turns[0].line else ""
     if labelled(over) and not _is_no_speech(over, form):
