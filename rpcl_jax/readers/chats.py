@@ -265,9 +265,11 @@ def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
 
 
 def _is_no_speech(line: str, form: _Form) -> bool:
-    """Returns whether nobody said a line; in a chat, people also write in brackets."""
-    aside = form.nameless != "notice" and _ASIDE.fullmatch(line)
-    return bool(aside or _NOT_SAID.fullmatch(line) or _MEDIA.fullmatch(line))
+    """Returns whether nobody said a line; in a chat, people write times and in brackets, too."""
+    aside = _ASIDE.fullmatch(line) or _TIME_ALONE.fullmatch(line)
+    if aside:
+        return form.nameless != "notice"
+    return bool(_NOT_SAID.fullmatch(line) or _MEDIA.fullmatch(line))
 
 
 def _fits(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> bool:

@@ -811,8 +811,8 @@ TEXTS = {
         [("Ann", "(entering) Hi."), ("Ben", "Oh"), ("Ann", "Yes")],
     ),
     "WhatsApp, captions": (
-        "8/8/19, 13:25 - Ann: IMG-1.jpg (file attached)\nHi\n8/8/19, 13:26 - Ben: Oh\n(no)\n8/8/19, 13:27 - Ben: live location shared\n",
-        [("Ann", "Hi"), ("Ben", "Oh (no)")],
+        "8/8/19, 13:25 - Ann: IMG-1.jpg (file attached)\nHi\n8/8/19, 13:26 - Ben: Oh\n(no)\n10:30\n8/8/19, 13:27 - Ben: live location shared\n",
+        [("Ann", "Hi"), ("Ben", "Oh (no) 10:30")],
     ),
     "Markdown": ("**Ann:** Hi\n**Ben**: Oh\n", HI),
     "IRC": ("[10:00] <@ann> hi\n[10:00] * cy has joined\n[10:01] <ben> note: oh\n", None),
