@@ -166,8 +166,7 @@ def read_subtitles(
     for turn in utterances:
         plain = re.sub(ASIDE, "", str(turn["speaker"]))
         turn["speaker"] = plain if plain in names else turn["speaker"]
-    told = {(turn["speaker"], turn["text"], turn["clip"]["start"]): turn for turn in utterances}
-    return {"id": name, "utterances": [*told.values()]}  # what is there twice is an effect
+    return {"id": name, "utterances": utterances}
 
 
 def _with_names(
@@ -267,12 +266,14 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             f"{where}: its times begin anew at cue {anew[0] + 1}; write each recording, or each "
             "language, to a file of its own"
         )
-    cues = []
+    cues: list[tuple[int, int, list[str]]] = []
     for event in sorted(events, key=lambda event: event.start):
         words = event.plaintext.replace(_COLON, ":")
         words = html.unescape(words) if vtt else words
         name = re.sub(r"[\[\]:：]", " ", event.name).strip()
-        cues.append((event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n")))
+        cue = (event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n"))
+        if kind != "ass" or cue not in cues[-3:]:  # layers of an effect have the same words
+            cues.append(cue)
     return cues
 
 

@@ -560,6 +560,38 @@ def cues(*texts, vtt=False):
 ROLLING = [(0, 3, "A"), (3, 3.01, "A"), (3.01, 6, "A\nB"), (6, 6.01, "B"), (6.01, 9, "B\nC")]
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["Subtitles by KL\nwww.x.org", "Hi", "- No.\n- No.", "Oh", "So", "Synced by KL"], ["Hi", "No.", "No.", "Oh", "So"]),
+        (["Hi.\nHola.", "How?\n¿Cómo?", "Fine.\nBien."], "in two languages"),
+        (["Hi", "[Ben] Oh", "[Ann] Yes", "So", "[Ben] No"], "does 'Ben' speak at 1 seconds"),
+        (["ANN: Hi", "[Ben] Oh", "So"], "does 'Ben' speak at 1 seconds"),
+        ([">> Ann: Hi", ">> Oh", ">> Ann: Yes"], "some lines with '>>' have a name"),
+        (["Remember this:\nno.", "I said: go.", "There are two: a, b.", "It is: so."], "is there once"),
+        (["<font color=red>Hi</font>\n<font color=blue>Oh</font>", "So"], "its colours"),
+        (["<Ann> Hi", "<Ben> Oh"], "its colours"),
+        (["ANN: Hi. BEN: Oh.", "BEN: So"], "has two speakers"),
+    ],
+)  # fmt: skip
+def test_cues_in_doubt_are_refused(tmp_path, texts, expected):
+    times = (f"00:00:0{k},000 --> 00:00:0{k},900" for k in range(len(texts)))
+    content = "\n\n".join(
+        f"{k}\n{time}\n{text}" for k, (time, text) in enumerate(zip(times, texts, strict=True), 1)
+    )
+    found, errors, _ = read(tmp_path / "x.srt", content)
+    assert expected in errors[0] if errors else [turn[1] for turn in found[0]] == expected
+    assert isinstance(expected, str) == bool(errors)
+
+
+def test_identifiers_of_cues_that_are_names_are_refused(tmp_path):
+    cues = "".join(
+        f"{name}\n00:0{k}.000 --> 00:0{k}.900\nHi {k}\n\n"
+        for k, name in enumerate(("Ann", "Ben", "Ann"))
+    )
+    assert "identifiers" in read(tmp_path / "x.vtt", f"WEBVTT\n\n{cues}")[1][0]
+
+
 @pytest.mark.parametrize("suffix", ["srt", "vtt"])
 def test_captions_that_roll_up(tmp_path, suffix):
     path, vtt = tmp_path / f"talk.{suffix}", suffix == "vtt"
@@ -579,6 +611,7 @@ def test_other_subtitles(tmp_path):
         "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname\nStyle: Default,Arial\n\n"
         "[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
         "Dialogue: 0,0:00:03.00,0:00:04.00,Default,Ben,0,0,0,,{\\i1}No.{\\i0}\n"
+        "Dialogue: 1,0:00:03.00,0:00:04.00,Default,Ben,0,0,0,,No.\n"
         "Comment: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,by us\n"
         "Dialogue: 0,0:00:01.00,0:00:02.50,Default,Ann,0,0,0,,Did you,\\Nget it?\n"
     )
