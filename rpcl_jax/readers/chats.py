@@ -490,7 +490,8 @@ def _doubtful_line(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) ->
             if alike or not (goes_on or form.sure or form.head.endswith("$")):
                 return k
     if above and len(turns) > 3:  # notes below a talk in which no turn has two paragraphs
-        parted = [[k for k, _ in turn.below[1:] if not lines[k - 1]] for turn in turns]
+        below = ([of for of in turn.below if not _is_no_speech(of[1], form)] for turn in turns)
+        parted = [[k for k, _ in of[1:] if not lines[k - 1]] for of in below]
         return next(iter(parted[-1]), None) if not any(parted[:-1]) else None
     return None
 

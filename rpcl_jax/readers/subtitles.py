@@ -137,7 +137,8 @@ def read_subtitles(
     firsts = [re.sub(ASIDE, "", named(DASH.sub("", lines[0]))[0]) for *_, lines in cues]
     labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name
     carets = [line.lstrip("> ") for *_, lines in cues for line in lines if line.startswith(">>")]
-    if 0 < sum(bool(named(line)[0]) for line in carets) < len(carets):
+    names_of = [name for line in carets if (name := named(line)[0])]
+    if names_of and len(names_of) < len(carets) and max(counts[name] for name in names_of) > 1:
         raise InputError(
             f"{where}: some lines with '>>' have a name and others none; write names in all"
         )

@@ -252,6 +252,8 @@ JSON = {
     "our form with other names": (
         {"utterances": [{"utterance_text": ASKED, "who": "Ann"}]}, [("unknown", ASKED)],
     ),
+    "sounds of YouTube": ([{"text": ASKED, "start": 0.0, "duration": 2.5}, {"text": "[Music]", "start": 3.0, "duration": 1}],
+                          [("unknown", ASKED, 0, 2.5)]),
     "texts alone": ({"utterances": ["A text?", NO]}, [("unknown", "A text?"), ("unknown", NO)]),
     "an unknown name": (
         {"segments": [{"start": 0.0, "end": 2.5, "said": ASKED}]}, "--columns=text=segments.said",
@@ -751,8 +753,9 @@ TEXTS = {
     ),
     "Signal": ("[2023-01-05 12:34] Ann: Hi\n[2023-01-05 12:35] Ben: Oh\n", HI),
     "Otter": (
-        f"Ann Smith  0:00  \n{ASKED}\n\nBen  0:05  \nOh,\nno.\n\nTranscribed by https://otter.ai\n",
-        [("Ann Smith", ASKED, 0, 5), ("Ben", "Oh, no.", 5, None)],
+        f"Ann Smith  0:00  \n{ASKED}\n\nBen  0:05  \nOh,\nno.\n\nAnn Smith  0:06  \nHi\n\nBen  0:07  \nYes\n\n"
+        "Transcribed by https://otter.ai\n",
+        [("Ann Smith", ASKED, 0, 5), ("Ben", "Oh, no.", 5, 6), ("Ann Smith", "Hi", 6, 7), ("Ben", "Yes", 7, None)],
     ),
     "Teams": (
         f"Weekly sync\nAnn Smith   0:03\n{ASKED}\n\nBen Lee   0:05\nNo.\nBen Lee left the meeting\n",
@@ -1244,6 +1247,10 @@ OF_USERS = {
     "times of day that go back.csv": (
         "timestamp,speaker,text\n1:05 PM,F,Oh.\n12:59 PM,M,Yes?\n11:58 AM,F,Hi.\n", [[("F", "Hi."), ("M", "Yes?"), ("F", "Oh.")]],
     ),
+    "times that go back, in a column Time.csv": ("Time,speaker,text\n1:05 PM,F,Oh.\n12:59 PM,M,Yes?\n11:58 AM,F,Hi.\n", [[("F", "Hi."), ("M", "Yes?"), ("F", "Oh.")]]),
+    "two of a name.csv": ("speaker,text,text\nAnn,Hi,x\nBen,Oh,y\n", "two columns are called 'text'"),
+    "seven words.csv": ("speaker,text\n" + "Ann,word\n" * 7, "its texts are single words"),
+    "EmpatheticDialogues.csv": ("speaker,text\nAnn,Hi_comma_ you\nBen,Oh no\nAnn,Yes\n", [[("Ann", "Hi, you"), ("Ben", "Oh no"), ("Ann", "Yes")]]),
     "sent.csv": ("sent,speaker,text\n2024-01-05 10:02:00,M,Oh.\n2024-01-05 10:01:00,F,Hi.\n", [[("F", "Hi."), ("M", "Oh.")]]),
     "patients.csv": ("patient,speaker,text\na,T,Hi.\na,P,Yes?\nb,T,Hello.\nb,P,Oh.\n", "does 'patient' tell"),
     "SODA.json": (

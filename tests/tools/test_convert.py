@@ -87,7 +87,9 @@ def test_ids_that_repeat_get_a_number(tmp_path):
 def test_transcripts_become_our_format(tmp_path):
     source, target = tmp_path / "sessions", tmp_path / "deep/mine.jsonl"
     source.mkdir()
-    wrapped = "Ann: Oh no, as they had all said, we lost it\nwhen we were not there, in the very\nnight"
+    wrapped = (
+        "Ann: Oh no, as they had all said, we lost it\nwhen we were not there, in the very\nnight"
+    )
     (source / "a.txt").write_text(f"{wrapped}\nBo: No\n")
     (source / "b.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n[Bo]: Yes\n")
     (source / "c.csv").write_text("who,text,emotion\nAnn,Look!,Surprise\n,,\n")
