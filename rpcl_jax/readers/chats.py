@@ -294,10 +294,9 @@ def _fits(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> bool:
         first = Counter(turn.said[0] for turn in turns if turn.said)
         again = sum(count for words, count in first.items() if count > 1 and _alone(words))
         return not (title or all(named(words)[0] for words in first) or 2 * again > len(turns))
-    back = len(names) < len(turns)
-    return back or (
-        form.speaker is not _in_capitals and (form.speaker is not _alone or len(turns) < 3)
-    )
+    if form.speaker is _in_capitals:  # and not headings, most of which are there once
+        return 2 * len(names) <= len(turns) + 1 > 2
+    return len(names) < len(turns) or form.speaker is not _alone or len(turns) < 3
 
 
 def read_plain(
@@ -440,6 +439,9 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
                 f"{where}:{unnamed.line + 1}: has no name, but others have ({next(iter(counts))}); "
                 "write one before the words of each line"
             )
+        first = turns[0].plain.split(":")[0]
+        if first.isupper() and first.lower() in NO_NAMES:
+            raise InputError(f"{where}: is a log, {turns[0].plain[:40]!r}; give a conversation")
         return [turn._replace(speaker="", said=[turn.plain, *turn.said[1:]]) for turn in turns]
     if form.head.endswith("$"):
         return [*turns]
@@ -449,6 +451,17 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
         raise InputError(
             f"{where}: each is there once: {listed}; write '[{doubtful[0].speaker}]: words' if "
             "this is a speaker, else remove the line or join it to the one before"
+        )
+    said = [" ".join(turn.said) for turn in turns]
+    tiny = all(re.fullmatch(r"[^\W_A-Z]\S*( \S+)?(?<![.?!…])", words) for words in said)
+    turn_about = len(counts) > 2 and len(turns) > len(counts) and not len(turns) % len(counts)
+    turn_about &= all(a == b for a, b in zip(names, names[len(counts) :], strict=False))
+    if turn_about or (
+        tiny and len(turns) > 3 and not any("start" in turn.fields for turn in turns)
+    ):
+        raise InputError(
+            f"{where}: its lines may be a list, a log or a table, such as {said[0][:30]!r}; if "
+            "these are turns, write a table with the columns speaker and text"
         )
     if len(counts) == 1 < len(turns) and not all("start" in turn.fields for turn in turns):
         raise InputError(

@@ -935,7 +935,11 @@ def test_lines_that_are_wrapped_go_on(tmp_path):
      "Age: 30\nGender: f\nAnswer: yes\nAge: 40\nGender: m\nAnswer: no\n",
      "09:00 Registration\n09:30 Opening: Prof. Smith\n10:00 Coffee break\n10:30 Talk: It\n12:00 Lunch\n",
      "[09:00] Start: work on it\n[10:00] Break: coffee\n[10:15] Start: work\n[12:00] Break: lunch\n",
-     "Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "It was late.\nHe looked up: nothing.\n",
+     "Name: Ann\nAge: 41\nCity: Ulm\nJob: cook\nPet: cat\nCar: none\n", "Added: reader\nFixed: crash\nAdded: tests\nFixed: docs\n",
+     "Patient: Ann, 34\nIllness: a flu\nPlan: some rest\nPatient: Ben, 40\nIllness: a cold\nPlan: some tea\n",
+     "[10:00:01] INFO: it starts\n[10:00:02] INFO: it listens\n[10:00:05] WARN: it is slow\n",
+     "INTRODUCTION\nThis is it.\nMETHODS\nWe did it.\nRESULTS\nIt works.\nMETHODS\nAgain.\n",
+     "10:05 Berlin\n10:35 Hannover\n11:20 Ulm\n11:50 Augsburg\n", "It was late.\nHe looked up: nothing.\n",
      "Interviewer: Ben Jones\nDate: 8 August\n\nBJ: How?\nAS: Cold.\nBJ: And?\nAS: Oh.\n",
      "0:01 | Ann | Hi\n0:04 | Ben | Oh\n0:06 | Ann | Yes\n", "[0:01] [Ann] Hi\n[0:04] [Ben] Oh\n[0:06] [Ann] Yes\n",
      "0:01 Ann - Hi\n0:04 Ben - Oh\n0:06 Ann - Yes\n", "Ann:\t0:01\tHi\nBen:\t0:04\tOh\nAnn:\t0:06\tYes\n",
@@ -1088,6 +1092,7 @@ def test_annotations_of_linguists(tmp_path):
     assert len(read(tmp_path / "s.TextGrid", short)[0][0]) == 10
     for name, text, message in (
         ("w.TextGrid", textgrid(words=words), "its tiers have single words"),
+        ("v.TextGrid", textgrid(words=words[:3]), "its tiers have single words"),
         ("n.cha", "@Begin\n@End\n", "nobody says anything"),
         ("b.eaf", "<a", "cannot be read"),
     ):

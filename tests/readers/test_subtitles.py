@@ -165,15 +165,15 @@ def test_names_and_words(tmp_path):
 
 def test_an_empty_line_ends_a_conversation_unless_it_is_between_all_turns(tmp_path):
     path = tmp_path / "chat.txt"
-    assert plain(path, "Ann: a\nBo: b\nAnn: e\nBo: f\n \n\nCy: c\nDi: d\nCy: g\nDi: h\n\n") == [
-        [("Ann", "a"), ("Bo", "b"), ("Ann", "e"), ("Bo", "f")],
+    assert plain(path, "Ann: A\nBo: b\nAnn: e\nBo: f\n \n\nCy: c\nDi: d\nCy: g\nDi: h\n\n") == [
+        [("Ann", "A"), ("Bo", "b"), ("Ann", "e"), ("Bo", "f")],
         [("Cy", "c"), ("Di", "d"), ("Cy", "g"), ("Di", "h")],
     ]
     assert [(place, item["id"]) for place, item in conversations_in(path, Counter())] == [
         (f"{path}:1", "chat"), (f"{path}:7", "chat-2"),
     ]  # fmt: skip
     assert plain(path, "\n\nAnn: a\n\nBo: b\n\nCy: c") == [[("Ann", "a"), ("Bo", "b"), ("Cy", "c")]]
-    forgotten = "\n\n".join(f"Ann: {k}\n\nBo: {k}" for k in range(9)).replace("\n\n", "\n", 1)
+    forgotten = "\n\n".join(f"Ann: So {k}\n\nBo: No {k}" for k in range(9)).replace("\n\n", "\n", 1)
     assert [len(turns) for turns in plain(path, forgotten)] == [18]
     titled = "Interview of May 3\nTranscribed by us\n\nAnn: a\nBo: b\nAnn: c"
     assert plain(path, titled) == [[("Ann", "a"), ("Bo", "b"), ("Ann", "c")]]
