@@ -46,7 +46,11 @@ def read_annotations(
     for speaker, words, *_ in turns:
         tiers.setdefault(speaker, []).append(" " in words)
     # A tier of single words or sounds, as of an aligner, has no utterances.
-    single = {tier for tier, many in tiers.items() if len(many) > 5 and sum(many) < len(many) / 10}
+    single = {
+        tier
+        for tier, many in tiers.items()
+        if sum(many) < len(many) / 10 and (len(many) > 5 or _OF_ALIGNERS.search(tier))
+    }
     aligned = {tier for tier in single if _OF_ALIGNERS.search(tier) or single == {*tiers}}
     turns = [turn for turn in turns if turn[0] not in aligned]
     if not turns:

@@ -15,33 +15,20 @@ from typing import Any, NamedTuple
 
 from rpcl_jax.errors import InputError
 from rpcl_jax.readers.json_fields import NOT_SAID, seconds, with_ends
-from rpcl_jax.readers.subtitles import ASIDE, LABELS, NO_NAMES, named, recording
+from rpcl_jax.readers.subtitles import ASIDE, NO_NAMES, named, recording
 from rpcl_jax.readers.tables import SLOWEST, spoken_words
 
-_LABEL = re.compile(rf"({'|'.join(map(re.escape, sorted(LABELS)))}):\s", re.IGNORECASE)
-# What may begin a turn below a time: a label that `named` perhaps does not take.
+# What may begin a turn, although it is no name that is known to be one: "Lee, Ann: Oh", "Ann:Oh".
 _LABELLED = re.compile(
-    r"((?:(?:>+|[-–—*•]|\d{1,3}[.)])\s*)*)([^\W_+@~?]?[^:：\n]{1,59}?)\s*[:：](\s+|$)?"
+    r"(?:\d{1,3}[.)] *)?(?:[^\W_a-z]|[+@(?\[])[^:：\n.!;\"“”]{0,40}[:：](?!//|\d)"
 )
 _NUMBER = re.compile(r"\?|\+\d[\d ()*-]{5,}")  # of a phone, in place of a name
-_NAMELIKE = re.compile(r"(?:[^\W_]|[+@~?])[^!;\"“”„«»]*")
-# Labels about a transcript, which are not in LABELS because people may say them, and facts.
-_ABOUT = re.compile(
-    r"recorded|recording|transcribed|transcriber|transcription|written|datum|ort|dauer|place|length"
-    r"|interview-\S+|confidential|disclaimer|episode|cast|credits|music|key|file|language|fecha"
-    r"|lugar|lieu|durée|total|action|copyright|©.*",
-    re.IGNORECASE,
-)
-_FACT = re.compile(
-    r"\d{1,2}\W{1,2}\w+\W+\d{4}|[A-Z]\w+\.? \d{1,2},? \d{4}|\d+[./-]\d+[./-]\d+|\d+:\d\d(?::\d\d)?"
-    r"|\d+ ?(?i:min|h|sec|std)\w*\.?|\S+\.(?i:mp[34]|wav|m4a|docx?)"
-)
 _ACTION = re.compile(r"[\"“”„«»]|\w (added|removed|invited|changed|created|pinned|renamed)\b")
 _DAY = re.compile(r"\b[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d")
 _SCENE = re.compile(r"(INT|EXT|I/E)[. ]|.*\b(CUT|FADE|DISSOLVE)\b|(THE )?END$")
 _BRACKET = re.compile(r"\s*[\[(][^\[\]():\d]{1,30}[\])]$")
 _BOLD = re.compile(r"^([*_]{1,2})(?=[^\s*_])(.{1,60}?)(:?)\1(:?)(?=\s|$)")
-_MARKS = re.compile(r"^[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+_MARKS = re.compile(r"^(?:\u200e(?=[\[\d])|[\u200f\u202a-\u202e\u2066-\u2069\ufeff])+")
 _EDITED = re.compile(
     r"\s*(?:\u200e<[^<>]*>|<[^<>]*\b(?:edit|omitted|attached|bearbeitet|bewerkt|modifi|изменен|düzenlen"
     r"|edyt|diedit|redigera)[^<>]*>)$",
@@ -66,7 +53,8 @@ _MEDIA = re.compile(
     r"|appel (vocal|vidéo) manqué|questo messaggio è stato eliminato|hai eliminato questo messaggio"
     r"|chiamata (vocale )?persa|wiadomość usunięta|usunięto tę wiadomość|pesan ini (telah )?dihapus"
     r"|anda menghapus pesan ini)\.?|(reacted|replying) to \".*\"( with .*)?"
-    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio)\]",
+    r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio"
+    r"|in reply to .*)\]|live location shared|location: https?://\S+|poll:|option: .* \(\d+ \w+\)",
     re.IGNORECASE | re.DOTALL,
 )
 _HEADING = re.compile(
@@ -75,7 +63,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 # "[00:00:12]", "#00:00:12-3#": a time within or after words.
-_MARK = re.compile(r"\s*(?:\[\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\]|#\d\d:\d\d:\d\d(?:-\d)?#)")
+_MARK = re.compile(r"\s*(?:[\[(]\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?[\])]|#\d\d:\d\d:\d\d(?:-\d)?#)")
 
 # What patterns are made of, from the compound to the simple; a space is spaces or tabs. A group may
 # be in several alternatives of a pattern.
@@ -107,7 +95,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 # What may be a speaker: the name in a text, or "" if it has none.
 def _before_colon(text: str) -> str:
-    return named(f"{text}: ")[0]
+    return "" if text[-1] in "@-–—|" else named(f"{text}: ")[0]
 
 
 def _alone(text: str) -> str:
@@ -143,17 +131,14 @@ class _Form(NamedTuple):
         The more of these groups a form finds in a text, the better it explains the text.
       speaker: the name in what `speaker` matches, or "" if it cannot be one.
       nameless: what it is then: "words" of the turn before, a "turn", or a "notice" of a program.
-      sure: whether such lines can be nothing else, so that empty lines mean nothing.
-      whole: whether every line must begin a turn.
-      together: whether names must be there twice, as words may have this form, too.
+      sure: whether such lines can be nothing else, so that empty lines mean nothing. In others,
+        each line must begin a turn, be left out or be wrapped, and names must come back.
     """
 
     head: str
     speaker: Callable[[str], str] = str
     nameless: str = "words"
     sure: bool = True
-    whole: bool = False
-    together: bool = False
 
 
 _FORMS = {
@@ -173,29 +158,23 @@ _FORMS = {
     "KakaoTalk": _Form(r"\[{name}\] \[{time}\] *"),
     "iMessage": _Form(r"(?P<date>[A-Z][a-z]{2} \d\d, \d{4} +[\d:]+ [AP]M)(?: \(.*)?\n{name}$"),
     # Names and times above the words. Otter, Teams and Zoom put a gap between the two.
-    "name, gap, time /": _Form(r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$", _apart),
+    "name, gap, time /": _Form(
+        r"(?:\[{name}\] *|{name}(?: {2,}| *[|] *)){when}$"
+        r"|{name}(?:, \[{when}\]| — (?:(?:Today|Yesterday) at )?{when})$",  # Telegram, Discord
+        _apart,
+    ),
     "name, time /": _Form(r"{name} +(?:[-–—·•@] *)?[\[(]?{when}[\])]?:?$", _alone),  # Rev, WeChat
     "time, name /": _Form(r"[\[(]?{when}[\])]? *(?:[-–—] *)?{name}$", _alone),  # Trint, Fathom
-    "time / name /": _Form(r"[\[(]?{time}[\])]?\n+{name}$", _alone, together=True),  # Happy Scribe
-    "time, name, words": _Form(
-        r"[\[(]?{time}[\])]?:? +(?:(?P<mark>[|]) *{name} *[|]|(?P<mark>[\[(]){name}[\])]:?"
-        r"|{name} +(?P<mark>[-–—])) +",
-        *(_alone, "words", False),
-        together=True,
-    ),
-    "name, time, words": _Form(
-        r"{name}(?: *[:：] +{time}(?: *[-–—])?| +@ *{time}:)(?P<mark> +)",
-        *(_alone, "words", False),
-        together=True,
-    ),
+    "time / name /": _Form(r"[\[(]?{time}[\])]?\n+{name}$", _alone),  # Happy Scribe
     "name / time /": _Form(r"{name}\n+[\[(]?{time}[\])]?$", _alone),
     "name / 2 seconds /": _Form(r"{name}\n+(?P<mark>(?:\d+ \w+ ){0,2}\d+ seconds?)$", _alone),
     "time /": _Form(r"[\[(]?{time}[\])]?:?$", nameless="turn"),  # YouTube
+    "Speaker 1 /": _Form(r"(?P<speaker>(?i:speaker|participant|interviewe[re]) ?\d*):?$"),
     "NAME / of a screenplay": _Form(
         r"{name}(?: *\([^()\n]*\))?(?:\n\([^()\n]*\))?(?=\n.)$", _in_capitals
     ),
     "Name: words": _Form(
-        r"(?:{stamp})?(?:(?:>>+|[-–—*•]) *)?{name}(?:{says}(?:[\[(]{time}[\])]:? *)?"
+        r"(?:{stamp})?(?:(?:>>+|[-–—*•]|\d{1,3}[.)]) *)?{name}(?:{says}(?:[\[(]{time}[\])]:? *)?"
         r"| *[\[(]{time}[\])] *(?:[:：] *|$)| +{time}{says})",
         *(_before_colon, "words", False),
     ),
@@ -205,9 +184,7 @@ _FORMS = {
         *(_before_colon, "turn", False),
     ),
     "[seconds] words": _Form(r"\[(?P<start>[\d.]+)s -> (?P<end>[\d.]+)s\] *", str, "turn", False),
-    "time words": _Form(
-        r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False, whole=True
-    ),
+    "time words": _Form(r"{time}:? +(?:[-–—] +)?(?:{name}{says})?", _before_colon, "turn", False),
 }
 # Lines that nobody said: what programs write, sounds and scenes in brackets, days, times alone.
 _NOT_SAID = _compiled(
@@ -216,181 +193,110 @@ _NOT_SAID = _compiled(
     r"|(Meeting|Transcription) ended after .*"
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
     r"|(?i:(?:page|seite) \d+(?: (?:of|von) \d+)?)|(?:\d+ (?:hour|minute)s?,? )*\d+ seconds?"
-    r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|\[[^\[\]:]*\]|\([A-Z\s,.'’-]+\)"
-    r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?"
+    r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|[*]{3} .* [*]{3}"
+    r"|(?i:action item: .* - watch: \S+|detect(?:ing|ed) language.*)"
+    r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?(?: *\[[^\[\]:]*\])?"
 )
-_LATE = 300  # seconds, at which no recording begins
+_ASIDE = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")  # a sound, a scene
 _DATED = _compiled(r"\[\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \d[^\]]*\]")
-_TIMED = _compiled(r"[\[(]?{when}(?!\w)[\])]?:?")
 # Below a message of Discord.
 _ATTACHED = re.compile(r"^\{(?:Attachments|Embed|Reactions|Stickers)\}\n(?:.+\n)*", re.MULTILINE)
-_STAMP = _compiled("{stamp}")
+_BRACKETED_TIME = _compiled(r"[\[(]{when}[\])]")
+_WIDTH = 40  # characters, at least, of a text with wrapped lines
+_TIME_ALONE = _compiled(r"[\[(]?{when}[\])]?:?")
+# What may be names, in forms that are not read: "[Ann] Hi", "Ann | Hi", "Ann - Hi", "Ann Lee Hi".
+_OTHERWISE_NAMED = re.compile(
+    r"(?=\d+:\d\d)|[\[(|] *[A-Z][^\[\]()|]*[\])|]|[A-Z]\S*(?: [A-Z]\S*)? [-–—|] "
+    r"|[A-Z][\w.]+(?: [A-Z][\w.]+)*(?= [A-Z])"
+)
 
 
 class _Turn(NamedTuple):
-    """What begins at a place of a text: a turn, or a notice, for which nothing is in `said`."""
+    """What begins at a line of a text: a turn, or a notice, for which nothing is in `said`."""
 
-    place: int
+    line: int  # from 0
     speaker: str
     fields: dict[str, str]
-    said: list[str]  # of each of its lines, what is said there
+    said: list[str]
+    below: list[tuple[int, str]]  # the lines below its head, with their numbers
+    plain: str  # the line from the name on, if there is one
+    parted: bool  # whether an empty line is above it
     headed: bool  # whether it is below a heading
 
 
 def _read_as(form: _Form, text: str, headings: bool) -> tuple[int, list[_Turn]]:
     """Returns how well a form explains a text, and what begins in it; 0 if the text is not so."""
     heads = []
-    for match in _compiled(f"^{form.head}").finditer(text):
+    for match in _compiled(f"^(?:{form.head})").finditer(text):
         groups = {key.rstrip("0123456789"): key for key, of in match.groupdict().items() if of}
         fields = {field: match[key].strip(" \t-–—|") for field, key in groups.items()}
         speaker = form.speaker(fields["speaker"]) if fields.get("speaker") else ""
         if speaker or form.nameless != "words":
-            refused = "speaker" in groups and not speaker
-            words = match.start(groups["speaker"]) if refused else match.end()
-            heads.append((match.start(), words, speaker, fields))
-    if not form.sure:
-        heads = _alike(_without_wrapped(heads), text)
-    until_gap, headed = form.speaker is _in_capitals, False
+            named_at = match.start(groups["speaker"]) if "speaker" in groups else match.end()
+            heads.append((match.start(), match.end(), named_at, speaker, fields))
+    counts = Counter(head[3] for head in heads)
+    if not form.sure:  # "clear: it is no" is a line that is wrapped
+        lower = {name for name, count in counts.items() if name[:1].islower() and count == 1}
+        heads = [of for of in heads if of[3] not in lower or "start" in of[4] or text[of[2]] == "["]
+    until_gap, headed, line, before = form.speaker is _in_capitals, False, 0, 0
     turns: list[_Turn] = []
-    title = [*filter(None, text[: heads[0][0] if heads else 0].split("\n"))]
-    others = [*title]  # lines that are not heads
-    for (place, words, speaker, fields), (end, *_) in pairwise([*heads, (len(text), 0, "", {})]):
-        beside, *below = text[words:end].split("\n")
-        lines = [*filter(None, takewhile(bool, below) if until_gap else below)]
-        own = [*takewhile(lambda line: not (headings and _HEADING.fullmatch(line)), lines)]
-        said = [beside, *(line for line in own if not _NOT_SAID.fullmatch(line))]
-        notice = not speaker and (form.nameless == "notice" or _NOT_SAID.fullmatch(beside))
-        silent = notice or (not any(said) and (lines or not speaker))
-        head = [""] * sum(map(bool, text[place:words].split("\n")[1:]))
-        turns.append(_Turn(place, speaker, fields, [] if silent else [*head, *said], headed))
-        headed = len(own) < len(lines)
-        others += lines
-    if not _fits(form, turns, title, others):
+    for head, following in pairwise([*heads, None]):
+        place, words, named_at, speaker, fields = head or (0, 0, 0, "", {})
+        end = following[0] if following else len(text)
+        line, before = line + text.count("\n", before, place), place
+        words = words if speaker else named_at
+        beside, *rest = text[words:end].split("\n")
+        first = line + text.count("\n", place, words)
+        lines = takewhile(lambda of: of[1], enumerate(rest, first + 1)) if until_gap else None
+        below = [(k, of) for k, of in lines or enumerate(rest, first + 1) if of]
+        own = [*takewhile(lambda of: not (headings and _HEADING.fullmatch(of[1])), below)]
+        said = [of for _, of in own if not _is_no_speech(of, form)]
+        notice = not speaker and (form.nameless == "notice" or _is_no_speech(beside, form))
+        said = [*([] if _MEDIA.fullmatch(beside) or not beside else [beside]), *said]
+        plain, parted = text[named_at:end].partition("\n")[0], text.endswith("\n\n", 0, place)
+        said = [] if notice else said
+        turns.append(_Turn(line, speaker, fields, said, below, plain, parted, headed))
+        headed = len(own) < len(below)
+    if not turns or not _fits(form, turns, text.split("\n")):
         return 0, turns
     counted = [turn for turn in turns if turn.said or form.nameless == "notice"]
     found = (len(t.fields.keys() & {"date", "start", "mark"}) + bool(t.speaker) for t in counted)
     return sum(fields**2 for fields in found), turns
 
 
-def _without_wrapped(heads: list[Any]) -> list[Any]:
-    """Returns the heads without wrapped lines, "clear: it is", among names with capitals."""
-    counts = Counter(head[2] for head in heads)
-    lower = sum(head[2][:1].islower() for head in heads)
-    return [
-        head
-        for head in heads
-        if not head[2][:1].islower() or counts[head[2]] > 1 or 3 * lower > len(heads)
-    ]
+def _is_no_speech(line: str, form: _Form) -> bool:
+    """Returns whether nobody said a line; in a chat, people write times and in brackets, too."""
+    aside = _ASIDE.fullmatch(line) or _TIME_ALONE.fullmatch(line)
+    if aside:
+        return form.nameless != "notice"
+    return bool(_NOT_SAID.fullmatch(line) or _MEDIA.fullmatch(line))
 
 
-def _alike(heads: list[Any], text: str) -> list[Any]:
-    """Returns the heads without those that have no time, if most have one; names known may stay."""
-    timed = [head for head in heads if "start" in head[3]]
-    if 2 * len(timed) <= len(heads):
-        return heads
-    dated = 2 * sum("date" in head[3] for head in heads) > len(heads)
-    counts = Counter(head[2] for head in (*heads, *timed))  # once with a time is known, too
-    return [
-        head
-        for head in heads
-        if "start" in head[3]
-        or (not dated and (counts[head[2]] > 1 or (_is_parted(text, head[0]) and _alone(head[2]))))
-    ]
-
-
-def _readings(text: str, headings: bool) -> tuple[str, dict[str, tuple[int, list[_Turn]]]]:
-    """Returns the form that explains a text best, and how each reads it."""
-    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
-    return max(readings, key=lambda key: readings[key][0]), readings
-
-
-def _with_labels(text: str, turns: Sequence[_Turn], where: str) -> str:
-    """Returns a text of `Name: words` in which lines that slipped from this form have it.
-
-    These begin with a known name after a list's number or before words without a space, or with
-    what may be a name, such as "Lee, Ann", and is there twice.
-
-    Raises:
-      InputError: a line may begin a turn, or continue the one before.
-    """
-    counts = Counter(turn.speaker for turn in turns if turn.speaker)
-    known = {name.casefold(): name for name, count in counts.items() if count > 1}
-    lines = text.split("\n")
-    labels: dict[int, tuple[str, str, str]] = {}
-    for k, line in enumerate(lines if known else ()):
-        stamp = _STAMP.match(line)
-        begin = _LABELLED.match(line, stamp.end() if stamp else 0)
-        if not begin:
-            continue
-        time, words = line[: begin.start()], line[begin.end() :]
-        label, taken = begin[2].strip(), begin[3] is not None and _before_colon(begin[2])
-        name = known.get(re.sub(ASIDE, "", label).casefold(), "")
-        if name and (label.islower() or not taken or begin[1]):
-            lines[k] = f"{time}{name}: {words}"
-        elif begin[3] is not None and not taken and _is_namelike(label):
-            labels[k] = time, label, words
-    times = Counter(label for _, label, _ in labels.values())
-    for k, (time, label, words) in labels.items():
-        plain = re.sub(ASIDE, "", label)
-        sure = any(re.match(rf"{re.escape(name)}\b", label.casefold()) for name in known)
-        sure |= plain != label and bool(_before_colon(plain))
-        if times[label] == 1 and not sure:
-            raise InputError(
-                f"{where}:{k + 1}: is {label!r} a speaker? if so, write '[{label}]: words' there, "
-                "else join the line to the one before"
-            )
-        lines[k] = f"{time}[{label}]: {words}"
-    return "\n".join(lines)
-
-
-def _is_namelike(label: str) -> bool:
-    """Returns whether a label may be a name, although `named` does not take it."""
-    words = re.sub(ASIDE, "", label).split()
-    lower = any(word[0].islower() and len(word) > 3 for word in words)
-    no_name = words[:1] and words[0].lower() in NO_NAMES
-    fits = _NAMELIKE.fullmatch(label) and not label[0].islower() and not _LABEL.match(f"{label}: ")
-    return bool(fits) and not (lower or no_name)
-
-
-def _is_parted(text: str, place: int) -> bool:
-    """Returns whether an empty line is above a place."""
-    return text.endswith("\n\n", 0, place)
-
-
-def _fits(form: _Form, turns: Sequence[_Turn], title: Sequence[str], others: Sequence[str]) -> bool:
-    """Returns whether a text can have a form; `others` are the lines that are no heads."""
-    names = {turn.speaker for turn in turns}
-    if form.together:
-        starts = [seconds(turn.fields["start"]) or 0.0 for turn in turns]
-        alike = any(_TIMED.match(line) or named(line)[0] in names for line in others)
-        said = form.head.startswith("{name}") and starts and starts[0] >= _LATE  # "Ann: 10:30?"
-        if alike or said or starts != sorted(starts) or not 1 < len(names) < len(turns):
-            return False
+def _fits(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> bool:
+    """Returns whether a text can have a form."""
+    names = Counter(turn.speaker for turn in turns)
+    title = [*filter(None, lines[: turns[0].line])]
+    others = [*title, *(line for turn in turns for _, line in turn.below)]
     if form.nameless == "notice":
         times = sum("date" not in turn.fields for turn in turns)  # "[0:05] <laughs> Oh" is no IRC
         return any(names) and 4 * sum(bool(turn.speaker) for turn in turns) >= times
     if not form.head.endswith("$"):
-        return not (form.whole and others)
-    below = Counter(named(line)[0] for line in others)
-    if sum(count for name, count in below.items() if name and count > 1) > len(turns):
+        return True
+    labels = Counter(named(line)[0] for line in others)
+    if sum(count for name, count in labels.items() if name and count > 1) > len(turns):
         return False  # these are 'Name: words', under a title and a time
-    if form.speaker is _alone and not form.head.startswith("{name} "):
-        timed = _TIMED.match if form.head.startswith("[") else _TIMED.fullmatch
-        if any(map(timed, others)):
-            return False  # a name is beside, or above, each time
-    empty = sum(turn.said != [] and not any(turn.said) for turn in turns[:-1] or turns)
-    if 4 * empty >= len(turns):
+    timed = (_TIME_ALONE.fullmatch(line) or _BRACKETED_TIME.match(line) for line in others)
+    if form.nameless != "turn" and any(timed):
+        return False  # a name is beside, or above, each time
+    if 4 * sum(not (turn.said or turn.below) for turn in turns[:-1] or turns) >= len(turns):
         return False  # words are below the heads
-    first = [line for turn in turns for line in [*filter(None, turn.said)][:1]]
     if form.nameless == "turn":
-        return not title and not all(named(line)[0] for line in first)
-    if form.speaker is _in_capitals and len(names) == len(turns):
-        return (
-            len(turns) > 1
-            and not any(" " in name for name in names)
-            and not any(line[0].islower() for line in first)
-        )
-    return True
+        first = Counter(turn.said[0] for turn in turns if turn.said)
+        again = sum(count for words, count in first.items() if count > 1 and _alone(words))
+        return not (title or all(named(words)[0] for words in first) or 2 * again > len(turns))
+    if form.speaker is _in_capitals:  # and not headings, most of which are there once
+        return 2 * len(names) <= len(turns) + 1 > 2
+    return len(names) < len(turns) or form.speaker is not _alone or len(turns) < 3
 
 
 def read_plain(
@@ -398,11 +304,11 @@ def read_plain(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the conversations of a text with their places.
 
-    It is read in the form that explains it best; what follows the beginning of a turn continues it.
-    What nobody said, such as notices, media, and a title, is left out. In forms that other lines
-    may have by chance, such as `Name: words`, an empty line before a name begins another
-    conversation, unless most of these would be single turns; a heading such as "Session 2" always
-    does. A turn with a time has a clip until its end, or else until the next later time.
+    It is read in the form that explains it best. What nobody said, such as notices, media, and a
+    title, is left out. In forms that other lines may have by chance, such as `Name: words`, an
+    empty line before a name begins another conversation, unless most of these would be single
+    turns; a heading such as "Session 2" always does. A turn with a time has a clip until its end,
+    or else until the next later time.
 
     Args:
       name: of the file: the id of the first conversation, and the recording that the times refer
@@ -411,8 +317,8 @@ def read_plain(
       together: whether it is one conversation, whatever empty lines there are.
 
     Raises:
-      InputError: fewer than a quarter of the lines begin a turn, two forms explain it as well, the
-        names are none, or it is unsure where conversations end.
+      InputError: a line neither begins a turn nor surely belongs to one, two forms explain the text
+        as well, or it is unsure who speaks or where conversations end.
     """
     if "__eou__" in text:  # DailyDialog's
         for k, whole in enumerate(filter(None, map(str.strip, text.split("\n"))), 1):
@@ -428,96 +334,67 @@ def read_plain(
         lines = [line.rstrip(":") if _HEADING.fullmatch(line) else line for line in lines]
     text = "\n".join(_BOLD.sub(r"\2\3\4", line) for line in lines)
     text = _ATTACHED.sub(lambda attached: "===\n" * attached[0].count("\n"), text)  # left out
-    best, readings = _readings(text, headings)
-    if _FORMS[best].speaker is _before_colon:
-        text = _with_labels(text, readings[best][1], where)
-        best, readings = _readings(text, headings)
+    lines = text.split("\n")
+    readings = {key: _read_as(form, text, headings) for key, form in _FORMS.items()}
+    best = max(readings, key=lambda key: readings[key][0])  # the one that explains it best
     form, (score, found) = _FORMS[best], readings[best]
-    told = [(turn.speaker, turn.said) for turn in found]
-    rivals = [
-        other
-        for other, (its, turns) in readings.items()
-        if its == score > 0 and told != [(turn.speaker, turn.said) for turn in turns]
-    ]
+    begun = [turn for turn in found if turn.said] if score else []
+    count = sum(bool(line) and not _NOT_SAID.fullmatch(line) for line in lines)
+    title = [*filter(None, lines[: found[0].line])] if begun else []
+    alone = len(begun) == 1 and (bool(title) or (not form.sure and count > 1))
+    few = alone or len(title) > 2 * len(begun)
+    if found and score and not begun:
+        raise InputError(f"{where}: nobody says anything in it, these are media and notices")
+    if not begun or (few and form.nameless != "notice"):
+        raise InputError(
+            f"{where}: only {len(begun)} of {count} lines begin with 'Name: ' or a time; write one "
+            "turn a line this way, or give another format (docs/data.md)"
+        )
+    told = {
+        key: [(turn.speaker, turn.said) for turn in turns if turn.said]
+        for key, (its, turns) in readings.items()
+        if its == score
+    }
+    rivals = [key for key in told if told[key] != told[best]]
     above = form.head.endswith("$") and form.nameless != "notice"
-    title = text[: found[0].place].split("\n") if above and found else ()
-    if not any(turn.speaker for turn in found):  # "[0:05] [Ann] Hi" for nearly all of them
-        rivals += [
-            key
-            for key, (_, turns) in readings.items()
-            if _FORMS[key].together
-            and 2 * len(turns) > len(found)
-            and len({turn.speaker for turn in turns}) < len(turns)
-        ]
-    if sum(bool(named(line)[0]) for line in title) > (len(found) > 1):
+    if above and sum(bool(named(line)[0]) for line in title) > (len(found) > 1):
         rivals.append("Name: words")  # with "Berlin 10:30" between these
     if rivals:
         raise InputError(
             f"{where}: may be {best!r} or {rivals[0]!r}; write each turn as a line 'Name: words'"
         )
-    stamps = sum("date" in turn.fields for turn in found)
-    strange = next((x for turn in found for x in turn.said[1:] if _DATED.match(x)), "")
-    if strange and 2 * stamps > len(found):
+    if (doubt := _doubtful_line(form, begun, lines)) is not None:
         raise InputError(
-            f"{where}: {strange[:60]!r} seems to begin a turn, but differs from the others; write "
-            "it as they are"
+            f"{where}:{doubt + 1}: {lines[doubt][:40]!r} may be words, a turn or neither; begin it "
+            "as the other turns, with '[Name]: ' for a name with signs, join it to the line "
+            "before, or remove it"
         )
-    if above:
-        _check_bare_names(lines, found, text, where)
+    if not form.sure:
+        begun = _names_or_words(form, begun, where)
     # Of a day, a time is none of a recording.
     times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
-    spans = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
-    begun = [(turn, span) for turn, span in zip(found, spans, strict=True) if turn.said]
-    head = 0 if form.sure or not begun else _head([turn for turn, _ in begun], text)
-    del begun[:head]
-    if not form.sure and begun:
-        foot = _foot([turn for turn, _ in begun])
-        del begun[len(begun) - foot :]
-        if not foot and (below := _below([turn for turn, _ in begun], text)):
-            del begun[-1][0].said[-below:]
-    first = begun[0][0].place if begun else len(text)
-    body = text[first:] if _is_parted(text, first) else text
-    labels = sum(bool(_LABEL.match(line)) for line in body.split("\n"))  # of a form
-    count = sum(bool(x) and not _NOT_SAID.fullmatch(x) for x in lines)
-    if not begun or (not form.sure and (4 * len(begun) < count or labels >= len(begun))):
-        raise InputError(
-            f"{where}: only {len(begun)} of {count} lines begin with 'Name: ' or a time; write one "
-            "turn a line this way, or give another format (docs/data.md)"
-        )
-    continuing = 0 if form.sure else sum(len(turn.said) - 1 for turn, _ in begun)
+    ends = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
+    spans = [span for turn, span in zip(found, ends, strict=True) if turn.said]
     # Asides such as "(sadly)" are no part of a name, unless only these tell people apart.
-    plain = {turn.speaker: _BRACKET.sub("", turn.speaker) for turn, _ in begun}
+    plain = {turn.speaker: _BRACKET.sub("", turn.speaker) for turn in begun}
     conversations: list[tuple[int, list[dict[str, Any]]]] = []
-    gap, number, place, used = False, 1, 0, 0
-    for turn, (start, end) in begun:
-        words = _MARK.sub("", " ".join(filter(None, turn.said))).strip()
-        parted = not (form.sure or headings) and _is_parted(text, turn.place)
+    gap = False
+    for turn, (start, end) in zip(begun, spans, strict=True):
+        parted = turn.parted and not (form.sure or headings)
         parted &= bool(turn.speaker) or not any(plain)
         gap |= bool(conversations) and parted
         if not conversations or turn.headed or (parted and not together):
-            number += text.count("\n", place, turn.place)
-            place = turn.place
-            conversations.append((number, []))
-        if _MEDIA.fullmatch(words):
-            continue
-        used += len(turn.said)
+            conversations.append((turn.line + 1, []))
         speaker = plain[turn.speaker]
         speaker = speaker if speaker in plain or "[" in turn.speaker else turn.speaker
+        words = _MARK.sub("", " ".join(turn.said)).strip()
         item: dict[str, Any] = {"speaker": speaker, "text": _EDITED.sub("", words)}
         if start is not None:
             item["clip"] = {"video": recording(name), "start": start, "end": end}
         conversations[-1][1].append(item)
-    conversations = [(number, of) for number, of in conversations if of]
-    if not conversations:
-        raise InputError(f"{where}: nobody says anything in it, these are media and notices")
     said = [item for _, of in conversations for item in of]
-    if not form.sure:
-        longest = max((of for _, of in conversations), key=len)
-        _check_no_names(said, where)
-        for _, of in conversations:
-            _check_times(of, where)
-        _check_names(said, longest, continuing, where, alone=count == 1)
-    _check_gaps(said, where)
+    if not (form.sure and any(plain)):
+        _check_said([of for _, of in conversations], where)
     people = [{item["speaker"] for item in of} for _, of in conversations]
     # Where empty lines separate turns, one of them is easily forgotten.
     if 3 * sum(len(of) == 1 for _, of in conversations) > 2 * len(conversations):
@@ -528,132 +405,123 @@ def read_plain(
             "speakers; if it is one conversation, add --columns=conversation= , else give each a "
             "heading such as 'Conversation 2' or a file of its own"
         )
-    repaired["lines without a name (of the turn before)"] += continuing
-    repaired[NOT_SAID] += sum(map(bool, text.split("\n"))) - used
+    used = sum(len(turn.said) for turn in begun)
+    repaired["lines without a name (of the turn before)"] += 0 if form.sure else used - len(begun)
+    heads = sum(not lines[turn.line].endswith(turn.said[0]) for turn in begun)
+    repaired[NOT_SAID] += sum(map(bool, lines)) - used - heads
     for k, (number, of) in enumerate(conversations, 1):
         own = name if k == 1 else f"{name}-{k}"
         yield f"{where}:{number}", {"id": own, "utterances": of}
 
 
-def _head(turns: Sequence[_Turn], text: str) -> int:
-    """Returns how many of the first turns only say who takes part, "Interviewer: Ben Jones"."""
-    counts = Counter(turn.speaker for turn in turns)
-    once = [*takewhile(lambda turn: counts[turn.speaker] == 1, turns)]
-    gap = max(text.find("\n\n", turns[0].place), 0)
-    block = sum(turn.place < gap for turn in turns)
-    if block <= len(once) and any(map(_LABEL.match, text[:gap].split("\n"))):
-        return block
-    people = {turn.speaker for turn in turns[len(once) :]}
-    words = [turn.said[0].split() if _alone(turn.said[0]) else [] for turn in once]
-    names = ({*own, "".join(word[0] for word in own)} for own in words)  # "BJ" is Ben Jones
-    told = (len(once) < len(turns) and _is_about(turn) for turn in once)
-    fits = (about or bool(own & people) for about, own in zip(told, names, strict=True))
-    return max((k for k, fit in enumerate(fits, 1) if fit), default=0)
+def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Turn]:
+    """Returns the turns; what looks like names is words where it is rare and never comes back.
 
-
-def _foot(turns: Sequence[_Turn]) -> int:
-    """Returns how many of the last turns are about the transcript, "Transcribed by: Ben"."""
-    counts = Counter(turn.speaker for turn in turns)
-    once = [*takewhile(lambda turn: counts[turn.speaker] == 1, reversed(turns))]
-    about = (k for k, turn in enumerate(once, 1) if len(once) < len(turns) and _is_about(turn))
-    return max(about, default=0)
-
-
-def _is_about(turn: _Turn) -> bool:
-    """Returns whether a name that is there once and its words are about the transcript."""
-    first = turn.speaker.split()[0] if turn.speaker else ""
-    named = any(map(str.isalpha, first))
-    return not named or bool(_ABOUT.fullmatch(first) or _FACT.fullmatch(turn.said[0]))
-
-
-def _below(turns: Sequence[_Turn], text: str) -> int:
-    """Returns how many lines below an empty one, after the last turn, nobody said.
-
-    They are short or have a label, and in no other turn an empty line is followed by words.
+    Raises:
+      InputError: it is unsure whether these are names: they are there once, or nobody has another.
     """
-    ends = [*(turn.place for turn in turns[1:]), len(text)]
-    spans = zip((turn.place for turn in turns), ends, strict=True)
-    parts = [text[start:end].strip().partition("\n\n") for start, end in spans]
-    if len(parts) < 4 or any(below for *_, below in parts[:-1]):
-        return 0
-    lines = [*filter(None, parts[-1][2].split("\n"))]
-    lines = [line for line in lines if not _NOT_SAID.fullmatch(line)]
-    short = all(len(line.split()) <= 6 and line[-1] not in ".?!…" for line in lines)
-    return len(lines) if lines and (short or _LABEL.match(lines[0])) else 0
-
-
-def _check_times(turns: Sequence[dict[str, Any]], where: str) -> None:
-    """Raises InputError where times go back, most of the way."""
-    starts = [turn["clip"]["start"] for turn in turns if "clip" in turn]
-    for before, start in pairwise(starts):
-        if start < before - 5 and before - start > 0.75 * (before - starts[0]):
+    names = [_BRACKET.sub("", turn.speaker) for turn in turns]  # without "(sadly)"
+    names = names if len({*names}) > 1 else [turn.speaker for turn in turns]
+    counts = Counter(filter(None, names))
+    # On CNN, "ANN LEE, CNN HOST" is LEE later.
+    last = [name.split()[-1] if name[-3:].isalpha() else name for name in names]
+    short = Counter(last)
+    once = [
+        turn
+        for turn, name, surname in zip(turns, names, last, strict=True)
+        if counts[name] == short[surname] == 1
+    ]
+    labelled = counts.total()
+    if form.nameless == "turn" and labelled < len(turns):
+        if len(once) < labelled or 2 * labelled >= len(turns) > 1:
+            unnamed = next(turn for turn in turns if not turn.speaker)
             raise InputError(
-                f"{where}: its times begin anew after {before:.0f} seconds; write each recording "
-                "to a file of its own, or the turns in their order"
+                f"{where}:{unnamed.line + 1}: has no name, but others have ({next(iter(counts))}); "
+                "write one before the words of each line"
             )
+        first = turns[0].plain.split(":")[0]
+        if first.isupper() and first.lower() in NO_NAMES:
+            raise InputError(f"{where}: is a log, {turns[0].plain[:40]!r}; give a conversation")
+        return [turn._replace(speaker="", said=[turn.plain, *turn.said[1:]]) for turn in turns]
+    if form.head.endswith("$"):
+        return [*turns]
+    doubtful = [turn for turn in once if "start" not in turn.fields and turn.plain[:1] != "["]
+    if doubtful and (len(turns) > 3 or all(turn.said[0][0].isdigit() for turn in turns)):
+        listed = ", ".join(f"{turn.speaker!r} (line {turn.line + 1})" for turn in doubtful[:3])
+        raise InputError(
+            f"{where}: each is there once: {listed}; write '[{doubtful[0].speaker}]: words' if "
+            "this is a speaker, else remove the line or join it to the one before"
+        )
+    said = [" ".join(turn.said) for turn in turns]
+    tiny = all(re.fullmatch(r"[^\W_A-Z]\S*( \S+)?(?<![.?!…])", words) for words in said)
+    turn_about = len(counts) > 2 and len(turns) > len(counts) and not len(turns) % len(counts)
+    turn_about &= all(a == b for a, b in zip(names, names[len(counts) :], strict=False))
+    if turn_about or (
+        tiny and len(turns) > 3 and not any("start" in turn.fields for turn in turns)
+    ):
+        raise InputError(
+            f"{where}: its lines may be a list, a log or a table, such as {said[0][:30]!r}; if "
+            "these are turns, write a table with the columns speaker and text"
+        )
+    if len(counts) == 1 < len(turns) and not all("start" in turn.fields for turn in turns):
+        raise InputError(
+            f"{where}: {turns[0].speaker!r} is the only name; give names to the others who speak, "
+            "or write a table with the columns speaker and text"
+        )
+    return [*turns]
 
 
-def _check_no_names(turns: Sequence[dict[str, Any]], where: str) -> None:
-    """Raises InputError where names seem to be among the words, "Ann Lee Well", "Hi. Ben: Oh"."""
-    begins = [re.match(r"([A-Z][\w.]+)(?: [A-Z][\w.]+)*? [A-Z]", turn["text"]) for turn in turns]
-    firsts = {begin[1] for begin in begins if begin}
-    people = {turn["speaker"] for turn in turns} - {""}
+def _doubtful_line(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> int | None:
+    """Returns the number of a line that may not belong to the turn that it is in, if there is one.
+
+    In a form that is not sure, a line without a name must be wrapped: the longest lines, or nearly,
+    have no room for its first word.
+    """
+    names = {turn.speaker for turn in turns if turn.speaker}
+    spoken = re.compile(
+        rf"(?<!\w)(?:{'|'.join(map(re.escape, names)) or '$.'}) *[:：]", re.IGNORECASE
+    )
+    above = form.head.endswith("$") and form.nameless != "notice"
+    dated = 2 * sum("date" in turn.fields for turn in turns) > len(turns)
+    width = max(map(len, lines[turns[0].line :]))
+
+    def labelled(line: str) -> bool:
+        return not form.sure and bool(_LABELLED.match(line) or spoken.search(line))
+
+    over = lines[turns[0].line - 1] if turns[0].line else ""
+    if labelled(over) and not _is_no_speech(over, form):
+        return turns[0].line - 1  # "Name: Ann", right above what seems to be a turn
     for turn in turns:
-        inner = Counter(re.findall(r"[.?!…] ([A-Z][^.?!:]{0,30}): ", turn["text"]))
-        name = next((name for name, count in inner.items() if count > 1 or name in people), "")
-        if name:
-            raise InputError(
-                f"{where}: does {name!r} speak within {turn['text'][:30]!r}? write each turn in a "
-                "line of its own"
-            )
-    nobody = not people
-    if nobody and all(begins) and 1 < len(firsts) < len(turns):
-        raise InputError(
-            f"{where}: its lines seem to begin with names, {turns[0]['text'][:30]!r}; write a "
-            "colon after each name"
-        )
+        bare = not lines[turn.line].endswith(turn.said[0])  # its words are below the name
+        for k, line in turn.below:
+            if _is_no_speech(line, form) or _HEADING.fullmatch(line):
+                continue
+            wrapped = len(lines[k - 1]) + 1 + len(line.split()[0]) >= 0.8 * width >= 0.8 * _WIDTH
+            goes_on = wrapped or (bare and (lines[k - 1] or k == turn.below[0][0]))
+            alike = above and (line in names or _BRACKETED_TIME.search(line))
+            alike = alike or (dated and _DATED.match(line)) or labelled(line)
+            if alike or not (goes_on or form.sure or form.head.endswith("$")):
+                return k
+    if above and len(turns) > 3:  # notes below a talk in which no turn has two paragraphs
+        below = ([of for of in turn.below if not _is_no_speech(of[1], form)] for turn in turns)
+        parted = [[k for k, _ in of[1:] if not lines[k - 1]] for of in below]
+        return next(iter(parted[-1]), None) if not any(parted[:-1]) else None
+    return None
 
 
-def _check_names(
-    turns: Sequence[dict[str, Any]],
-    longest: Sequence[dict[str, Any]],
-    continuing: int,
-    where: str,
-    alone: bool,
-) -> None:
-    """Raises InputError where the names are hardly those of all speakers."""
-    speakers = [turn["speaker"] for turn in turns]
-    lower = 2 * sum(speaker[:1].islower() for speaker in speakers) > len(turns)
-    once = len(longest) == len({turn["speaker"] for turn in longest})
-    different = once and len(longest) > (1 if lower else 3)
-    timed = any("clip" in turn for turn in turns)
-    if not timed and (different or (len(turns) == 1 and not alone)):
-        raise InputError(
-            f"{where}: each name ({', '.join(speakers[:3])}) is there once; if these are speakers, "
-            "write a table with the columns speaker and text"
-        )
-    if len({*speakers}) == 1 != len(turns) and 2 * continuing >= len(turns):
-        raise InputError(
-            f"{where}: {speakers[0]!r} is the only name, and {continuing} lines have none; give "
-            "names to the others who say these"
-        )
-
-
-def _check_bare_names(lines: Sequence[str], turns: Sequence[_Turn], text: str, where: str) -> None:
-    """Raises InputError if a turn seems to begin by a name without its time, or without a colon."""
-    counts = Counter(turn.speaker for turn in turns)
-    heads = {text.count("\n", 0, turn.place) + k for turn in turns for k in range(3)}
-    for k, (before, line, after) in enumerate(zip(lines, lines[1:], lines[2:], strict=False), 1):
-        if counts[line] > 1 and line and not before and after and k not in heads:
-            raise InputError(
-                f"{where}:{k + 1}: does {line!r} speak from here? then add the time that the other "
-                "names have, else join the line to the one before"
-            )
-
-
-def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
-    """Raises InputError where turns without a speaker are too far apart to be all that is said."""
-    clips = [(t["clip"], t["text"]) for t in turns if not t["speaker"] and "clip" in t]
+def _check_said(conversations: Sequence[Sequence[dict[str, Any]]], where: str) -> None:
+    """Raises InputError where times go back, or leave too much time, or names are in the words."""
+    turns = [turn for of in conversations for turn in of]
+    for starts in (
+        [turn["clip"]["start"] for turn in of if "clip" in turn] for of in conversations
+    ):
+        for before, start in pairwise(starts):
+            if start < before - 5 and before - start > 0.75 * (before - starts[0]):
+                raise InputError(
+                    f"{where}: its times begin anew after {before:.0f} seconds; write each "
+                    "recording to a file of its own, or the turns in their order"
+                )
+    clips = [(turn["clip"], turn["text"]) for turn in turns if "clip" in turn]
     ended = [(clip["end"] - clip["start"], text) for clip, text in clips if clip["end"]]
     gaps = sorted(length / spoken_words(text) for length, text in ended)
     if len(gaps) > 2 and gaps[len(gaps) // 2] > SLOWEST:
@@ -661,3 +529,16 @@ def _check_gaps(turns: Sequence[dict[str, Any]], where: str) -> None:
             f"{where}: its lines are further apart than their words take; are they chapters or an "
             "agenda? give the transcript"
         )
+    people = {turn["speaker"] for turn in turns} - {""}
+    begins = Counter(m[0] for turn in turns if (m := _OTHERWISE_NAMED.match(turn["text"])))
+    again = [begin for begin, count in begins.items() if count > 1]
+    often = again and 2 * begins.total() > len(turns) and ("" in again or not people)
+    for turn in turns:
+        inner = Counter(re.findall(r"[.?!…] ([A-Z][^.?!:]{0,30}): ", turn["text"]))
+        name = next((name for name, count in inner.items() if count > 1 or name in people), "")
+        if name or often:
+            raise InputError(
+                f"{where}: does {name or again[0] or 'somebody'!r} speak within "
+                f"{turn['text'][:30]!r}? write each turn in a line of its own, with a colon after "
+                "its name"
+            )

@@ -61,7 +61,15 @@ _WHOLE = (
     "license contact verse bridge outro intro first second third"
 )
 NO_NAMES, LABELS = {*_FIRST.split()}, {*_FIRST.split(), *_WHOLE.split()}
-DASH = re.compile(r"(?:>>+|[-–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
+DASH = re.compile(r"(?:>>+|[-‐–—])\s*(?=[^\W\d_]|[\"'“‘¿¡(\[♪…])")
+# In a first or last cue: "Subtitles by …", "Synced and corrected by …", "www.…".
+_CREDITS = re.compile(
+    r"(?i)(sub(title)?s|caption|sync|correct|translat|transcri|rip)\w*\b.*\bby\b|www\.|https?://"
+    r"|advertise your product"
+)
+# Of two colours in a cue, each is a speaker.
+_COLOURS = re.compile(r"<font color=([^>]*)>.*\n?.*<font color=(?!\1>)", re.IGNORECASE)
+_IDENTIFIER = re.compile(rf"^([A-Z][^\n:]*)\n{_TIME} -->", re.MULTILINE)
 _COLON = ":\u2060"  # with an invisible mark that keeps times in words from being read as times
 _FLASH = 50  # milliseconds of a caption that only moves up the line before
 _LANGUAGE = re.compile(r"(.+)\.[a-z]{2,3}(?:-[A-Za-z]+)?")
@@ -82,7 +90,7 @@ def are_single_words(texts: Sequence[str]) -> bool:
     """Returns whether nearly all of many texts are one word, and most of these end no sentence."""
     sentences = sum(text.rstrip().endswith((".", "?", "!")) for text in texts)
     single = sum(map(bool, map(_SINGLE.fullmatch, texts)))
-    return len(texts) > 11 and single > 0.95 * len(texts) and 2 * sentences < len(texts)
+    return len(texts) > 5 and single > 0.95 * len(texts) and 2 * sentences < len(texts)
 
 
 def read_subtitles(
@@ -100,23 +108,45 @@ def read_subtitles(
       suffix: of the file, in lower case; where it is none of SUFFIXES, the content decides.
       repaired: counts the lines of sounds, such as [music] and songs.
     """
-    cues = _with_names(_rolled_out(_cues(text, _format_of(text, suffix), where)))
-    spoken = [(a, b, [x for x in lines if not _SOUND.fullmatch(x)]) for a, b, lines in cues]
+    cues = _with_names(_rolled_out(_cues(text, _format_of(text, suffix), where)), where)
+    ends = {*range(2), *range(len(cues) - 2, len(cues))}
+    credit = [k in ends and _CREDITS.search(" ".join(lines)) for k, (*_, lines) in enumerate(cues)]
+    spoken = [
+        (a, b, [x for x in lines if not (of or _SOUND.fullmatch(x))])
+        for of, (a, b, lines) in zip(credit, cues, strict=True)
+    ]
     repaired[NOT_SAID] += sum(len(cue[2]) for cue in cues) - sum(len(cue[2]) for cue in spoken)
-    cues = [cue for cue in spoken if cue[2]]
+    cues = [cue for cue in spoken if any(cue[2])]
     if are_single_words([" ".join(lines) for *_, lines in cues]):
         raise InputError(f"{where}: its cues are single words; write a cue for each sentence")
     if not cues:
         raise InputError(f"{where}: has no cue such as 00:00:01,000 --> 00:00:02,500; check it")
-    # Whether the letters of a line are Latin: all, none, or some.
+    # Whether the letters of a line are Latin: all, none, or some; else how the two lines end.
     latin = [[{c < "\u0250" for c in line if c.isalpha()} for line in cue[2]] for cue in cues]
-    if 3 * sum({True} in lines and {False} in lines for lines in latin) > 2 * len(cues):
+    scripts = sum({True} in lines and {False} in lines for lines in latin)
+    pairs = sum(
+        len(lines) == 2 and lines[0][-1:] == lines[1][-1:] and lines[0][-1:] in [*".?!…"]
+        and not any(DASH.match(line) or named(line)[0] for line in lines)
+        for *_, lines in cues
+    )  # fmt: skip
+    if 3 * max(scripts, pairs) > 2 * len(cues) and (scripts or len(cues) > 2):
         raise InputError(
             f"{where}: its cues are in two languages; write the spoken one to a file of its own"
         )
-    counts = Counter(named(line)[0] for _, _, lines in cues for line in lines)
-    firsts = [named(lines[0])[0] for _, _, lines in cues if lines]
+    counts = Counter(named(DASH.sub("", line))[0] for *_, lines in cues for line in lines)
+    firsts = [re.sub(ASIDE, "", named(DASH.sub("", lines[0]))[0]) for *_, lines in cues]
     labelled = 3 * sum(map(bool, firsts)) >= 2 * len(firsts)  # nearly every cue has a name
+    carets = [line.lstrip("> ") for *_, lines in cues for line in lines if line.startswith(">>")]
+    names_of = [name for line in carets if (name := named(line)[0])]
+    if names_of and len(names_of) < len(carets) and max(counts[name] for name in names_of) > 1:
+        raise InputError(
+            f"{where}: some lines with '>>' have a name and others none; write names in all"
+        )
+    if labelled and len(firsts) > 3 and len({*firsts} - {""}) == sum(map(bool, firsts)):
+        raise InputError(
+            f"{where}: each name ({', '.join(filter(None, firsts[:3]))}) is there once; if these "
+            "are speakers, write '[Name]: words'"
+        )
     utterances: list[dict[str, Any]] = [
         {
             "speaker": speaker,
@@ -130,32 +160,49 @@ def read_subtitles(
     ]
     names = {turn["speaker"] for turn in utterances}
     for turn in utterances:
+        if names.intersection(re.findall(r"[.?!…] ([^.?!:]{1,40}): ", turn["text"])):
+            raise InputError(
+                f"{where}: {turn['text'][:40]!r} has two speakers; write a cue for each"
+            )
+    for turn in utterances:
         plain = re.sub(ASIDE, "", str(turn["speaker"]))
         turn["speaker"] = plain if plain in names else turn["speaker"]
     return {"id": name, "utterances": utterances}
 
 
-def _with_names(cues: list[tuple[int, int, list[str]]]) -> list[tuple[int, int, list[str]]]:
+def _with_names(
+    cues: list[tuple[int, int, list[str]]], where: str
+) -> list[tuple[int, int, list[str]]]:
     """Returns the cues with names as `[Ann]: `, where most are "[Ann] Hi" or have a line "Ann"."""
-    found: list[tuple[int, int, str, str]] = []  # cue, line, name and words
-    for k, (_, _, lines) in enumerate(cues):
+    found: list[tuple[int, int, str, str, int]] = []  # cue, line, name, words and time
+    for k, (start, _, lines) in enumerate(cues):
         for j, line in enumerate(lines):
             bracket = _BRACKETED.match(line)
             name = (bracket[2] or bracket[3]) if bracket else ""
             sound = bracket and bracket.end() == len(line) and len(lines) == 1
             aside = sound or _ASIDE.match(name)
-            if bracket and name and not (aside or name[0].islower() or named(line)[0]):
-                found.append((k, j, f"{bracket[1]}[{name}]: ", line[bracket.end() :]))
-    least = 0.5
+            if (
+                bracket
+                and name
+                and not (aside or name[0].islower() or named(DASH.sub("", line))[0])
+            ):
+                found.append((k, j, f"{bracket[1]}[{name}]: ", line[bracket.end() :], start))
+    cues_of_words = sum(not all(map(_SOUND.fullmatch, lines)) for *_, lines in cues)
     if not found:  # or names in lines of their own
         alone = ((k, of[0]) for k, (_, _, of) in enumerate(cues) if len(of) > 1)
-        found = [(k, 0, f"[{of}]: ", "") for k, of in alone if len(of.split()) <= _MOST_WORDS]
-        least = 0.9
+        found = [(k, 0, f"[{of}]: ", "", -1) for k, of in alone if len(of.split()) <= _MOST_WORDS]
         found = [of for of in found if of[2][1].isupper() and of[2][-4] not in ".,?!:-–—"]
-    counts = Counter(name[name.index("[") :] for *_, name, _ in found)
-    if len({k for k, *_ in found}) < least * len(cues) or not 1 < len(counts) < len(found):
+    counts = Counter(of[2][of[2].index("[") :] for of in found)
+    if 10 * len({k for k, *_ in found}) < 9 * cues_of_words or not 1 < len(counts) < len(found):
+        labels = any(named(line)[0].isupper() for *_, lines in cues for line in lines)
+        if found and found[0][4] >= 0 and (labels or len(counts) < len(found)):
+            raise InputError(
+                f"{where}: does {found[0][2].rpartition('[')[2][:-3]!r} speak at "
+                f"{found[0][4] / 1000:.0f} seconds? then write names as '[Name]: words' in all "
+                "cues, else remove it"
+            )
         return cues
-    for k, j, name, words in found:
+    for k, j, name, words, _ in found:
         cues[k][2][j] = f"{name}{words}"
     return cues
 
@@ -178,6 +225,17 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             "the one that is spoken to a file of its own"
         )
     vtt = text.startswith("WEBVTT")
+    above = Counter(_IDENTIFIER.findall(text) if vtt else ())
+    if (
+        len(above) < above.total()
+        or _COLOURS.search(text)
+        or "ttm:agent=" in text
+        or re.search(r"^<[A-Z][a-z]+> ", text, re.M)
+    ):
+        raise InputError(
+            f"{where}: its colours, agents, cues' identifiers or '<Name>' tell who speaks, which "
+            "is not read; write names as 'Name: words'"
+        )
     if kind == "srt":
         if vtt:  # an empty line ends a cue: a note follows, or the name of the next
             blocks = re.split(r"\n{2,}", text)
@@ -209,12 +267,14 @@ def _cues(text: str, kind: str, where: str) -> list[tuple[int, int, list[str]]]:
             f"{where}: its times begin anew at cue {anew[0] + 1}; write each recording, or each "
             "language, to a file of its own"
         )
-    cues = []
+    cues: list[tuple[int, int, list[str]]] = []
     for event in sorted(events, key=lambda event: event.start):
         words = event.plaintext.replace(_COLON, ":")
         words = html.unescape(words) if vtt else words
         name = re.sub(r"[\[\]:：]", " ", event.name).strip()
-        cues.append((event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n")))
+        cue = (event.start, event.end, f"{f'[{name}]: ' if name else ''}{words}".split("\n"))
+        if kind != "ass" or cue not in cues[-3:]:  # layers of an effect have the same words
+            cues.append(cue)
     return cues
 
 

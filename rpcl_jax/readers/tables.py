@@ -42,7 +42,7 @@ _NAMES = {
     "episode": "episode",
     "reply": "replyto",
     "time": "timestamp timestampms ts date createdat created createdutc createddate datetime "
-    "sentat sent sentdate senton",
+    "sentat sent sentdate senton time",
     "kind": "subtype type",
     "source": "source",
 }
@@ -78,7 +78,7 @@ _DATES = [
     ),
 ]
 _WITHIN = re.compile(r"(?:^|\s)([A-Z]\w{1,20}):\s")  # names of turns
-_NOISE = re.compile(r"\s*\[[A-Z_ ]+\]\s*")  # [BLANK_AUDIO]
+_NOISE = re.compile(r"\s*(\[[\w ]+\]|[♪♫].*)\s*")  # [BLANK_AUDIO]
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
 SLOWEST, _QUICKEST = 8.0, 0.1
 _SENTENCE_END = re.compile(r"(?:[.?!…。？！]|\n)\W*\s*\w")  # before another sentence
@@ -158,6 +158,9 @@ def read_table(
         delimiter, names, columns = _head(line, given)
         missing = [c for column in (given or {}).values() for c in column.split("+") if c]
         missing = [column for column in missing if column not in names]
+        twice = [name for name, count in Counter(names).items() if count > 1 and name]
+        if {*twice} & {*columns.values()}:
+            raise InputError(f"{where}: two columns are called {twice[0]!r}; rename one")
         if missing or "text" not in columns:
             what = f"{missing[0]!r} of --columns" if missing else "'text' or 'Utterance'"
             raise InputError(
@@ -532,7 +535,9 @@ def _utterance(row: Mapping[str, Any], conversation: str, name: str) -> dict[str
     speaker = ", ".join(map(str, speaker)) if isinstance(speaker, list) else speaker
     if isinstance(speaker, str):  # perhaps a list in a cell
         speaker = re.sub(r"^\['|'\]$", "", _unbroken(speaker.strip())).replace("', '", ", ")
-    item = {"speaker": speaker, "text": _unbroken(text) if isinstance(text, str) else text}
+    if isinstance(text, str):
+        text = _unbroken(text).replace("_comma_", ",")  # EmpatheticDialogues'
+    item = {"speaker": speaker, "text": text}
     if "conversation" in row:
         if _number(number) is not None:
             item["id"] = f"dia{conversation}_utt{str(number).strip()}"  # so are MELD's clips named

@@ -43,6 +43,10 @@ _SUFFIXES = (
     *(".tsv", ".csv", ".txt"),
 )
 _ANNOTATIONS = {"@UTF8": ".cha", "@Begin": ".cha", 'File type = "ooText': ".textgrid"}
+# Between letters, most of these are letters elsewhere: "sch\x94n".
+_OF_ALL_CODE_PAGES = re.compile(
+    rb"(?:[\x00-\x7f\x85\x92\x97\xa0]|(?<![A-Za-z])[\x91\x93-\x96]|[\x91\x93-\x96](?![A-Za-z]))*"
+)
 _STARTS_JSON = re.compile(r"\{|\[\s*[{\[\]]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Files that are no transcripts, beside one of a corpus of ConvoKit and of an export from Slack.
@@ -440,23 +444,17 @@ def _lines(file: io.BufferedReader) -> Iterable[bytes]:
 def _decoded(data: bytes, path: Path, line: str, repaired: Counter[str]) -> str:
     """Returns the text of a file, or of a line of it, ":5".
 
-    What is not UTF-8 is Windows-1252 if it can be a language written in Latin letters, in which
-    accented letters are few, or stand among plain ones in their words.
+    What is not UTF-8 is read where all of Windows' code pages agree: quotation marks, dashes, dots.
     """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        words = re.findall(rb"[A-Za-z\xc0-\xff]+", data)
-        letters, accented = b"".join(words), b"".join(w for w in words if not w.isascii())
-        beyond = len(re.sub(rb"[A-Za-z]", b"", letters))
-        with contextlib.suppress(UnicodeDecodeError):
-            if beyond <= max(len(letters) / 10, len(accented) / 2, 1):
-                text = data.decode("cp1252")
-                repaired[f"not in UTF-8, read as Windows-1252, in {path}"] += 1
-                return text
+        if _OF_ALL_CODE_PAGES.fullmatch(data):
+            repaired[f"not in UTF-8, read as Windows-1252, in {path}"] += 1
+            return data.decode("cp1252")
         raise InputError(
-            f"{path}{line}: byte {error.start} is not UTF-8; save it as UTF-8 (iconv -f GBK -t "
-            "UTF-8, or another encoding)"
+            f"{path}{line}: byte {error.start} is not UTF-8, and its encoding is unknown; save it "
+            f"as UTF-8, such as with: iconv -f WINDOWS-1252 -t utf-8 {path.name} > new.txt"
         ) from error
 
 

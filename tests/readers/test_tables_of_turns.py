@@ -77,7 +77,7 @@ def test_tables_of_other_columns(tmp_path):
         "sep=;\r\nTurn;Name;Text;Video;Start;End\r\n"
         "10;Zoë;Zwei;d/film.MP4;12,5;1:02\r\n2;Bo;Eins;;;\r\n"
     )
-    _, (only,) = read(path, excel.encode("cp1252"))
+    _, (only,) = read(path, excel.encode("utf-8-sig"))
     assert only.id == "x"
     assert [(u.speaker, u.text, u.clip) for u in only.utterances] == [
         ("Bo", "Eins", None), ("Zoë", "Zwei", Clip("d/film.MP4", 12.5, 62.0)),

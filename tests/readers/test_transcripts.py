@@ -209,16 +209,15 @@ def test_a_broken_line_hides_no_other(tmp_path):
 
 
 def test_encodings(tmp_path):
-    text = '{"utterances": [{"speaker": "Zoë", "text": "ça va – “très bien”"}], "id": "é"}\n'
-    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+    text = '{"utterances": [{"speaker": "Zo", "text": "It’s – “well”…"}], "id": "e"}\n'
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1250", "cp1251", "cp1252", "cp1257"):
         for name in ("x.jsonl", "x.json"):
             ((_, item),), repaired = found(tmp_path / name, text.encode(encoding))
             assert item == json.loads(text)
-            assert sum(repaired.values()) == (encoding == "cp1252")
-    # Chinese in its own encoding would be nonsense as Windows-1252.
+            assert sum(repaired.values()) == encoding.startswith("cp")
     ((_, error),), _ = found(tmp_path / "x.txt", "甲：你好，今天怎么样\n乙：很好\n".encode("gbk"))
-    assert "byte 0 is not UTF-8; save it as UTF-8" in str(error)
-    for encoding in ("utf-8", "utf-16", "cp1252"):
+    assert "byte 0 is not UTF-8, and its encoding is unknown; save it as UTF-8" in str(error)
+    for encoding in ("utf-8", "utf-16"):
         items, _ = found(tmp_path / "x.txt", "Zoë: ça va\r\nJö: oui".encode(encoding))
         assert [u["speaker"] for u in items[0][1]["utterances"]] == ["Zoë", "Jö"]
 
@@ -231,16 +230,21 @@ JAPANESE, GREEK = "その仕事は他の人に渡されました。", "Έδωσ�
     ("encoding", "words"),
     [
         *[("cp1251", RUSSIAN), ("koi8-r", RUSSIAN), ("gbk", CHINESE), ("gb18030", CHINESE)],
-        *[("shift_jis", JAPANESE), ("cp1253", GREEK)],
+        *[
+            ("shift_jis", JAPANESE),
+            ("cp1253", GREEK),
+            ("cp1252", "Das ist schön."),
+            ("cp850", "schön"),
+        ],
+        *[("cp1250", "Cześć, jak się masz?"), ("cp1254", "Günaydın, iyi."), ("cp1257", "Ačiū.")],
     ],
 )
 def test_other_letters_in_an_old_encoding_are_refused(tmp_path, encoding, words):
-    """Numbers, times, tags, names and the keys of JSON make no Latin text of them."""
     cues = [f"{k}\n00:00:0{k},000 --> 00:00:0{k},900\n<i>Ann: {words}</i>\n" for k in (1, 2, 3)]
     line = '{"utterances": [{"speaker": "Ann", "text": "%s"}]}' % words  # noqa: UP031
     for name, text in (("x.srt", "\n".join(cues)), ("x.jsonl", line), ("x.txt", f"Ann: {words}")):
         ((_, error),), repaired = found(tmp_path / name, text.encode(encoding))
-        assert "is not UTF-8; save it as UTF-8" in str(error)
+        assert "iconv -f WINDOWS-1252 -t utf-8 x." in str(error)
         assert not repaired
 
 

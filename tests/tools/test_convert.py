@@ -87,7 +87,10 @@ def test_ids_that_repeat_get_a_number(tmp_path):
 def test_transcripts_become_our_format(tmp_path):
     source, target = tmp_path / "sessions", tmp_path / "deep/mine.jsonl"
     source.mkdir()
-    (source / "a.txt").write_text("Ann: Oh no\nwe lost\n:Bo\nBo: No\n")
+    wrapped = (
+        "Ann: Oh no, as they had all said, we lost it\nwhen we were not there, in the very\nnight"
+    )
+    (source / "a.txt").write_text(f"{wrapped}\nBo: No\n")
     (source / "b.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n[Bo]: Yes\n")
     (source / "c.csv").write_text("who,text,emotion\nAnn,Look!,Surprise\n,,\n")
     (source / "d.json").write_text("{")
@@ -104,7 +107,7 @@ def test_transcripts_become_our_format(tmp_path):
     )
     assert last == "convert: 1 conversations cannot be read and were left out"
     a, b, c, e = map(json.loads, target.read_text().splitlines())
-    assert [u["text"] for u in a["utterances"]] == ["Oh no we lost :Bo", "No"]
+    assert [u["text"] for u in a["utterances"]] == [wrapped[5:].replace("\n", " "), "No"]
     clip = {"video": "b", "start": 1.0, "end": 2.5}
     assert b["utterances"] == [{"id": "diabutt1", "speaker": "Bo", "text": "Yes", "clip": clip}]
     assert [u["speaker"] for u in c["utterances"]] == ["Ann"]
