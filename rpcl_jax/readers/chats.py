@@ -446,6 +446,9 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
     if form.head.endswith("$"):
         return [*turns]
     doubtful = [turn for turn in once if "start" not in turn.fields and turn.plain[:1] != "["]
+    if 4 * len(doubtful) <= len(turns):  # "Cy: Bye!" in the middle, where heads are not
+        ends = turns[0], turns[-1]
+        doubtful = [turn for turn in doubtful if turn in ends or not _speaks_once(turn)]
     if doubtful and (len(turns) > 3 or all(turn.said[0][0].isdigit() for turn in turns)):
         listed = ", ".join(f"{turn.speaker!r} (line {turn.line + 1})" for turn in doubtful[:3])
         raise InputError(
@@ -469,6 +472,11 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
             "or write a table with the columns speaker and text"
         )
     return [*turns]
+
+
+def _speaks_once(turn: _Turn) -> bool:
+    """Returns whether a turn has a name of one word, and words that end as a sentence does."""
+    return turn.speaker.isalpha() and turn.speaker.istitle() and turn.said[-1][-1] in ".?!…"
 
 
 def _doubtful_line(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> int | None:

@@ -586,6 +586,19 @@ def test_cues_in_doubt_are_refused(tmp_path, texts, expected):
     assert isinstance(expected, str) == bool(errors)
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "read_as_a_turn"),
+    [("Cy: Good!", 2, True), ("Cy: Good!", 0, False), ("Topic 1: Good!", 2, False),
+     ("Break: phone rings", 2, False)],
+)  # fmt: skip
+def test_who_speaks_once(tmp_path, line, place, read_as_a_turn):
+    lines = ["Ann: Hi", "Ben: Oh", "Ann: Yes", "Ben: So"]
+    lines.insert(place, line)
+    found, errors, _ = read(tmp_path / "x.txt", "\n".join(lines))
+    assert bool(found) == read_as_a_turn != bool(errors)
+    assert (found and found[0][2][:2] == ("Cy", "Good!")) or "is there once" in errors[0]
+
+
 def test_identifiers_of_cues_that_are_names_are_refused(tmp_path):
     cues = "".join(
         f"{name}\n00:0{k}.000 --> 00:0{k}.900\nHi {k}\n\n"
