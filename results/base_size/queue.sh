@@ -3,7 +3,7 @@
 # skipped and what was interrupted is continued. Start it in the repository's root, once per core:
 #
 #     MPNET=FOLDER MINILM=FOLDER ECF=FOLDER RECCON=FOLDER results/base_size/queue.sh 0 minilm
-#     …                                                   results/base_size/queue.sh 1 mpnet
+#     …                                                   results/base_size/queue.sh 1 mpnet  # or whole, context
 #
 # `python results/base_size/collect.py` writes tried.csv from the runs that are finished.
 set -u
@@ -39,7 +39,23 @@ if [ "$part" = mpnet ]; then # settings of a base-size encoder: frozen, then wit
   for r in 5e-4 1e-3; do
     run "mpnet_lora8_$r-seed42" ecf_minilm.py:base "$ecf" "$mpnet" --config.text.lora_rank=8 "$rate=$r" --config.epochs=4
   done
-  for r in 3e-5 5e-5; do
-    run "mpnet_full_$r-seed42" ecf_minilm.py:base "$ecf" "$mpnet" "$rate=$r" --config.epochs=5
+fi
+if [ "$part" = whole ]; then # MPNet trained whole, in bfloat16; then with words that attend to the whole dialogue
+  whole="$mpnet --config.text.dtype=bfloat16 --config.epochs=5 --config.checkpoint_minutes=15"
+  dialogue="--config.text.context=dialogue --config.text.max_tokens=512 --config.text.row_length=512"
+  run mpnet_full_5e-5-seed42 ecf_minilm.py:base "$ecf" $whole "$rate=5e-5"
+  run mpnet_full_5e-5_dialogue-seed42 ecf_minilm.py:base "$ecf" $whole $dialogue "$rate=5e-5"
+  run mpnet_full_5e-5_dialogue_joint-seed42 ecf_reccon.py:base $whole $dialogue "$rate=5e-5" \
+    "--config.data.root=$ECF,$RECCON" --config.text.lora_rank=0 --config.model.width=400 \
+    --config.model.pair_width=200 --config.optimizer.learning_rate=5e-4
+  run mpnet_full_3e-5_dialogue-seed42 ecf_minilm.py:base "$ecf" $whole $dialogue "$rate=3e-5"
+fi
+if [ "$part" = context ]; then # the same with MiniLM
+  dialogue="--config.text.context=dialogue --config.text.max_tokens=512 --config.text.row_length=512"
+  for seed in 42 345 456; do
+    for context in "" dialogue; do
+      run "minilm_full_$context-seed$seed" ecf_minilm.py:base "$ecf" "$minilm" ${context:+$dialogue} \
+        --config.text.dtype=bfloat16 --config.seed=$seed
+    done
   done
 fi
