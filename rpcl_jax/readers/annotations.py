@@ -16,6 +16,7 @@ _NO_SPEECH = re.compile(
     re.IGNORECASE,
 )
 _PAUSE = re.compile(r"<[^<>]*>|sil|sp|\(\.+\)", re.IGNORECASE)
+_PHONES = re.compile(r"\bphone|\b(MAU|KAN)\b", re.IGNORECASE)
 _OF_ALIGNERS = re.compile(r"word|phone|token|syllable|\b(MAU|KAN|ORT|TRN)\b", re.IGNORECASE)
 
 
@@ -45,6 +46,10 @@ def read_annotations(
     tiers: dict[str, list[bool]] = {}
     for speaker, words, *_ in turns:
         tiers.setdefault(speaker, []).append(" " in words)
+    if phones := next(filter(_PHONES.search, tiers), ""):
+        raise InputError(
+            f"{where}: its tier {phones!r} has sounds, as of an aligner; give a transcript"
+        )
     # A tier of single words or sounds, as of an aligner, has no utterances.
     single = {
         tier

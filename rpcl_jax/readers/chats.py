@@ -53,6 +53,7 @@ _MEDIA = re.compile(
     r"|appel (vocal|vidéo) manqué|questo messaggio è stato eliminato|hai eliminato questo messaggio"
     r"|chiamata (vocale )?persa|wiadomość usunięta|usunięto tę wiadomość|pesan ini (telah )?dihapus"
     r"|anda menghapus pesan ini)\.?|(reacted|replying) to \".*\"( with .*)?"
+    r"|\[(スタンプ|写真|動画|ボイスメッセージ|ファイル|アルバム)\]|☎.*"
     r"|reacted \S+ to your message|\[(sticker|photo|video|voice message|file|blank_audio"
     r"|in reply to .*)\]|live location shared|location: https?://\S+|poll:|option: .* \(\d+ \w+\)",
     re.IGNORECASE | re.DOTALL,
@@ -194,6 +195,7 @@ _NOT_SAID = _compiled(
     r"|Transcribed by https?://\S+|This editable transcript was computer generated.*)"
     r"|(?i:(?:page|seite) \d+(?: (?:of|von) \d+)?)|(?:\d+ (?:hour|minute)s?,? )*\d+ seconds?"
     r"|[=*_-]{3,}|Exported [\d,.]+ message\(s\)|[*]{3} .* [*]{3}"
+    r"|(?i:-+ (?:log (?:opened|closed)|day changed) .*|session (?:start|close|ident): .*)"
     r"|(?i:action item: .* - watch: \S+|detect(?:ing|ed) language.*)"
     r"|\d{4}[./-]\d\d?[./-]\d\d?\W.{0,12}|[\[(]?{when}[\])]?:?(?: *\[[^\[\]:]*\])?"
 )
@@ -370,9 +372,12 @@ def read_plain(
             "before, or remove it"
         )
     if not form.sure:
-        begun = _names_or_words(form, begun, where)
+        begun = _names_or_words(form, begun, where, repaired)
     # Of a day, a time is none of a recording.
-    times = [{} if turn.fields.keys() & {"date", "half"} else turn.fields for turn in found]
+    of_day = form.nameless == "notice" or best == "chat of Zoom"  # a chat has times of a day
+    times = [
+        {} if of_day or turn.fields.keys() & {"date", "half"} else turn.fields for turn in found
+    ]
     ends = with_ends([(seconds(of.get("start")), seconds(of.get("end"))) for of in times])
     spans = [span for turn, span in zip(found, ends, strict=True) if turn.said]
     # Asides such as "(sadly)" are no part of a name, unless only these tell people apart.
@@ -414,7 +419,9 @@ def read_plain(
         yield f"{where}:{number}", {"id": own, "utterances": of}
 
 
-def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Turn]:
+def _names_or_words(
+    form: _Form, turns: Sequence[_Turn], where: str, repaired: Counter[str]
+) -> list[_Turn]:
     """Returns the turns; what looks like names is words where it is rare and never comes back.
 
     Raises:
@@ -448,6 +455,8 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
     doubtful = [turn for turn in once if "start" not in turn.fields and turn.plain[:1] != "["]
     if 4 * len(doubtful) <= len(turns):  # "Cy: Bye!" in the middle, where heads are not
         ends = turns[0], turns[-1]
+        for turn in doubtful if len(turns) > 3 else ():
+            repaired[f"speaks only once, perhaps no name: {turn.speaker!r}, in {where}"] += 1
         doubtful = [turn for turn in doubtful if turn in ends or not _speaks_once(turn)]
     if doubtful and (len(turns) > 3 or all(turn.said[0][0].isdigit() for turn in turns)):
         listed = ", ".join(f"{turn.speaker!r} (line {turn.line + 1})" for turn in doubtful[:3])
@@ -459,6 +468,7 @@ def _names_or_words(form: _Form, turns: Sequence[_Turn], where: str) -> list[_Tu
     tiny = all(re.fullmatch(r"[^\W_A-Z]\S*( \S+)?(?<![.?!…])", words) for words in said)
     turn_about = len(counts) > 2 and len(turns) > len(counts) and not len(turns) % len(counts)
     turn_about &= all(a == b for a, b in zip(names, names[len(counts) :], strict=False))
+    turn_about &= 2 * sum(words[-1] in ".?!…" for words in said) < len(said)
     if turn_about or (
         tiny and len(turns) > 3 and not any("start" in turn.fields for turn in turns)
     ):

@@ -131,10 +131,14 @@ def _guess(item: Any, where: str) -> dict[str, str]:
     best = [path for path in found if rank[path] == max(rank.values())]
     said = {" ".join(plain_text(row["text"]) for _, row in _rows(item, found[p])) for p in best}
     if len({re.sub(r"\W", "", text) for text in said}) > 1:
-        ways = " or ".join(f"--columns=text={found[path]['text']}" for path in best)
+        if len({(len(path), *found[path]) for path in best}) == 1:  # {"talk1": […], "talk2": […]}
+            ways = "if each is a conversation, write each"
+        else:
+            fields = " or ".join(f"--columns=text={found[path]['text']}" for path in best)
+            ways = f"say which has the turns: {fields}; or write each"
         raise InputError(
-            f"{where}: has several lists of texts; say which has the turns: {ways}; or write each "
-            'as {"utterances": […]} in a line of its own'
+            f"{where}: has several lists of texts ({', '.join('.'.join(path) for path in best[:4])}"
+            f'); {ways} as {{"utterances": […]}} in a line of its own'
         )
     chosen = found[best[0]]
     if "speaker" not in chosen and _tell_speakers(item):

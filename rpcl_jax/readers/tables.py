@@ -385,6 +385,12 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
     rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
 
 
+# Of a corpus' parts, languages and annotators, which one conversation has only one of.
+_OF_PARTS = re.compile(
+    r"split|set|subset|fold|lang|language|rater|annotator|worker(_?id)?|version", re.IGNORECASE
+)
+
+
 def _blocks(values: Sequence[str]) -> int:
     return 1 + sum(one != other for one, other in pairwise(values))
 
@@ -442,6 +448,14 @@ def _check_group(rows: Sequence[Mapping[str, Any]], place: str) -> None:
             f"--columns=conversation={' or '.join(might) or 'NAME'} (A+B joins two), or, if it "
             "numbers something else, --columns=number="
         )
+    for column in filter(_OF_PARTS.fullmatch, _unread(rows)):
+        parts = list(dict.fromkeys(str(row["others"].get(column)) for row in rows))
+        if 1 < len(parts) < len(rows) and not rows[0]["predicted"]:
+            raise InputError(
+                f"{place}: its turns have several values of {column!r}, such as {parts[0][:20]!r} "
+                f"and {parts[1][:20]!r}; make a file of each, or join the column to that of "
+                f"conversations, --columns=conversation=NAME+{column}"
+            )
     texts = [plain_text(row.get("text")) for row in rows]
     beginnings = [text.split("\n")[:2] for text in texts]
     turns = sum(len(lines) == 2 and all(all(named(x)) for x in lines) for lines in beginnings)

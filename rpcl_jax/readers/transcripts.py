@@ -454,7 +454,8 @@ def _decoded(data: bytes, path: Path, line: str, repaired: Counter[str]) -> str:
             return data.decode("cp1252")
         raise InputError(
             f"{path}{line}: byte {error.start} is not UTF-8, and its encoding is unknown; save it "
-            f"as UTF-8, such as with: iconv -f WINDOWS-1252 -t utf-8 {path.name} > new.txt"
+            f"as UTF-8, or name its encoding: iconv -f ENCODING -t utf-8 {path.name} > new.txt "
+            "(WINDOWS-1252 is of Western Europe, WINDOWS-1250 of Poland, WINDOWS-1251 of Russia)"
         ) from error
 
 

@@ -263,7 +263,7 @@ JSON = {
     "silence": ({"text": "", "segments": []}, "no speech was found"),
     "two lists": (
         {"draft": [{"speaker": "A", "text": ASKED}], "final": [{"speaker": "A", "text": NO}]},
-        "several lists of texts; say which has the turns: --columns=text=draft.text or",
+        "several lists of texts (draft, final); if each is a conversation",
     ),
     "parts of one text": (
         {"text": WHOLE, "speaker": "A", "parts": [{"said": ASKED}, {"said": "Oh no."}]}, "is everything",
@@ -587,6 +587,34 @@ def test_cues_in_doubt_are_refused(tmp_path, texts, expected):
 
 
 @pytest.mark.parametrize(
+    ("column", "values"), [("split", "train,train,test,test"), ("rater", "a1,a2,a1,a2")]
+)
+def test_parts_of_a_corpus_are_not_one_conversation(tmp_path, column, values):
+    turns = zip(["Ann", "Ben", "Cy", "Dee"], values.split(","), strict=True)
+    rows = "".join(f"1,{name},hi {name},{value}\n" for name, value in turns)
+    path = tmp_path / "x.csv"
+    _, errors, _ = read(path, f"conversation_id,speaker,text,{column}\n{rows}")
+    assert f"--columns=conversation=NAME+{column}" in errors[0]
+    found, errors, _ = read(path, columns=f"conversation=conversation_id+{column}")
+    assert [len(turns) for turns in found] == [2, 2]
+    assert not errors
+
+
+def test_people_who_speak_in_turn(tmp_path):
+    lines = [f"{name}: That is {k}." for k in range(2) for name in ("Ann", "Ben", "Cy")]
+    assert len(read(tmp_path / "x.txt", "\n".join(lines))[0][0]) == 6
+
+
+def test_several_lists_of_turns_are_not_mapped_to_one(tmp_path):
+    turns = {
+        k: [{"speaker": "Ann", "text": f"Hi {k}."}, {"speaker": "Ben", "text": "Oh."}] for k in "ab"
+    }
+    (error,) = read(tmp_path / "x.json", turns)[1]
+    assert "(a, b); if each is a conversation, write each" in error
+    assert "--columns" not in error
+
+
+@pytest.mark.parametrize(
     ("line", "place", "read_as_a_turn"),
     [("Cy: Good!", 2, True), ("Cy: Good!", 0, False), ("Topic 1: Good!", 2, False),
      ("Break: phone rings", 2, False)],
@@ -594,8 +622,9 @@ def test_cues_in_doubt_are_refused(tmp_path, texts, expected):
 def test_who_speaks_once(tmp_path, line, place, read_as_a_turn):
     lines = ["Ann: Hi", "Ben: Oh", "Ann: Yes", "Ben: So"]
     lines.insert(place, line)
-    found, errors, _ = read(tmp_path / "x.txt", "\n".join(lines))
+    found, errors, repaired = read(tmp_path / "x.txt", "\n".join(lines))
     assert bool(found) == read_as_a_turn != bool(errors)
+    assert any(note.startswith("speaks only once") for note in repaired)
     assert (found and found[0][2][:2] == ("Cy", "Good!")) or "is there once" in errors[0]
 
 
@@ -755,8 +784,7 @@ TEXTS = {
     ),
     "what may be two forms": ("0:00\nAnn: Hi\nBen: Oh\n0:05\nand we left\n", "may be 'time /' or 'Name: words'"),
     "Zoom, names above": (
-        "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n",
-        [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
+        "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n", HI,
     ),
     "names, a bar and times above": ("Ann | 00:03\nHi\nBen | 00:05\nOh\n", [("Ann", "Hi", 3, 5), ("Ben", "Oh", 5, None)]),
     "a short recipe": ("Ingredients: flour, eggs\nMethod: bake\n", "only 0 of 2 lines"),
@@ -781,8 +809,8 @@ TEXTS = {
         "[Ann Smith] 10:03:25\nHi\n\n[Ben] 10:03:29\nOh\n",
         [("Ann Smith", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
     ),
-    "Zoom, chat": ("10:03:25 From Ann to Everyone : Hi\n10:03:29 From Ben to Ann(Direct Message): Oh\n", None),
-    "Zoom, newer chat": ("10:03:25 From Ann to Everyone:\n\tHi\n10:03:29\t From  Ben to  Everyone:\n\tOh\n", None),
+    "Zoom, chat": ("10:03:25 From Ann to Everyone : Hi\n10:03:29 From Ben to Ann(Direct Message): Oh\n", HI),
+    "Zoom, newer chat": ("10:03:25 From Ann to Everyone:\n\tHi\n10:03:29\t From  Ben to  Everyone:\n\tOh\n", HI),
     "Trint": (
         "00:02 - Ann Smith\nHi there.\n\n00:04 - Ben\nOh\n",
         [("Ann Smith", "Hi there.", 2, 4), ("Ben", "Oh", 4, None)],
@@ -800,8 +828,7 @@ TEXTS = {
         [("Smith, Ann", "Hi", 3, 5), ("Ben Lee (Guest)", "Oh", 5, None)],
     ),
     "Zoom, oldest chat": (
-        "10:03:25\t From Ann : Hi\n10:03:29\t From Ben : Oh\n",
-        [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
+        "10:03:25\t From Ann : Hi\n10:03:29\t From Ben : Oh\n", HI,
     ),
     "WeeChat": (
         "2020-01-01 10:00:00\tann\tHi\n2020-01-01 10:01:00\t-->\tcy has joined\n2020-01-01 10:02:00\tben\tOh\n",
@@ -864,8 +891,8 @@ TEXTS = {
         [("Ann", "Hi"), ("Ben", "Oh (no) 10:30")],
     ),
     "Markdown": ("**Ann:** Hi\n**Ben**: Oh\n", HI),
-    "IRC": ("[10:00] <@ann> hi\n[10:00] * cy has joined\n[10:01] <ben> note: oh\n", None),
-    "LINE": ("2020/01/01(Wed)\n10:00\tAnn\tHi\n10:01\tBen\tOh\n", None),
+    "IRC": ("[10:00] <@ann> hi\n[10:00] * cy has joined\n[10:01] <ben> note: oh\n--- Log closed Mon May 01 2023\n", [("ann", "hi"), ("ben", "note: oh")]),
+    "LINE": ("2020/01/01(Wed)\n10:00\tAnn\tHi\n10:01\tBen\tOh\n10:02\tBen\t[スタンプ]\n", HI),
     "time marks": ("Ann: Hi\n00:05:00\nBen: Oh\n", HI),
     "four who speak once, with times": (
         "[0:01] A: a\n[0:02] B: b\n[0:03] C: c\n[0:04] D: d\n",
@@ -878,13 +905,6 @@ TEXTS = {
     "prose": ("It was late.\nShe said: no\nThen they left.\nAll was well.\nAll.\n", "only 1 of 5"),
     "IEMOCAP": ("Ses01F_F000 [006.2901-008.2357]: Excuse me.\n", "only 0 of 1 lines"),
 }  # fmt: skip
-TEXTS["Zoom, chat"] = (
-    TEXTS["Zoom, chat"][0],
-    [("Ann", "Hi", 36205, 36209), ("Ben", "Oh", 36209, None)],
-)
-TEXTS["Zoom, newer chat"] = (TEXTS["Zoom, newer chat"][0], TEXTS["Zoom, chat"][1])
-TEXTS["IRC"] = (TEXTS["IRC"][0], [("ann", "hi", 600, 601), ("ben", "note: oh", 601, None)])
-TEXTS["LINE"] = (TEXTS["LINE"][0], [("Ann", "Hi", 600, 601), ("Ben", "Oh", 601, None)])
 
 
 @pytest.mark.parametrize(
@@ -1105,6 +1125,11 @@ def test_annotations_of_linguists(tmp_path):
     assert len(read(tmp_path / "s.TextGrid", short)[0][0]) == 10
     for name, text, message in (
         ("w.TextGrid", textgrid(words=words), "its tiers have single words"),
+        (
+            "p.TextGrid",
+            textgrid(words=words, phones=[(0, 2, "D IH D")]),
+            "its tier 'phones' has sounds",
+        ),
         ("v.TextGrid", textgrid(words=words[:3]), "its tiers have single words"),
         ("n.cha", "@Begin\n@End\n", "nobody says anything"),
         ("b.eaf", "<a", "cannot be read"),
