@@ -82,6 +82,32 @@ def test_what_its_commands_write_is_ignored_by_git():
     assert {line.removesuffix("/x") for line in done.stdout.splitlines()} == written
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES += [*(ROOT / "docs").glob("*.md"), *(ROOT / "results").rglob("*.md")]
+
+
+def without_code(path):
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(path):
+    """Returns the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_links_lead_somewhere(page):
+    prose = re.sub(r"`[^`\n]*`", "", without_code(page))
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"[a-z]+:", link):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
 @needs_minilm
 @pytest.mark.slow
 def test_its_first_example_is_what_the_packaged_model_finds(tmp_path):
@@ -99,3 +125,44 @@ def test_its_first_example_is_what_the_packaged_model_finds(tmp_path):
     found = run_python("-c", code).stdout.strip()
     assert found == str([[int(i), int(j)] for i, j in pairs])
     assert f"  # {found}\n" in python
+
+# Pages whose prose wraps at 100 columns, and whose links are checked.
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "results").rglob("*.md"),
+]
+
+
+def outside_code(text):
+    """Returns the text with its blocks of code emptied, so that lines keep their numbers."""
+    return re.sub(r"```.*?```", lambda m: "\n" * m[0].count("\n"), text, flags=re.DOTALL)
+
+
+def anchors(path):
+    """Returns the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", outside_code(path.read_text(encoding="utf-8")), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", h)) for h in headings)
+    return {h.strip().lower().replace(" ", "-") for h in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", outside_code(page.read_text(encoding="utf-8")))
+    for link in links:
+        name, _, anchor = link.partition("#")
+        if re.match(r"\w+:", name):
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_wraps_at_100_columns(page):
+    lines = outside_code(page.read_text(encoding="utf-8")).split("\n")
+    if page.name in ("data.md", "performance.md"):
+        pytest.skip("not wrapped yet")
+    long = [line for line in lines if len(line) > 100 and not line.lstrip().startswith("|")]
+    # A link, an URL or code may be longer, if it cannot be broken.
+    assert not [line for line in long if len(line.lstrip("- ").split()) > 1]
