@@ -336,7 +336,7 @@ def _shapes(
         [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own
     )
     model = build_model(config, encoder.config, emotions)
-    tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    tree = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch), batch)["params"]
     return {name: leaf.shape for name, leaf in by_name(tree).items()}
 
 
