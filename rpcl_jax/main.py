@@ -12,8 +12,12 @@ import signal
 import sys
 import time
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
+from rpcl_jax.run.allocator import restart_keeping_memory
+
+if __name__ == "__main__":
+    restart_keeping_memory()  # before the imports, which the restarted process repeats
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of an import; see run_command
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from rpcl_jax.errors import InputError
-from rpcl_jax.run.allocator import restart_keeping_memory
 from rpcl_jax.run.command_line import (
     check_engine,
     check_page,
@@ -327,7 +330,6 @@ def _predict(model: str | Path) -> None:
 
 
 if __name__ == "__main__":
-    restart_keeping_memory()
     if any(re.fullmatch(r"--?distributed(=(true|1|yes|y|t))?", a, re.I) for a in sys.argv[1:]):
         supervise(debug="--debug" in sys.argv)
     run_command("rpcl_jax", _run, _check_flags, takes="[INPUT]…")

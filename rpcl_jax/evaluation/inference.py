@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
+from jax import export
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -27,6 +28,7 @@ class Scores(NamedTuple):
     cause_confidence: jax.Array  # q, [b, n]
 
 
+export.register_namedtuple_serialization(Scores, serialized_name="rpcl_jax.Scores")
 Score = Callable[[dict, Batch], Scores]
 
 

@@ -266,7 +266,9 @@ def _convert(
 ) -> dict:
     """Renames and transposes tensors; checks that each is used once and none is missing."""
     pieces = jax.ShapeDtypeStruct((1, 2), np.int32)
-    drawn = jax.eval_shape(TextEncoder(config).init, jax.random.key(0), pieces, pieces, pieces)
+    drawn = jax.eval_shape(
+        lambda *ids: TextEncoder(config).init(jax.random.key(0), *ids), pieces, pieces, pieces
+    )
     left, missing, misshapen = dict(tensors), [], []
     params: dict[tuple[str, ...], np.ndarray] = {}
     for path, wanted in flatten_dict(drawn["params"]).items():

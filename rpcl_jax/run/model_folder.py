@@ -39,6 +39,7 @@ from rpcl_jax.evaluation.metrics import PREDICT_NOTHING
 from rpcl_jax.evaluation.scores_file import ScoredDialogue
 from rpcl_jax.files import atomic_write, check_not_pointer, read_json, require_fields, write_json
 from rpcl_jax.models.adapters import combine
+from rpcl_jax.models.ecpe import PairExtractor
 from rpcl_jax.models.pretrained import (
     WEIGHTS,
     hub_name,
@@ -48,7 +49,7 @@ from rpcl_jax.models.pretrained import (
 )
 from rpcl_jax.models.text_encoder import ENCODER, TextEncoderConfig
 from rpcl_jax.run.base_config import flatten
-from rpcl_jax.run.compilation import Compiled
+from rpcl_jax.run.compilation import Compiled, remembered
 from rpcl_jax.run.config import build_model, parse_config
 from rpcl_jax.run.hosts import agree
 from rpcl_jax.run.text_encoder import LoadedEncoder, check_positions, encoder_digest, is_frozen
@@ -204,12 +205,12 @@ class TrainedRun:
 
     def __post_init__(self) -> None:
         self.model = build_model(self.config, self.encoder.config, self.emotions)
-        self._score = Compiled(make_score(self.model, self.mesh), "the scoring function")
+        self._score = _compiled(self.model, self.mesh)
         self._score_words, self.params_with_encoder = self._score, self.params
         if (frozen := self.encoder.params) is not None:
             # A table of vectors by utterance id would be as long as a stream.
             model = self.model.clone(dtype=jnp.float32)
-            self._score_words = Compiled(make_score(model, self.mesh), "the scoring function")
+            self._score_words = _compiled(model, self.mesh)
             self.params_with_encoder = {**self.params, ENCODER: replicate(frozen, self.mesh)}
 
     def score(self, batches: Batches) -> list[ScoredDialogue]:
@@ -262,6 +263,11 @@ class TrainedRun:
             }
 
         return wait
+
+
+def _compiled(model: PairExtractor, mesh: Mesh) -> Compiled:
+    alone = mesh.size == 1 and jax.default_backend() == "cpu"
+    return Compiled(make_score(model, mesh), "the scoring function", repr(model) if alone else "")
 
 
 def load_model(
@@ -336,8 +342,14 @@ def _shapes(
         [dialogue], encoder.tokenizer, tables, config, mesh.size, emotions, own
     )
     model = build_model(config, encoder.config, emotions)
-    tree = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-    return {name: leaf.shape for name, leaf in by_name(tree).items()}
+
+    def made() -> bytes:
+        tree = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch), batch)["params"]
+        return json.dumps({name: leaf.shape for name, leaf in by_name(tree).items()}).encode()
+
+    of_batch = jax.tree.map(np.shape, batch)
+    found = json.loads(remembered(["shapes", repr(model), of_batch], made))
+    return {name: tuple(shape) for name, shape in found.items()}
 
 
 def _load_elsewhere(

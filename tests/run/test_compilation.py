@@ -112,6 +112,43 @@ def test_the_users_own_folder_is_left_alone(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["someone's-cache"]
 
 
+def test_what_has_a_key_is_traced_once_for_all_processes(monkeypatch, tmp_path):
+    pytest.importorskip("flatbuffers")
+    source = tmp_path / "package/models.py"
+    source.parent.mkdir()
+    source.write_text("# the code")
+    monkeypatch.setattr(compilation, "__file__", str(tmp_path / "package/run/compilation.py"))
+    monkeypatch.setattr(compilation, "_STARTED", time.time() + 60)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    traced = []
+
+    def result_of(function, key, x):  # as in another process
+        def trace(tree):
+            traced.append(key)
+            return function(tree["x"])
+
+        return Compiled(jax.jit(trace), "a function", key)({"x": x}).tolist()
+
+    assert result_of(jnp.sin, "sine", np.zeros(2)) == [0, 0]
+    assert result_of(jnp.sin, "sine", np.ones(2)) == jnp.sin(np.ones(2)).tolist()
+    assert traced == ["sine"]
+    assert result_of(jnp.cos, "cosine", np.zeros(2)) == [1, 1]
+    assert result_of(jnp.sin, "sine", np.zeros(3)) == [0, 0, 0]
+    with jax.default_matmul_precision("highest"):
+        result_of(jnp.sin, "sine", np.zeros(2))
+    source.write_text("# the code, changed")
+    assert result_of(jnp.cos, "sine", np.zeros(2)) == [1, 1]
+    monkeypatch.setattr(compilation, "_STARTED", 0.0)  # changed after it was imported
+    assert result_of(jnp.tan, "sine", np.zeros(2)) == [0, 0]
+    monkeypatch.setattr(compilation, "_STARTED", time.time() + 60)
+    for file in (tmp_path / "cache").glob("rpcl_jax-*-cache"):
+        assert file.with_name(file.name.replace("-cache", "-atime")).exists(), "else it is removed"
+        file.write_bytes(b"damaged")
+    assert result_of(jnp.cos, "sine", np.zeros(2)) == [1, 1]
+    assert len(traced) == 7
+
+
 def slow_function():
     def trace(x):
         time.sleep(0.2)  # while it is traced, not when it runs
