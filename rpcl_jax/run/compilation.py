@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import platformdirs
 
+from rpcl_jax.errors import InputError
 from rpcl_jax.files import atomic_write
 
 if TYPE_CHECKING:
@@ -108,10 +109,13 @@ def remembered(key: Sequence[Any], make: Callable[[], bytes]) -> bytes:
     used = file.with_name(file.name.removesuffix("cache") + "atime")
     with contextlib.suppress(OSError):
         used.write_bytes(time.time_ns().to_bytes(8, "little"))
-        return file.read_bytes()
+        checksum, kept = (content := file.read_bytes())[:32], content[32:]
+        if hashlib.sha256(kept).digest() == checksum:  # else the file is damaged
+            return kept
     made = make()
-    with contextlib.suppress(OSError), atomic_write(file) as opened:
-        opened.write(made)
+    # InputError: the cache is in a store, or its folder cannot be made.
+    with contextlib.suppress(OSError, InputError), atomic_write(file) as opened:
+        opened.write(hashlib.sha256(made).digest() + made)
     return made
 
 

@@ -149,6 +149,26 @@ def test_what_has_a_key_is_traced_once_for_all_processes(monkeypatch, tmp_path):
     assert len(traced) == 7
 
 
+@pytest.mark.parametrize("damaged", [b"", b"damaged", b"x" * 100])
+def test_what_is_damaged_is_made_and_written_again(tmp_path, monkeypatch, damaged):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compilation, "_STARTED", time.time() + 60)
+    made = iter([b"first", b"second"])
+    assert compilation.remembered(["key"], lambda: next(made)) == b"first"
+    assert compilation.remembered(["key"], lambda: next(made)) == b"first"
+    (file,) = tmp_path.glob("*-cache")
+    file.write_bytes(damaged)
+    assert compilation.remembered(["key"], lambda: next(made)) == b"second"
+    assert compilation.remembered(["key"], lambda: next(made)) == b"second"
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/cache", f"{__file__}/cache"])
+def test_a_cache_that_is_no_folder_is_done_without(monkeypatch, folder):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+    monkeypatch.setattr(compilation, "_STARTED", time.time() + 60)
+    assert compilation.remembered(["key"], lambda: b"made") == b"made"
+
+
 def slow_function():
     def trace(x):
         time.sleep(0.2)  # while it is traced, not when it runs
