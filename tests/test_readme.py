@@ -161,8 +161,6 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_prose_wraps_at_100_columns(page):
     lines = outside_code(page.read_text(encoding="utf-8")).split("\n")
-    if page.name in ("data.md", "performance.md"):
-        pytest.skip("not wrapped yet")
     long = [line for line in lines if len(line) > 100 and not line.lstrip().startswith("|")]
     # A link, an URL or code may be longer, if it cannot be broken.
     assert not [line for line in long if len(line.lstrip("- ").split()) > 1]
