@@ -68,7 +68,7 @@ def evaluate_run(workdir: Path) -> dict:
     numbers are only returned.
 
     Raises:
-      InputError: there is no trained run, or its data are missing.
+      InputError: the run is not trained, or its data are missing.
     """
     config = read_run_config(workdir)  # fail early, as on an exported folder
     if not (workdir / WEIGHTS).exists():

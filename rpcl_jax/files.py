@@ -57,7 +57,8 @@ def make_folder(path: Path) -> None:
     """
     if address := re.match(r"[A-Za-z][\w+.-]+:(?=/)", str(path)):
         raise InputError(
-            f"{path}: {address[0]}// is no folder of this machine; write to one, and copy it there"
+            f"{path}: {address[0]}// is not a folder of this machine. "
+            "Write to a local folder and copy it there."
         )
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -131,13 +131,13 @@ def _check_flags(given: str = "", *others: str) -> None:
     elif _MODE.value == "evaluate" and not (_WORKDIR.value or _INPUT.value):
         raise flags.Error("--mode=evaluate requires --workdir, the folder of a run, or --input")
     elif _CONFIG.value is not None and not (_MODE.value == "evaluate" and _INPUT.value):
-        raise flags.Error(f"--config: --mode={_MODE.value} takes that of the run; leave it out")
+        raise flags.Error(f"--config: --mode={_MODE.value} uses the run's config; leave it out")
     if _MODEL.value and (_WORKDIR.value or not _INPUT.value):
         raise flags.Error("--model is for --input, in place of --workdir; give one of them")
     if _ENCODER.value and not _INPUT.value:
-        raise flags.Error("--encoder: is for --input; give that too")
+        raise flags.Error("--encoder needs --input; give that too")
     if _REVISION.value and not _MODEL.value:
-        raise flags.Error("--revision is of a --model on the Hugging Face hub; give that too")
+        raise flags.Error("--revision is for a --model on the Hugging Face hub; give --model too")
     if _MODE.value == "predict" and not _INPUT.value:
         raise flags.Error("--mode=predict requires --input, a file or folder of conversations")
     misplaced = {"predict": (), "evaluate": _OF_PREDICTION, "train": (*_OF_PREDICTION, *_OF_INPUT)}
@@ -146,7 +146,7 @@ def _check_flags(given: str = "", *others: str) -> None:
             raise flags.Error(f"--{flag.name}: is for --mode=predict, not --mode={_MODE.value}")
     if _MODE.value == "evaluate":
         _check_evaluation()
-    if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # nor NaN
+    if _THRESHOLD.value is not None and not 0 <= _THRESHOLD.value <= 1:  # refuses NaN too
         raise flags.Error(f"--threshold: is {_THRESHOLD.value}; give a number from 0 to 1")
     check_page(_HTML)
     check_engine(_ENGINE, _ADDRESS)
@@ -200,7 +200,7 @@ def _check_evaluation() -> None:
     if _COLUMNS.present and _CONFIG.value is not None:
         raise flags.Error("--columns: is for a file; --config names the format of its splits")
     if _OUTPUT.value and not _OUTPUT.value.lower().endswith(".json"):
-        raise flags.Error(f"--output: {_OUTPUT.value} must end in .json, of the numbers")
+        raise flags.Error(f"--output: {_OUTPUT.value} must end in .json; it gets the numbers")
 
 
 def _run(_: str = "") -> None:

@@ -8,9 +8,9 @@ converted to it. Labels and masks are bool or 0/1. Where `candidate_mask` is Fal
 labels may hold any value, NaN included. Each loss is a mean over the tensors it is given, and a
 mean over nothing is 0 with zero gradient.
 
-An argument that is not a tensor of the right shape and kind, a wrong number, and a mask or the
-label of a candidate that is neither 0 nor 1 are an InputError. In a graph of `torch.compile`, a
-wrong value of a mask or label is a RuntimeError.
+Arguments must be tensors of the right shape and kind, and masks and the labels of candidates must
+be 0 or 1; otherwise an InputError is raised. In a graph of `torch.compile`, a wrong value of a mask
+or label raises a RuntimeError.
 """
 
 import math

@@ -42,7 +42,7 @@ def write_ecf(root, pairs="(1,1)", emotion="joy"):
         ),
         (["--mode=evaluate", "--workdir=x", "--threshold=0.5"], ["is for --mode=predict"]),
         (["--mode=predict", "--model=a/b", "--workdir=c"], ["--model", "in place of --workdir"]),
-        (["--mode=predict", "--workdir=c", "--revision=v1"], ["--revision is of a --model"]),
+        (["--mode=predict", "--workdir=c", "--revision=v1"], ["--revision is for a --model"]),
     ],
 )
 def test_bad_flags(arguments, parts, tmp_path):

@@ -87,5 +87,5 @@ def test_a_file_system_without_locks(monkeypatch, tmp_path, caplog):
 def test_addresses_are_no_folders(address, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     error = refusal(train_and_evaluate, tiny_config(), files.Path(address))
-    assert "is no folder of this machine" in error
+    assert "is not a folder of this machine" in error
     assert list(tmp_path.iterdir()) == []

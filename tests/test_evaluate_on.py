@@ -91,7 +91,7 @@ def test_other_labels_longer_conversations_and_no_labels(reads_text, own_test, t
     ("flags", "message"),
     [
         (["--output=x.json"], "--output: --mode=evaluate takes it with --input"),
-        (["--config=configs/demo.py"], "takes that of the run; leave it out"),
+        (["--config=configs/demo.py"], "uses the run's config; leave it out"),
         (["--input=x", "--output=x.csv"], "x.csv must end in .json"),
         (["--input=x", "--threshold=0.5"], "--threshold: is for --mode=predict"),
         (["--input=x", "--config=configs/demo.py", "--columns=text=a"], "--columns: is for a file"),

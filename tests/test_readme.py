@@ -82,32 +82,6 @@ def test_what_its_commands_write_is_ignored_by_git():
     assert {line.removesuffix("/x") for line in done.stdout.splitlines()} == written
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-PAGES += [*(ROOT / "docs").glob("*.md"), *(ROOT / "results").rglob("*.md")]
-
-
-def without_code(path):
-    text = path.read_text(encoding="utf-8")
-    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
-
-
-def anchors(path):
-    """Returns the anchors of the headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", without_code(path), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_its_links_lead_somewhere(page):
-    prose = re.sub(r"`[^`\n]*`", "", without_code(page))
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
-        if not re.match(r"[a-z]+:", link):
-            name, _, anchor = link.partition("#")
-            target = page.parent / name if name else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(target), link
-
-
 @needs_minilm
 @pytest.mark.slow
 def test_its_first_example_is_what_the_packaged_model_finds(tmp_path):
@@ -126,6 +100,7 @@ def test_its_first_example_is_what_the_packaged_model_finds(tmp_path):
     assert found == str([[int(i), int(j)] for i, j in pairs])
     assert f"  # {found}\n" in python
 
+
 # Pages whose prose wraps at 100 columns, and whose links are checked.
 PAGES = [
     *ROOT.glob("*.md"),
@@ -141,7 +116,9 @@ def outside_code(text):
 
 def anchors(path):
     """Returns the anchors that GitHub makes of a page's headings."""
-    headings = re.findall(r"^#+ (.*)$", outside_code(path.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.*)$", outside_code(path.read_text(encoding="utf-8")), re.MULTILINE
+    )
     kept = (re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", h)) for h in headings)
     return {h.strip().lower().replace(" ", "-") for h in kept}
 

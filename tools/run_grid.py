@@ -5,7 +5,7 @@ rpcl grid --config=ecf_minilm --objectives=base,rpcl --modalities=t \
 
 Each cell runs `rpcl_jax.main` in its own process and its own folder,
 OUT/<objective>-<modalities>[-<backbone>]-seed<seed>. One cell at a time runs on each visible NVIDIA
-GPU or, if there is none, on the machine as a whole; with --cpu-cells=2 two cells share its cores,
+GPU or, without GPUs, on the whole machine; with --cpu-cells=2 two cells share its cores,
 which is faster for small models. The number of threads changes the last bits, so all cells that
 will be compared should have the same --cpu-cells. Finished cells are skipped and interrupted ones
 are continued. With --engine=ray they run on the machines of a cluster, which share the folder OUT;

@@ -36,13 +36,13 @@ class WordPieces(NamedTuple):
         return [e.ids for e in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def special_id(self, name: str) -> int | None:
-        """Returns the number of a special piece; None if there is none of this name."""
+        """Returns the number of the special piece of this name, or None."""
         piece = self.special.get(name)
         return None if piece is None else self.backend.token_to_id(piece)
 
     @property
     def unknown_id(self) -> int | None:
-        """Returns the number of the piece for what is unknown; None if there is none."""
+        """Returns the number of the piece for unknown text, or None."""
         named = self.special_id("unk_token")
         if named is None and (piece := getattr(self.backend.model, "unk_token", None)):
             return self.backend.token_to_id(piece)
@@ -62,7 +62,7 @@ class WordPieces(NamedTuple):
 
 
 def word_pieces(backend: Tokenizer, special: Mapping[str, str]) -> WordPieces:
-    """Returns a tokenizer that neither cuts nor pads, whatever its file asked for."""
+    """Returns a tokenizer without cutting and padding, whatever its file asked for."""
     backend.no_truncation()
     backend.no_padding()
     return WordPieces(backend, dict(special))

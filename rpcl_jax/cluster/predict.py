@@ -307,7 +307,7 @@ def _owned(corpus: _Corpus, ray: ModuleType | None) -> Iterator[None]:
 
 
 def _collect_rejected(corpus: _Corpus, outputs: list[str]) -> int:
-    """Writes `rejected.jsonl` and returns its length; where nothing was rejected, there is none."""
+    """Writes `rejected.jsonl`, unless nothing was rejected, and returns its length."""
     folder = f"{corpus.target_folder}/{_REJECTED}"
     there = files_under(corpus.target, folder)
     names = sorted(set(there) & {f"{output}.jsonl" for output in outputs})

@@ -80,7 +80,7 @@ def check_dialogue(dialogue: Dialogue, where: str) -> Dialogue:
 
     ids = [utterance.id for utterance in dialogue.utterances]
     if not ids:
-        raise InputError(f"{where}: conversation {dialogue.id} has no utterance; remove it")
+        raise InputError(f"{where}: conversation {dialogue.id} has no utterances; remove it")
     for utterance_id, count in Counter(ids).items():
         if not utterance_id.isprintable():  # a tab or line break would corrupt feature tables
             fault(

@@ -90,7 +90,7 @@ class FeatureTable:
         return mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32)
 
     def digest(self) -> str:
-        """Returns a digest of the ids, of those absent, and of every row; it reads them all."""
+        """Returns a digest of the ids, the absent ids and all rows, which it reads."""
         ids = sorted(self.row_of_id)
         digest = hashlib.sha256(json.dumps([ids, sorted(self.absent)]).encode())
         for rows in _in_parts(np.array([self.row_of_id[i] for i in ids], int), self.dimension):

@@ -25,7 +25,7 @@ VISION_DIM = 48
 
 
 class Topic(NamedTuple):
-    """What is said about a topic."""
+    """The words and sentences of a topic."""
 
     nouns: list[str]  # two synonyms
     events: list[str]  # one per non-neutral emotion, in the order of EMOTIONS

@@ -67,7 +67,7 @@ def load_scores(path: Path, dialogues: Sequence[Dialogue]) -> list[ScoredDialogu
     if arrays["ids"].tolist() != [dialogue.id for dialogue in dialogues] or any(
         n > len(dialogue.utterances) for n, dialogue in zip(lengths, dialogues, strict=True)
     ):
-        raise InputError(f"{path}: is of other conversations than the run's data; restore them")
+        raise InputError(f"{path}: its conversations are not the run's; restore the data")
     cells, utterances = np.cumsum(lengths**2)[:-1], np.cumsum(lengths)[:-1]
     return [
         ScoredDialogue(dialogue, p.reshape(n, n), mask.reshape(n, n), emotions, causes)

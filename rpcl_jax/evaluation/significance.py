@@ -37,8 +37,8 @@ def paired_t(system: np.ndarray, base: np.ndarray) -> tuple[Interval, float]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Returns the p-values corrected for the size of their family, by Holm's step-down method.
 
-    The i-th smallest of m p-values is multiplied by m - i + 1; a corrected value is never below
-    that of a smaller p-value, nor above 1 (Holm 1979).
+    The i-th smallest of m p-values is multiplied by m - i + 1; a corrected value is at least
+    that of a smaller p-value and at most 1 (Holm 1979).
 
     >>> [f"{p:.2f}" for p in holm([0.01, 0.04, 0.03])]
     ['0.03', '0.06', '0.06']

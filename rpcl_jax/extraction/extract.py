@@ -41,7 +41,7 @@ from rpcl_jax.files import atomic_write, locked, read_json, write_json
 _LOG = logging.getLogger(__name__)
 CHUNK = 16  # utterances; a kill loses at most this many
 
-Clips = Sequence[TimeSpan | ClipError]  # of a chunk; an error says why there is none
+Clips = Sequence[TimeSpan | ClipError]  # of one chunk; an error stands for a missing clip
 # Maps numbered chunks to (number, rows, reasons), see `embed_clips`, in any order.
 Extract = Callable[[Iterable[tuple[int, Clips]]], Iterator[tuple[int, np.ndarray, list[str]]]]
 
@@ -206,7 +206,7 @@ def _extract_here(
 
 
 def read_clip(extractor: Extractor, clip: TimeSpan | ClipError) -> np.ndarray | ClipError:
-    """Returns the model's input, or the error that says why there is none."""
+    """Returns the model's input, or the error if the clip cannot be read."""
     if isinstance(clip, ClipError):
         return clip
     try:

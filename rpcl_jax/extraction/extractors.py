@@ -108,7 +108,7 @@ def _load_wav2vec2(name: str, revision: str) -> Extractor:
     model, found = _load_model(transformers.Wav2Vec2Model, name, revision, "wav2vec2")
     prepare = _from_pretrained(transformers.AutoFeatureExtractor, name, revision)
     if prepare.sampling_rate != _RATE:
-        raise InputError(f"{name}: is for {prepare.sampling_rate} Hz; use a model for {_RATE} Hz")
+        raise InputError(f"{name}: expects {prepare.sampling_rate} Hz; use a model for {_RATE} Hz")
     config = model.config
     shortest = 1  # number of samples in one frame
     for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):

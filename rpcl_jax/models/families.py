@@ -254,7 +254,7 @@ def encoder_config(written: Mapping[str, Any], path: Path) -> TextEncoderConfig:
             )
         if kind_of in (int, float):
             least = _LEAST.get(name, 1 if kind_of is int else 1e-30)
-            if not least <= value < _MOST:  # nor is NaN
+            if not least <= value < _MOST:  # refuses NaN too
                 raise _unusable(path, theirs, value, f"{theirs} of at least {least}")
     if read["hidden_act"] not in ACTIVATIONS:
         name = family.sizes["hidden_act"][0]

@@ -248,7 +248,7 @@ def p_text(p: float) -> str:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a finished run; raises InputError if there is none."""
+    """Reads a finished run; raises InputError if the folder has none."""
     config = read_run_config(folder)
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder}: not finished; run its training command again to continue it")
@@ -329,8 +329,8 @@ def _run_folders(path: Path) -> list[Path]:
         raise InputError(f"{path}: no such file or folder; give a run, a grid or its results.csv")
     if not table.is_file():
         raise InputError(
-            f"{path}: neither a run nor a grid; the folder of a grid has a results.csv, which "
-            "`rpcl grid` writes, also for finished runs that are in its --out already"
+            f"{path}: neither a run nor a grid. `rpcl grid` writes the results.csv of a grid, "
+            "also from finished runs that are already in its --out."
         )
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))

@@ -183,7 +183,7 @@ def _dialogue(
 def clips_beside(folder: Path, page: Path) -> Clips:
     """Returns a function that gives the address of every utterance's clip, as seen from a page.
 
-    InputError if there is no clip in the folder, and from the function where two files are meant.
+    InputError if the folder has no clips. The function raises it if a name fits two files.
     """
     index = index_clips(folder)
 

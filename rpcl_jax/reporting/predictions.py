@@ -18,7 +18,7 @@ from rpcl_jax.readers.json_fields import is_blank
 from rpcl_jax.readers.semeval import PAIRS
 
 CONFIDENCES, BY = "pair_confidences", "predicted_by"
-# Of a conversation whose page is wanted: pairs below the threshold too, and the emotions with them.
+# Only for a page: also the pairs below the threshold, and the emotions they would bring.
 CANDIDATES, CHOICES = "candidates", "emotion_choices"
 _LOG = logging.getLogger(__name__)
 _DIGITS = 3  # of every confidence and probability

@@ -39,12 +39,12 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     InputError if they have different test conversations or emotion classes, or one has no scores.
     """
     if len({run.emotions for run in runs}) > 1:
-        raise InputError(f"{runs[1].folder}: other emotion classes than {runs[0].folder}")
+        raise InputError(f"{runs[1].folder}: emotion classes differ from {runs[0].folder}")
     scores = [run.scores(run.splits()["test"], "test") for run in runs]
     dialogues = [s.dialogue for s in scores[0]]
     classes = runs[0].emotions
     if any([s.dialogue for s in other] != dialogues for other in scores):
-        raise InputError(f"{runs[1].folder}: other test conversations than {runs[0].folder}")
+        raise InputError(f"{runs[1].folder}: test conversations differ from {runs[0].folder}")
     names = [run_name(run.config) for run in runs]
     if len(set(names)) < len(names):
         names = [str(run.folder) for run in runs]

@@ -1,7 +1,7 @@
 """The one form of a trained model: the folder of a run, an exported folder, or a name on the hub.
 
 config.json          what it is: emotions, features, sizes of the text encoder, the run's config
-model.safetensors    every parameter, but for an encoder that config.json names as elsewhere
+model.safetensors    every parameter, except those of an encoder that config.json only names
 tokenizer.json, …    the text encoder's tokenizer
 
 Training keeps the best epoch so far in such a folder, with the epoch and the threshold in the
@@ -316,7 +316,7 @@ def load_model(
     agree("the model", lambda: [described, facts])
     digest = config_digest(described["run"], emotions)
     if facts.get("config", digest) != digest:  # older folders do not have it
-        raise InputError(f"{folder / WEIGHTS}: of another model than {path}; {_AGAIN}")
+        raise InputError(f"{folder / WEIGHTS}: does not belong to {path}; {_AGAIN}")
     facts = {"emotion_threshold": 0.0} | facts | described  # older folders name every emotion
     threshold = _threshold(facts, "threshold", path)
     least = _threshold(facts, "emotion_threshold", path)

@@ -75,8 +75,8 @@ def load_text_encoder(
 ) -> LoadedEncoder:
     """Returns the encoder of `config.text`; without `pretrained`, one over the words of `train`.
 
-    `words`, if given, are taken instead of those. Logs which heads of a pretrained encoder are not
-    read, and if the tokenizer does not know much of `train`, unless that is empty.
+    If `words` are given, they replace those of `train`. Logs which heads of a pretrained encoder
+    are not read, and warns if the tokenizer does not know much of `train`.
     """
     if config.text.pretrained:
         folder = resolve_pretrained(config.text.pretrained)
@@ -271,7 +271,7 @@ def _say_what_is_cut(corpus: Corpus, n: int) -> None:
 
 
 def is_frozen(config: ConfigDict) -> bool:
-    """Returns whether the model reads vectors of the encoder, which then is no part of it."""
+    """Returns whether the model reads the encoder's vectors and does not contain the encoder."""
     return not config.text.finetune
 
 
@@ -314,7 +314,7 @@ def vectors_key(encoder: LoadedEncoder, dialogues: Sequence[Dialogue], config: C
 
 
 def describe_data(corpus: Corpus, encoder: LoadedEncoder, config: ConfigDict) -> list[Any]:
-    """Returns what tells a corpus and an encoder from others, but for the values of features."""
+    """Returns a fingerprint of the corpus and the encoder, without the values of features."""
     dialogues = [dialogue for split in corpus.splits.values() for dialogue in split]
     labels = [[d.pairs, [u.emotion for u in d.utterances]] for d in dialogues]
     tables = [[t.description, t.dimension, t.row_of_id, t.absent] for t in corpus.tables.values()]

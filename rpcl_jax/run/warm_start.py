@@ -63,8 +63,8 @@ def load_start(config: ConfigDict, mesh: Mesh) -> TrainedRun:
         )
     if _stays(config) and not (is_frozen(start.config) or rank):
         raise InputError(
-            f"config.init: {config.init} has a text encoder that was trained, and can neither be "
-            "frozen nor get adapters; train it on, with --config.text.finetune=True "
+            f"config.init: {config.init} has a trained text encoder, which cannot be frozen or "
+            "get adapters. Go on training it with --config.text.finetune=True "
             "--config.text.lora_rank=0"
         )
     return start

@@ -30,10 +30,10 @@ def test_scores_of_something_else_are_refused(tmp_path):
     with pytest.raises(InputError, match="not found"):
         load_scores(path, dialogues)
     save_scores(path, scored)
-    with pytest.raises(InputError, match="other conversations"):
+    with pytest.raises(InputError, match="conversations are not the run"):
         load_scores(path, dialogues[::-1])
     shorter = Dialogue("d5", dialogues[1].utterances[:4], ())
-    with pytest.raises(InputError, match="other conversations"):
+    with pytest.raises(InputError, match="conversations are not the run"):
         load_scores(path, [dialogues[0], shorter])
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="not a scores file"):

@@ -139,7 +139,7 @@ def test_nothing_in_the_texts_runs(tmp_path, open_page):
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     other = write_run(tmp_path / "other", config=synthetic_config(12))
     done = make_report(runs[0], other, "--out", tmp_path / "r.html", status=1)
-    assert "other test conversations" in done.stderr
+    assert "test conversations differ from" in done.stderr
     done = make_report(tmp_path / "nosuch", "--out", tmp_path / "r.html", status=1)
     assert "nosuch" in done.stderr
     assert "Traceback" not in done.stderr

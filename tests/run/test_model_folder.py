@@ -220,9 +220,7 @@ def test_the_parameters_of_another_run(copy):
     path.write_text(json.dumps(described | {"run": {**described["run"], "devices": 7}}))
     load_model(copy)
     path.write_text(json.dumps(described | {"run": {**described["run"], "seed": 7}}))
-    assert f"{copy / 'model.safetensors'}: of another model than {path}" in refusal(
-        load_model, copy
-    )
+    assert f"{copy / 'model.safetensors'}: does not belong to {path}" in refusal(load_model, copy)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, math.nan, True, "0.5"])

@@ -278,8 +278,8 @@ def test_only_a_finished_model_is_gone_on_from(data, start, small_bert, tmp_path
     ("before", "after", "way_out"),
     [
         ("adapted", "frozen", "has adapters of rank 2; add --config.text.lora_rank=2"),
-        ("whole", "frozen", "a text encoder that was trained, and can neither be frozen"),
-        ("whole", "adapted", "a text encoder that was trained, and can neither be frozen"),
+        ("whole", "frozen", "a trained text encoder, which cannot be frozen"),
+        ("whole", "adapted", "a trained text encoder, which cannot be frozen"),
     ],
 )
 def test_a_trained_encoder_is_neither_frozen_nor_adapted(

@@ -74,7 +74,7 @@ def test_the_commands_are_listed():
         (["predict", "a", "--input=b"], "rpcl_jax: a given and --input=b; give one of them"),
         (["predict", "a", "--pairs=b.json"], "rpcl_jax: --pairs: b.json must end in .csv, .tsv o"),
         (["train", "a", "--config=demo"], "rpcl_jax: a given; training takes only flags"),
-        (["evaluate", "--workdir=a", "--encoder=b"], "rpcl_jax: --encoder: is for --input"),
+        (["evaluate", "--workdir=a", "--encoder=b"], "rpcl_jax: --encoder needs --input"),
         (["export"], "export: nothing given; the command takes RUN\n"),
         (["export", "run"], "export: --out is required: The new folder."),
         (["export", "run", "other", "--out=x"], "export: run other given; the command takes RUN\n"),
