@@ -297,7 +297,9 @@ def _fits(form: _Form, turns: Sequence[_Turn], lines: Sequence[str]) -> bool:
         again = sum(count for words, count in first.items() if count > 1 and _alone(words))
         return not (title or all(named(words)[0] for words in first) or 2 * again > len(turns))
     if form.speaker is _in_capitals:  # and not headings, most of which are there once
-        return 2 * len(names) <= len(turns) + 1 > 2
+        ended = all(turn.said and turn.said[-1][-1] in ".?!…" for turn in turns)
+        ended &= not any(" " in name for name in names)
+        return 2 * len(names) <= len(turns) + 1 > 2 or (len(turns) == 2 and ended)
     return len(names) < len(turns) or form.speaker is not _alone or len(turns) < 3
 
 

@@ -787,6 +787,12 @@ TEXTS = {
         "10:03:25\t Ann to Everyone:\n\tHi\n10:03:29\t Ben to Everyone:\n\tOh\n", HI,
     ),
     "names, a bar and times above": ("Ann | 00:03\nHi\nBen | 00:05\nOh\n", [("Ann", "Hi", 3, 5), ("Ben", "Oh", 5, None)]),
+    "a screenplay of two who speak once": (
+        "MARIA\nHi there.\n\nJOHN\nOh!\n", [("MARIA", "Hi there."), ("JOHN", "Oh!")],
+    ),
+    "headings of a curriculum": (
+        "EDUCATION\nLeeds University\n\nEXPERIENCE\nTen years\n", "only 0 of 4 lines"
+    ),
     "a short recipe": ("Ingredients: flour, eggs\nMethod: bake\n", "only 0 of 2 lines"),
     "WhatsApp, several lines": (
         "8/8/19, 13:25 - Ann: Shopping:\nNote: call Ben\nBen: milk\n8/8/19, 13:26 - Ben: Oh\n",
@@ -981,7 +987,7 @@ def test_lines_that_are_wrapped_go_on(tmp_path):
      "[0:01] Ann: Hi\n[0:02] Oh\n[0:03] Ann: Yes\n[0:04] So\n", "[0:01] Ann: Hi\n10:30\nso\n[0:03] Ben: Oh\n[0:04] Ann: Yes\n",
      "Ann  0:00\nHi\n10:30\n\nBen  0:05\n", "Ann  0:01\nHi\n\nBen  0:04\nOh\n\nAnn\nYes\n\nAnn  0:06\nSo\n",
      "Ann  0:01\nHi\n\nBen  0:04\nOh\n\nAnn  0:05\nYes\n\nBen  0:06\nSo\n\nNotes\n\nBen calls.\n",
-     "0:05 So Ann said\nthat she lost it.\n0:09 And Ben\nwas sad.\n", "MARIA\nI lost it.\nBEN\nOh no.\n",
+     "0:05 So Ann said\nthat she lost it.\n0:09 And Ben\nwas sad.\n",
      "[1/5/2024 10:00 AM] Ann: Hi\n[1/5/2024 10:01 AM | Edited 10:02 AM] Ben: Oh\n[1/5/2024 10:03 AM] Ann: Yes\n"],
 )  # fmt: skip
 def test_texts_in_doubt_are_refused(tmp_path, text):
