@@ -317,9 +317,12 @@ def _predict(model: str | Path) -> None:
             return
     seconds = time.perf_counter() - started
     written = ", ".join(flag.value for flag in (_OUTPUT, _HTML, *_TABLES) if flag.value)
+    from rpcl_jax.reporting.pair_tables import counted
+
     print(
-        f"{written or source}: {done.pairs} pairs in {done.conversations} conversations, "
-        f"{done.utterances} utterances in {seconds:.0f} s, "
+        f"{written or source}: {counted(done.pairs, 'pair')} in "
+        f"{counted(done.conversations, 'conversation')}, "
+        f"{counted(done.utterances, 'utterance')} in {seconds:.0f} s, "
         f"{done.utterances / seconds:.0f} utterances/s"
     )
     if not written:

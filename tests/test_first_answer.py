@@ -38,7 +38,7 @@ def test_without_an_output_the_pairs_are_printed(reads_text, talk):
     lines = done.stdout.splitlines()
     assert lines[0] == "talk: 6 pairs in 3 utterances"
     assert lines[1] == "   1  0:00:01 Ann: Did you hear back about the job?"
-    assert lines[-2].startswith(f"{talk}: 6 pairs in 1 conversations, 3 utterances in ")
+    assert lines[-2].startswith(f"{talk}: 6 pairs in 1 conversation, 3 utterances in ")
     assert "--html=FILE.html draws them" in lines[-1]
     # Every utterance causes itself, and Ben's two Ann's question and one another.
     assert any(line.startswith("3 pairs of an utterance with itself") for line in lines)

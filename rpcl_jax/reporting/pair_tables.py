@@ -117,7 +117,7 @@ def printed() -> Iterator[Add]:
     yield add
     if own:
         print(
-            f"{_counted(own, 'pair')} of an utterance with itself: it tells what moves its own "
+            f"{counted(own, 'pair')} of an utterance with itself: it tells what moves its own "
             "speaker. --noown_causes leaves such pairs out."
         )
     if len(speakers.emotions) > 1:
@@ -136,7 +136,7 @@ def pair_lines(item: Mapping[str, Any]) -> list[str]:
     source, name = str(item.get("source") or ""), str(identifier_of(item))
     if source:
         name = source if Path(source).stem == name else f"{source} {name}"
-    lines = [f"{name}: {_counted(len(pairs), 'pair')} in {_counted(len(turns), 'utterance')}"]
+    lines = [f"{name}: {counted(len(pairs), 'pair')} in {counted(len(turns), 'utterance')}"]
     for number, turn in enumerate(turns, 1):
         causes = [(p, j) for (i, j), p in pairs if i == number]
         if not causes:
@@ -158,7 +158,8 @@ def _quoted(number: int, turn: Mapping[str, Any]) -> str:
     return f"{number:2d}  {who}{': ' if who else ''}{text}"
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Returns "1 pair", "2 pairs"."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 

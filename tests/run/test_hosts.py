@@ -128,7 +128,7 @@ def test_evaluation_and_prediction(runs, tmp_path):
     flags = ["--mode=predict", f"--workdir={copy}", f"--input={tmp_path / 'talks.json'}"]
     flags.append(f"--features={tmp_path}")
     (out, _), (silent, _) = both(*flags, f"--output={tmp_path / 'two.json'}")
-    assert "in 1 conversations" in out
+    assert "in 1 conversation," in out
     assert "conversations" not in silent
     run_main(*flags, f"--output={tmp_path / 'one.json'}")
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
