@@ -375,8 +375,8 @@ def read_plain(
         )
     if not form.sure:
         begun = _names_or_words(form, begun, where, repaired)
-    # Of a day, a time is none of a recording.
-    of_day = form.nameless == "notice" or best == "chat of Zoom"  # a chat has times of a day
+    # Chats have times of the day, which say nothing about a recording.
+    of_day = form.nameless == "notice" or best == "chat of Zoom"
     times = [
         {} if of_day or turn.fields.keys() & {"date", "half"} else turn.fields for turn in found
     ]

@@ -77,6 +77,10 @@ _DATES = [
         for clock in ("%H:%M", "%H:%M:%S", "%I:%M %p")
     ),
 ]
+# Columns of which all turns of a conversation have the same value.
+_OF_PARTS = re.compile(
+    r"split|set|subset|fold|lang|language|rater|annotator|worker(_?id)?|version", re.IGNORECASE
+)
 _WITHIN = re.compile(r"(?:^|\s)([A-Z]\w{1,20}):\s")  # names of turns
 _NOISE = re.compile(r"\s*(\[[\w ]+\]|[♪♫].*)\s*")  # [BLANK_AUDIO]
 # Seconds that a word takes: most words at most, with their pauses, and nearly all at least.
@@ -383,12 +387,6 @@ def _check_one_conversation(rows: list[dict[str, Any]], where: str, together: bo
             "that tells them apart, --columns=conversation=NAME, else sort it by time"
         )
     rows.sort(key=lambda row: seconds(row["start"]) or 0.0)  # a speaker after the other, as of ELAN
-
-
-# Of a corpus' parts, languages and annotators, which one conversation has only one of.
-_OF_PARTS = re.compile(
-    r"split|set|subset|fold|lang|language|rater|annotator|worker(_?id)?|version", re.IGNORECASE
-)
 
 
 def _blocks(values: Sequence[str]) -> int:

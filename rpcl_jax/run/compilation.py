@@ -161,7 +161,7 @@ class Compiled:
             return bytes(export.export(flat)(*leaves).serialize())
 
         if self._key:
-            # A damaged file, or an error of the function, which tracing it again raises again.
+            # Whatever fails here, below the function is traced anew, which raises its own errors.
             with contextlib.suppress(Exception):
                 importlib.import_module("flatbuffers")  # which `serialize` misses after all work
                 traced = export.deserialize(
